@@ -1,0 +1,354 @@
+"""The config of a run: one YAML file, checked whole before anything is downloaded.
+
+It knows the keys, their types, defaults and contradictions, and where in the file each one stands. It does not
+know what the stages do with them, and it opens no file but the config itself.
+"""
+
+import difflib
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import ErrorDetails
+
+from job.errors import ConfigError
+
+KeyPath = tuple[str | int, ...]
+Metric = Literal["loss", "perplexity", "token_accuracy", "f1", "exact_match", "ended"]
+LOWER_IS_BETTER: frozenset[str] = frozenset({"loss", "perplexity"})
+GENERATED: frozenset[str] = frozenset({"f1", "exact_match", "ended"})
+"""The metrics that need generated answers, which `evaluate.generate_rows: 0` turns off."""
+
+
+class Section(BaseModel):
+    # strict: YAML has types of its own, so `epochs: "5"` is a mistake to report and not one to guess away
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+class DatasetSection(Section):
+    file: str | None = Field(None, description="Local file: .json (array of rows), .jsonl, .csv or .parquet.")
+    name: str | None = Field(None, description="Data set on the Hub (owner/name), instead of a file.")
+    config: str | None = Field(None, description="Configuration (subset) of the Hub data set.")
+    revision: str | None = Field(None, description="Branch, tag or commit of the Hub data set.")
+    split: str = Field("train", description="Split of the Hub data set.")
+    question: str | None = Field(None, description="Column of the questions; found by its name if not set.")
+    answer: str | None = Field(None, description="Column of the answers; found by its name if not set.")
+    test: str | None = Field(None, description="Local file with the test rows, instead of a split.")
+
+
+class CleanSection(Section):
+    fix_text: bool = Field(True, description="Repair mojibake and normalise to Unicode NFC (ftfy).")
+    lowercase: bool = Field(False, description="Lower-case everything. Hurts a generative model.")
+    remove_html: bool = Field(False, description="Remove HTML tags and decode entities. Hurts answers about HTML.")
+    remove_urls: bool = Field(False, description="Remove http(s) addresses. Leaves holes in sentences.")
+    unwanted_words: tuple[str, ...] = Field((), strict=False, description="Reject rows that hold one of these words.")
+
+
+class DedupeSection(Section):
+    exact: bool = Field(True, description="Keep only the first row of each question (case, punctuation apart).")
+
+
+class SplitSection(Section):
+    test_size: Annotated[float, Field(gt=0, lt=1)] = Field(0.15, description="Share of the rows kept for testing.")
+
+
+class ModelSection(Section):
+    base: str = Field("distilbert/distilgpt2", description="Hub id or local folder of the model to start from.")
+    revision: str | None = Field(None, description="Branch, tag or commit of the base on the Hub.")
+    gguf_file: str | None = Field(None, description="GGUF file inside base, if its weights come as GGUF.")
+    max_length: Annotated[int, Field(ge=8)] = Field(512, description="Longest row in tokens; longer ones are rejected.")
+    max_new_tokens: Annotated[int, Field(ge=1)] = Field(
+        128, description="Longest answer in tokens, published in generation_config.json."
+    )
+
+
+class TrainSection(Section):
+    epochs: Annotated[int, Field(ge=1)] = Field(5, description="Passes over the training rows.")
+    batch_size: Annotated[int, Field(ge=1)] = Field(8, description="Rows per process and forward pass.")
+    gradient_accumulation_steps: Annotated[int, Field(ge=1)] = Field(
+        1, description="Forward passes per optimizer step."
+    )
+    learning_rate: Annotated[float, Field(gt=0)] = Field(3e-5, description="Peak learning rate of AdamW.")
+    lr_scheduler: Literal["linear", "cosine", "constant"] = Field("linear", description="Course of the learning rate.")
+    warmup_steps: Annotated[int, Field(ge=0)] = Field(0, description="Steps until the peak learning rate.")
+    weight_decay: Annotated[float, Field(ge=0)] = Field(0.01, description="AdamW weight decay (matrices only).")
+    max_grad_norm: Annotated[float, Field(gt=0)] = Field(1.0, description="Gradients are clipped to this norm.")
+    precision: Literal["auto", "bf16", "fp16", "fp32"] = Field(
+        "auto", description="auto: bf16 where the hardware computes in it, else fp16 on a GPU, else fp32."
+    )
+    logging_steps: Annotated[int, Field(ge=1)] = Field(10, description="Steps between points of the loss curve.")
+    save_steps: Annotated[int, Field(ge=1)] = Field(500, description="Steps between checkpoints.")
+    save_total_limit: Annotated[int, Field(ge=1)] = Field(2, description="Checkpoints kept.")
+    wandb_project: str | None = Field(None, description="Also log to this Weights & Biases project (pip install wandb).")
+
+
+class EvaluateSection(Section):
+    generate_rows: Annotated[int, Field(ge=0)] = Field(
+        200, description="Test questions answered by generation; 0: none, and no f1, exact_match, ended."
+    )
+    batch_size: Annotated[int, Field(ge=1)] = Field(32, description="Rows per forward pass while evaluating.")
+    gate: Metric | Literal["off"] = Field("loss", description="Metric that decides whether to publish, or off.")
+    gate_threshold: float | None = Field(
+        None, description="Value the gate's metric must reach; not set: better than the base model."
+    )
+
+
+class PublishSection(Section):
+    repo: Annotated[str, Field(pattern=r"^[\w.-]+/[\w.-]+$")] | None = Field(
+        None, description="Model repository on the Hub, owner/name."
+    )
+    private: bool = Field(True, description="Visibility of the repository if it is created.")
+    branch: str | None = Field(None, description="Branch of the repository; main if not set.")
+    tag: str | None = Field(None, description="Tag put on the published commit.")
+    folder: str | None = Field(None, description="Publish to this folder (as well as, or instead of, the Hub).")
+    license: str | None = Field(None, description="Licence field of the model card, such as apache-2.0.")
+    language: str | None = Field("en", description="Language field of the model card.")
+    timeout_seconds: Annotated[float, Field(gt=0)] = Field(60, description="Longest wait for any answer of the Hub.")
+
+
+class Config(Section):
+    """A run, from the data set to the published model."""
+
+    dataset: DatasetSection = Field(description="Where the rows come from.")
+    clean: CleanSection = Field(CleanSection(), description="What is repaired and what is rejected.")
+    dedupe: DedupeSection = Field(DedupeSection(), description="Which repeated questions are dropped.")
+    split: SplitSection = Field(SplitSection(), description="How the test rows are chosen.")
+    model: ModelSection = Field(ModelSection(), description="The model to start from.")
+    train: TrainSection = Field(TrainSection(), description="Fine-tuning.")
+    evaluate: EvaluateSection = Field(EvaluateSection(), description="Measuring, and the gate before publishing.")
+    publish: PublishSection = Field(PublishSection(), description="Where the model goes.")
+    output: str = Field("runs/kickoff", description="Run folder: checkpoints, model, report.")
+    seed: Annotated[int, Field(ge=0)] = Field(42, description="Seed of the split, the row order and dropout.")
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML with the numbers and booleans of YAML 1.2: `1e-4` is a number, `off` and `no` are text."""
+
+    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}
+
+
+for _tag, _pattern, _first in (
+    ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
+    ("int", r"[-+]?[0-9]+", "-+0123456789"),
+    ("float", r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf)|\.(nan|NaN)", "-+.0123456789"),
+    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
+    ("merge", r"<<", "<"),
+):
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(rf"^(?:{_pattern})$"), list(_first))
+
+
+def _construct_int(loader: _Loader, node: yaml.ScalarNode) -> int:
+    return int(loader.construct_scalar(node))  # SafeLoader would read 010 as 8 and 1:30 as 90
+
+
+def _construct_float(loader: _Loader, node: yaml.ScalarNode) -> float:
+    return float(loader.construct_scalar(node).lower().replace(".inf", "inf").replace(".nan", "nan"))
+
+
+_Loader.add_constructor("tag:yaml.org,2002:int", _construct_int)
+_Loader.add_constructor("tag:yaml.org,2002:float", _construct_float)
+
+
+class _Dumper(yaml.SafeDumper):
+    """Quotes whatever `_Loader` would not read back as the same text."""
+
+    yaml_implicit_resolvers = _Loader.yaml_implicit_resolvers
+
+
+def load(path: Path, overrides: list[str] | None = None) -> Config:
+    """Read and check a config.
+
+    Args:
+        path: the YAML file.
+        overrides: `section.key=value` (or `key=value` for `output` and `seed`), the value read as YAML.
+
+    Raises:
+        ConfigError: with every error of the file at once, one to a line, as `file:line:column: ...`.
+    """
+    text = _read(path)
+    places: dict[KeyPath, str] = {}
+    try:
+        loader = _Loader(text)
+        node = loader.get_single_node()
+        problems = list(_places_and_duplicates(node, str(path), (), places)) if node else []
+        data = loader.construct_document(node) if node else {}
+    except yaml.MarkedYAMLError as error:
+        raise ConfigError(_yaml_problem(path, error)) from None
+    if not isinstance(data, dict):
+        raise ConfigError(f"{path}:1:1: found {_shown(data)}, expected sections such as `dataset:` and `train:`")
+    data = {key: {} if value is None and key in _sections() else value for key, value in data.items()}
+    problems += [problem for text in overrides or [] if (problem := _override(data, places, text))]
+    config, invalid = _validate(data, places, str(path))
+    problems += invalid
+    if problems or config is None:
+        raise ConfigError("\n".join(problems))
+    return config
+
+
+def dump(config: Config) -> str:
+    """The config as YAML with every default filled in; `load` reads it back to an equal config."""
+    return yaml.dump(config.model_dump(mode="json"), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+
+
+def _read(path: Path) -> str:
+    try:
+        return path.read_text(encoding="utf-8-sig")
+    except FileNotFoundError:
+        raise ConfigError(f"{path}: no such file; expected the path of a YAML config") from None
+    except IsADirectoryError:
+        raise ConfigError(f"{path}: is a folder; expected the path of a YAML config") from None
+    except UnicodeDecodeError as error:
+        raise ConfigError(f"{path}: not UTF-8 text (byte {error.start}); save the file as UTF-8") from None
+    except OSError as error:
+        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from None
+
+
+def _yaml_problem(path: Path, error: yaml.MarkedYAMLError) -> str:
+    mark = error.problem_mark or error.context_mark
+    place = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else str(path)
+    hint = "; YAML is indented with spaces, never with tabs" if "'\\t'" in (error.problem or "") else ""
+    return f"{place}: not valid YAML: {error.problem}{hint}"
+
+
+def _places_and_duplicates(
+    node: yaml.Node, file: str, path: KeyPath, places: dict[KeyPath, str]
+) -> Iterator[str]:
+    """Note where every key stands, and yield a line for each key that stands twice in one mapping."""
+    if isinstance(node, yaml.SequenceNode):
+        for index, item in enumerate(node.value):
+            places[*path, index] = _place(file, item)
+            yield from _places_and_duplicates(item, file, (*path, index), places)
+    if isinstance(node, yaml.MappingNode):
+        for key, value in node.value:
+            here = (*path, key.value if isinstance(key, yaml.ScalarNode) else str(key.tag))
+            if here in places:
+                yield f"{_place(file, key)}: {_dotted(here)} stands here a second time; first at {places[here]}"
+                continue
+            places[here] = _place(file, key)
+            yield from _places_and_duplicates(value, file, here, places)
+
+
+def _place(file: str, node: yaml.Node) -> str:
+    return f"{file}:{node.start_mark.line + 1}:{node.start_mark.column + 1}"
+
+
+def _override(data: dict[Any, Any], places: dict[KeyPath, str], text: str) -> str | None:
+    """Put one `section.key=value` into `data`; the problem in words if it cannot be."""
+    dotted, separator, value = text.partition("=")
+    path = tuple(dotted.split("."))
+    if not separator or not all(path) or len(path) > 2:
+        return f"command line: found {text!r}, expected section.key=value, such as train.epochs=3"
+    target = data if len(path) == 1 else data.setdefault(path[0], {})
+    if not isinstance(target, dict):
+        return None  # the section itself is wrong, which validation reports
+    try:
+        target[path[-1]] = yaml.load(value, Loader=_Loader)  # noqa: S506, a subclass of SafeLoader
+    except yaml.YAMLError:
+        return f"command line: {dotted}: found {value!r}, which is not valid YAML; quote it"
+    places[path] = f"command line: {text}"
+    return None
+
+
+def _validate(data: dict[Any, Any], places: dict[KeyPath, str], file: str) -> tuple[Config | None, list[str]]:
+    try:
+        config = Config.model_validate(data)
+    except ValidationError as error:
+        # a union reports each of its arms; one line for each key is enough
+        lines = {_field_path(item): _problem(item, places, file) for item in reversed(error.errors())}
+        return None, list(reversed(lines.values()))
+    return config, [
+        f"{_nearest(path, places, file)}: {_dotted(path)}: {message}" for path, message in _contradictions(config)
+    ]
+
+
+def _field_path(item: ErrorDetails) -> KeyPath:
+    """The keys of an error's location, without the names of union arms that pydantic appends."""
+    return item["loc"][:2] if len(item["loc"]) < 3 or isinstance(item["loc"][2], str) else item["loc"][:3]
+
+
+def _problem(item: ErrorDetails, places: dict[KeyPath, str], file: str) -> str:
+    path = _field_path(item)
+    start = f"{_nearest(path, places, file)}: {_dotted(path)}:"
+    if item["type"] == "extra_forbidden":
+        return f"{start} unknown key{_did_you_mean(path)}"
+    if item["type"] == "missing":
+        return f"{start} missing; expected a section `{path[-1]}:`"
+    if path == ("publish", "repo"):
+        return f"{start} found {_shown(item['input'])}, expected owner/name"
+    return f"{start} found {_shown(item['input'])}, expected {_expected(path, item)}"
+
+
+def _expected(path: KeyPath, item: ErrorDetails) -> str:
+    section = Config.model_fields[str(path[0])].annotation
+    if len(path) == 1 and isinstance(section, type) and issubclass(section, Section):
+        return "a section with keys, such as " + ", ".join(list(section.model_fields)[:3])
+    if path == ("evaluate", "gate"):
+        return "one of " + ", ".join((*get_args(Metric), "off"))
+    words = item["msg"].removeprefix("Input should be ")
+    for term, plain in (("a valid tuple", "a list"), ("a valid string", "text"), ("a valid integer", "a whole number")):
+        words = words.replace(term, plain)
+    return words.replace("a valid ", "a ").replace("a boolean", "true or false")
+
+
+def _sections() -> list[str]:
+    return [name for name, field in Config.model_fields.items() if field.annotation not in (str, int)]
+
+
+def _keys() -> dict[str, list[str]]:
+    """The keys of every section; under "" the keys on top."""
+    sections = {name: list(getattr(Config.model_fields[name].annotation, "model_fields", {})) for name in _sections()}
+    return {"": list(Config.model_fields), **sections}
+
+
+def _did_you_mean(path: KeyPath) -> str:
+    *section, key = (str(part) for part in path)
+    keys = _keys()
+    known = keys.get(".".join(section), [])
+    near = difflib.get_close_matches(key, known, n=1)
+    elsewhere = [f"{name}.{key}".lstrip(".") for name, names in keys.items() if key in names]
+    guess = elsewhere or [".".join((*section, near[0]))] if near or elsewhere else []
+    return f"; did you mean {guess[0]}?" if guess else f"; known here: {', '.join(known)}"
+
+
+def _nearest(path: KeyPath, places: dict[KeyPath, str], file: str) -> str:
+    for end in range(len(path), 0, -1):
+        if path[:end] in places:
+            return places[path[:end]]
+    return f"{file}:1:1"
+
+
+def _dotted(path: KeyPath) -> str:
+    return ".".join(str(part) for part in path)
+
+
+def _shown(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."
+
+
+def _contradictions(config: Config) -> Iterator[tuple[KeyPath, str]]:
+    """Keys that are right one by one and cannot be meant together."""
+    dataset, evaluate, publish = config.dataset, config.evaluate, config.publish
+    if (dataset.file is None) == (dataset.name is None):
+        found = "both file and name are set" if dataset.file else "neither file nor name is set"
+        yield ("dataset",), f"{found}; expected one: `file:` for a local file or `name:` for a Hub data set"
+    for key in ("config", "revision"):
+        if dataset.file and getattr(dataset, key):
+            yield ("dataset", key), "is for a Hub data set, and dataset.file is set; remove one of the two"
+    if (dataset.question is None) != (dataset.answer is None):
+        key = "question" if dataset.question else "answer"
+        yield ("dataset", key), "is set alone; set both columns, question and answer, or neither"
+    if evaluate.gate in GENERATED and evaluate.generate_rows == 0:
+        yield (
+            ("evaluate", "gate"),
+            f"is {evaluate.gate}, which needs generated answers, and evaluate.generate_rows is 0; "
+            "set it above 0 or gate on loss",
+        )
+    if evaluate.gate == "off" and evaluate.gate_threshold is not None:
+        yield ("evaluate", "gate_threshold"), "is set, and evaluate.gate is off; name a metric or remove it"
+    for key in ("branch", "tag"):
+        if getattr(publish, key) and not publish.repo:
+            yield ("publish", key), "is set without publish.repo; name the repository or remove it"

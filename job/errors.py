@@ -1,0 +1,62 @@
+"""The ways a run can end, each with its exit code.
+
+Every error that a user can cause or cure is one of these; its text says what was expected, what was found and
+what to do. Anything else that is raised is a defect of ours and ends with Python's own exit code 1.
+"""
+
+from enum import IntEnum
+
+
+class Exit(IntEnum):
+    """Exit codes of `python -m job`; a Kubernetes podFailurePolicy relies on them."""
+
+    DONE = 0
+    FAILED = 1
+    CONFIG = 2
+    DATA = 3
+    GATE = 4
+    PUBLISH = 5
+    MEMORY = 6
+    INTERRUPTED = 75
+
+
+class KickoffError(Exception):
+    """A run that ended early for a reason the user can act on; a retry may help (a Hub that is down)."""
+
+    exit_code = Exit.FAILED
+
+
+class ConfigError(KickoffError):
+    """The config, or what it names (a base model, a repository), cannot work; a retry cannot help."""
+
+    exit_code = Exit.CONFIG
+
+
+class DataError(KickoffError):
+    """The data set cannot be read, or nothing of it is left to train on."""
+
+    exit_code = Exit.DATA
+
+
+class GateRefused(KickoffError):
+    """The tuned model is not good enough to be published; it is kept in the run folder."""
+
+    exit_code = Exit.GATE
+
+
+class PublishError(KickoffError):
+    """Publishing failed; the model is kept and `publish` can be run again."""
+
+    exit_code = Exit.PUBLISH
+
+
+class OutOfMemory(KickoffError):
+    """A single row does not fit into memory."""
+
+    exit_code = Exit.MEMORY
+
+
+class Interrupted(KickoffError):
+    """A signal stopped the run; finished work is kept and the same command goes on from there."""
+
+    exit_code = Exit.INTERRUPTED
