@@ -13,8 +13,8 @@ from typing import Any
 import datasets
 from transformers import PreTrainedTokenizerBase
 
-IGNORED = -100
-"""Label of a position that is not trained; torch's cross entropy skips it."""
+from job.loss import IGNORED
+from job.prompt import prompt_ids
 
 
 def encode(
@@ -54,23 +54,8 @@ def encode(
     return encoded.select([index for index, length in enumerate(lengths) if length <= max_length]), rejected
 
 
-def prompts(questions: list[str], tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:
-    """Token ids of questions as the server sends them: through the chat template, ready for the answer."""
-    texts = [
-        str(tokenizer.apply_chat_template(_conversation(question), add_generation_prompt=True, tokenize=False))
-        for question in questions
-    ]
-    # the template has written every special token itself
-    ids: list[list[int]] = tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else []
-    return ids
-
-
-def _conversation(question: str) -> list[dict[str, str]]:
-    return [{"role": "user", "content": question}]
-
-
 def _encode(questions: list[str], answers: list[str], tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
-    asked = prompts(questions, tokenizer)
+    asked = prompt_ids(questions, tokenizer)
     answered = tokenizer(answers, add_special_tokens=False)["input_ids"] if answers else []
     ends = [[*answer, tokenizer.eos_token_id] for answer in answered]
     return {

@@ -1,11 +1,29 @@
-"""How the job talks to the Hub: the unchanged huggingface_hub client, with time-outs that it lacks by default.
+"""How the job talks to the Hub: the unchanged huggingface_hub client, with the time-outs it lacks by default.
 
-It knows HTTP behaviour and the token's place. It does not know what is downloaded or published.
+It knows HTTP time-outs and progress bars. It does not know what is downloaded or published.
 """
 
-import os
 import sys
 
+import datasets
 import httpx2
 import huggingface_hub
-from huggingface_hub.utils import default_client_factory, disable_progress_bars  # type: ignore[attr-defined]
+from huggingface_hub.utils import disable_progress_bars
+from huggingface_hub.utils._http import default_client_factory  # the public API only replaces the whole client
+from transformers.utils import logging as transformers_logging
+
+
+def configure(timeout_seconds: float) -> None:
+    """Give up on any answer that does not come within `timeout_seconds`; draw no bars without a terminal."""
+
+    def client() -> httpx2.Client:
+        session = default_client_factory()
+        session.timeout = httpx2.Timeout(timeout_seconds)
+        return session
+
+    huggingface_hub.set_client_factory(client)
+    transformers_logging.disable_progress_bar()
+    transformers_logging.set_verbosity_error()
+    if not sys.stderr.isatty():
+        disable_progress_bars()
+        datasets.disable_progress_bars()

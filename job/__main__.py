@@ -1,0 +1,101 @@
+"""The command line: `python -m job run|check|evaluate|publish CONFIG [section.key=value ...]` and `schema`.
+
+It turns what a run came to into the exit code and the last line. Nothing heavy is imported before it is needed,
+so that `--help` and a mistake in the config are answered at once.
+"""
+
+import json
+import logging
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from job import interrupt
+from job.config import Config, load
+from job.errors import Exit, KickoffError
+
+TERMINATION_LOG = Path("/dev/termination-log")
+app = typer.Typer(
+    add_completion=False, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False, help=__doc__
+)
+ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="The run's YAML file.", show_default=False)]
+Overrides = Annotated[
+    list[str] | None, typer.Argument(metavar="[SECTION.KEY=VALUE ...]", help="Values over the file's.", show_default=False)
+]
+
+
+@app.command()
+def run(config: ConfigFile, overrides: Overrides = None) -> None:
+    """Every stage in order, from the data set to the published model. Run again, it goes on where it stopped."""
+    _carry_out("run", config, overrides)
+
+
+@app.command()
+def check(config: ConfigFile, overrides: Overrides = None) -> None:
+    """What can be known before training: data, base model, token, disk, memory, minutes."""
+    _carry_out("check_only", config, overrides)
+
+
+@app.command()
+def evaluate(config: ConfigFile, overrides: Overrides = None) -> None:
+    """Measure the model that `run` left, beside its base."""
+    _carry_out("evaluate_only", config, overrides)
+
+
+@app.command()
+def publish(config: ConfigFile, overrides: Overrides = None) -> None:
+    """Publish the model that `run` left."""
+    _carry_out("publish_only", config, overrides)
+
+
+@app.command()
+def schema() -> None:
+    """Print the JSON Schema of the config, for editors."""
+    print(json.dumps(Config.model_json_schema(), indent=2))
+
+
+def _carry_out(command: str, path: Path, overrides: list[str] | None) -> None:
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stdout)
+    for noisy in ("httpx", "httpx2", "datasets", "huggingface_hub", "filelock"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    interrupt.install()
+    try:
+        config = load(path, overrides)
+        code, message = Exit.DONE, _stage(command)(config)
+    except KickoffError as error:
+        code, message = error.exit_code, str(error)
+    except KeyboardInterrupt:
+        code, message = Exit.INTERRUPTED, "stopped by a signal; finished work is kept, run the same command again"
+    except OSError as error:
+        if error.errno is None:
+            raise
+        code, message = Exit.FAILED, f"{error}; free or repair the disk and run the same command again"
+    _end(code, message)
+
+
+def _stage(command: str) -> Callable[[Config], str]:
+    from job import pipeline
+
+    stage: Callable[[Config], str] = getattr(pipeline, command)
+    return stage
+
+
+def _end(code: Exit, message: str) -> None:
+    """Say what happened, on the last line and where Kubernetes looks for it, and leave."""
+    token = os.environ.get("HF_TOKEN")
+    if token:
+        message = message.replace(token, "HF_TOKEN")
+    print(("" if code == Exit.DONE else f"error ({code.name.lower()}, exit {code}): ") + message, flush=True)
+    if TERMINATION_LOG.exists():
+        TERMINATION_LOG.write_text(json.dumps({"exit": int(code), "reason": code.name.lower(), "message": message}) + "\n")
+    if code == Exit.INTERRUPTED:
+        os._exit(code)  # a download's threads must not hold up the exit
+    raise SystemExit(code)
+
+
+if __name__ == "__main__":
+    app(prog_name="python -m job")

@@ -1,0 +1,55 @@
+"""Check: what can be known of a run before it is paid for.
+
+It knows rendered rows, disk space and how to turn one measured step into a forecast. It does not prepare data and
+does not train: the pipeline hands it what the stages gave.
+"""
+
+import logging
+import shutil
+from pathlib import Path
+
+import datasets
+from transformers import PreTrainedTokenizerBase
+
+from job.errors import ConfigError
+from job.loss import IGNORED
+
+log = logging.getLogger(__name__)
+CHECKPOINT_FACTOR = 3
+"""A checkpoint holds the weights and AdamW's two moments, all fp32."""
+
+
+def show_rows(rows: datasets.DatasetDict, tokenizer: PreTrainedTokenizerBase, count: int = 3) -> None:
+    """Token lengths, and the first rows as the model sees them, the trained part between >>> and <<<."""
+    lengths = sorted(len(ids) for part in rows.values() for ids in part["input_ids"])
+    middle, p99 = lengths[len(lengths) // 2], lengths[int(len(lengths) * 0.99)]
+    log.info(f"tokens a row: median {middle}, p99 {p99}, longest {lengths[-1]}")
+    for row in rows["train"].select(range(min(count, len(rows["train"])))):
+        prompt = sum(label == IGNORED for label in row["labels"])
+        asked, trained = tokenizer.decode(row["input_ids"][:prompt]), tokenizer.decode(row["input_ids"][prompt:])
+        log.info(f"rendered {row['where']}:\n{asked}>>>{trained}<<<")
+
+
+def require_disk(output: Path, base: Path, checkpoints: int) -> None:
+    """Raise ConfigError unless base, checkpoints and model fit on the disk of the run folder."""
+    weights = sum(file.stat().st_size for file in base.glob("*.safetensors"))
+    # one checkpoint more than is kept: a new one is complete before the oldest goes
+    needed = weights * (2 + CHECKPOINT_FACTOR * (checkpoints + 1))
+    there = next(path for path in (output, *output.absolute().parents) if path.exists())
+    free = shutil.disk_usage(there).free
+    log.info(f"disk: {needed / 2**30:.1f} GiB needed, {free / 2**30:.1f} GiB free")
+    if free < needed:
+        raise ConfigError(
+            f"output: found {free / 2**30:.1f} GiB free for {output}, expected {needed / 2**30:.1f} GiB; free some, "
+            "choose another output, or lower train.save_total_limit"
+        )
+
+
+def forecast(rows: datasets.DatasetDict, steps: int, epochs: int, pace: dict[str, float]) -> str:
+    """The sentence with steps, minutes and memory, from one measured step."""
+    tokens = epochs * sum(map(len, rows["train"]["input_ids"]))
+    minutes = tokens * pace["seconds_per_token"] / 60
+    return (
+        f"ready: {len(rows['train'])} rows to train, {len(rows['test'])} to test, {steps} steps, about {minutes:.1f} "
+        f"minutes of training here, {pace['peak_gib']:.1f} GiB of memory at the longest batch"
+    )

@@ -1,0 +1,78 @@
+"""Checkpoints: the state of an unfinished training, complete or not there at all.
+
+It knows files and checksums, nothing of what the state means. A checkpoint is written aside, synced to disk and
+renamed; its manifest holds the SHA-256 of every file, so that one which was cut off or damaged is passed over.
+"""
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+
+MANIFEST = "complete.json"
+log = logging.getLogger(__name__)
+
+
+def save(folder: Path, step: int, tensors: dict[str, Any], state: dict[str, Any], keep: int) -> Path:
+    """Write the checkpoint of a step, then drop all but the newest `keep`.
+
+    Args:
+        tensors: state dicts, by name.
+        state: everything else, as JSON.
+    """
+    target = folder / f"step-{step:08d}"
+    partial = target.with_suffix(".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    torch.save(tensors, partial / "tensors.pt")
+    (partial / "state.json").write_text(json.dumps({**state, "step": step}))
+    sums = {file.name: _sha256(file) for file in sorted(partial.iterdir())}
+    (partial / MANIFEST).write_text(json.dumps(sums))
+    for file in partial.iterdir():
+        _sync(file)
+    shutil.rmtree(target, ignore_errors=True)
+    partial.rename(target)
+    _sync(folder)
+    for old in list(_newest_first(folder))[keep:]:
+        shutil.rmtree(old)
+    return target
+
+
+def newest(folder: Path) -> tuple[dict[str, Any], dict[str, Any]] | None:
+    """Tensors and state of the newest complete checkpoint; None if there is none."""
+    for path in _newest_first(folder):
+        if _is_complete(path):
+            return torch.load(path / "tensors.pt", map_location="cpu"), json.loads((path / "state.json").read_text())
+        log.warning(f"checkpoint {path.name} is damaged and is passed over")
+    return None
+
+
+def _newest_first(folder: Path) -> Iterator[Path]:
+    yield from sorted((path for path in folder.glob("step-*") if path.suffix != ".partial"), reverse=True)
+
+
+def _is_complete(path: Path) -> bool:
+    try:
+        sums = json.loads((path / MANIFEST).read_text())
+        return bool(sums) and all(_sha256(path / name) == expected for name, expected in sums.items())
+    except (OSError, ValueError, AttributeError):
+        return False
+
+
+def _sha256(file: Path) -> str:
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

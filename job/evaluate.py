@@ -1,0 +1,174 @@
+"""Evaluate: what a model in a folder knows of the test rows.
+
+It reloads a published-form folder and uses nothing but what is in it: chat template, generation config, weights.
+So what is measured is what is served. It does not know whether the folder holds the tuned or the base model.
+"""
+
+import math
+import re
+import string
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import datasets
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from job.batches import pad
+from job.config import LOWER_IS_BETTER, EvaluateSection
+from job.errors import GateRefused
+from job.loss import Loss, choose
+from job.machine import Machine
+from job.progress import Progress
+from job.prompt import prompt_ids
+
+Metrics = dict[str, float]
+
+
+def evaluate(
+    section: EvaluateSection, folder: Path, test: datasets.Dataset, machine: Machine, title: str
+) -> tuple[Metrics, list[dict[str, Any]]]:
+    """Measure the model in `folder`.
+
+    Args:
+        test: {"question", "answer", "input_ids", "labels"}, at least one row.
+
+    Returns:
+        The metrics: loss (mean over the trained tokens, in nats), perplexity, token_accuracy; and of the first
+        `generate_rows` questions f1, exact_match and ended (share of answers that ended by themselves). And the
+        answers themselves, {"question", "expected", "answer", "f1", "ended"}.
+    """
+    model, tokenizer = _load(folder, machine)
+    metrics = _teacher_forced(section, model, tokenizer, test, machine)
+    asked = test.select(range(min(section.generate_rows, len(test))))
+    if not len(asked):
+        return metrics, []
+    given = _generate(model, tokenizer, asked["question"][:], section.batch_size, title)
+    answers = [
+        {"question": question, "expected": expected, "answer": answer, "f1": f1(answer, expected), "ended": ended}
+        for question, expected, (answer, ended) in zip(asked["question"], asked["answer"], given, strict=True)
+    ]
+    exact = [normalised(row["answer"]) == normalised(row["expected"]) for row in answers]
+    metrics |= {
+        "f1": _mean([row["f1"] for row in answers]),
+        "exact_match": _mean(exact),
+        "ended": _mean([row["ended"] for row in answers]),
+        "answered_rows": len(answers),
+    }
+    return metrics, answers
+
+
+def answer(folder: Path, questions: list[str], machine: Machine) -> list[str]:
+    """The answers of the model in `folder`, decoded as its generation config says."""
+    model, tokenizer = _load(folder, machine)
+    return [text for text, _ in _generate(model, tokenizer, questions, len(questions), "answer")]
+
+
+def check_gate(section: EvaluateSection, tuned: Metrics, base: Metrics | None) -> dict[str, Any]:
+    """Whether the tuned model may be published.
+
+    Returns:
+        {"metric", "passed", "value", "needed", "rule"}, as it stands in metrics.json and on the card.
+    """
+    metric = section.gate
+    if metric == "off":
+        return {"metric": "off", "passed": True, "rule": "off: published whatever the metrics say"}
+    value = tuned.get(metric)
+    needed = section.gate_threshold if section.gate_threshold is not None else (base or {}).get(metric)
+    against = "the base model's" if section.gate_threshold is None else "the threshold"
+    if value is None or needed is None:
+        return {"metric": metric, "passed": False, "rule": f"{metric} could not be measured: there is no test row"}
+    # the threshold itself is good enough; the base model has to be beaten
+    lower = metric in LOWER_IS_BETTER
+    better = value < needed if lower else value > needed
+    passed = better or (section.gate_threshold is not None and value == needed)
+    rule = f"{metric} must be {'below' if lower else 'above'} {against} {needed:.4g}"
+    return {"metric": metric, "passed": passed, "value": value, "needed": needed, "rule": rule}
+
+
+def refuse(gate: dict[str, Any], folder: Path) -> None:
+    """Raise GateRefused unless the gate passed."""
+    if not gate["passed"]:
+        found = f"found {gate['value']:.4g}" if "value" in gate else "found nothing to compare"
+        raise GateRefused(
+            f"not published: {gate['rule']}, {found}. The model is kept in {folder}; more or better rows, more "
+            "epochs or another learning rate may help, and evaluate.gate sets or turns off the gate"
+        )
+
+
+def _load(folder: Path, machine: Machine) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    model = AutoModelForCausalLM.from_pretrained(folder, dtype=machine.dtype, use_safetensors=True)
+    return model.to(machine.device).eval(), AutoTokenizer.from_pretrained(folder, padding_side="left")
+
+
+@torch.no_grad()
+def _teacher_forced(
+    section: EvaluateSection,
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    test: datasets.Dataset,
+    machine: Machine,
+) -> Metrics:
+    """Loss and accuracy of each answer token, given the true ones before it."""
+    ids, labels = test["input_ids"][:], test["labels"][:]
+    order = sorted(range(len(ids)), key=lambda row: len(ids[row]))
+
+    def batch(rows: list[int]) -> list[torch.Tensor]:
+        tensors = pad([ids[row] for row in rows], [labels[row] for row in rows], int(tokenizer.pad_token_id))
+        return [tensor.to(machine.device) for tensor in tensors]
+
+    loss = choose(model, *batch(order[-2:]))
+    parts: list[Loss] = []
+    for start in range(0, len(order), section.batch_size):
+        parts.append(loss(*batch(order[start : start + section.batch_size])))
+    total, correct, tokens = (sum(float(part[field]) for part in parts) for field in range(3))
+    mean = total / tokens
+    return {
+        "loss": mean,
+        "perplexity": math.exp(min(mean, 700)),  # beyond that a float overflows
+        "token_accuracy": correct / tokens,
+        "rows": len(ids),
+    }
+
+
+@torch.no_grad()
+def _generate(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, questions: list[str], batch_size: int, title: str
+) -> list[tuple[str, bool]]:
+    """Answer each question: the text, and whether it ended by itself."""
+    prompts = prompt_ids(questions, tokenizer)
+    ends = model.generation_config.eos_token_id  # type: ignore[union-attr]
+    stops = set(ends if isinstance(ends, list) else [ends])
+    answers: dict[int, tuple[str, bool]] = {}
+    order = sorted(range(len(prompts)), key=lambda row: len(prompts[row]))
+    with Progress(f"answers of the {title} model", len(order), "question") as progress:
+        for start in range(0, len(order), batch_size):
+            rows = order[start : start + batch_size]
+            batch = tokenizer.pad({"input_ids": [prompts[row] for row in rows]}, return_tensors="pt").to(model.device)
+            generated = model.generate(**batch)[:, batch["input_ids"].shape[1] :].tolist()
+            for row, ids in zip(rows, generated, strict=True):
+                end = next((place for place, token in enumerate(ids) if token in stops), None)
+                text = tokenizer.decode(ids[:end], skip_special_tokens=True).strip()
+                answers[row] = (text, end is not None)
+            progress.update(len(rows))
+    return [answers[row] for row in range(len(prompts))]
+
+
+def f1(given: str, expected: str) -> float:
+    """Overlap of words, as the SQuAD evaluation script counts it."""
+    left, right = normalised(given).split(), normalised(expected).split()
+    if not left or not right:
+        return float(left == right)
+    same = sum((Counter(left) & Counter(right)).values())
+    return 2 * same / (len(left) + len(right))
+
+
+def normalised(text: str) -> str:
+    """SQuAD's normalisation: lower case, no punctuation, no articles, single blanks."""
+    plain = "".join(character for character in text.lower() if character not in string.punctuation)
+    return " ".join(re.sub(r"\b(a|an|the)\b", " ", plain).split())
+
+
+def _mean(values: list[Any]) -> float:
+    return sum(values) / len(values)

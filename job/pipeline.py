@@ -1,0 +1,197 @@
+"""The order of the stages, and nothing else.
+
+Each stage takes and gives plain things: data sets, folders, dicts of numbers. What is finished is not done again,
+so calling `run` once more after an interruption or a failed push goes on where it stopped.
+"""
+
+import logging
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import datasets
+from transformers import AutoTokenizer
+
+from job import base, check, clean, dedupe, encode, evaluate, hub, load, machine, publish, report, split, train
+from job.config import Config
+from job.errors import DataError
+from job.runfolder import RunFolder
+
+log = logging.getLogger(__name__)
+
+
+def run(config: Config) -> str:
+    """Every stage in order; the sentence that says what came of it."""
+    hub.configure(config.publish.timeout_seconds)
+    here = machine.detect(config.train.precision)
+    folder = RunFolder(config)
+    if here.rank == 0:
+        publish.preflight(config.publish)
+        folder.claim(_fingerprints(config))
+        prepare(config, folder)
+    here.wait()
+    rows = datasets.load_from_disk(str(folder / "encoded"))
+    if not (folder / "model").exists():
+        with _phase(folder, "train", here.rank):
+            train.train(config.train, config.seed, rows, folder / "base", folder.path, here)
+    if here.rank > 0:
+        return "trained; process 0 goes on alone"
+    if _measured_before(config, folder) is None:
+        measure(config, folder, here)
+    return deliver(config, folder, here)
+
+
+def evaluate_only(config: Config) -> str:
+    """Measure again what `run` left, and write report and card anew."""
+    folder, here = _finished(config)
+    measure(config, folder, here)
+    report.report(folder.path, config)
+    publish.assemble(folder.path, config)
+    metrics = folder.read("metrics.json")
+    return f"measured {folder / 'model'}: {_summary(metrics)}"
+
+
+def publish_only(config: Config) -> str:
+    """Publish what `run` left; the gate is asked again."""
+    folder, here = _finished(config)
+    publish.preflight(config.publish)
+    if _measured_before(config, folder) is None:
+        measure(config, folder, here)
+    return deliver(config, folder, here)
+
+
+def check_only(config: Config) -> str:
+    """Everything that can be known before spending a GPU minute, in a scratch folder."""
+    hub.configure(config.publish.timeout_seconds)
+    here = machine.detect(config.train.precision)
+    publish.preflight(config.publish, create=False)
+    with tempfile.TemporaryDirectory(prefix="kickoff-check-") as scratch:
+        trial = config.model_copy(update={"output": scratch})
+        folder = RunFolder(trial)
+        folder.claim(_fingerprints(config))
+        prepare(trial, folder)
+        rows = datasets.load_from_disk(str(folder / "encoded"))
+        steps = train.count_steps(config.train, len(rows["train"]), here.processes)
+        check.show_rows(rows, AutoTokenizer.from_pretrained(folder / "base"))
+        check.require_disk(Path(config.output), folder / "base", config.train.save_total_limit)
+        pace = train.rehearse(config.train, rows["train"], folder / "base", here)
+        return check.forecast(rows, steps, config.train.epochs, pace)
+
+
+def prepare(config: Config, folder: RunFolder) -> None:
+    """From the data set and the base model to encoded rows in the run folder."""
+    if folder.read("data.json") is not None and (folder / "base" / "base.json").exists():
+        log.info(f"data: prepared before, in {folder.path}")
+        return
+    with _phase(folder, "load"):
+        rows, rejected, source = load.load(config.dataset)
+        apart = load.load_test(config.dataset)
+        test = apart[0] if apart else None
+        sources = [source, apart[2]] if apart else [source]
+        rejected += apart[1] if apart else []
+        loaded = [rows, test] if test is not None else [rows]
+        for facts in sources:
+            unused = f", not used: {', '.join(facts['unused'])}" if facts["unused"] else ""
+            log.info(f"load: {facts['rows']} rows of {facts['source']}, {facts['question']} -> {facts['answer']}{unused}")
+    with _phase(folder, "clean"):
+        rows, dropped = clean.clean(config.clean, rows)
+        rejected += dropped
+        if test is not None:
+            test, dropped = clean.clean(config.clean, test)
+            rejected += dropped
+    with _phase(folder, "dedupe"):
+        if test is not None:
+            test, dropped = dedupe.dedupe(config.dedupe, test)
+            rejected += dropped
+        rows, dropped = dedupe.dedupe(config.dedupe, rows, test)
+        rejected += dropped
+    with _phase(folder, "split"):
+        parts = split.split(config.split, config.seed, rows, test)
+    with _phase(folder, "base"):
+        model = base.fetch(config.model, folder / "base")
+        log.info(f"base: {model['base']}, {model['parameters'] / 1e6:.1f}M parameters, chat template: {model['chat_template']}")
+    with _phase(folder, "encode"):
+        tokenizer = AutoTokenizer.from_pretrained(folder / "base")
+        encoded = datasets.DatasetDict()
+        for name, part in parts.items():
+            encoded[name], dropped = encode.encode(part, tokenizer, config.model.max_length)
+            rejected += dropped
+        encoded.save_to_disk(str(folder / "encoded"))
+    facts = report.data_facts(sources, rejected, encoded)
+    report.write_rejected(folder / "rejected.jsonl", rejected, loaded)
+    folder.write("data.json", facts)
+    log.info(report.data_line(facts))
+    if not len(encoded["train"]):
+        raise DataError(f"no row is left to train on; {folder / 'rejected.jsonl'} says why each one was rejected")
+    if not len(encoded["test"]):
+        log.warning("no row is left for testing: nothing can be measured, and the gate will refuse to publish")
+
+
+def measure(config: Config, folder: RunFolder, here: machine.Machine) -> None:
+    """Metrics and answers of the tuned model, and of the base model beside it."""
+    test = datasets.load_from_disk(str(folder / "encoded"))["test"]
+    metrics: dict[str, Any] = {"settings": config.evaluate.model_dump(mode="json"), "model": {}, "base": {}}
+    answers: dict[str, Any] = {"model": [], "base": []}
+    with _phase(folder, "evaluate"):
+        for name in ("model", "base") if len(test) else ():
+            metrics[name], answers[name] = evaluate.evaluate(config.evaluate, folder / name, test, here, name)
+    metrics["gate"] = evaluate.check_gate(config.evaluate, metrics["model"], metrics["base"])
+    folder.write("answers.json", answers)
+    folder.write("metrics.json", metrics)
+    log.info(f"evaluate: {_summary(metrics)}")
+
+
+def deliver(config: Config, folder: RunFolder, here: machine.Machine) -> str:
+    """Report, gate, card, and the way out; the sentence that says where the model is."""
+    with _phase(folder, "report"):
+        report.report(folder.path, config)
+        publish.assemble(folder.path, config)
+    evaluate.refuse(folder.read("metrics.json")["gate"], folder / "model")
+    with _phase(folder, "publish"):
+        published = publish.publish(
+            config.publish,
+            folder / "model",
+            [row["question"] for row in folder.read("answers.json")["model"][:5]],
+            lambda path, questions: evaluate.answer(path, questions, here),
+        )
+    folder.write("published.json", published)
+    report.report(folder.path, config)
+    return publish.sentence(published, folder / "model")
+
+
+def _finished(config: Config) -> tuple[RunFolder, machine.Machine]:
+    hub.configure(config.publish.timeout_seconds)
+    folder = RunFolder(config)
+    if not (folder / "model").exists():
+        raise DataError(f"output: {folder.path} holds no trained model; expected one left by `python -m job run`")
+    folder.claim(_fingerprints(config))
+    return folder, machine.detect(config.train.precision)
+
+
+def _measured_before(config: Config, folder: RunFolder) -> dict[str, Any] | None:
+    metrics: dict[str, Any] | None = folder.read("metrics.json")
+    settings = config.evaluate.model_dump(mode="json")
+    return metrics if metrics is not None and metrics["settings"] == settings else None
+
+
+def _fingerprints(config: Config) -> dict[str, str]:
+    files = [file for file in (config.dataset.file, config.dataset.test) if file is not None]
+    return {file: load.fingerprint(file) for file in files}
+
+
+def _summary(metrics: dict[str, Any]) -> str:
+    names = [name for name in ("loss", "f1", "exact_match") if name in metrics["model"]]
+    return ", ".join(f"{name} {metrics['model'][name]:.3f} (base {metrics['base'][name]:.3f})" for name in names)
+
+
+@contextmanager
+def _phase(folder: RunFolder, name: str, rank: int = 0) -> Iterator[None]:
+    """Note how long a phase took, for the report."""
+    started = time.monotonic()
+    yield
+    if rank == 0:
+        seconds = folder.read("phases.json") or {}
+        folder.write("phases.json", {**seconds, name: round(time.monotonic() - started, 2)})

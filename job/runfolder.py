@@ -1,0 +1,95 @@
+"""The run folder: what a run leaves behind, and which of it a later call may build upon.
+
+    run.yaml        the config with every default          data.json, rejected.jsonl, encoded/    the prepared data
+    base/           the base model, in published form       checkpoints/, tensorboard/             while training
+    model/          the tuned model, then the whole published repository        training.json
+    metrics.json    both models' metrics and the gate       answers.json        report.html        published.json
+
+It knows names of files and when they are out of date. It does not know what a stage does.
+"""
+
+import json
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from job import config as configs
+from job.config import Config
+from job.errors import ConfigError, DataError
+
+# what decides the weights; evaluate and publish may change between calls and are then done again
+_DECIDING = ("dataset", "clean", "dedupe", "split", "model", "train", "seed")
+
+
+class RunFolder:
+    def __init__(self, config: Config) -> None:
+        self.path = Path(config.output)
+        self.config = config
+
+    def __truediv__(self, name: str) -> Path:
+        return self.path / name
+
+    def claim(self, fingerprints: dict[str, str]) -> None:
+        """Take the folder for this run, or go on with what it holds.
+
+        Args:
+            fingerprints: SHA-256 of each local data file.
+
+        Raises:
+            ConfigError, DataError: it holds trained work of another config, or of other data.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ConfigError(f"output: the folder {self.path} cannot be made: {error.strerror}") from None
+        before = self._config_before()
+        differing = list(_differing(before, self.config.model_dump(mode="json"))) if before else []
+        changed = [file for file, sha in fingerprints.items() if self._sha_before(file) not in (None, sha)]
+        if (self / "model").exists() or list((self / "checkpoints").glob("step-*")):
+            self._refuse(differing, changed)
+        elif differing or changed:
+            for name in ("data.json", "base"):
+                self.discard(name)
+        (self / "run.yaml").write_text(configs.dump(self.config), encoding="utf-8")
+
+    def read(self, name: str) -> Any:
+        """A JSON file of the folder; None if it is not there."""
+        path = self / name
+        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+
+    def write(self, name: str, value: Any) -> None:
+        """Write a JSON file, all of it or nothing."""
+        partial = self / f"{name}.partial"
+        partial.write_text(json.dumps(value, indent=2, ensure_ascii=False), encoding="utf-8")
+        partial.replace(self / name)
+
+    def discard(self, name: str) -> None:
+        path = self / name
+        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+
+    def _config_before(self) -> dict[str, Any] | None:
+        path = self / "run.yaml"
+        return configs.load(path).model_dump(mode="json") if path.exists() else None
+
+    def _sha_before(self, file: str) -> str | None:
+        sources = (self.read("data.json") or {}).get("sources", [])
+        return next((source.get("sha256") for source in sources if source["source"] == file), None)
+
+    def _refuse(self, differing: list[str], changed: list[str]) -> None:
+        remedy = f"choose another output, or remove {self.path} to start anew"
+        if differing:
+            raise ConfigError(f"output: {self.path} holds a run of another config: {'; '.join(differing)}; {remedy}")
+        if changed:
+            raise DataError(f"output: {self.path} holds a run of other data: {', '.join(changed)} changed; {remedy}")
+
+
+def _differing(before: dict[str, Any], now: dict[str, Any]) -> Iterator[str]:
+    for section in _DECIDING:
+        if not isinstance(now[section], dict):
+            if before[section] != now[section]:
+                yield f"{section} was {before[section]!r} and is {now[section]!r}"
+            continue
+        for key, value in now[section].items():
+            if before[section].get(key) != value:
+                yield f"{section}.{key} was {before[section].get(key)!r} and is {value!r}"

@@ -1,0 +1,336 @@
+"""Train: full fine-tuning of a causal language model on encoded rows.
+
+It knows ids and labels, not what they say. It reads the base folder and the encoded rows and leaves the folder of
+the tuned model, complete or not there; between the two it writes checkpoints, from which it goes on by itself.
+
+Every source of chance is a function of (seed, epoch) or (seed, step, rank). So a resumed training draws the same
+row order and the same dropout as an unbroken one, and a checkpoint needs no generator's state.
+"""
+
+import json
+import logging
+import math
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import datasets
+import torch
+from torch.utils.tensorboard import SummaryWriter
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, get_scheduler
+
+from job import checkpoint, interrupt
+from job.batches import epoch_steps, micro_batches, pad
+from job.config import TrainSection
+from job.errors import ConfigError, Interrupted, KickoffError, OutOfMemory
+from job.loss import AnswerLoss, choose
+from job.machine import Machine
+from job.progress import Progress
+
+log = logging.getLogger(__name__)
+
+
+def train(
+    section: TrainSection, seed: int, rows: datasets.DatasetDict, base: Path, run: Path, machine: Machine
+) -> dict[str, Any]:
+    """Fine-tune the model in `base` into the folder `run/model`.
+
+    Args:
+        rows: "train" and "test", each {"input_ids", "labels"}; an empty test set is not measured.
+        run: the run folder, for checkpoints, TensorBoard's event files and the model.
+
+    Returns:
+        The history (loss every `logging_steps`, test loss every epoch), steps, tokens and seconds.
+
+    Raises:
+        Interrupted: a signal came; the checkpoint of the last step is complete.
+        OutOfMemory: not even one row fits.
+        ConfigError: the run has fewer steps than its warm-up.
+    """
+    total_steps = count_steps(section, len(rows["train"]), machine.processes)
+    trainer = _Training(section, seed, rows, base, run, machine, total_steps)
+    trainer.resume()
+    with interrupt.deferred() as stop_requested:
+        trainer.loop(stop_requested)
+    facts = trainer.facts()
+    if machine.rank == 0:
+        _save(trainer.model, base, run, facts)
+    machine.wait()
+    return facts
+
+
+def count_steps(section: TrainSection, rows: int, processes: int) -> int:
+    """Optimizer steps of the whole training."""
+    total = math.ceil(rows / rows_per_step(section, processes)) * section.epochs
+    if section.warmup_steps >= total:
+        raise ConfigError(
+            f"train.warmup_steps: found {section.warmup_steps}, and the whole training has {total} steps; lower it"
+        )
+    return total
+
+
+def rows_per_step(section: TrainSection, processes: int) -> int:
+    return section.batch_size * section.gradient_accumulation_steps * processes
+
+
+def rehearse(section: TrainSection, rows: datasets.Dataset, base: Path, machine: Machine) -> dict[str, float]:
+    """One real optimizer step on the longest rows: does it fit, and how long does it take?
+
+    Returns:
+        Seconds for a token (of the second of two steps) and the peak memory in GiB.
+    """
+    order = sorted(range(len(rows)), key=lambda index: -len(rows[index]["input_ids"]))
+    batch = rows.select(order[: section.batch_size])
+    training = _Training(section, 0, datasets.DatasetDict(train=batch, test=batch), base, Path(), machine, 1)
+    for _ in range(2):
+        started = time.monotonic()
+        training.step(list(range(len(batch))))
+    tokens = sum(map(len, batch["input_ids"]))
+    return {"seconds_per_token": (time.monotonic() - started) / tokens, "peak_gib": _peak_gib(machine)}
+
+
+class _Training:
+    """What changes while training: model, optimizer, step and history."""
+
+    def __init__(
+        self,
+        section: TrainSection,
+        seed: int,
+        rows: datasets.DatasetDict,
+        base: Path,
+        run: Path,
+        machine: Machine,
+        total_steps: int,
+    ) -> None:
+        self.section, self.seed, self.machine, self.run, self.total_steps = section, seed, machine, run, total_steps
+        self.ids = {name: part["input_ids"][:] for name, part in rows.items()}
+        self.labels = {name: part["labels"][:] for name, part in rows.items()}
+        self.trained = [sum(label >= 0 for label in labels) for labels in self.labels["train"]]
+        self.model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
+        self.model.to(machine.device).train()  # type: ignore[arg-type]
+        self.pad_id = int(self.model.generation_config.pad_token_id)  # type: ignore[union-attr]
+        self.loss = choose(self.model, *self._batch("train", sorted(range(len(self.trained)), key=self._length)[-2:]))
+        self.optimizer = torch.optim.AdamW(self._groups(), lr=section.learning_rate, fused=True)
+        self.scheduler = get_scheduler(section.lr_scheduler, self.optimizer, section.warmup_steps, total_steps)
+        self.scaler = torch.amp.GradScaler(machine.device.type, enabled=machine.precision == "fp16")
+        self.micro_size = section.batch_size
+        self.done = 0
+        self.seconds = 0.0
+        self.window = [0.0, 0.0]  # loss and trained tokens since the last logged point
+        self.history: list[dict[str, float]] = []
+
+    def loop(self, stop_requested: Any) -> None:
+        """Every step that is still to do."""
+        lengths = [len(ids) for ids in self.ids["train"]]
+        size = rows_per_step(self.section, self.machine.processes)
+        per_epoch = math.ceil(len(lengths) / size)
+        writer = self._writer()
+        with Progress("train", self.total_steps, "step", self.done) as progress:
+            while self.done < self.total_steps:
+                epoch, position = divmod(self.done, per_epoch)
+                for step in epoch_steps(lengths, size, self.seed, epoch)[position:]:
+                    started = time.monotonic()
+                    loss, norm, stop = self.step(step, stop_requested())
+                    elapsed = time.monotonic() - started
+                    self.seconds += elapsed
+                    tokens = sum(lengths[row] for row in step)
+                    progress.update(1, loss=f"{loss:.3f}", speed=f"{tokens / elapsed:.0f} tokens/s")
+                    if self.done % self.section.logging_steps == 0 or self.done == self.total_steps:
+                        self._log(writer, "train_loss", self.window[0] / self.window[1], grad_norm=norm)
+                        self.window = [0.0, 0.0]
+                    if self.done % per_epoch == 0 and self.ids["test"]:
+                        self._log(writer, "test_loss", self.test_loss())
+                    if stop or (self.done % self.section.save_steps == 0 and self.done < self.total_steps):
+                        self._checkpoint()
+                    if stop:
+                        raise Interrupted(
+                            f"stopped at step {self.done} of {self.total_steps}, checkpoint complete; "
+                            "run the same command again to go on"
+                        )
+        if writer is not None:
+            writer.close()
+
+    def step(self, rows: list[int], stop: bool = False) -> tuple[float, float, bool]:
+        """One optimizer step over rows of the training set.
+
+        Returns:
+            The mean loss over the trained tokens of all processes, the gradient's norm before clipping, and
+            whether any process wants to stop.
+        """
+        total = self._accumulate(rows)
+        tokens = sum(self.trained[row] for row in rows)
+        shared = self.machine.sum(torch.tensor([total, float(stop)], dtype=torch.float64, device=self.machine.device))
+        self._share_gradients()
+        self.scaler.unscale_(self.optimizer)
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.section.max_grad_norm)
+        loss = float(shared[0]) / tokens
+        if not math.isfinite(loss):
+            raise KickoffError(
+                f"the loss is {loss} at step {self.done + 1}, nothing was published; expected a finite number: "
+                "lower train.learning_rate, or set train.precision to fp32"
+            )
+        self.scaler.step(self.optimizer)
+        self.scaler.update()
+        self.scheduler.step()
+        self.optimizer.zero_grad()
+        self.done += 1
+        self.window = [self.window[0] + float(shared[0]), self.window[1] + tokens]
+        return loss, float(norm), bool(shared[1])
+
+    def _accumulate(self, rows: list[int]) -> float:
+        """Gradients of the step's loss, divided by the trained tokens of the whole step over all processes.
+
+        When memory does not suffice the rows go through in smaller parts: the step stays the same step.
+        """
+        tokens = sum(self.trained[row] for row in rows)
+        while True:
+            torch.manual_seed(hash((self.seed, self.done, self.machine.rank)))
+            total = 0.0
+            try:
+                for part in micro_batches(rows, self.micro_size, self.machine.rank, self.machine.processes):
+                    with self.machine.autocast():
+                        loss = self.loss(*self._batch("train", part)).total
+                    self.scaler.scale(loss / tokens).backward()
+                    total += loss.item()
+                return total
+            except RuntimeError as error:
+                if not _is_out_of_memory(error):
+                    raise
+            self.optimizer.zero_grad()
+            if self.micro_size == 1:
+                raise OutOfMemory(
+                    "out of memory with a single row in a forward pass; take a smaller model.base, lower "
+                    "model.max_length, or run on a machine with more memory"
+                )
+            self.micro_size = math.ceil(self.micro_size / 2)
+            log.warning(f"out of memory: {self.micro_size} rows in a forward pass from now on, the step stays the same")
+
+    @torch.no_grad()
+    def test_loss(self) -> float:
+        """Mean loss over the trained tokens of the test rows, shared out among the processes."""
+        self.model.eval()
+        sums = torch.zeros(2, dtype=torch.float64, device=self.machine.device)
+        everything = sorted(range(len(self.ids["test"])), key=lambda row: len(self.ids["test"][row]))
+        for part in micro_batches(everything, self.micro_size, self.machine.rank, self.machine.processes):
+            with self.machine.autocast():
+                loss = self.loss(*self._batch("test", part))
+            sums += torch.stack([loss.total.double(), loss.tokens.double()])
+        self.model.train()
+        total, tokens = self.machine.sum(sums).tolist()
+        return float(total / tokens)
+
+    def resume(self) -> None:
+        """Go on from the newest complete checkpoint, if there is one."""
+        found = checkpoint.newest(self.run / "checkpoints")
+        if found is None:
+            return
+        tensors, state = found
+        self.model.load_state_dict(tensors["model"])
+        self.optimizer.load_state_dict(tensors["optimizer"])
+        self.scheduler.load_state_dict(tensors["scheduler"])
+        self.scaler.load_state_dict(tensors["scaler"])
+        self.done, self.seconds, self.micro_size = state["step"], state["seconds"], state["micro_size"]
+        self.window, self.history = state["window"], state["history"]
+        log.info(f"train: going on from the checkpoint of step {self.done} of {self.total_steps}")
+
+    def facts(self) -> dict[str, Any]:
+        tokens = sum(map(len, self.ids["train"])) * self.section.epochs
+        return {
+            "history": self.history,
+            "steps": self.total_steps,
+            "rows_per_step": rows_per_step(self.section, self.machine.processes),
+            "forward_rows": self.micro_size,
+            "tokens": tokens,
+            "trained_tokens": sum(self.trained) * self.section.epochs,
+            "seconds": round(self.seconds, 1),
+            "tokens_per_second": round(tokens / self.seconds, 1),
+            "precision": self.machine.precision,
+            "device": str(self.machine.device.type),
+            "processes": self.machine.processes,
+            "answer_only_logits": self.loss.answer_only,
+            "peak_gib": _peak_gib(self.machine),
+        }
+
+    def _length(self, row: int) -> int:
+        return len(self.ids["train"][row])
+
+    def _batch(self, part: str, rows: list[int]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        ids, labels = [self.ids[part][row] for row in rows], [self.labels[part][row] for row in rows]
+        batch = pad(ids, labels, self.pad_id)
+        return batch[0].to(self.machine.device), batch[1].to(self.machine.device), batch[2].to(self.machine.device)
+
+    def _groups(self) -> list[dict[str, Any]]:
+        """Weight decay for matrices only: on biases and norms it does harm (as in transformers' Trainer)."""
+        matrices = [weight for weight in self.model.parameters() if weight.ndim >= 2]
+        others = [weight for weight in self.model.parameters() if weight.ndim < 2]
+        return [
+            {"params": matrices, "weight_decay": self.section.weight_decay},
+            {"params": others, "weight_decay": 0.0},
+        ]
+
+    def _share_gradients(self) -> None:
+        """Add up the gradients of all processes, once a step; a process without a row adds nothing."""
+        if self.machine.processes > 1:
+            for weight in self.model.parameters():
+                if weight.grad is None:
+                    weight.grad = torch.zeros_like(weight)
+                self.machine.sum(weight.grad)
+
+    def _checkpoint(self) -> None:
+        if self.machine.rank == 0:
+            tensors = {
+                "model": self.model.state_dict(),
+                "optimizer": self.optimizer.state_dict(),
+                "scheduler": self.scheduler.state_dict(),
+                "scaler": self.scaler.state_dict(),
+            }
+            state = {
+                "seconds": self.seconds,
+                "micro_size": self.micro_size,
+                "window": self.window,
+                "history": self.history,
+            }
+            checkpoint.save(self.run / "checkpoints", self.done, tensors, state, self.section.save_total_limit)
+        self.machine.wait()
+
+    def _writer(self) -> SummaryWriter | None:
+        if self.machine.rank > 0:
+            return None
+        if self.section.wandb_project is not None:
+            import wandb  # type: ignore[import-not-found,unused-ignore]
+
+            # sends along whatever TensorBoard is given
+            wandb.init(project=self.section.wandb_project, sync_tensorboard=True)
+        return SummaryWriter(str(self.run / "tensorboard"), purge_step=self.done)
+
+    def _log(self, writer: SummaryWriter | None, name: str, value: float, **more: float) -> None:
+        rate = self.optimizer.param_groups[0]["lr"]
+        self.history.append({"step": self.done, name: value, "learning_rate": rate, **more})
+        if writer is not None:
+            for key, number in {name: value, "learning_rate": rate, **more}.items():
+                writer.add_scalar(key, number, self.done)
+
+
+def _save(model: PreTrainedModel, base: Path, run: Path, facts: dict[str, Any]) -> None:
+    """Leave the tuned model as `run/model`, all or nothing; its checkpoints have then served their purpose."""
+    partial = run / "model.partial"
+    shutil.rmtree(partial, ignore_errors=True)
+    stored: str = json.loads((base / "config.json").read_text()).get("dtype") or "float32"
+    model.to(getattr(torch, stored)).save_pretrained(partial)
+    AutoTokenizer.from_pretrained(base, padding_side="left").save_pretrained(partial)
+    (run / "training.json").write_text(json.dumps(facts, indent=2))
+    partial.rename(run / "model")
+    shutil.rmtree(run / "checkpoints", ignore_errors=True)
+
+
+def _is_out_of_memory(error: RuntimeError) -> bool:
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
+def _peak_gib(machine: Machine) -> float:
+    if machine.device.type == "cuda":
+        return round(torch.cuda.max_memory_allocated(machine.device) / 2**30, 2)
+    import resource
+
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2)  # KiB on Linux
