@@ -24,7 +24,8 @@ app = typer.Typer(
 )
 ConfigFile = Annotated[Path, typer.Argument(metavar="CONFIG", help="The run's YAML file.", show_default=False)]
 Overrides = Annotated[
-    list[str] | None, typer.Argument(metavar="[SECTION.KEY=VALUE ...]", help="Values over the file's.", show_default=False)
+    list[str] | None,
+    typer.Argument(metavar="[SECTION.KEY=VALUE ...]", help="Values over the file's.", show_default=False),
 ]
 
 
@@ -63,6 +64,8 @@ def _carry_out(command: str, path: Path, overrides: list[str] | None) -> None:
     for noisy in ("httpx", "httpx2", "datasets", "huggingface_hub", "filelock"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     interrupt.install()
+    if not sys.stderr.isatty():
+        os.environ.setdefault("TQDM_DISABLE", "1")  # read when tqdm is imported; bars wreck a container's log
     try:
         config = load(path, overrides)
         code, message = Exit.DONE, _stage(command)(config)
@@ -91,7 +94,9 @@ def _end(code: Exit, message: str) -> None:
         message = message.replace(token, "HF_TOKEN")
     print(("" if code == Exit.DONE else f"error ({code.name.lower()}, exit {code}): ") + message, flush=True)
     if TERMINATION_LOG.exists():
-        TERMINATION_LOG.write_text(json.dumps({"exit": int(code), "reason": code.name.lower(), "message": message}) + "\n")
+        TERMINATION_LOG.write_text(
+            json.dumps({"exit": int(code), "reason": code.name.lower(), "message": message}) + "\n"
+        )
     if code == Exit.INTERRUPTED:
         os._exit(code)  # a download's threads must not hold up the exit
     raise SystemExit(code)

@@ -95,7 +95,9 @@ def _load(section: ModelSection, source: str) -> tuple[PreTrainedTokenizerBase, 
             raise ConfigError(f"model.gguf_file: {section.base} holds no file {section.gguf_file!r}")
         options["gguf_file"] = section.gguf_file
     elif not list(Path(source).glob("*.safetensors")):
-        raise ConfigError(f"model.base: {section.base} holds no *.safetensors weights; convert it, or set model.gguf_file")
+        raise ConfigError(
+            f"model.base: {section.base} holds no *.safetensors weights; convert it, or set model.gguf_file"
+        )
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, padding_side="left", **options)
         if section.gguf_file is not None:
@@ -105,13 +107,17 @@ def _load(section: ModelSection, source: str) -> tuple[PreTrainedTokenizerBase, 
         AutoConfig.from_pretrained(source)
         return tokenizer, AutoModelForCausalLM.from_pretrained(source, dtype="auto", use_safetensors=True)
     except (OSError, ValueError, KeyError) as error:
-        raise ConfigError(f"model.base: {section.base} is no causal language model that can be loaded: {error}") from None
+        raise ConfigError(
+            f"model.base: {section.base} is no causal language model that can be loaded: {error}"
+        ) from None
 
 
 def _complete(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel, max_new_tokens: int) -> None:
     """Give tokenizer and model what the published repository must hold."""
     if tokenizer.eos_token_id is None:
-        raise ConfigError("model.base: its tokenizer has no end-of-text token, so no answer could ever end; take another")
+        raise ConfigError(
+            "model.base: its tokenizer has no end-of-text token, so no answer could ever end; take another"
+        )
     if not tokenizer.chat_template:
         tokenizer.chat_template = _TEMPLATE.read_text()
     if tokenizer.pad_token_id is None:

@@ -32,7 +32,9 @@ def micro_batches(step: list[int], size: int, rank: int, processes: int) -> list
     return [mine[start : start + size] for start in range(0, len(mine), size)]
 
 
-def pad(input_ids: list[list[int]], labels: list[list[int]], pad_id: int) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def pad(
+    input_ids: list[list[int]], labels: list[list[int]], pad_id: int
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Pad rows on the right.
 
     Returns:

@@ -9,6 +9,7 @@ it reads, so it would answer in lower case and with holes; they are off by defau
 
 import html
 import re
+import unicodedata
 from collections.abc import Callable
 from typing import Any
 
@@ -65,6 +66,7 @@ def _steps(section: CleanSection) -> list[Step]:
         (section.remove_urls, remove_urls),
         (section.lowercase, str.lower),
         (True, remove_invisible),
+        (section.fix_text, compose),  # once more: an accent may have stood behind something invisible
         (True, tidy_whitespace),
     ]
     return [step for on, step in switched if on]
@@ -92,6 +94,10 @@ def remove_urls(text: str) -> str:
 
 def remove_invisible(text: str) -> str:
     return _INVISIBLE.sub("", text.replace("\r\n", "\n").replace("\r", "\n"))
+
+
+def compose(text: str) -> str:
+    return unicodedata.normalize("NFC", text)
 
 
 def tidy_whitespace(text: str) -> str:

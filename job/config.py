@@ -44,7 +44,9 @@ class CleanSection(Section):
     lowercase: bool = Field(False, description="Lower-case everything. Hurts a generative model.")
     remove_html: bool = Field(False, description="Remove HTML tags and decode entities. Hurts answers about HTML.")
     remove_urls: bool = Field(False, description="Remove http(s) addresses. Leaves holes in sentences.")
-    unwanted_words: tuple[str, ...] = Field((), strict=False, description="Reject rows that hold one of these words.")
+    unwanted_words: tuple[Annotated[str, Field(min_length=1)], ...] = Field(
+        (), strict=False, description="Reject rows that hold one of these words."
+    )
 
 
 class DedupeSection(Section):
@@ -82,7 +84,9 @@ class TrainSection(Section):
     logging_steps: Annotated[int, Field(ge=1)] = Field(10, description="Steps between points of the loss curve.")
     save_steps: Annotated[int, Field(ge=1)] = Field(500, description="Steps between checkpoints.")
     save_total_limit: Annotated[int, Field(ge=1)] = Field(2, description="Checkpoints kept.")
-    wandb_project: str | None = Field(None, description="Also log to this Weights & Biases project (pip install wandb).")
+    wandb_project: str | None = Field(
+        None, description="Also log to this Weights & Biases project (pip install wandb)."
+    )
 
 
 class EvaluateSection(Section):
@@ -129,6 +133,13 @@ class _Loader(yaml.SafeLoader):
 
     yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}
 
+    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
+        try:
+            return super().construct_object(node, deep)
+        except (ValueError, AttributeError):  # a tag such as !!int on text, or an integer of 5,000 digits
+            problem = f"{_shown(node.value)} cannot be read as {node.tag.rpartition(':')[2]}"
+            raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark) from None
+
 
 for _tag, _pattern, _first in (
     ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
@@ -158,6 +169,15 @@ class _Dumper(yaml.SafeDumper):
     yaml_implicit_resolvers = _Loader.yaml_implicit_resolvers
 
 
+def _represent_text(dumper: _Dumper, text: str) -> yaml.ScalarNode:
+    # YAML's rarer line breaks are read back as blanks unless they are escaped
+    style = '"' if re.search("[\x85\u2028\u2029]", text) else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
+
+
+_Dumper.add_representer(str, _represent_text)
+
+
 def load(path: Path, overrides: list[str] | None = None) -> Config:
     """Read and check a config.
 
@@ -177,6 +197,11 @@ def load(path: Path, overrides: list[str] | None = None) -> Config:
         data = loader.construct_document(node) if node else {}
     except yaml.MarkedYAMLError as error:
         raise ConfigError(_yaml_problem(path, error)) from None
+    except yaml.reader.ReaderError as error:
+        place = f"{path}:{text.count(chr(10), 0, error.position) + 1}"
+        raise ConfigError(f"{place}: not valid YAML: holds the control character {chr(error.character)!r}") from None
+    except RecursionError:
+        raise ConfigError(f"{path}: not valid YAML: nested too deeply, or an alias holds itself") from None
     if not isinstance(data, dict):
         raise ConfigError(f"{path}:1:1: found {_shown(data)}, expected sections such as `dataset:` and `train:`")
     data = {key: {} if value is None and key in _sections() else value for key, value in data.items()}
@@ -213,9 +238,7 @@ def _yaml_problem(path: Path, error: yaml.MarkedYAMLError) -> str:
     return f"{place}: not valid YAML: {error.problem}{hint}"
 
 
-def _places_and_duplicates(
-    node: yaml.Node, file: str, path: KeyPath, places: dict[KeyPath, str]
-) -> Iterator[str]:
+def _places_and_duplicates(node: yaml.Node, file: str, path: KeyPath, places: dict[KeyPath, str]) -> Iterator[str]:
     """Note where every key stands, and yield a line for each key that stands twice in one mapping."""
     if isinstance(node, yaml.SequenceNode):
         for index, item in enumerate(node.value):
@@ -246,7 +269,7 @@ def _override(data: dict[Any, Any], places: dict[KeyPath, str], text: str) -> st
         return None  # the section itself is wrong, which validation reports
     try:
         target[path[-1]] = yaml.load(value, Loader=_Loader)  # noqa: S506, a subclass of SafeLoader
-    except yaml.YAMLError:
+    except (yaml.YAMLError, RecursionError):
         return f"command line: {dotted}: found {value!r}, which is not valid YAML; quote it"
     places[path] = f"command line: {text}"
     return None
@@ -272,7 +295,7 @@ def _field_path(item: ErrorDetails) -> KeyPath:
 def _problem(item: ErrorDetails, places: dict[KeyPath, str], file: str) -> str:
     path = _field_path(item)
     start = f"{_nearest(path, places, file)}: {_dotted(path)}:"
-    if item["type"] == "extra_forbidden":
+    if item["type"] in ("extra_forbidden", "invalid_key"):  # invalid: a key that is no text, such as `1:`
         return f"{start} unknown key{_did_you_mean(path)}"
     if item["type"] == "missing":
         return f"{start} missing; expected a section `{path[-1]}:`"
@@ -287,7 +310,7 @@ def _expected(path: KeyPath, item: ErrorDetails) -> str:
         return "a section with keys, such as " + ", ".join(list(section.model_fields)[:3])
     if path == ("evaluate", "gate"):
         return "one of " + ", ".join((*get_args(Metric), "off"))
-    words = item["msg"].removeprefix("Input should be ")
+    words = item["msg"].removeprefix("Input should be ").replace("String should have", "text with")
     for term, plain in (("a valid tuple", "a list"), ("a valid string", "text"), ("a valid integer", "a whole number")):
         words = words.replace(term, plain)
     return words.replace("a valid ", "a ").replace("a boolean", "true or false")
@@ -333,7 +356,7 @@ def _contradictions(config: Config) -> Iterator[tuple[KeyPath, str]]:
     """Keys that are right one by one and cannot be meant together."""
     dataset, evaluate, publish = config.dataset, config.evaluate, config.publish
     if (dataset.file is None) == (dataset.name is None):
-        found = "both file and name are set" if dataset.file else "neither file nor name is set"
+        found = "neither file nor name is set" if dataset.file is None else "both file and name are set"
         yield ("dataset",), f"{found}; expected one: `file:` for a local file or `name:` for a Hub data set"
     for key in ("config", "revision"):
         if dataset.file and getattr(dataset, key):

@@ -12,7 +12,7 @@ import datasets
 
 from job.config import DedupeSection
 
-_NOT_WORD = re.compile(r"[\W_]+")
+_VARIATION = re.compile(r"[\ufe00-\ufe0f]")  # how an emoji is drawn; Unicode counts it as a mark
 
 
 def dedupe(
@@ -35,8 +35,10 @@ def dedupe(
     kept: list[int] = []
     rejected: list[dict[str, Any]] = []
     for index, row in enumerate(rows):
-        before = first.setdefault(normalised(row["question"]), (row["where"], row["answer"]))
-        if before[0] == row["where"]:
+        key = normalised(row["question"])
+        before = first.get(key)
+        if before is None:
+            first[key] = (row["where"], row["answer"])
             kept.append(index)
         else:
             other = "" if before[1] == row["answer"] else ", with another answer"
@@ -46,9 +48,11 @@ def dedupe(
 
 
 def normalised(question: str) -> str:
-    """The question's letters and digits, compatibility-composed and case-folded, blanks between the words.
+    """The question's letters, their marks and digits, compatibility-composed and case-folded, blanks between the words.
 
     A question without any letter or digit is its own text, so that "?" and "!" stay two questions.
     """
-    folded = unicodedata.normalize("NFKC", question).casefold()
-    return _NOT_WORD.sub(" ", folded).strip() or question
+    folded = _VARIATION.sub("", unicodedata.normalize("NFKC", question).casefold())
+    # marks count: they are the vowels of Hindi and the tones of Thai, which \w does not match
+    spelled = (character if unicodedata.category(character)[0] in "LMN" else " " for character in folded)
+    return " ".join("".join(spelled).split()) or question

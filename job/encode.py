@@ -41,6 +41,9 @@ def encode(
             kept.append(index)
         else:
             rejected.append({"where": row["where"], "stage": "encode", "reason": reason})
+    if not kept:  # map would leave the new columns out
+        features = _features(rows)
+        return datasets.Dataset.from_dict({name: [] for name in features}, features=features), rejected
     encoded = rows.select(kept).map(
         lambda batch: _encode(batch["question"], batch["answer"], tokenizer),
         batched=True,

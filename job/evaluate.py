@@ -99,7 +99,8 @@ def refuse(gate: dict[str, Any], folder: Path) -> None:
 
 def _load(folder: Path, machine: Machine) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     model = AutoModelForCausalLM.from_pretrained(folder, dtype=machine.dtype, use_safetensors=True)
-    return model.to(machine.device).eval(), AutoTokenizer.from_pretrained(folder, padding_side="left")
+    model.to(machine.device)  # type: ignore[arg-type]
+    return model.eval(), AutoTokenizer.from_pretrained(folder, padding_side="left")
 
 
 @torch.no_grad()
@@ -138,7 +139,7 @@ def _generate(
 ) -> list[tuple[str, bool]]:
     """Answer each question: the text, and whether it ended by itself."""
     prompts = prompt_ids(questions, tokenizer)
-    ends = model.generation_config.eos_token_id  # type: ignore[union-attr]
+    ends = model.generation_config.eos_token_id
     stops = set(ends if isinstance(ends, list) else [ends])
     answers: dict[int, tuple[str, bool]] = {}
     order = sorted(range(len(prompts)), key=lambda row: len(prompts[row]))
@@ -146,10 +147,11 @@ def _generate(
         for start in range(0, len(order), batch_size):
             rows = order[start : start + batch_size]
             batch = tokenizer.pad({"input_ids": [prompts[row] for row in rows]}, return_tensors="pt").to(model.device)
-            generated = model.generate(**batch)[:, batch["input_ids"].shape[1] :].tolist()
+            output = model.generate(**batch)  # type: ignore[operator]
+            generated = output[:, batch["input_ids"].shape[1] :].tolist()
             for row, ids in zip(rows, generated, strict=True):
                 end = next((place for place, token in enumerate(ids) if token in stops), None)
-                text = tokenizer.decode(ids[:end], skip_special_tokens=True).strip()
+                text = str(tokenizer.decode(ids[:end], skip_special_tokens=True)).strip()
                 answers[row] = (text, end is not None)
             progress.update(len(rows))
     return [answers[row] for row in range(len(prompts))]
@@ -171,4 +173,4 @@ def normalised(text: str) -> str:
 
 
 def _mean(values: list[Any]) -> float:
-    return sum(values) / len(values)
+    return float(sum(values)) / len(values)

@@ -9,6 +9,7 @@ A rejected row is a dict {"where", "stage", "reason", "question", "answer"}, the
 import csv
 import hashlib
 import json
+import warnings
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -57,7 +58,7 @@ def load_test(section: DatasetSection) -> tuple[datasets.Dataset, Rejected, dict
 def fingerprint(file: str) -> str:
     """SHA-256 of a file's bytes, by which a resumed run sees that its data has changed."""
     try:
-        with open(file, "rb") as stream:
+        with Path(file).open("rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError as error:
         raise _unreadable(Path(file), error) from None
@@ -67,22 +68,26 @@ def _load_file(path: Path, section: DatasetSection) -> tuple[datasets.Dataset, R
     if path.suffix.lower() not in FORMATS and path.is_file():
         raise DataError(f"{path}: found {path.suffix or 'no'} extension, expected one of {', '.join(FORMATS)}")
     source = {"source": str(path), "sha256": fingerprint(str(path))}
+    # train/qa.json and test/qa.json: the name alone would give two rows the same place
+    both = [Path(file).name for file in (section.file, section.test) if file is not None]
+    name = path.name if len(set(both)) == len(both) else str(path)
     try:
         places, columns = _READERS[path.suffix.lower()](path)
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: not UTF-8 text (byte {error.start}); save the file as UTF-8") from None
-    return _rows(path.name, places, columns, section, source)
+    return _rows(name, places, columns, section, source)
 
 
 def _read_json(path: Path) -> tuple[list[str], pd.DataFrame]:
+    text = path.read_text(encoding="utf-8-sig")
     try:
-        rows = json.loads(path.read_text(encoding="utf-8-sig"))
+        rows = json.loads(text)
     except json.JSONDecodeError as error:
         raise DataError(f"{path}:{error.lineno}:{error.colno}: not valid JSON: {error.msg}{_json_hint(path)}") from None
-    except RecursionError:
-        raise DataError(f"{path}: nested too deeply; {_WANTED}") from None
+    except (RecursionError, ValueError):
+        raise DataError(f"{path}: {_UNREADABLE_JSON}; {_WANTED}") from None
     if not isinstance(rows, list):
-        raise DataError(f"{path}: found one JSON {_kind(rows)}, {_WANTED}")
+        raise DataError(f"{path}: found {_kind(rows)}, {_WANTED}")
     return [f"row {number}" for number in range(1, len(rows) + 1)], _frame(rows)
 
 
@@ -93,8 +98,8 @@ def _read_jsonl(path: Path) -> tuple[list[str], pd.DataFrame]:
             if line.strip():
                 try:
                     rows.append(json.loads(line))
-                except (json.JSONDecodeError, RecursionError) as error:
-                    message = getattr(error, "msg", "nested too deeply")
+                except (ValueError, RecursionError) as error:
+                    message = getattr(error, "msg", _UNREADABLE_JSON)
                     raise DataError(
                         f"{path}:{number}: not valid JSON: {message}; expected one object to a line"
                     ) from None
@@ -107,9 +112,22 @@ def _read_csv(path: Path) -> tuple[list[str], pd.DataFrame]:
         header = stream.readline()
     delimiter = max(DELIMITERS, key=lambda character: (header.count(character), character == ","))
     try:
-        frame = pd.read_csv(
-            path, sep=delimiter, dtype=str, keep_default_na=False, encoding="utf-8-sig", quoting=csv.QUOTE_MINIMAL
-        )
+        with warnings.catch_warnings():
+            # without index_col=False a field too many would shift the columns; with it, that is only a warning
+            warnings.simplefilter("error", pd.errors.ParserWarning)
+            frame = pd.read_csv(
+                path,
+                sep=delimiter,
+                dtype=str,
+                keep_default_na=False,
+                encoding="utf-8-sig",
+                quoting=csv.QUOTE_MINIMAL,
+                index_col=False,
+            )
+    except pd.errors.ParserWarning:
+        raise DataError(
+            f"{path}: the rows have more fields than the first line; put quotes around a text that holds {delimiter!r}"
+        ) from None
     except pd.errors.EmptyDataError:
         frame = pd.DataFrame()
     except pd.errors.ParserError as error:
@@ -128,13 +146,14 @@ def _read_parquet(path: Path) -> tuple[list[str], pd.DataFrame]:
 
 
 _READERS = {".json": _read_json, ".jsonl": _read_jsonl, ".csv": _read_csv, ".parquet": _read_parquet}
+_UNREADABLE_JSON = "nested too deeply, or a number of thousands of digits"
 _WANTED = 'expected an array of rows such as [{"question": "...", "answer": "..."}]'
 
 
 def _frame(rows: list[Any]) -> pd.DataFrame:
     """Rows as parsed into columns of Python objects; what is no object becomes a row without any value."""
     keys = dict.fromkeys(key for row in rows if isinstance(row, dict) for key in row)
-    values = {key: [row.get(key) if isinstance(row, dict) else row for row in rows] for key in keys}
+    values = {key: [row.get(key) if isinstance(row, dict) else None for row in rows] for key in keys}
     return pd.DataFrame(values, index=range(len(rows)), dtype=object)
 
 
@@ -171,7 +190,8 @@ def _rows(
     """Map the columns, and set aside every row without two texts."""
     if not places:
         raise DataError(f"{source['source']}: holds no row; {_WANTED}")
-    question, answer = _columns([str(column) for column in columns.columns], section, source["source"])
+    columns.columns = [str(column) for column in columns.columns]  # pandas writes numbered columns to Parquet
+    question, answer = _columns(list(columns.columns), section, source["source"])
     kept: dict[str, list[str]] = {"question": [], "answer": [], "where": []}
     rejected: Rejected = []
     for place, asked, answered in zip(places, columns[question], columns[answer], strict=True):
@@ -183,7 +203,7 @@ def _rows(
         else:
             for key, value in (("question", asked), ("answer", answered), ("where", where)):
                 kept[key].append(value)
-    unused = [str(column) for column in columns.columns if column not in (question, answer)]
+    unused = [column for column in columns.columns if column not in (question, answer)]
     facts = {**source, "question": question, "answer": answer, "unused": unused, "rows": len(places)}
     features = datasets.Features(dict.fromkeys(kept, datasets.Value("string")))
     return datasets.Dataset.from_dict(kept, features=features), rejected, facts
@@ -208,7 +228,7 @@ def _columns(names: list[str], section: DatasetSection, source: str) -> tuple[st
 
 def _wrong(column: str, value: object) -> str | None:
     """Why a value cannot be a question or an answer; None if it can."""
-    if value is None or (isinstance(value, float) and value != value):
+    if _missing(value):
         return f"the {column} is missing"
     if not isinstance(value, str):
         return f"the {column} is {_kind(value)}, not text"
@@ -221,16 +241,24 @@ def _wrong(column: str, value: object) -> str | None:
     return None
 
 
+def _missing(value: object) -> bool:
+    return value is None or value is pd.NA or (isinstance(value, float) and value != value)
+
+
 def _kind(value: object) -> str:
     kinds = {dict: "an object", list: "a list", bool: "true or false", int: "a number", float: "a number", str: "text"}
-    return kinds.get(type(value), type(value).__name__)
+    return "null" if value is None else kinds.get(type(value), type(value).__name__)
 
 
 def _plain(value: object) -> object:
-    """A value as JSON can hold it, for rejected.jsonl."""
-    if value is None or isinstance(value, float) and value != value:
+    """A value as a UTF-8 file of JSON can hold it, for rejected.jsonl; half a surrogate pair is spelled out."""
+    if _missing(value):
         return None
-    return value if isinstance(value, str | int | float | bool | list | dict) else str(value)
+    if isinstance(value, dict):
+        return {_plain(str(key)): _plain(item) for key, item in value.items()}
+    if isinstance(value, list):
+        return [_plain(item) for item in value]
+    return value if isinstance(value, int | float) else str(value).encode("utf-8", "backslashreplace").decode()
 
 
 def _listed(names: Iterable[str]) -> str:

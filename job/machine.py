@@ -3,7 +3,10 @@
 It knows torch's devices and process group (torchrun's environment variables). It knows nothing of models.
 """
 
+import ctypes
 import os
+import platform
+import sys
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
@@ -58,6 +61,7 @@ def detect(requested: str) -> Machine:
     accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
     if accelerator is None:
         device = torch.device("cpu")
+        _keep_freed_memory()
     else:
         device = torch.device(accelerator.type, int(os.environ.get("LOCAL_RANK", "0")))
         torch.accelerator.set_device_index(device.index)
@@ -66,6 +70,20 @@ def detect(requested: str) -> Machine:
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=timedelta(hours=4))
     rank = int(os.environ.get("RANK", "0"))
     return Machine(device, _precision(requested, device), rank, processes)
+
+
+def _keep_freed_memory() -> None:
+    """Tell glibc to keep what tensors gave back.
+
+    By default each large tensor is mapped and unmapped anew, and its pages are zeroed every time: a fifth of a
+    training step on two cores. Elsewhere than on glibc nothing happens.
+    """
+    trim_threshold, top_pad, mmap_max = -1, -2, -4  # the parameters' numbers in malloc.h
+    if sys.platform == "linux" and platform.libc_ver()[0] == "glibc":
+        libc = ctypes.CDLL(None)
+        libc.mallopt(mmap_max, 0)
+        libc.mallopt(trim_threshold, 2**31 - 1)
+        libc.mallopt(top_pad, 64 * 2**20)
 
 
 def _precision(requested: str, device: torch.device) -> Precision:
@@ -84,7 +102,7 @@ def _precision(requested: str, device: torch.device) -> Precision:
 
 def _computes_bf16(device: torch.device) -> bool:
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type == "cpu":
         capabilities = torch.cpu.get_capabilities()
         return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16") or capabilities.get("bf16"))

@@ -95,7 +95,9 @@ def prepare(config: Config, folder: RunFolder) -> None:
         loaded = [rows, test] if test is not None else [rows]
         for facts in sources:
             unused = f", not used: {', '.join(facts['unused'])}" if facts["unused"] else ""
-            log.info(f"load: {facts['rows']} rows of {facts['source']}, {facts['question']} -> {facts['answer']}{unused}")
+            log.info(
+                f"load: {facts['rows']} rows of {facts['source']}, {facts['question']} -> {facts['answer']}{unused}"
+            )
     with _phase(folder, "clean"):
         rows, dropped = clean.clean(config.clean, rows)
         rejected += dropped
@@ -112,7 +114,8 @@ def prepare(config: Config, folder: RunFolder) -> None:
         parts = split.split(config.split, config.seed, rows, test)
     with _phase(folder, "base"):
         model = base.fetch(config.model, folder / "base")
-        log.info(f"base: {model['base']}, {model['parameters'] / 1e6:.1f}M parameters, chat template: {model['chat_template']}")
+        size = f"{model['parameters'] / 1e6:.1f}M parameters"
+        log.info(f"base: {model['base']}, {size}, chat template: {model['chat_template']}")
     with _phase(folder, "encode"):
         tokenizer = AutoTokenizer.from_pretrained(folder / "base")
         encoded = datasets.DatasetDict()
@@ -141,7 +144,7 @@ def measure(config: Config, folder: RunFolder, here: machine.Machine) -> None:
     metrics["gate"] = evaluate.check_gate(config.evaluate, metrics["model"], metrics["base"])
     folder.write("answers.json", answers)
     folder.write("metrics.json", metrics)
-    log.info(f"evaluate: {_summary(metrics)}")
+    log.info("evaluate:\n" + report.summary(metrics, answers))
 
 
 def deliver(config: Config, folder: RunFolder, here: machine.Machine) -> str:

@@ -21,7 +21,7 @@ from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError, Repo
 
 from job.config import Config, PublishSection, dump
 from job.errors import ConfigError, PublishError
-from job.report import METRICS, environment, side_by_side
+from job.rendering import METRICS, environment, side_by_side
 
 CONTRACT = (
     "model.safetensors",
@@ -93,7 +93,9 @@ def assemble(run: Path, config: Config) -> None:
 
 def card(run: Path, config: Config) -> str:
     """The model card, filled from nothing but the run's own facts."""
-    facts = {name: json.loads((run / f"{name}.json").read_text()) for name in ("data", "training", "metrics", "answers")}
+    facts = {
+        name: json.loads((run / f"{name}.json").read_text()) for name in ("data", "training", "metrics", "answers")
+    }
     base = json.loads((run / "base" / "base.json").read_text())
     title = config.publish.repo or config.publish.folder or run.name
     templates = environment()

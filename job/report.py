@@ -13,20 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import datasets
-import jinja2
 
 from job.config import Config, dump
-
-TEMPLATES = Path(__file__).parent / "templates"
-METRICS = {
-    "loss": "loss (nats a token, lower is better)",
-    "perplexity": "perplexity",
-    "token_accuracy": "token accuracy",
-    "f1": "token F1 of the answers",
-    "exact_match": "exact match",
-    "ended": "answers that ended by themselves",
-}
-"""Every metric with its name for people, in the order of the tables."""
+from job.rendering import METRICS, environment, side_by_side
 
 
 def report(run: Path, config: Config) -> None:
@@ -34,32 +23,34 @@ def report(run: Path, config: Config) -> None:
     facts = {name: _read(run, f"{name}.json") for name in ("data", "training", "metrics", "answers", "phases")}
     published = _read(run, "published.json")
     (run / "loss.png").write_bytes(_loss_picture(facts["training"].get("history", [])))
-    html = environment(autoescape=True).get_template("report.html.jinja").render(
-        facts,
-        base=_read(run / "base", "base.json"),
-        published=published,
-        names=METRICS,
-        config=dump(config),
-        title=config.publish.repo or run.name,
-        samples=side_by_side(facts["answers"])[:20],
-        loss_picture=_embedded((run / "loss.png").read_bytes()),
-        length_picture=_embedded(_length_picture(facts["data"].get("lengths", {}))),
+    html = (
+        environment(autoescape=True)
+        .get_template("report.html.jinja")
+        .render(
+            facts,
+            base=_read(run / "base", "base.json"),
+            published=published,
+            names=METRICS,
+            config=dump(config),
+            title=config.publish.repo or run.name,
+            samples=side_by_side(facts["answers"])[:20],
+            loss_picture=_embedded((run / "loss.png").read_bytes()),
+            length_picture=_embedded(_length_picture(facts["data"].get("lengths", {}))),
+        )
     )
     (run / "report.html").write_text(html, encoding="utf-8")
 
 
-def environment(autoescape: bool = False) -> jinja2.Environment:
-    """The templates; a name that a template uses and nobody gave is an error."""
-    loader = jinja2.FileSystemLoader(TEMPLATES)
-    return jinja2.Environment(
-        loader=loader, autoescape=autoescape, undefined=jinja2.StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-
-
-def side_by_side(answers: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
-    """Each test question with the right answer, the tuned and the base model's."""
-    pairs = zip(answers.get("model", []), answers.get("base", []), strict=True)
-    return [{**tuned, "base": base["answer"], "base_f1": base["f1"]} for tuned, base in pairs]
+def summary(metrics: dict[str, Any], answers: dict[str, list[dict[str, Any]]], count: int = 5) -> str:
+    """Metrics and the first test questions, tuned model beside base model, for a terminal."""
+    lines = [f"{'':34}{'tuned':>10}{'base':>10}"]
+    for key, name in METRICS.items():
+        if key in metrics["model"]:
+            lines.append(f"{name:34}{metrics['model'][key]:10.3f}{metrics['base'][key]:10.3f}")
+    for row in side_by_side(answers)[:count]:
+        lines.append(f"\nquestion  {row['question']}\nexpected  {row['expected']}")
+        lines.append(f"tuned     {' '.join(row['answer'].split())}\nbase      {' '.join(row['base'].split())}")
+    return "\n".join(lines)
 
 
 def data_facts(
@@ -74,7 +65,9 @@ def data_facts(
         **counts,
         "rejected": len(rejected),
         "rejected_by_stage": dict(Counter(row["stage"] for row in rejected)),
-        "rejected_by_reason": dict(Counter(f"{row['stage']}: {_kind(row['reason'])}" for row in rejected).most_common()),
+        "rejected_by_reason": dict(
+            Counter(f"{row['stage']}: {_kind(row['reason'])}" for row in rejected).most_common()
+        ),
         "lengths": {str(length): lengths[length] for length in sorted(lengths)},
     }
 

@@ -24,7 +24,7 @@ from job import checkpoint, interrupt
 from job.batches import epoch_steps, micro_batches, pad
 from job.config import TrainSection
 from job.errors import ConfigError, Interrupted, KickoffError, OutOfMemory
-from job.loss import AnswerLoss, choose
+from job.loss import choose
 from job.machine import Machine
 from job.progress import Progress
 
@@ -109,7 +109,7 @@ class _Training:
         self.trained = [sum(label >= 0 for label in labels) for labels in self.labels["train"]]
         self.model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
         self.model.to(machine.device).train()  # type: ignore[arg-type]
-        self.pad_id = int(self.model.generation_config.pad_token_id)  # type: ignore[union-attr]
+        self.pad_id = int(self.model.generation_config.pad_token_id)
         self.loss = choose(self.model, *self._batch("train", sorted(range(len(self.trained)), key=self._length)[-2:]))
         self.optimizer = torch.optim.AdamW(self._groups(), lr=section.learning_rate, fused=True)
         self.scheduler = get_scheduler(section.lr_scheduler, self.optimizer, section.warmup_steps, total_steps)

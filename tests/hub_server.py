@@ -6,8 +6,8 @@ info, file trees, refs, branches, tags, preupload, the LFS round (batch, PUT, ve
 exceptions. Each file from `lfs_limit` bytes on and each *.safetensors file is an LFS file.
 
 It does not speak xet (the client needs HF_HUB_DISABLE_XET=1), multipart LFS, pagination, pull requests,
-spaces, organizations, gated repositories or deletion of repositories and refs, and it serves LFS files without
-the Hub's redirect to another host. `HubServer.fail` makes chosen requests go wrong the way networks do.
+spaces, organizations, gated repositories or deletion of repositories and refs, and it serves LFS files
+without the Hub's redirect to another host. `HubServer.fail` makes chosen requests go wrong as networks do.
 """
 
 import asyncio
@@ -92,7 +92,8 @@ class Repo:
     def describe(self, path: str, data: bytes) -> dict[str, Any]:
         entry: dict[str, Any] = {"type": "file", "path": path, "size": len(data), "oid": self.oid(path, data)}
         if self.is_lfs(path, len(data)):
-            entry["lfs"] = {"oid": entry["oid"], "size": len(data), "pointerSize": 130}
+            pointer_size = 130  # about what the git file that stands for the object takes
+            entry["lfs"] = {"oid": entry["oid"], "size": len(data), "pointerSize": pointer_size}
         return entry
 
 
@@ -135,8 +136,14 @@ class HubServer:
         self._app = Starlette(routes=self._routes(), exception_handlers={HubError: answer_error})
         self._socket = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self._socket.getsockname()[1]}"
-        config = uvicorn.Config(self._entry, http=Protocol, ws="none", lifespan="off", log_level="error")
-        config.timeout_graceful_shutdown = 2
+        config = uvicorn.Config(
+            self._entry,
+            interface="asgi3",
+            http=Protocol,
+            lifespan="off",
+            log_level="error",
+            timeout_graceful_shutdown=2,
+        )
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._server.run, args=([self._socket],), daemon=True)
 
@@ -145,7 +152,11 @@ class HubServer:
         return self
 
     def __exit__(self, *exc: object) -> None:
-        for loop, transport in self._hanging:
+        self.stop()
+
+    def stop(self) -> None:
+        while self._hanging:
+            loop, transport = self._hanging.pop()
             loop.call_soon_threadsafe(transport.abort)
         self._server.should_exit = True
         self._thread.join()

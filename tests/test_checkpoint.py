@@ -1,0 +1,52 @@
+from pathlib import Path
+
+import pytest
+import torch
+
+from job import checkpoint
+
+
+def save(folder: Path, step: int, keep: int = 2) -> Path:
+    return checkpoint.save(folder, step, {"model": {"weight": torch.full((4,), float(step))}}, {"seconds": 1.5}, keep)
+
+
+def test_the_newest_comes_back(tmp_path: Path) -> None:
+    save(tmp_path, 5)
+    save(tmp_path, 12)
+    found = checkpoint.newest(tmp_path)
+    assert found is not None
+    assert found[1] == {"step": 12, "seconds": 1.5}
+    assert found[0]["model"]["weight"].tolist() == [12.0] * 4
+
+
+def test_none_without_any(tmp_path: Path) -> None:
+    assert checkpoint.newest(tmp_path / "checkpoints") is None
+
+
+def test_only_the_newest_are_kept(tmp_path: Path) -> None:
+    for step in (1, 2, 3, 4):
+        save(tmp_path, step)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-00000003", "step-00000004"]
+
+
+@pytest.mark.parametrize("damage", ["truncated", "flipped", "no manifest", "no tensors", "unfinished"])
+def test_a_damaged_one_is_passed_over_and_said(tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture) -> None:
+    save(tmp_path, 5)
+    newest = save(tmp_path, 6)
+    tensors = newest / "tensors.pt"
+    content = bytearray(tensors.read_bytes())
+    if damage == "truncated":
+        tensors.write_bytes(content[:-10])
+    elif damage == "flipped":
+        content[len(content) // 2] ^= 1
+        tensors.write_bytes(content)
+    elif damage == "no manifest":
+        (newest / checkpoint.MANIFEST).unlink()
+    elif damage == "no tensors":
+        tensors.unlink()
+    else:
+        newest.rename(newest.with_suffix(".partial"))
+    found = checkpoint.newest(tmp_path)
+    assert found is not None
+    assert found[1]["step"] == 5
+    assert ("step-00000006 is damaged" in caplog.text) == (damage != "unfinished")

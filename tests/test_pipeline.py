@@ -1,0 +1,178 @@
+"""Whole runs in this process, on a tiny model: what is done, what is not done again, what is refused."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from conftest import ROWS, TOKEN, MakeConfig
+from hub_server import HubServer
+
+from job import pipeline
+from job.errors import ConfigError, DataError, GateRefused, Interrupted, PublishError
+from job.train import _Training
+
+
+def read(config: Any, name: str) -> Any:
+    return json.loads((Path(config.output) / name).read_text())
+
+
+def test_from_the_hub_to_the_hub(hub: HubServer, tiny_base: Path, make_config: MakeConfig, tmp_path: Path) -> None:
+    lines = "".join(json.dumps({"prompt": row["question"], "completion": row["answer"]}) + "\n" for row in ROWS)
+    data_sha = hub.add_repo("datasets", "ada/rows", {"train.jsonl": lines.encode()}, private=True)
+    base_sha = hub.add_repo("models", "ada/tiny", tiny_base, private=True)
+    config = make_config(
+        dataset={"file": None, "name": "ada/rows"}, model={"base": "ada/tiny"}, publish={"repo": "ada/sums"}
+    )
+    last = pipeline.run(config)
+    commit = hub.commits("models", "ada/sums")[0]
+    card = commit.files["README.md"].decode()
+    assert f"published ada/sums@{commit.sha}" in last
+    assert data_sha in card
+    assert f"ada/tiny@{base_sha}" in card
+    everything = [path for path in Path(config.output).rglob("*") if path.is_file()]
+    assert not [path for path in everything if TOKEN.encode() in path.read_bytes()]
+    assert not [name for name, content in commit.files.items() if TOKEN.encode() in content]
+
+
+def test_every_row_is_accounted_for(make_config: MakeConfig, data_file: Path) -> None:
+    rows: list[Any] = [*ROWS, ROWS[0], {"question": "Only a question?"}, {"question": 5, "answer": "five"}, "no row"]
+    rows += [{"question": "WHAT is 2 plus 2", "answer": "Four."}, {"question": "Long?", "answer": "is " * 500}]
+    data_file.write_text(json.dumps(rows))
+    config = make_config()
+    pipeline.run(config)
+    facts = read(config, "data.json")
+    rejected = [json.loads(line) for line in (Path(config.output) / "rejected.jsonl").read_text().splitlines()]
+    assert facts["rows"] == len(rows) == facts["train"] + facts["test"] + facts["rejected"]
+    assert facts["rejected_by_stage"] == {"load": 3, "dedupe": 2, "encode": 1}
+    assert [row["where"].split()[-1] for row in rejected] == ["42", "43", "44", "41", "45", "46"]
+    assert rejected[3]["reason"] == "asks the same as rows.json row 1"
+    assert rejected[4]["question"] == "WHAT is 2 plus 2", "as it was, not as it was cleaned"
+
+
+def test_a_finished_run_is_not_done_again(make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    config = make_config()
+    pipeline.run(config)
+    before = (Path(config.output) / "model" / "model.safetensors").stat().st_mtime_ns
+    for stage in ("base.fetch", "load.load", "train.train", "evaluate.evaluate"):
+        monkeypatch.setattr(f"job.pipeline.{stage}", None)
+    pipeline.run(config)
+    assert (Path(config.output) / "model" / "model.safetensors").stat().st_mtime_ns == before
+
+
+def test_interrupted_and_called_again_it_goes_on(make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = make_config(output="", train={"save_steps": 2}).model_copy()
+    whole = make_config(output=make_config().output + "-whole")
+    pipeline.run(whole)
+    broken = make_config()
+    step = _Training.step
+    monkeypatch.setattr(_Training, "step", lambda self, rows, stop=False: step(self, rows, self.done == 2))
+    with pytest.raises(Interrupted, match="stopped at step 3"):
+        pipeline.run(broken)
+    monkeypatch.setattr(_Training, "step", step)
+    pipeline.run(broken)
+    weights = [(Path(run.output) / "model" / "model.safetensors").read_bytes() for run in (whole, broken)]
+    assert weights[0] == weights[1]
+
+
+def test_trained_work_is_not_mixed_with_another_config(make_config: MakeConfig, data_file: Path) -> None:
+    config = make_config()
+    pipeline.run(config)
+    with pytest.raises(ConfigError, match=r"train.learning_rate was 0.003 and is 0.001; seed was 42 and is 7"):
+        pipeline.run(make_config(train={"learning_rate": 1e-3}, seed=7))
+    data_file.write_text(json.dumps(ROWS[:20]))
+    with pytest.raises(DataError, match="rows.json changed"):
+        pipeline.run(config)
+
+
+def test_before_anything_is_trained_the_config_may_change(make_config: MakeConfig, data_file: Path) -> None:
+    data_file.write_text(json.dumps([{"question": "What?", "answer": "is " * 500}]))
+    with pytest.raises(DataError, match="no row is left to train on"):
+        pipeline.run(make_config())
+    data_file.write_text(json.dumps(ROWS))
+    pipeline.run(make_config(train={"epochs": 1}))
+
+
+def test_run_yaml_gives_the_same_model(make_config: MakeConfig) -> None:
+    from job.config import load
+
+    config = make_config()
+    pipeline.run(config)
+    again = load(Path(config.output) / "model" / "run.yaml", [f"output={config.output}-again"])
+    pipeline.run(again)
+    weights = [(Path(run.output) / "model" / "model.safetensors").read_bytes() for run in (config, again)]
+    assert weights[0] == weights[1]
+
+
+def test_the_gate_refuses_and_another_gate_publishes(make_config: MakeConfig, tmp_path: Path) -> None:
+    there = {"folder": str(tmp_path / "there")}
+    strict = make_config(evaluate={"gate": "f1", "gate_threshold": 1.0}, publish=there)
+    with pytest.raises(GateRefused, match="f1 must be above the threshold 1"):
+        pipeline.run(strict)
+    assert not (tmp_path / "there").exists()
+    assert "refused" in (Path(strict.output) / "report.html").read_text()
+    pipeline.publish_only(make_config(evaluate={"gate": "off"}, publish=there))
+    assert "off: published whatever the metrics say" in (tmp_path / "there" / "README.md").read_text()
+
+
+def test_a_failed_push_is_made_good_by_publish(hub: HubServer, make_config: MakeConfig) -> None:
+    hub.fail("POST", r"/commit/", times=99, status=500)
+    config = make_config(publish={"repo": "ada/sums"})
+    with pytest.raises(PublishError, match="python -m job publish .*run.yaml"):
+        pipeline.run(config)
+    hub.clear_faults()
+    assert "published ada/sums@" in pipeline.publish_only(config)
+    assert len(hub.commits("models", "ada/sums")) == 2
+
+
+@pytest.mark.parametrize("count", [1, 2, 5, 10, 50])
+def test_tiny_data(count: int, make_config: MakeConfig, data_file: Path, tmp_path: Path) -> None:
+    rows = [{"question": f"What is {n} plus {n}?", "answer": f"It is {2 * n}."} for n in range(count)]
+    data_file.write_text(json.dumps(rows))
+    config = make_config(train={"epochs": 1}, evaluate={"gate": "off"}, publish={"folder": str(tmp_path / "there")})
+    pipeline.run(config)
+    facts = read(config, "data.json")
+    assert facts["train"] + facts["test"] == count
+    assert (facts["test"] == 0) == (count == 1)
+    assert (tmp_path / "there" / "model.safetensors").exists()
+
+
+def test_one_row_cannot_pass_a_gate(make_config: MakeConfig, data_file: Path, caplog: pytest.LogCaptureFixture) -> None:
+    data_file.write_text(json.dumps(ROWS[:1]))
+    with pytest.raises(GateRefused, match="there is no test row"):
+        pipeline.run(make_config())
+    assert "no row is left for testing" in caplog.text
+
+
+def test_a_test_file_replaces_the_split(make_config: MakeConfig, tmp_path: Path) -> None:
+    asked = [{"question": "2 plus 2 is what?", "answer": "4."}, {"question": "What is 3 plus 3?", "answer": "6."}]
+    (tmp_path / "test.json").write_text(json.dumps(asked))
+    config = make_config(dataset={"test": str(tmp_path / "test.json")})
+    pipeline.run(config)
+    facts = read(config, "data.json")
+    assert (facts["train"], facts["test"], facts["rejected"]) == (39, 2, 1), "the training row asked there is dropped"
+
+
+def test_check_trains_nothing_and_leaves_nothing(make_config: MakeConfig, caplog: pytest.LogCaptureFixture) -> None:
+    config = make_config()
+    with caplog.at_level("INFO"):
+        last = pipeline.check_only(config)
+    assert not Path(config.output).exists()
+    assert "34 rows to train, 6 to test, 10 steps" in last
+    assert caplog.text.count(">>>") == 3
+    assert "Answer:\n>>>" in caplog.text
+
+
+def test_check_refuses_a_warm_up_longer_than_the_run(make_config: MakeConfig) -> None:
+    with pytest.raises(ConfigError, match="warmup_steps"):
+        pipeline.check_only(make_config(train={"warmup_steps": 10}))
+
+
+def test_evaluate_alone_measures_again(make_config: MakeConfig) -> None:
+    config = make_config()
+    with pytest.raises(DataError, match="holds no trained model"):
+        pipeline.evaluate_only(config)
+    pipeline.run(config)
+    (Path(config.output) / "metrics.json").unlink()
+    assert "loss" in pipeline.evaluate_only(config)
+    assert read(config, "metrics.json")["model"]["rows"] == 6

@@ -1,0 +1,176 @@
+"""Training: the same weights whatever the way there."""
+
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import CPU, ROWS
+from datasets import Dataset, DatasetDict
+from safetensors.torch import load_file
+from transformers import PreTrainedTokenizerBase
+
+from job import train as stage
+from job.config import TrainSection
+from job.encode import encode
+from job.errors import ConfigError, Interrupted, KickoffError, OutOfMemory
+from job.machine import Machine
+from job.train import _Training, count_steps, train
+
+SECTION = TrainSection(epochs=2, batch_size=4, learning_rate=1e-3, precision="fp32", logging_steps=1, save_steps=3)
+
+
+@pytest.fixture
+def rows(tokenizer: PreTrainedTokenizerBase) -> DatasetDict:
+    columns = {key: [row[key] for row in ROWS] for key in ("question", "answer")}
+    encoded, _ = encode(Dataset.from_dict({**columns, "where": ["" for _ in ROWS]}), tokenizer, 64)
+    return DatasetDict(train=encoded.select(range(30)), test=encoded.select(range(30, 40)))
+
+
+def weights(run: Path) -> dict[str, torch.Tensor]:
+    return load_file(run / "model" / "model.safetensors")
+
+
+def same(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> bool:
+    return left.keys() == right.keys() and all(torch.equal(left[name], right[name]) for name in left)
+
+
+def curve(facts: dict[str, Any]) -> list[tuple[float, float]]:
+    return [(point["step"], point.get("train_loss", point.get("test_loss", 0.0))) for point in facts["history"]]
+
+
+def test_it_learns_and_leaves_a_complete_folder(rows: DatasetDict, fetched: Path, tmp_path: Path) -> None:
+    facts = train(SECTION.model_copy(update={"epochs": 4}), 1, rows, fetched, tmp_path, CPU)
+    tests = [point["test_loss"] for point in facts["history"] if "test_loss" in point]
+    assert len(tests) == 4
+    assert tests[-1] < tests[0] < math.log(400)
+    assert facts["steps"] == 4 * 8
+    assert not (tmp_path / "checkpoints").exists()
+    names = {path.name for path in (tmp_path / "model").iterdir()}
+    assert {"model.safetensors", "config.json", "generation_config.json", "chat_template.jinja"} <= names
+    assert list((tmp_path / "tensorboard").glob("events.out.tfevents.*"))
+
+
+@pytest.mark.parametrize("stops", [[5], [3], [8], [2, 7, 11]])
+def test_resumed_equals_unbroken(
+    stops: list[int], rows: DatasetDict, fetched: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = train(SECTION, 1, rows, fetched, tmp_path / "whole", CPU)
+    unchanged: Callable[..., Any] = _Training.step
+
+    def stopping(self: _Training, batch: list[int], stop: bool = False) -> tuple[float, float, bool]:
+        return unchanged(self, batch, stop or self.done + 1 in stops)  # type: ignore[no-any-return]
+
+    monkeypatch.setattr(_Training, "step", stopping)
+    for stop in stops:
+        with pytest.raises(Interrupted, match=f"stopped at step {stop} of 16"):
+            train(SECTION, 1, rows, fetched, tmp_path / "broken", CPU)
+    broken = train(SECTION, 1, rows, fetched, tmp_path / "broken", CPU)
+    assert same(weights(tmp_path / "whole"), weights(tmp_path / "broken"))
+    assert curve(broken) == curve(whole)
+
+
+@pytest.mark.parametrize(("size", "accumulation"), [(8, 4), (2, 16)])
+def test_accumulation_gives_the_same_loss_and_weights(
+    size: int, accumulation: int, rows: DatasetDict, fetched: Path
+) -> None:
+    losses, results = [], []
+    for batch, times in ((32, 1), (size, accumulation)):
+        section = SECTION.model_copy(update={"batch_size": batch, "gradient_accumulation_steps": times})
+        training = _Training(section, 1, rows, fetched, Path(), CPU, 10)
+        training.model.eval()  # without dropout: its mask differs with the shape of the batch
+        losses.append([training.step(list(range(30)))[0] for _ in range(3)])
+        results.append({name: weight.detach().clone() for name, weight in training.model.named_parameters()})
+    assert losses[0] == pytest.approx(losses[1], rel=1e-5)
+    assert all(torch.allclose(results[0][name], results[1][name], atol=1e-5) for name in results[0])
+
+
+def test_processes_without_a_row_of_their_own_change_nothing(rows: DatasetDict, fetched: Path) -> None:
+    """The gradients that three processes compute for a step of two rows add up to those of one process."""
+    whole = _Training(SECTION, 1, rows, fetched, Path(), CPU, 10)
+    whole.model.eval()
+    whole._accumulate([3, 17])
+    total = [torch.zeros_like(weight) for weight in whole.model.parameters()]
+    for rank in range(3):
+        part = _Training(SECTION, 1, rows, fetched, Path(), Machine(CPU.device, "fp32", rank, 3), 10)
+        part.model.eval()
+        part._accumulate([3, 17])
+        for sum_, weight in zip(total, part.model.parameters(), strict=True):
+            sum_ += weight.grad if weight.grad is not None else 0
+    for sum_, weight in zip(total, whole.model.parameters(), strict=True):
+        assert weight.grad is not None
+        assert torch.allclose(sum_, weight.grad, atol=1e-6)
+
+
+def test_out_of_memory_halves_the_batch_and_keeps_the_step(
+    rows: DatasetDict, fetched: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    section = SECTION.model_copy(update={"batch_size": 16})
+    whole = _Training(section, 1, rows, fetched, Path(), CPU, 10)
+    whole.model.eval()
+    expected = whole.step(list(range(16)))
+    training = _Training(section, 1, rows, fetched, Path(), CPU, 10)
+    training.model.eval()
+    batch = training._batch
+
+    def small_memory(part: str, batch_rows: list[int]) -> Any:
+        if len(batch_rows) > 5:
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return batch(part, batch_rows)
+
+    monkeypatch.setattr(training, "_batch", small_memory)
+    found = training.step(list(range(16)))
+    assert training.micro_size == 4
+    assert found[:2] == pytest.approx(expected[:2], rel=1e-5)
+
+
+def test_out_of_memory_with_one_row_ends_the_run(
+    rows: DatasetDict, fetched: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    training = _Training(SECTION, 1, rows, fetched, Path(), CPU, 10)
+
+    def no_memory(part: str, batch_rows: list[int]) -> Any:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    monkeypatch.setattr(training, "_batch", no_memory)
+    with pytest.raises(OutOfMemory, match="single row"):
+        training.step([0, 1])
+
+
+def test_a_loss_that_is_no_number_stops_the_run(rows: DatasetDict, fetched: Path) -> None:
+    training = _Training(SECTION, 1, rows, fetched, Path(), CPU, 10)
+    with torch.no_grad():
+        next(training.model.parameters()).fill_(math.nan)
+    with pytest.raises(KickoffError, match="loss is nan at step 1"):
+        training.step([0, 1])
+
+
+@pytest.mark.parametrize("count", [1, 2, 5])
+def test_tiny_data_has_steps(count: int, rows: DatasetDict, fetched: Path, tmp_path: Path) -> None:
+    few = DatasetDict(train=rows["train"].select(range(count)), test=rows["test"].select([]))
+    facts = train(SECTION, 1, few, fetched, tmp_path, CPU)
+    assert facts["steps"] >= 2
+    assert (tmp_path / "model" / "model.safetensors").exists()
+
+
+def test_a_warm_up_longer_than_the_run_is_refused() -> None:
+    with pytest.raises(ConfigError, match="found 16, and the whole training has 16 steps"):
+        count_steps(SECTION.model_copy(update={"warmup_steps": 16}), 30, 1)
+
+
+def test_the_tuned_model_has_the_type_of_its_base(rows: DatasetDict, fetched: Path, tmp_path: Path) -> None:
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    half = tmp_path / "half"
+    AutoModelForCausalLM.from_pretrained(fetched, dtype=torch.bfloat16).save_pretrained(half)
+    AutoTokenizer.from_pretrained(fetched).save_pretrained(half)
+    train(SECTION, 1, rows, half, tmp_path / "run", CPU)
+    assert {weight.dtype for weight in weights(tmp_path / "run").values()} == {torch.bfloat16}
+
+
+def test_a_rehearsal_measures_a_step(rows: DatasetDict, fetched: Path) -> None:
+    pace = stage.rehearse(SECTION, rows["train"], fetched, CPU)
+    assert 0 < pace["seconds_per_token"] < 1
+    assert pace["peak_gib"] > 0
