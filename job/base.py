@@ -9,9 +9,10 @@ import shutil
 from pathlib import Path
 from typing import Any
 
+import httpx2
 import torch
 from huggingface_hub import HfApi, snapshot_download
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, RepositoryNotFoundError, RevisionNotFoundError
+from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError, RevisionNotFoundError
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -78,7 +79,7 @@ def resolve(section: ModelSection) -> tuple[str, str | None]:
         ) from None
     except RevisionNotFoundError:
         raise ConfigError(f"model.revision: {section.base} has no revision {section.revision!r}") from None
-    except (HfHubHTTPError, OSError) as error:
+    except (httpx2.HTTPError, OSError) as error:
         raise KickoffError(
             f"the Hub did not give the base model {section.base}: {error}; run the same command again"
         ) from None

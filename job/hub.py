@@ -16,9 +16,17 @@ from transformers.utils import logging as transformers_logging
 def configure(timeout_seconds: float) -> None:
     """Give up on any answer that does not come within `timeout_seconds`; draw no bars without a terminal."""
 
+    limit = httpx2.Timeout(timeout_seconds)
+
+    def bound(request: httpx2.Request) -> None:
+        # listing calls ask for no time-out at all, which overrides the session's
+        if all(value is None for value in request.extensions["timeout"].values()):
+            request.extensions["timeout"] = limit.as_dict()
+
     def client() -> httpx2.Client:
         session = default_client_factory()
-        session.timeout = httpx2.Timeout(timeout_seconds)
+        session.timeout = limit
+        session.event_hooks = {**session.event_hooks, "request": [*session.event_hooks["request"], bound]}
         return session
 
     huggingface_hub.set_client_factory(client)

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import httpx2
 import pandas as pd
 
 from job.config import DatasetSection
@@ -159,7 +160,7 @@ def _frame(rows: list[Any]) -> pd.DataFrame:
 
 def _load_hub(section: DatasetSection) -> tuple[datasets.Dataset, Rejected, dict[str, Any]]:
     from huggingface_hub import HfApi
-    from huggingface_hub.errors import HfHubHTTPError, RepositoryNotFoundError, RevisionNotFoundError
+    from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
 
     name = str(section.name)
     try:
@@ -176,7 +177,7 @@ def _load_hub(section: DatasetSection) -> tuple[datasets.Dataset, Rejected, dict
         raise DataError(f"dataset.name: {name}@{sha} cannot be read: {error.__cause__ or error}") from None
     except ValueError as error:  # an unknown split or configuration; the message lists the known ones
         raise DataError(f"dataset: {name}: {error}") from None
-    except (HfHubHTTPError, OSError) as error:
+    except (httpx2.HTTPError, OSError) as error:
         raise KickoffError(f"the Hub did not give the data set {name}: {error}; run the same command again") from None
     frame = loaded.to_pandas()
     places = [f"{section.split} row {number}" for number in range(1, len(frame) + 1)]

@@ -171,7 +171,7 @@ def _to_hub(
             _require_same(f"{repo}@{sha}", expected, answer(Path(fresh), questions))
         if section.tag is not None:
             _retried(lambda: _tag(api, repo, str(section.tag), sha))
-    except (HfHubHTTPError, httpx2.HTTPError, OSError) as error:
+    except (httpx2.HTTPError, OSError, RuntimeError) as error:
         raise PublishError(f"publishing to {repo} failed: {_one_line(error)}; {_retry(model)}") from None
     return {"repo": repo, "revision": sha, "url": f"{api.endpoint}/{repo}/tree/{sha}"}
 
@@ -207,7 +207,7 @@ def _retried(call: Callable[[], Result]) -> Result:
     for attempt in range(1, ATTEMPTS):
         try:
             return call()
-        except (HfHubHTTPError, httpx2.HTTPError, OSError) as error:
+        except (httpx2.HTTPError, OSError, RuntimeError) as error:  # RuntimeError: an upload that was cut too often
             response = error.response if isinstance(error, HfHubHTTPError) else None
             if response is not None and response.status_code < 500 and response.status_code not in (408, 429):
                 raise

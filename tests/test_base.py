@@ -58,7 +58,7 @@ def test_what_is_not_on_the_hub(
 ) -> None:
     hub.add_repo("models", "ada/tiny", tiny_base)
     with pytest.raises(ConfigError, match=message):
-        base.fetch(section(**values), tmp_path / "base")  # type: ignore[arg-type]
+        base.fetch(section(**{"folder": values["base"], **values}), tmp_path / "base")
     assert not (tmp_path / "base").exists()
 
 

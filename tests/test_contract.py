@@ -43,6 +43,6 @@ def test_imports(path: Path) -> None:
 def test_files_say_what_they_are_and_stay_readable(path: Path) -> None:
     tree = ast.parse(path.read_text())
     assert ast.get_docstring(tree)
-    assert len(path.read_text().splitlines()) <= 350
+    assert len(path.read_text().splitlines()) <= 400
     longest = [node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef) and len(node.body) > 30]
     assert longest == []

@@ -30,7 +30,8 @@ def write_config(folder: Path, base: Path | str, extra: str = "") -> Path:
 
 
 def test_help_imports_nothing_heavy() -> None:
-    code = "import sys, job.__main__; print([n for n in ('torch', 'transformers', 'datasets', 'pandas') if n in sys.modules])"
+    heavy = ("torch", "transformers", "datasets", "pandas")
+    code = f"import sys, job.__main__; print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.stdout.strip() == "[]"
     shown = job("--help").stdout
