@@ -1,0 +1,76 @@
+"""What the README says exists, exists."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from job.config import Config
+from job.errors import Exit
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text()
+
+
+def config_rows() -> set[str]:
+    """The config table as it has to stand, a line a key."""
+    rows = set()
+    for name, field in Config.model_fields.items():
+        keys = getattr(field.annotation, "model_fields", {name: field})
+        prefix = f"{name}." if keys is not None and name not in keys else ""
+        for key, inner in keys.items():
+            default = json.dumps(inner.default, ensure_ascii=False).replace("null", "not set")
+            rows.add(f"| `{prefix}{key}` | {default} | {inner.description} |")
+    return rows
+
+
+def test_the_config_table_is_the_configs() -> None:
+    table = README.split("## Config")[1].split("\n## ")[0]
+    found = set(re.findall(r"^\| `.*\|$", table, re.MULTILINE))
+    assert found == config_rows()
+
+
+def test_make_targets_exist() -> None:
+    targets = set(re.findall(r"^([a-z-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    named = set(re.findall(r"(?:^|`)make ([a-z-]+)", README, re.MULTILINE))
+    assert {"demo", "test", "help"} <= named
+    assert named <= targets
+
+
+def test_commands_exist() -> None:
+    from typer.main import get_command
+
+    from job.__main__ import app
+
+    commands = set(get_command(app).commands)  # type: ignore[attr-defined]
+    assert set(re.findall(r"-m job ([a-z]+)", README)) <= commands
+    table = README.split("## Your own run")[1].split("\n## ")[0]
+    assert commands == set(re.findall(r"^\| `([a-z]+)[ `]", table, re.MULTILINE))
+
+
+def test_exit_codes_are_the_codes() -> None:
+    table = README.split("## Exit codes")[1].split("\n## ")[0]
+    assert {int(code) for code in re.findall(r"^\| (\d+) \|", table, re.MULTILINE)} == {int(code) for code in Exit}
+
+
+@pytest.mark.parametrize("name", ["offline.yaml", "config.yaml"])
+def test_examples_are_valid_configs(name: str) -> None:
+    from job.config import load
+
+    config = load(ROOT / "examples" / "soccer" / name)
+    assert config.dataset.file is not None and (ROOT / config.dataset.file).exists()
+    assert config.dataset.test is not None and (ROOT / config.dataset.test).exists()
+
+
+def test_the_reworded_questions_are_not_trained() -> None:
+    rows = {
+        name: json.loads((ROOT / "examples" / "soccer" / f"{name}.json").read_text())
+        for name in ("dataset", "reworded")
+    }
+    asked = {row["question"].casefold() for row in rows["dataset"]}
+    answers = {row["answer"] for row in rows["dataset"]}
+    assert len(rows["dataset"]) >= 300
+    assert len(rows["reworded"]) >= 120
+    assert not [row for row in rows["reworded"] if row["question"].casefold() in asked]
+    assert not [row for row in rows["reworded"] if row["answer"] not in answers]
