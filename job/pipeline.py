@@ -33,7 +33,7 @@ def run(config: Config) -> str:
         folder.claim(_fingerprints(config))
         prepare(config, folder)
     here.wait()
-    rows = datasets.load_from_disk(str(folder / "encoded"))
+    rows = _encoded(folder)
     if not (folder / "model").exists():
         with _phase(folder, "train", here.rank):
             train.train(config.train, config.seed, rows, folder / "base", folder.path, here)
@@ -73,7 +73,7 @@ def check_only(config: Config) -> str:
         folder = RunFolder(trial)
         folder.claim(_fingerprints(config))
         prepare(trial, folder)
-        rows = datasets.load_from_disk(str(folder / "encoded"))
+        rows = _encoded(folder)
         steps = train.count_steps(config.train, len(rows["train"]), here.processes)
         check.show_rows(rows, AutoTokenizer.from_pretrained(folder / "base"))
         check.require_disk(Path(config.output), folder / "base", config.train.save_total_limit)
@@ -122,20 +122,21 @@ def prepare(config: Config, folder: RunFolder) -> None:
         for name, part in parts.items():
             encoded[name], dropped = encode.encode(part, tokenizer, config.model.max_length)
             rejected += dropped
-        encoded.save_to_disk(str(folder / "encoded"))
     facts = report.data_facts(sources, rejected, encoded)
     report.write_rejected(folder / "rejected.jsonl", rejected, loaded)
-    folder.write("data.json", facts)
     log.info(report.data_line(facts))
     if not len(encoded["train"]):
         raise DataError(f"no row is left to train on; {folder / 'rejected.jsonl'} says why each one was rejected")
     if not len(encoded["test"]):
         log.warning("no row is left for testing: nothing can be measured, and the gate will refuse to publish")
+    # datasets cannot read back what holds no row
+    datasets.DatasetDict({name: part for name, part in encoded.items() if len(part)}).save_to_disk(folder / "encoded")
+    folder.write("data.json", facts)
 
 
 def measure(config: Config, folder: RunFolder, here: machine.Machine) -> None:
     """Metrics and answers of the tuned model, and of the base model beside it."""
-    test = datasets.load_from_disk(str(folder / "encoded"))["test"]
+    test = _encoded(folder)["test"]
     metrics: dict[str, Any] = {"settings": config.evaluate.model_dump(mode="json"), "model": {}, "base": {}}
     answers: dict[str, Any] = {"model": [], "base": []}
     with _phase(folder, "evaluate"):
@@ -153,16 +154,24 @@ def deliver(config: Config, folder: RunFolder, here: machine.Machine) -> str:
         report.report(folder.path, config)
         publish.assemble(folder.path, config)
     evaluate.refuse(folder.read("metrics.json")["gate"], folder / "model")
+    answered = [row["question"] for row in folder.read("answers.json")["model"]]
+    # without test rows the training rows have to do: the question is only whether both places answer alike
+    samples = (answered or _encoded(folder)["train"]["question"][:])[:5]
     with _phase(folder, "publish"):
         published = publish.publish(
             config.publish,
             folder / "model",
-            [row["question"] for row in folder.read("answers.json")["model"][:5]],
+            samples,
             lambda path, questions: evaluate.answer(path, questions, here),
         )
     folder.write("published.json", published)
     report.report(folder.path, config)
     return publish.sentence(published, folder / "model")
+
+
+def _encoded(folder: RunFolder) -> datasets.DatasetDict:
+    parts = datasets.load_from_disk(folder / "encoded")
+    return datasets.DatasetDict(train=parts["train"], test=parts.get("test", parts["train"].select([])))
 
 
 def _finished(config: Config) -> tuple[RunFolder, machine.Machine]:
