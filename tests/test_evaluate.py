@@ -14,16 +14,16 @@ from job.evaluate import answer, check_gate, evaluate, f1, normalised, refuse
 
 
 @pytest.fixture
-def test_rows(tokenizer: PreTrainedTokenizerBase) -> Dataset:
+def rows(tokenizer: PreTrainedTokenizerBase) -> Dataset:
     columns = {key: [row[key] for row in ROWS[:7]] for key in ("question", "answer")}
     return encode(Dataset.from_dict({**columns, "where": [""] * 7}), tokenizer, 64)[0]
 
 
-def test_metrics_against_a_plain_computation(fetched: Path, test_rows: Dataset) -> None:
-    metrics, answers = evaluate(EvaluateSection(batch_size=3), fetched, test_rows, CPU, "tiny")
+def test_metrics_against_a_plain_computation(fetched: Path, rows: Dataset) -> None:
+    metrics, answers = evaluate(EvaluateSection(batch_size=3), fetched, rows, CPU, "tiny")
     model = AutoModelForCausalLM.from_pretrained(fetched, dtype=torch.float32).eval()
     total, correct, tokens = 0.0, 0, 0
-    for row in test_rows:
+    for row in rows:
         logits = model(torch.tensor([row["input_ids"]])).logits[0, :-1]
         labels = torch.tensor(row["labels"][1:])
         total += torch.nn.functional.cross_entropy(logits, labels, reduction="sum").item()
@@ -47,8 +47,8 @@ def test_batched_answers_are_those_of_plain_transformers(fetched: Path) -> None:
     assert answer(fetched, questions, CPU) == alone
 
 
-def test_no_generated_answers_when_they_are_off(fetched: Path, test_rows: Dataset) -> None:
-    metrics, answers = evaluate(EvaluateSection(generate_rows=0), fetched, test_rows, CPU, "tiny")
+def test_no_generated_answers_when_they_are_off(fetched: Path, rows: Dataset) -> None:
+    metrics, answers = evaluate(EvaluateSection(generate_rows=0), fetched, rows, CPU, "tiny")
     assert answers == []
     assert "f1" not in metrics
     assert metrics["rows"] == 7
