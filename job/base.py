@@ -14,7 +14,6 @@ import torch
 from huggingface_hub import HfApi, snapshot_download
 from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError, RevisionNotFoundError
 from transformers import (
-    AutoConfig,
     AutoModelForCausalLM,
     AutoTokenizer,
     GenerationConfig,
@@ -105,7 +104,6 @@ def _load(section: ModelSection, source: str) -> tuple[PreTrainedTokenizerBase, 
             # unpacked into plain dense weights, which can be trained and saved
             options["quantization_config"] = GgufConfig(dequantize=True)
             return tokenizer, AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32, **options)
-        AutoConfig.from_pretrained(source)
         return tokenizer, AutoModelForCausalLM.from_pretrained(source, dtype="auto", use_safetensors=True)
     except (OSError, ValueError, KeyError) as error:
         raise ConfigError(

@@ -80,7 +80,8 @@ def rehearse(section: TrainSection, rows: datasets.Dataset, base: Path, machine:
     Returns:
         Seconds for a token (of the second of two steps) and the peak memory in GiB.
     """
-    order = sorted(range(len(rows)), key=lambda index: -len(rows[index]["input_ids"]))
+    lengths = [len(ids) for ids in rows["input_ids"]]
+    order = sorted(range(len(rows)), key=lengths.__getitem__, reverse=True)
     batch = rows.select(order[: section.batch_size])
     training = _Training(section, 0, datasets.DatasetDict(train=batch, test=batch), base, Path(), machine, 1)
     for _ in range(2):
@@ -106,11 +107,14 @@ class _Training:
         self.section, self.seed, self.machine, self.run, self.total_steps = section, seed, machine, run, total_steps
         self.ids = {name: part["input_ids"][:] for name, part in rows.items()}
         self.labels = {name: part["labels"][:] for name, part in rows.items()}
+        self.lengths = [len(ids) for ids in self.ids["train"]]
         self.trained = [sum(label >= 0 for label in labels) for labels in self.labels["train"]]
         self.model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
         self.model.to(machine.device).train()  # type: ignore[arg-type]
         self.pad_id = int(self.model.generation_config.pad_token_id)
-        self.loss = choose(self.model, *self._batch("train", sorted(range(len(self.trained)), key=self._length)[-2:]))
+        self.loss = choose(
+            self.model, *self._batch("train", sorted(range(len(self.lengths)), key=self.lengths.__getitem__)[-2:])
+        )
         self.optimizer = torch.optim.AdamW(self._groups(), lr=section.learning_rate, fused=True)
         self.scheduler = get_scheduler(section.lr_scheduler, self.optimizer, section.warmup_steps, total_steps)
         self.scaler = torch.amp.GradScaler(machine.device.type, enabled=machine.precision == "fp16")
@@ -122,7 +126,7 @@ class _Training:
 
     def loop(self, stop_requested: Any) -> None:
         """Every step that is still to do."""
-        lengths = [len(ids) for ids in self.ids["train"]]
+        lengths = self.lengths
         size = rows_per_step(self.section, self.machine.processes)
         per_epoch = math.ceil(len(lengths) / size)
         writer = self._writer()
@@ -235,7 +239,7 @@ class _Training:
         log.info(f"train: going on from the checkpoint of step {self.done} of {self.total_steps}")
 
     def facts(self) -> dict[str, Any]:
-        tokens = sum(map(len, self.ids["train"])) * self.section.epochs
+        tokens = sum(self.lengths) * self.section.epochs
         return {
             "history": self.history,
             "steps": self.total_steps,
@@ -251,9 +255,6 @@ class _Training:
             "answer_only_logits": self.loss.answer_only,
             "peak_gib": _peak_gib(self.machine),
         }
-
-    def _length(self, row: int) -> int:
-        return len(self.ids["train"][row])
 
     def _batch(self, part: str, rows: list[int]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         ids, labels = [self.ids[part][row] for row in rows], [self.labels[part][row] for row in rows]
