@@ -117,16 +117,21 @@ def make_config(tiny_base: Path, data_file: Path, tmp_path: Path) -> MakeConfig:
     return make
 
 
+def point_clients(monkeypatch: pytest.MonkeyPatch, server: HubServer, cache: Path) -> None:
+    """Let the clients of this process find the test Hub; they read all this from the environment at import."""
+    template = server.url + "/{repo_id}/resolve/{revision}/{filename}"
+    monkeypatch.setattr(constants, "ENDPOINT", server.url)
+    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
+    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
+
+
 @pytest.fixture
 def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[HubServer]:
     """The test Hub, found by the real clients in this process; HF_TOKEN belongs to ada, who may write."""
-    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)  # read from the environment at import
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
     monkeypatch.setenv("HF_TOKEN", TOKEN)
     with HubServer() as server:
-        monkeypatch.setattr(constants, "ENDPOINT", server.url)
-        template = server.url + "/{repo_id}/resolve/{revision}/{filename}"
-        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+        point_clients(monkeypatch, server, tmp_path / "cache")
         server.users = {
             TOKEN: {"name": "ada", "role": "write"},
             "hf_reader": {"name": "ada", "role": "read"},

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import httpx2
 import pytest
+from conftest import point_clients
 from hub_server import HubServer
 from huggingface_hub import (
     CommitOperationAdd,
     CommitOperationDelete,
     HfApi,
     HfFileSystem,
-    constants,
     get_session,
     hf_hub_download,
     set_client_factory,
@@ -40,13 +40,8 @@ PUT, COMMIT = r"^/lfs/", r"/commit/main$"
 
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[HubServer]:
-    # huggingface_hub read these from the environment when it was imported.
-    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(tmp_path / "cache"))
     with HubServer() as server:
-        monkeypatch.setattr(constants, "ENDPOINT", server.url)
-        template = server.url + "/{repo_id}/resolve/{revision}/{filename}"
-        monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
+        point_clients(monkeypatch, server, tmp_path / "cache")
         server.users = {
             OWNER: {"name": "ada", "role": "write"},
             READER: {"name": "ada", "role": "read"},
