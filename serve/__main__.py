@@ -1,0 +1,121 @@
+"""The command line: `python -m serve MODEL`. Every option can also be set in the environment.
+
+It finds the model, refuses what cannot be served with one line, and starts the server. Nothing heavy is imported
+before it is needed, so that `--help` and a mistake are answered at once.
+"""
+
+import logging
+import os
+import sys
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from serve.settings import Settings
+
+KEY = "KICKOFF_API_KEY"
+app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+
+
+class Device(StrEnum):
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+
+
+class Dtype(StrEnum):
+    auto = "auto"
+    bfloat16 = "bfloat16"
+    float16 = "float16"
+    float32 = "float32"
+
+
+class Host(StrEnum):
+    local = "127.0.0.1"
+    every = "0.0.0.0"  # noqa: S104 - a choice, not the default
+    every_v6 = "::"
+
+
+@app.command(help=__doc__.splitlines()[0])
+def main(
+    model: Annotated[str, typer.Argument(help="Folder, or owner/name on the Hub.", envvar="KICKOFF_MODEL")],
+    revision: Annotated[
+        str | None, typer.Option(help="Commit, tag or branch on the Hub.", envvar="KICKOFF_REVISION")
+    ] = None,
+    host: Annotated[Host, typer.Option(help="Address to listen on.", envvar="KICKOFF_HOST")] = Host.local,
+    port: Annotated[int, typer.Option(min=1024, max=65535, help="Port.", envvar="KICKOFF_PORT")] = 8000,
+    device: Annotated[
+        Device, typer.Option(help="auto: a GPU if there is one.", envvar="KICKOFF_DEVICE")
+    ] = Device.auto,
+    dtype: Annotated[
+        Dtype, typer.Option(help="auto: bfloat16 where the hardware computes in it.", envvar="KICKOFF_DTYPE")
+    ] = Dtype.auto,
+    max_running: Annotated[
+        int, typer.Option(min=1, max=1024, help="Requests computed at once.", envvar="KICKOFF_MAX_RUNNING")
+    ] = 32,
+    max_waiting: Annotated[
+        int, typer.Option(min=0, help="Requests that may wait; more get 429.", envvar="KICKOFF_MAX_WAITING")
+    ] = 128,
+    max_body_bytes: Annotated[
+        int, typer.Option(min=1024, help="Largest body; more gets 413.", envvar="KICKOFF_MAX_BODY_BYTES")
+    ] = 2**20,
+    timeout: Annotated[
+        float,
+        typer.Option(
+            min=0.1, help="Seconds for an answer; then what is there. A request may ask for less with the header "
+            "X-Request-Timeout.", envvar="KICKOFF_TIMEOUT",
+        ),
+    ] = 60.0,
+    cache_bytes: Annotated[
+        int | None,
+        typer.Option(
+            min=2**20, help="Memory for keys and values; default: half of what is free once the model is loaded.",
+            envvar="KICKOFF_CACHE_BYTES",
+        ),
+    ] = None,
+    hang_seconds: Annotated[
+        float,
+        typer.Option(min=1, help="Silence after which the engine counts as hung.", envvar="KICKOFF_HANG_SECONDS"),
+    ] = 30.0,
+    drain_delay: Annotated[
+        float,
+        typer.Option(min=0, help="On SIGTERM, seconds not ready but still open.", envvar="KICKOFF_DRAIN_DELAY"),
+    ] = 0.0,
+    drain_seconds: Annotated[
+        float,
+        typer.Option(min=0, help="On SIGTERM, seconds for running requests.", envvar="KICKOFF_DRAIN_SECONDS"),
+    ] = 30.0,
+) -> None:  # fmt: skip
+    """Serve MODEL over HTTP; the key that clients must send comes from the environment alone (KICKOFF_API_KEY)."""
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    for noisy in ("httpx", "httpx2", "huggingface_hub", "filelock"):
+        logging.getLogger(noisy).setLevel(logging.WARNING)
+    key = os.environ.pop(KEY, None)
+    if key is not None and len(key) < 8:
+        _refuse(f"{KEY}: found {len(key)} characters, expected at least 8; leave it unset to serve without a key")
+    settings = Settings(
+        model=model, revision=revision, host=host.value, port=port, device=device.value, dtype=dtype.value,
+        max_running=max_running, max_waiting=max_waiting, max_body_bytes=max_body_bytes, timeout=timeout,
+        cache_bytes=cache_bytes, hang_seconds=hang_seconds, drain_delay=drain_delay, drain_seconds=drain_seconds,
+        api_key=key,
+    )  # fmt: skip
+    from serve.repository import Refused, find
+
+    try:
+        published = find(model, revision)
+    except Refused as error:
+        _refuse(str(error))
+    from serve.api import Server
+
+    logging.info("serving %s@%s on http://%s:%d", published.name, published.revision, host.value, port)
+    sys.exit(Server(settings, published).serve())
+
+
+def _refuse(reason: str) -> None:
+    print(f"error: {reason}", file=sys.stderr)
+    sys.exit(2)
+
+
+if __name__ == "__main__":
+    app()

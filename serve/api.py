@@ -1,0 +1,196 @@
+"""The LitServe module: one process that answers HTTP, one that runs the engine, and the main one that looks after both.
+
+LitServe starts and holds the processes. What it leaves open is added here: the port opens while the model loads, a
+dead engine is started anew (a few times, then the server leaves with an error), and SIGTERM lets running requests
+finish. It knows processes and signals; it does not know routes, which `routes.py` makes, nor models.
+"""
+
+import dataclasses
+import logging
+import multiprocessing
+import os
+import signal
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from multiprocessing.connection import wait
+from pathlib import Path
+from typing import Any
+
+import litserve as ls
+from fastapi import FastAPI
+from litserve.loops.base import LitLoop
+
+from serve.link import BEAT_SECONDS, EngineLink
+from serve.repository import Published
+from serve.routes import add_routes
+from serve.serving import run_beside
+from serve.settings import Settings
+
+log = logging.getLogger(__name__)
+STARTED_ANEW_AT_MOST = 3
+WITHIN_SECONDS = 300.0
+REFUSED = 2
+"""Exit code of an engine whose model cannot be served: starting it anew would not help."""
+
+
+class AnswerAPI(ls.LitAPI):
+    """The engine's process: `setup` loads the model, `EngineLoop` runs it."""
+
+    def __init__(self, settings: Settings, published: Published, socket: Path) -> None:
+        super().__init__(stream=True, loop=EngineLoop())
+        self.settings, self.published, self.socket = settings, published, socket
+
+    def setup(self, device: str) -> None:
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to every process; the main one decides
+        logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+        from serve.engine import Engine  # brings torch, which only this process needs
+        from serve.model import free_memory, load
+
+        began = time.monotonic()
+        self.link = EngineLink(self.socket)
+        try:
+            model = load(self.published.folder, device, self.settings.dtype)
+            memory = self.settings.cache_bytes or free_memory(device) // 2
+            self.engine = Engine(model, max_rows=self.settings.max_running, cache_bytes=memory)
+            self.engine.warm_up()
+        except (ValueError, OSError, KeyError, ImportError) as error:
+            log.error("%s cannot be served: %s", self.published.name, error)
+            sys.exit(REFUSED)
+        self.link.send({"ready": {**dataclasses.asdict(self.engine.limits), "device": device}})
+        log.info("engine: ready after %.1f s on %s", time.monotonic() - began, device)
+
+
+class EngineLoop(LitLoop):
+    """Commands, a step, its tokens, and again; LitServe's queues stay empty."""
+
+    def run(self, lit_api: AnswerAPI, *args: Any, **kwargs: Any) -> None:
+        engine, link = lit_api.engine, lit_api.link
+        started: dict[str, float] = {}
+        try:
+            while True:
+                for command in link.commands(wait=engine.idle):
+                    _carry_out(command, engine, started)
+                now = time.monotonic()
+                tokens = engine.step()
+                for token in tokens:
+                    started.setdefault(token.id, now)
+                beat = {"steps": engine.steps, "running": engine.running, "waiting": engine.waiting}
+                link.send({"beat": beat, "tokens": [[t.id, t.token, t.finish, started[t.id]] for t in tokens]})
+                for token in tokens:
+                    if token.finish:
+                        del started[token.id]
+        except (EOFError, OSError):
+            log.info("engine: the HTTP process is gone, leaving")
+            os._exit(0)
+
+
+def _carry_out(command: dict[str, Any], engine: Any, started: dict[str, float]) -> None:
+    from serve.engine import Request
+
+    if "submit" in command:
+        engine.submit(Request(**command["submit"]))
+    else:
+        engine.cancel(command["cancel"])
+        started.pop(command["cancel"], None)
+
+
+def _accelerator(settings: Settings) -> str:
+    """LitServe's own "auto" imports torch into this process, and takes the CPU where torch was not imported before."""
+    if settings.device != "auto":
+        return settings.device
+    return "cuda" if any(Path("/dev").glob("nvidia[0-9]*")) else "cpu"
+
+
+class Server(ls.LitServer):
+    """LitServe's server with our routes, our way of starting, watching and stopping. `exit_code` says how it ended."""
+
+    def __init__(self, settings: Settings, published: Published) -> None:
+        self.settings, self.published = settings, published
+        self.exit_code = 0
+        self.draining = multiprocessing.get_context("fork").Event()
+        self._folder = tempfile.TemporaryDirectory(prefix="kickoff-")
+        self.socket = Path(self._folder.name) / "engine"
+        api = AnswerAPI(settings, published, self.socket)
+        self.inference_workers: list[Any] = []
+        super().__init__(api, accelerator=_accelerator(settings), devices=1, timeout=False)
+        self.uvicorn_graceful_timeout = int(settings.drain_seconds) + 5
+
+    def register_endpoints(self) -> None:
+        """Our routes in the place of LitServe's."""
+        self.app = FastAPI(lifespan=self.lifespan, title="Kickoff", description=f"Answers from {self.published.name}.")
+        add_routes(self.app, self.settings)
+
+    @asynccontextmanager
+    async def lifespan(self, app: FastAPI) -> AsyncIterator[None]:
+        """Of the HTTP process; LitServe's own would poll queues that nobody fills."""
+        async with run_beside(self.settings, self.published, self.socket, self.draining) as serving:
+            app.state.serving = serving
+            yield
+
+    def serve(self) -> int:
+        """Run until a signal or an error; the exit code."""
+        signal.signal(signal.SIGTERM, self._drain)
+        signal.signal(signal.SIGINT, self._drain)
+        try:
+            self.run(
+                host=self.settings.host,
+                port=self.settings.port,
+                num_api_servers=1,
+                log_level="warning",
+                generate_client_file=False,
+                server_header=False,
+            )
+        finally:
+            self._folder.cleanup()
+        return self.exit_code
+
+    def _drain(self, *_: object) -> None:
+        """Readiness goes off at once; after a pause, in which load balancers notice, the port closes."""
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        log.info("stopping: running requests have %.0f s to finish", self.settings.drain_seconds)
+        self.draining.set()
+        time.sleep(self.settings.drain_delay)
+        raise KeyboardInterrupt  # what LitServe's run() takes for the word to shut down gracefully
+
+    def verify_worker_status(self) -> None:
+        """Do not wait: the port opens now and readiness tells. LitServe would wait for ever for a dead worker."""
+
+    def _start_worker_monitoring(self, manager: Any, uvicorn_workers: dict[int, Any]) -> None:
+        http = list(uvicorn_workers.values())
+        threading.Thread(target=self._watch, args=(http,), name="watch", daemon=True).start()
+
+    def _watch(self, http: list[Any]) -> None:
+        """Start a dead engine anew; end the server when that does not help, or when the HTTP process is dead."""
+        starts: list[float] = []
+        while not self.draining.is_set():
+            processes = [*http, *self.inference_workers]
+            wait([process.sentinel for process in processes], timeout=BEAT_SECONDS)
+            if self.draining.is_set():
+                return
+            if not all(process.is_alive() for process in http):
+                self._give_up(1, "the HTTP process died")
+                return
+            (engine,) = self.inference_workers
+            if engine.is_alive():
+                continue
+            if engine.exitcode == REFUSED:
+                self._give_up(REFUSED, "the model cannot be served")
+                return
+            now = time.monotonic()
+            starts = [at for at in starts if now - at < WITHIN_SECONDS] + [now]
+            if len(starts) > STARTED_ANEW_AT_MOST:
+                self._give_up(1, f"the engine died {len(starts)} times in {WITHIN_SECONDS:.0f} s")
+                return
+            log.error("engine: died (exit code %s), starting it anew", engine.exitcode)
+            self.inference_workers = [self.launch_single_inference_worker(self.lit_api, 0)]
+
+    def _give_up(self, code: int, reason: str) -> None:
+        log.error("server: %s, leaving", reason)
+        self.exit_code = code
+        self.draining.set()
+        self._shutdown_event.set()

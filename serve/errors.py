@@ -1,0 +1,80 @@
+"""Every failure as one clear error in OpenAI's form, with its status; and what /docs says of each.
+
+It knows FastAPI's errors. It does not know when one of ours is raised.
+"""
+
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from serve import metrics, schema
+
+
+def error_body(message: str, type: str, code: str, param: str | None = None) -> dict[str, object]:
+    """An error in OpenAI's form, which every route answers with."""
+    return {"error": {"message": message, "type": type, "param": param, "code": code}}
+
+
+class Problem(Exception):
+    """An answer that is an error."""
+
+    def __init__(
+        self, status: int, message: str, code: str, param: str | None = None, retry_after: int | None = None
+    ) -> None:
+        super().__init__(message)
+        kind = {429: "rate_limit_error", 503: "server_error"}.get(status, "invalid_request_error")
+        self.status, self.body = status, error_body(message, kind, code, param)
+        self.headers = {} if retry_after is None else {"retry-after": str(retry_after)}
+
+
+def handle_errors(app: FastAPI) -> None:
+    """Let `app` answer all errors in this form."""
+    app.add_exception_handler(Problem, _problem)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(HTTPException, _http)
+
+
+async def _problem(_: Request, problem: Exception) -> Response:
+    assert isinstance(problem, Problem)  # noqa: S101 - starlette's type of a handler
+    return JSONResponse(problem.body, problem.status, problem.headers)
+
+
+async def _http(_: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)  # noqa: S101
+    code = {404: "not_found", 405: "method_not_allowed", 400: "invalid_body"}.get(error.status_code, "error")
+    body = error_body(str(error.detail), "invalid_request_error", code)
+    return JSONResponse(body, error.status_code, error.headers)
+
+
+async def _invalid(request: Request, error: Exception) -> Response:
+    """All that is wrong with a body at once: where, what was expected, what was found."""
+    assert isinstance(error, RequestValidationError)  # noqa: S101
+    metrics.REJECTED.labels("invalid").inc()
+    found = error.errors()
+    parts = [".".join(str(part) for part in one["loc"] if part not in ("body", "header")) for one in found]
+    messages = [f"{part}: {one['msg']}" if part else one["msg"] for part, one in zip(parts, found, strict=True)]
+    if found[0]["type"] in ("model_attributes_type", "dict_type"):
+        messages.append("send a JSON object with the header 'Content-Type: application/json'")
+    message = "; ".join(dict.fromkeys(messages))[:2000]
+    safe = message.encode(errors="backslashreplace").decode()
+    return JSONResponse(error_body(safe, "invalid_request_error", "invalid_request", parts[0] or None), 422)
+
+
+ERRORS: dict[int | str, dict[str, Any]] = {
+    400: {"model": schema.Error, "description": "The body cannot be read."},
+    401: {"model": schema.Error, "description": "A key is needed, and this is not it."},
+    413: {"model": schema.Error, "description": "The body is over the limit."},
+    422: {"model": schema.Error, "description": "The request is not valid, or too long for the model."},
+    429: {"model": schema.Error, "description": "Too many requests inside; Retry-After tells when to come again."},
+    503: {"model": schema.Error, "description": "Loading, stopping, or the engine died."},
+}
+KEY_ERROR: dict[int | str, dict[str, Any]] = {401: ERRORS[401]}
+STREAM = {"content": {"text/event-stream": {"schema": {"type": "string"}}}}
+
+
+def died() -> dict[str, object]:
+    """For a stream that has begun: its status has been sent, so the error comes as an event."""
+    return error_body("the engine died while it answered; try again", "server_error", "engine_died")

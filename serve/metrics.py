@@ -1,0 +1,33 @@
+"""What /metrics shows, in Prometheus' names and base units.
+
+It knows counters. Who counts what is in `routes.py` and `answer.py`.
+"""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
+
+REGISTRY = CollectorRegistry()
+SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60)
+TOKEN_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.25, 0.5, 1)
+
+MODEL = Info("kickoff_model", "The served model and its revision.", registry=REGISTRY)
+REQUESTS = Counter("kickoff_requests", "Requests answered.", ["route", "code"], registry=REGISTRY)
+REJECTED = Counter("kickoff_rejected", "Requests turned away, by reason.", ["reason"], registry=REGISTRY)
+CANCELLED = Counter("kickoff_cancelled", "Requests whose client left before the end.", registry=REGISTRY)
+TOKENS = Counter("kickoff_tokens", "Tokens of prompts and of answers.", ["direction"], registry=REGISTRY)
+FIRST_TOKEN = Histogram(
+    "kickoff_time_to_first_token_seconds", "From the request to its first token.", buckets=SECONDS, registry=REGISTRY
+)
+PER_TOKEN = Histogram(
+    "kickoff_time_per_token_seconds", "Between the tokens of an answer.", buckets=TOKEN_SECONDS, registry=REGISTRY
+)
+DURATION = Histogram("kickoff_request_seconds", "From request to full answer.", buckets=SECONDS, registry=REGISTRY)
+RUNNING = Gauge("kickoff_running", "Requests that the engine computes now.", registry=REGISTRY)
+WAITING = Gauge("kickoff_waiting", "Requests inside that wait for a place in the engine.", registry=REGISTRY)
+STEPS = Gauge("kickoff_engine_steps", "Forward passes since the engine started.", registry=REGISTRY)
+BEAT_AGE = Gauge("kickoff_engine_heartbeat_age_seconds", "Since the engine last reported.", registry=REGISTRY)
+ENGINE_UP = Gauge("kickoff_engine_up", "1 while an engine is connected and has loaded the model.", registry=REGISTRY)
+
+for reason in ("overload", "too_large", "too_long", "invalid", "unauthorized", "not_ready"):
+    REJECTED.labels(reason)
+for direction in ("in", "out"):
+    TOKENS.labels(direction)

@@ -1,0 +1,194 @@
+"""The published model: brought here from the Hub or found in a folder, and refused if it cannot be served.
+
+What a repository must hold is the Hub's convention: config.json, safetensors weights, a tokenizer with a chat template
+and an end-of-text token. It knows files and the Hub. It does not load weights, and it never needs torch.
+"""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import httpx2
+import huggingface_hub
+from huggingface_hub.errors import (
+    GatedRepoError,
+    HfHubHTTPError,
+    HFValidationError,
+    LocalEntryNotFoundError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
+from huggingface_hub.utils._http import default_client_factory  # the public API only replaces the whole client
+
+SMALL_FILES = ["*.json", "*.jinja", "*.txt", "*.model"]
+WEIGHTS = ["*.safetensors", "*.safetensors.index.json"]
+HONOURED = {"do_sample", "temperature", "top_k", "top_p", "repetition_penalty", "no_repeat_ngram_size"}
+NEUTRAL: dict[str, Any] = {"num_beams": 1, "num_return_sequences": 1, "use_cache": True}
+CHANGES_ANSWERS = {
+    *("num_beams", "penalty_alpha", "min_p", "typical_p", "epsilon_cutoff", "eta_cutoff", "length_penalty"),
+    *("encoder_repetition_penalty", "exponential_decay_length_penalty", "bad_words_ids", "sequence_bias"),
+    *("suppress_tokens", "begin_suppress_tokens", "forced_bos_token_id", "forced_eos_token_id", "stop_strings"),
+    *("min_length", "min_new_tokens", "guidance_scale", "watermarking_config"),
+}
+"""Settings of generation_config.json that would change answers and that the engine does not carry out."""
+
+
+class Refused(Exception):
+    """The model cannot be served; the text says which model, what was expected and found, and what to do."""
+
+
+@dataclass(frozen=True)
+class Published:
+    """A model on this machine. `revision` is the commit on the Hub, or a digest of a folder's files."""
+
+    name: str
+    revision: str
+    folder: Path
+
+
+@dataclass(frozen=True)
+class Decoding:
+    """What generation_config.json says about how to answer, where a request says nothing."""
+
+    max_new_tokens: int | None
+    temperature: float
+    top_p: float
+    top_k: int
+
+
+def find(model: str, revision: str | None, timeout_seconds: float = 10.0) -> Published:
+    """The files of `model`, a folder or `owner/name` on the Hub, complete and fit to be served.
+
+    Raises:
+        Refused: they cannot be had, or something is missing.
+    """
+    if Path(model).is_dir():
+        if revision is not None:
+            raise Refused(f"{model} is a folder; --revision is for models on the Hub, leave it out")
+        folder = Path(model).resolve()
+        _check(model, folder)
+        return Published(model.rstrip("/"), _digest(folder), folder)
+    if model.count("/") != 1 or model.startswith((".", "/", "~")):
+        raise Refused(f"{model}: no such folder, and a model on the Hub is named owner/name")
+    return _from_hub(model, revision, timeout_seconds)
+
+
+def decoding(folder: Path) -> Decoding:
+    """The published decoding defaults; transformers' own where the file is silent (greedy, top_k 50 if sampling)."""
+    config = _generation_config(folder)
+    sampling = config.get("do_sample") is True
+    temperature, top_p, top_k = config.get("temperature"), config.get("top_p"), config.get("top_k")
+    return Decoding(
+        max_new_tokens=config.get("max_new_tokens"),
+        temperature=(1.0 if temperature is None else float(temperature)) if sampling else 0.0,
+        top_p=1.0 if top_p is None else float(top_p),
+        top_k=(50 if sampling else 0) if top_k is None else int(top_k),
+    )
+
+
+def _from_hub(model: str, revision: str | None, timeout_seconds: float) -> Published:
+    _limit_waiting(timeout_seconds)
+    asked = f"{model}@{revision}" if revision else model
+    try:
+        folder = huggingface_hub.snapshot_download(model, revision=revision, allow_patterns=SMALL_FILES)
+        _check(asked, Path(folder), weights=False)  # before gigabytes are fetched
+        folder = huggingface_hub.snapshot_download(model, revision=Path(folder).name, allow_patterns=WEIGHTS)
+    except GatedRepoError:
+        raise Refused(f"{asked}: the Hub wants its terms accepted; accept them there and set HF_TOKEN") from None
+    except RevisionNotFoundError:
+        raise Refused(f"{asked}: no such revision; expected a branch, a tag or a commit of {model}") from None
+    except RepositoryNotFoundError:
+        raise Refused(f"{asked}: not on the Hub, or private; check the name, and set HF_TOKEN if private") from None
+    except HFValidationError:
+        raise Refused(f"{asked}: not a name of the Hub; expected a folder that exists, or owner/name") from None
+    except (LocalEntryNotFoundError, HfHubHTTPError, httpx2.HTTPError, OSError, RuntimeError) as error:
+        reason = str(error.__cause__ or error).strip().splitlines()[0]
+        raise Refused(f"{asked}: the Hub cannot be reached and no copy is here ({reason}); try again") from None
+    _check(asked, Path(folder))
+    return Published(model, Path(folder).name, Path(folder))
+
+
+def _limit_waiting(timeout_seconds: float) -> None:
+    """Give up on a Hub that does not answer; listing calls ask for no time-out at all, which a hook overrules."""
+    limit = httpx2.Timeout(timeout_seconds)
+
+    def bound(request: httpx2.Request) -> None:
+        if all(value is None for value in request.extensions["timeout"].values()):
+            request.extensions["timeout"] = limit.as_dict()
+
+    def client() -> httpx2.Client:
+        session = default_client_factory()
+        session.timeout = limit
+        session.event_hooks = {**session.event_hooks, "request": [*session.event_hooks["request"], bound]}
+        return session
+
+    huggingface_hub.set_client_factory(client)
+
+
+def _check(asked: str, folder: Path, weights: bool = True) -> None:
+    missing = []
+    if not _json(asked, folder / "config.json"):
+        missing.append("config.json")
+    if not any((folder / name).exists() for name in ("tokenizer.json", "tokenizer.model", "vocab.json")):
+        missing.append("tokenizer.json")
+    if not _has_template(asked, folder):
+        missing.append("a chat template (chat_template.jinja, or chat_template in tokenizer_config.json)")
+    if _generation_config(folder).get("eos_token_id") is None:
+        missing.append("an end-of-text token (eos_token_id in generation_config.json)")
+    if weights and not any(folder.glob("*.safetensors")):
+        other = sorted(path.name for path in [*folder.glob("*.bin"), *folder.glob("*.pt"), *folder.glob("*.gguf")])
+        found = f", found only {', '.join(other)}: save it with transformers' save_pretrained" if other else ""
+        missing.append(f"weights as .safetensors{found}")
+    if missing:
+        raise Refused(f"{asked} cannot be served, it lacks {'; '.join(missing)}")
+    _refuse_unknown_decoding(asked, _generation_config(folder))
+
+
+def _refuse_unknown_decoding(asked: str, config: dict[str, Any]) -> None:
+    unknown = {
+        name: value
+        for name, value in config.items()
+        if name in CHANGES_ANSWERS and value not in (None, 0, 1, [], False) and value != NEUTRAL.get(name)
+    }
+    if unknown:
+        listed = ", ".join(f"{name}={value!r}" for name, value in unknown.items())
+        raise Refused(
+            f"{asked}: generation_config.json asks for {listed}, which this server does not carry out; it knows "
+            f"{', '.join(sorted(HONOURED))}"
+        )
+
+
+def _has_template(asked: str, folder: Path) -> bool:
+    if (folder / "chat_template.jinja").exists() or (folder / "chat_template.json").exists():
+        return True
+    return bool(_json(asked, folder / "tokenizer_config.json").get("chat_template"))
+
+
+def _generation_config(folder: Path) -> dict[str, Any]:
+    """generation_config.json; without it what config.json says, as transformers does."""
+    path = folder / "generation_config.json"
+    return _json(str(folder), path if path.exists() else folder / "config.json")
+
+
+def _json(asked: str, path: Path) -> dict[str, Any]:
+    if not path.exists():
+        return {}
+    try:
+        content = json.loads(path.read_text())
+    except (OSError, ValueError) as error:
+        raise Refused(f"{asked}: {path.name} cannot be read ({error}); publish the model again") from None
+    if not isinstance(content, dict):
+        raise Refused(f"{asked}: {path.name} holds no JSON object; publish the model again")
+    return content
+
+
+def _digest(folder: Path) -> str:
+    """SHA-256 over the names and contents of what is served, so that equal folders have equal revisions."""
+    digest = hashlib.sha256()
+    for path in sorted(path for pattern in [*SMALL_FILES, "*.safetensors"] for path in folder.glob(pattern)):
+        digest.update(path.name.encode())
+        with path.open("rb") as file:
+            digest.update(hashlib.file_digest(file, "sha256").digest())
+    return f"sha256:{digest.hexdigest()}"

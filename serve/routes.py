@@ -1,0 +1,241 @@
+"""The HTTP interface: /predict, /v1/chat/completions, /v1/models, the page, health and metrics.
+
+It gives answers their shape. How they come about is in `ask.py`.
+"""
+
+import json
+import time
+import uuid
+from collections.abc import AsyncGenerator
+from typing import Annotated, Any
+
+from fastapi import APIRouter, FastAPI, Header, Request, Response
+from fastapi.responses import HTMLResponse
+from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+
+from serve import metrics, page, schema
+from serve.answer import Answer, together
+from serve.ask import Wanted, admit, begun, whole
+from serve.errors import ERRORS, KEY_ERROR, Problem, died, handle_errors
+from serve.link import EngineDied
+from serve.middleware import BodyLimit, Count, Key
+from serve.serving import Serving
+from serve.settings import Settings
+
+router = APIRouter()
+STARTED = int(time.time())
+STREAM: dict[str, Any] = {"content": {"text/event-stream": {"schema": {"type": "string"}}}}
+Deadline = Annotated[
+    float | None, Header(gt=0, le=86400, allow_inf_nan=False, description="Seconds; at most the server's limit.")
+]
+
+
+def add_routes(app: FastAPI, settings: Settings) -> None:
+    """Everything that the HTTP process answers."""
+    app.include_router(router)
+    handle_errors(app)
+    app.add_middleware(BodyLimit, most=settings.max_body_bytes)
+    if settings.api_key is not None:
+        app.add_middleware(Key, key=settings.api_key)
+    app.add_middleware(Count)
+
+
+@router.post(
+    "/predict", response_model=schema.PredictResponse, responses={200: STREAM, **ERRORS}, summary="Answer a question"
+)
+async def predict(
+    request: Request, body: schema.PredictRequest, x_request_timeout: Deadline = None
+) -> Response | schema.PredictResponse:
+    """One question, one answer; with `stream` as server-sent events: `delta` {"text"}, then `done` with the whole."""
+    serving: Serving = request.app.state.serving
+    messages = [{"role": "user", "content": body.question}]
+    asked = await admit(serving, _wanted(messages, body, body.max_new_tokens, x_request_timeout))
+    (answer,) = asked.answers
+    if body.stream:
+        return await begun(request, asked, _predict_events(serving, answer))
+    await whole(request, asked)
+    return _predicted(serving, answer)
+
+
+def _wanted(
+    messages: list[dict[str, str]],
+    body: schema.PredictRequest | schema.ChatRequest,
+    max_new_tokens: int | None,
+    seconds: float | None,
+    n: int = 1,
+) -> Wanted:
+    return Wanted(messages, max_new_tokens, body.temperature, body.top_p, body.top_k, body.seed, body.stop, seconds, n)
+
+
+async def _predict_events(serving: Serving, answer: Answer) -> AsyncGenerator[str]:
+    try:
+        async for _, piece in together([answer], stream=True):
+            yield _event("delta", {"text": piece})
+    except EngineDied:
+        if answer.first_token is None:
+            raise
+        yield _event("error", died())
+        return
+    yield _event("done", _predicted(serving, answer).model_dump())
+
+
+def _event(name: str, data: dict[str, Any]) -> str:
+    return f"event: {name}\ndata: {json.dumps(data, ensure_ascii=False)}\n\n"
+
+
+def _predicted(serving: Serving, answer: Answer) -> schema.PredictResponse:
+    return schema.PredictResponse(
+        answer=answer.text,
+        model=serving.published.name,
+        revision=serving.published.revision,
+        finish_reason=answer.finish_reason,
+        deadline_reached=answer.deadline_reached,
+        usage=_usage([answer]),
+        timing=_timing([answer]),
+    )
+
+
+def _usage(answers: list[Answer]) -> schema.Usage:
+    prompt, completion = len(answers[0].prompt), sum(answer.tokens for answer in answers)
+    return schema.Usage(prompt_tokens=prompt, completion_tokens=completion, total_tokens=prompt + completion)
+
+
+def _timing(answers: list[Answer]) -> schema.Timing:
+    """Of the first to begin and the last to end."""
+    arrived, ended = answers[0].arrived, max(answer.ended for answer in answers)
+    started = min((answer.started for answer in answers if answer.started is not None), default=ended)
+    first = min((answer.first_token for answer in answers if answer.first_token is not None), default=ended)
+    queued, first_token, total = (round((at - arrived) * 1000, 2) for at in (started, first, ended))
+    return schema.Timing(queued_ms=max(0.0, queued), first_token_ms=first_token, total_ms=total)
+
+
+@router.post(
+    "/v1/chat/completions",
+    response_model=schema.ChatResponse,
+    responses={200: STREAM, 404: {"model": schema.Error, "description": "Another model is served."}, **ERRORS},
+    summary="Continue a conversation, as OpenAI's clients ask for it",
+)
+async def chat(
+    request: Request, body: schema.ChatRequest, x_request_timeout: Deadline = None
+) -> Response | schema.ChatResponse:
+    """`stream` gives chat.completion.chunk events and [DONE]."""
+    serving: Serving = request.app.state.serving
+    if body.model not in (None, serving.published.name):
+        raise Problem(
+            404, f"model: found {body.model!r}, and {serving.published.name!r} is served", "model_not_found", "model"
+        )
+    messages = [{"role": message.role, "content": message.text} for message in body.messages]
+    most = body.max_tokens if body.max_completion_tokens is None else body.max_completion_tokens
+    asked = await admit(serving, _wanted(messages, body, most, x_request_timeout, body.n or 1))
+    id = f"chatcmpl-{uuid.uuid4().hex}"
+    if body.stream:
+        usage = body.stream_options is not None and body.stream_options.include_usage
+        return await begun(request, asked, _chat_events(serving, asked.answers, id, usage))
+    await whole(request, asked)
+    return schema.ChatResponse(
+        id=id,
+        created=int(time.time()),
+        model=serving.published.name,
+        choices=[
+            schema.Choice(
+                index=index, message=schema.ChoiceMessage(content=answer.text), finish_reason=answer.finish_reason
+            )
+            for index, answer in enumerate(asked.answers)
+        ],
+        usage=_usage(asked.answers),
+        system_fingerprint=serving.published.revision,
+        revision=serving.published.revision,
+        deadline_reached=any(answer.deadline_reached for answer in asked.answers),
+        timing=_timing(asked.answers),
+    )
+
+
+async def _chat_events(serving: Serving, answers: list[Answer], id: str, with_usage: bool) -> AsyncGenerator[str]:
+    head = {
+        "id": id,
+        "object": "chat.completion.chunk",
+        "created": int(time.time()),
+        "model": serving.published.name,
+        "system_fingerprint": serving.published.revision,
+    }
+    nothing_yet = {"usage": None} if with_usage else {}
+
+    def chunk(index: int, delta: dict[str, str], finish_reason: str | None = None) -> str:
+        choice = {"index": index, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
+        return _data({**head, "choices": [choice], **nothing_yet})
+
+    begun = set()
+    try:
+        async for index, piece in together(answers, stream=True):
+            yield chunk(index, {"content": piece} if index in begun else {"role": "assistant", "content": piece})
+            begun.add(index)
+    except EngineDied:
+        if not begun:
+            raise
+        yield _data(died())
+        return
+    for index, answer in enumerate(answers):
+        yield chunk(index, {} if index in begun else {"role": "assistant", "content": ""}, answer.finish_reason)
+    if with_usage:
+        yield _data({**head, "choices": [], "usage": _usage(answers).model_dump()})
+    yield "data: [DONE]\n\n"
+
+
+def _data(data: dict[str, Any]) -> str:
+    return f"data: {json.dumps(data, ensure_ascii=False)}\n\n"
+
+
+@router.get("/v1/models", responses=KEY_ERROR, summary="The served model")
+async def models(request: Request) -> schema.ModelList:
+    serving: Serving = request.app.state.serving
+    name = serving.published.name
+    owner = name.split("/")[0] if "/" in name else "local"
+    context = serving.client.ready["context"] if serving.client.ready else None
+    model = schema.Model(
+        id=name, created=STARTED, owned_by=owner, revision=serving.published.revision, max_model_len=context
+    )
+    return schema.ModelList(data=[model])
+
+
+@router.get("/", response_class=HTMLResponse, responses=KEY_ERROR, summary="A page to ask from")
+async def index() -> Response:
+    return HTMLResponse(page.HTML, headers=page.HEADERS)
+
+
+@router.get(
+    "/health/live", response_model=schema.Health, responses={503: {"model": schema.Error}}, summary="The engine lives"
+)
+async def live(request: Request) -> schema.Health:
+    """503 if the engine died, or has not reported for so long that it must hang; loading is alive."""
+    serving: Serving = request.app.state.serving
+    reason = serving.unready()
+    if reason and serving.was_ready and not serving.draining.is_set():
+        raise Problem(503, reason, "engine_dead")
+    return schema.Health(status=reason or "ok")
+
+
+@router.get(
+    "/health/ready",
+    response_model=schema.Health,
+    responses={503: {"model": schema.Error}},
+    summary="Requests are welcome",
+)
+async def ready(request: Request) -> schema.Health:
+    """503 while loading, while stopping, and whenever /health/live is 503."""
+    serving: Serving = request.app.state.serving
+    if reason := serving.unready():
+        raise Problem(503, reason, "not_ready")
+    return schema.Health(status="ok")
+
+
+@router.get("/metrics", responses={200: {"content": {"text/plain": {}}}, **KEY_ERROR}, summary="For Prometheus")
+async def show_metrics(request: Request) -> Response:
+    serving: Serving = request.app.state.serving
+    client = serving.client
+    running = min(client.counts["running"], serving.admission.inside)
+    metrics.RUNNING.set(running)
+    metrics.WAITING.set(serving.admission.inside - running)
+    metrics.STEPS.set(client.counts["steps"])
+    metrics.BEAT_AGE.set(client.beat_age)
+    metrics.ENGINE_UP.set(client.ready is not None)
+    return Response(generate_latest(metrics.REGISTRY), media_type=CONTENT_TYPE_LATEST)

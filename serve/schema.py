@@ -1,0 +1,231 @@
+"""Requests and responses of the HTTP interface, with their limits and examples: what /docs shows is checked here.
+
+It knows JSON. It does not know the model: what depends on it (its context, its name) is checked by the routes.
+"""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, field_validator
+
+MAX_STOP = 16
+MAX_CHOICES = 8
+MAX_INTEGER = 2**31 - 1
+
+
+def _unicode(text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"holds half of a surrogate pair at character {error.start}, expected valid Unicode") from None
+    return text
+
+
+def _not_blank(text: str) -> str:
+    if not text.strip():
+        raise ValueError("is empty or only spaces, expected a question")
+    return text
+
+
+Text = Annotated[str, AfterValidator(_unicode)]
+Question = Annotated[Text, AfterValidator(_not_blank)]
+Stop = Annotated[Text, StringConstraints(min_length=1, max_length=256)]
+Stops = Annotated[list[Stop], Field(max_length=MAX_STOP)]
+Tokens = Annotated[int, Field(ge=1, le=MAX_INTEGER)]
+Temperature = Annotated[float, Field(ge=0, le=2, allow_inf_nan=False, description="0 is greedy.")]
+TopP = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
+Seed = Annotated[int, Field(ge=-(2**63), le=2**63 - 1)]
+
+
+class Strict(BaseModel):
+    """JSON types are taken as they are: "1" is no number, and 1 is no truth value."""
+
+    model_config = ConfigDict(strict=True, extra="forbid")
+
+
+class PredictRequest(Strict):
+    """A question, and over the model's published defaults how to answer it."""
+
+    model_config = ConfigDict(
+        json_schema_extra={"examples": [{"question": "How many players are in a team?", "max_new_tokens": 40}]}
+    )
+
+    question: Question = Field(description="Sent alone, in the model's own chat template.")
+    max_new_tokens: Tokens | None = Field(None, description="At most the model's context; default: as published.")
+    temperature: Temperature | None = Field(None)
+    top_p: TopP | None = Field(None)
+    top_k: Annotated[int, Field(ge=0, le=MAX_INTEGER, description="0 is off.")] | None = Field(None)
+    stop: Stop | Stops | None = Field(None, description="The answer ends before any of these texts.")
+    seed: Seed | None = Field(None, description="Makes sampling repeatable.")
+    stream: bool = Field(False, description="Server-sent events: delta ..., then done (or error).")
+
+
+class Usage(BaseModel):
+    """In tokens; the token that ends the answer counts."""
+
+    prompt_tokens: int
+    completion_tokens: int
+    total_tokens: int
+
+
+class Timing(BaseModel):
+    """In milliseconds since the request arrived."""
+
+    queued_ms: float = Field(description="Until the model began with the request.")
+    first_token_ms: float
+    total_ms: float
+
+
+class PredictResponse(BaseModel):
+    """The answer, and what gave it."""
+
+    answer: str
+    model: str
+    revision: str
+    finish_reason: Literal["stop", "length"]
+    deadline_reached: bool = Field(description="The time limit ended the answer.")
+    usage: Usage
+    timing: Timing
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "answer": "Eleven players.",
+                    "model": "owner/soccer",
+                    "revision": "6f1b0ad1a1f4b3e4a5c1f2d3c4b5a69788776655",
+                    "finish_reason": "stop",
+                    "deadline_reached": False,
+                    "usage": {"prompt_tokens": 14, "completion_tokens": 4, "total_tokens": 18},
+                    "timing": {"queued_ms": 0.4, "first_token_ms": 21.3, "total_ms": 58.9},
+                }
+            ]
+        }
+    )
+
+
+class TextPart(BaseModel):
+    """A part of a message; of the kinds that OpenAI's clients can send, text alone is known."""
+
+    type: Literal["text"]
+    text: Text
+
+
+class Message(BaseModel):
+    """One turn of a conversation."""
+
+    role: Literal["system", "developer", "user", "assistant"]
+    content: Text | Annotated[list[TextPart], Field(min_length=1)]
+
+    @property
+    def text(self) -> str:
+        return self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
+
+
+class StreamOptions(BaseModel):
+    include_usage: bool = False
+
+
+class ResponseFormat(BaseModel):
+    type: Literal["text"]
+
+
+class ChatRequest(BaseModel):
+    """OpenAI's chat completions. Fields that would change the answer and are not known here are refused."""
+
+    model_config = ConfigDict(
+        strict=True,
+        json_schema_extra={
+            "examples": [
+                {"messages": [{"role": "user", "content": "How many players are in a team?"}], "max_tokens": 40}
+            ]
+        },
+    )
+
+    messages: Annotated[list[Message], Field(min_length=1, max_length=1000)]
+    model: Text | None = Field(None, description="The served model's name, or nothing.")
+    max_tokens: Tokens | None = None
+    max_completion_tokens: Tokens | None = Field(None, description="Counts before max_tokens.")
+    temperature: Temperature | None = None
+    top_p: TopP | None = None
+    top_k: Annotated[int, Field(ge=0, le=MAX_INTEGER)] | None = Field(None, description="Not OpenAI's; 0 is off.")
+    stop: Stop | Stops | None = None
+    seed: Seed | None = None
+    n: Annotated[int, Field(ge=1, le=MAX_CHOICES)] | None = None
+    stream: bool | None = None
+    stream_options: StreamOptions | None = None
+    response_format: ResponseFormat | None = None
+    tools: Annotated[list[Any], Field(max_length=0)] | None = None
+    tool_choice: Literal["none", "auto"] | None = None
+    logprobs: Literal[False] | None = None
+    top_logprobs: Literal[0] | None = None
+    presence_penalty: Annotated[float, Field(ge=0, le=0)] | None = None
+    frequency_penalty: Annotated[float, Field(ge=0, le=0)] | None = None
+    logit_bias: Annotated[dict[str, float], Field(max_length=0)] | None = None
+
+    @field_validator("messages")
+    @classmethod
+    def _ends_with_a_question(cls, messages: list[Message]) -> list[Message]:
+        if messages[-1].role == "user" and not messages[-1].text.strip():
+            raise ValueError("the last message is empty or only spaces, expected a question")
+        return messages
+
+
+class ChoiceMessage(BaseModel):
+    role: Literal["assistant"] = "assistant"
+    content: str
+    refusal: None = None
+
+
+class Choice(BaseModel):
+    index: int
+    message: ChoiceMessage
+    finish_reason: Literal["stop", "length"]
+    logprobs: None = None
+
+
+class ChatResponse(BaseModel):
+    """OpenAI's chat.completion, with revision, deadline_reached and timing added."""
+
+    id: str
+    object: Literal["chat.completion"] = "chat.completion"
+    created: int
+    model: str
+    choices: list[Choice]
+    usage: Usage
+    system_fingerprint: str = Field(description="The model's revision.")
+    revision: str
+    deadline_reached: bool
+    timing: Timing
+
+
+class Model(BaseModel):
+    """The served model, in OpenAI's form."""
+
+    id: str
+    object: Literal["model"] = "model"
+    created: int
+    owned_by: str
+    revision: str
+    max_model_len: int | None = Field(description="Tokens for question and answer together.")
+
+
+class ModelList(BaseModel):
+    object: Literal["list"] = "list"
+    data: list[Model]
+
+
+class ErrorDetail(BaseModel):
+    message: str
+    type: str
+    param: str | None = None
+    code: str
+
+
+class Error(BaseModel):
+    """Every error, on every route: OpenAI's form."""
+
+    error: ErrorDetail
+
+
+class Health(BaseModel):
+    status: str

@@ -1,0 +1,110 @@
+"""What the routes share and what runs beside them: the line to the engine, the tokenizer, the watch for the end.
+
+It knows the HTTP process' life from start to end. It does not know routes.
+"""
+
+import asyncio
+import logging
+import multiprocessing
+import os
+import signal
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from multiprocessing.synchronize import Event
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from serve import metrics
+from serve.admission import Admission
+from serve.link import EngineClient
+from serve.repository import Decoding, Published, decoding
+from serve.settings import Settings
+
+if TYPE_CHECKING:
+    from serve.text import Text
+
+log = logging.getLogger(__name__)
+WATCH_SECONDS = 0.1
+"""Between looks at the signal to stop."""
+
+
+@dataclass
+class Serving:
+    """What the routes share, in the HTTP process. `text` is there once the tokenizer has been loaded."""
+
+    settings: Settings
+    published: Published
+    client: EngineClient
+    draining: Event
+    admission: Admission
+    defaults: Decoding
+    was_ready: bool = False
+    text: "Text | None" = None
+
+    def unready(self) -> str | None:
+        """Why nothing can be answered now; None if all is well."""
+        if self.draining.is_set():
+            return "the server is stopping"
+        if self.client.ready is None and self.was_ready:
+            return "the engine died and is being started anew"
+        if self.client.ready is None or self.text is None:
+            return "the model is being loaded"
+        self.was_ready = True
+        if self.client.beat_age > self.settings.hang_seconds:
+            return f"the engine has not reported for {self.client.beat_age:.0f} s"
+        return None
+
+    @property
+    def loaded_text(self) -> "Text":
+        assert self.text is not None  # noqa: S101 - asked only where unready() is None
+        return self.text
+
+    @property
+    def context(self) -> int:
+        """Tokens for prompt and answer together."""
+        assert self.client.ready is not None  # noqa: S101 - asked only where unready() is None
+        return int(self.client.ready["context"])
+
+
+@asynccontextmanager
+async def run_beside(settings: Settings, published: Published, socket: Path, draining: Event) -> AsyncIterator[Serving]:
+    """Bring up what the routes need, and take it down after them."""
+    client = EngineClient(socket)
+    await client.start()
+    serving = Serving(
+        settings, published, client, draining, Admission(settings.max_running + settings.max_waiting),
+        decoding(published.folder),
+    )  # fmt: skip
+    metrics.MODEL.info({"model": published.name, "revision": published.revision})
+    tasks = [asyncio.create_task(_load_text(serving)), asyncio.create_task(_watch_drain(serving))]
+    if parent := multiprocessing.parent_process():
+        # if the main process is killed, nobody else would end this one
+        asyncio.get_running_loop().add_reader(parent.sentinel, lambda: os.kill(os.getpid(), signal.SIGTERM))
+    try:
+        yield serving
+    finally:
+        if parent:
+            asyncio.get_running_loop().remove_reader(parent.sentinel)
+        for task in tasks:
+            task.cancel()
+        await client.close()
+
+
+async def _load_text(serving: Serving) -> None:
+    def load() -> "Text":
+        from serve.text import Text  # brings transformers, which takes seconds; the engine loads meanwhile
+
+        return Text(serving.published.folder)
+
+    try:
+        serving.text = await asyncio.to_thread(load)
+    except Exception:
+        log.exception("the tokenizer cannot be loaded")
+        os.kill(os.getpid(), signal.SIGKILL)  # the main process sees it and leaves with an error
+
+
+async def _watch_drain(serving: Serving) -> None:
+    while not serving.draining.is_set():
+        await asyncio.sleep(WATCH_SECONDS)
+    serving.client.finish_within(serving.settings.drain_seconds)

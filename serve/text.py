@@ -1,0 +1,110 @@
+"""From a question to ids and from ids to text: the chat template on the way in, whole characters on the way out.
+
+It knows tokenizers. It does not know the model, the engine or HTTP.
+"""
+
+import uuid
+from pathlib import Path
+
+from jinja2 import TemplateError
+from tokenizers.decoders import DecodeStream
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+
+class TemplateRefused(ValueError):
+    """The model's chat template does not take these messages; the text is the template's own."""
+
+
+class Text:
+    """The tokenizer of a published model."""
+
+    def __init__(self, folder: Path) -> None:
+        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+        if not isinstance(tokenizer, PreTrainedTokenizerFast):
+            raise ValueError(f"found a {type(tokenizer).__name__}, expected a tokenizer.json")
+        self.tokenizer = tokenizer
+        self._special = {token.content for token in self.tokenizer.added_tokens_decoder.values()}
+
+    def prompt_ids(self, messages: list[dict[str, str]]) -> list[int]:
+        """Token ids of a conversation through the chat template, ready for the answer to follow.
+
+        A question may hold the text of a special token, such as the one that ends a text. It is a question about that
+        token, not an order: such messages are tokenized as plain text, apart from what the template writes.
+
+        Raises:
+            TemplateRefused: the template does not take these messages.
+        """
+        marks: dict[str, str] = {}
+        shown = []
+        for message in messages:
+            if any(token in message["content"] for token in self._special):
+                mark = uuid.uuid4().hex
+                marks[mark] = message["content"]
+                message = {**message, "content": mark}
+            shown.append(message)
+        try:
+            text = str(self.tokenizer.apply_chat_template(shown, add_generation_prompt=True, tokenize=False))
+        except TemplateError as error:
+            raise TemplateRefused(str(error)) from None
+        ids: list[int] = []
+        for mark, content in marks.items():
+            before, _, text = text.partition(mark)
+            ids += self._ids(before) + self._ids(content.strip(), plain=True)
+        return ids + self._ids(text)
+
+    def _ids(self, text: str, plain: bool = False) -> list[int]:
+        # the template has written every special token itself
+        ids: list[int] = self.tokenizer(text, add_special_tokens=False, split_special_tokens=plain)["input_ids"]
+        return ids
+
+    def decoder(self, stop: list[str]) -> "Decoder":
+        return Decoder(self.tokenizer, stop)
+
+
+class Decoder:
+    """Ids to text, one at a time: gives out only whole characters, and nothing that may belong to a stop string.
+
+    The pieces joined are the text of all ids, cut before the first stop string.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerFast, stop: list[str]) -> None:
+        self._tokenizer = tokenizer.backend_tokenizer
+        self._stream = DecodeStream(skip_special_tokens=True)
+        self._ids: list[int] = []
+        self._stop = stop
+        self._text = ""
+        self._given = 0
+        self.stopped = False
+
+    def add(self, id: int) -> str:
+        """The text that this id completes, often empty; after a stop string `stopped` is true and nothing follows."""
+        self._ids.append(id)
+        piece = self._stream.step(self._tokenizer, id)
+        return self._give(piece, last=False) if piece else ""
+
+    def end(self) -> str:
+        """What was held back: the beginning of a stop string that did not come, an incomplete character (U+FFFD)."""
+        whole = self._tokenizer.decode(self._ids, skip_special_tokens=True)
+        return self._give(whole[len(self._text) :], last=True)
+
+    def _give(self, piece: str, last: bool) -> str:
+        if self.stopped:
+            return ""
+        search_from = max(0, self._given)
+        self._text += piece
+        found = [at for at in (self._text.find(stop, search_from) for stop in self._stop) if at >= 0]
+        if found:
+            self.stopped = True
+            end = min(found)
+        else:
+            end = len(self._text) if last else len(self._text) - self._held()
+        given, self._given = self._text[self._given : end], max(self._given, end)
+        return given
+
+    def _held(self) -> int:
+        """Characters at the end that may be the beginning of a stop string."""
+        longest = max((len(stop) for stop in self._stop), default=1) - 1
+        for length in range(min(longest, len(self._text) - self._given), 0, -1):
+            if any(stop.startswith(self._text[-length:]) for stop in self._stop):
+                return length
+        return 0
