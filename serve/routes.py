@@ -189,7 +189,7 @@ def _data(data: dict[str, Any]) -> str:
 async def models(request: Request) -> schema.ModelList:
     serving: Serving = request.app.state.serving
     name = serving.published.name
-    owner = name.split("/")[0] if "/" in name else "local"
+    owner = "local" if serving.published.revision.startswith("sha256:") else name.split("/")[0]
     context = serving.client.ready["context"] if serving.client.ready else None
     model = schema.Model(
         id=name, created=STARTED, owned_by=owner, revision=serving.published.revision, max_model_len=context

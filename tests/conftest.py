@@ -13,6 +13,7 @@ import torch
 from hub_server import HubServer
 from huggingface_hub import constants, set_client_factory
 from huggingface_hub.utils._http import default_client_factory
+from served import Served, endless, teach
 from tokenizers import ByteLevelBPETokenizer
 from transformers import (
     AutoTokenizer,
@@ -140,6 +141,31 @@ def hub(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[HubServer]:
         set_client_factory(default_client_factory)
         yield server
         set_client_factory(default_client_factory)
+
+
+@pytest.fixture(scope="session")
+def published(fetched: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A published folder; its model knows the first eight of ROWS by heart and ends its answers."""
+    return teach(fetched, tmp_path_factory.mktemp("published") / "tiny", ROWS[:8])
+
+
+@pytest.fixture(scope="session")
+def never_ending(fetched: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A published folder; its model goes on until it is stopped."""
+    return endless(fetched, tmp_path_factory.mktemp("endless") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def server(published: Path) -> Iterator[Served]:
+    with Served(published) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def guarded(published: Path) -> Iterator[Served]:
+    """A server that asks for its `key`."""
+    with Served(published, KICKOFF_API_KEY="a-secret-of-the-tests") as running:
+        yield running
 
 
 def job(*arguments: str | Path, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:

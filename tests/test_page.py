@@ -538,7 +538,9 @@ def tab(page: Page, press: str = "Tab") -> str:
 def test_what_has_the_focus_does_not_lie_under_the_form(fed: Page) -> None:
     feed(fed, sse("delta", {"text": "line\n" * 100}))
     fed.get_by_label("Your question").focus()
-    fed.evaluate("scrollTo(0, 0)")
+    fed.evaluate("scrollTo(0, document.documentElement.scrollHeight - innerHeight - 170)")
+    form, copy = (fed.locator(name).bounding_box() for name in ("form", "#copy"))
+    assert form and copy and form["y"] < copy["y"] < form["y"] + form["height"]
     assert [tab(fed, "Shift+Tab") for _ in range(2)] == ["copy", "curl command"]
 
 

@@ -1,0 +1,134 @@
+"""The server as a user runs it: a process of its own, asked over HTTP. And the models it serves in the tests."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+
+import httpx2
+import psutil
+import torch
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GenerationConfig,
+    GPT2Config,
+    GPT2LMHeadModel,
+    PreTrainedTokenizerBase,
+)
+
+ROOT = Path(__file__).parents[1]
+READY_SECONDS = 60
+
+
+class Served:
+    """`python -m serve FOLDER ...` on a free port of the loopback; ready when it is entered, gone when it is left."""
+
+    def __init__(self, folder: Path | str, *options: str, **environment: str) -> None:
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self.key = environment.get("KICKOFF_API_KEY", "")
+        self._command = [sys.executable, "-m", "serve", str(folder), "--port", str(self.port), *options]
+        self._environment = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
+
+    def __enter__(self) -> "Served":
+        self.start()
+        self.wait_ready()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.stop()
+
+    def start(self) -> None:
+        self.process = subprocess.Popen(
+            self._command, env=self._environment, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+
+    def wait_ready(self) -> None:
+        give_up = time.monotonic() + READY_SECONDS
+        while time.monotonic() < give_up and self.process.poll() is None:
+            with suppress(httpx2.TransportError):
+                if httpx2.get(f"{self.url}/health/ready").status_code == 200:
+                    return
+            time.sleep(0.05)
+        self.stop()
+        raise AssertionError(f"the server is not ready; it said:\n{self.output()}")
+
+    def children(self) -> dict[str, psutil.Process]:
+        """The processes that answer HTTP ("http") and run the engine ("engine"), by what they are."""
+        found = {}
+        for child in psutil.Process(self.process.pid).children():
+            if any(
+                connection.laddr.port == self.port for connection in child.net_connections("tcp") if connection.laddr
+            ):
+                found["http"] = child
+            elif child.memory_info().rss > 150 * 2**20:
+                found["engine"] = child
+        return found
+
+    def stop(self) -> int:
+        """SIGTERM, and SIGKILL to what is left after half a minute; the exit code."""
+        family = [self.process.pid, *(child.pid for child in psutil.Process(self.process.pid).children(recursive=True))]
+        if self.process.poll() is None:
+            self.process.terminate()
+        with suppress(subprocess.TimeoutExpired):
+            self.process.wait(30)
+        for pid in family:
+            with suppress(psutil.NoSuchProcess):
+                if psutil.Process(pid).cmdline() and psutil.Process(pid).ppid() in (1, *family, os.getpid()):
+                    psutil.Process(pid).kill()
+        return self.process.wait(10)
+
+    def output(self) -> str:
+        """All that was printed; only after the end."""
+        assert self.process.stdout is not None
+        return self.process.stdout.read()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def teach(base: Path, folder: Path, rows: list[dict[str, str]], steps: int = 120) -> Path:
+    """A published folder whose model knows the answers of `rows` by heart."""
+    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(base)
+    model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32).train()
+    ids, labels = [], []
+    for row in rows:
+        chat = [{"role": "user", "content": row["question"]}]
+        text = str(tokenizer.apply_chat_template(chat, add_generation_prompt=True, tokenize=False))
+        prompt = tokenizer(text, add_special_tokens=False)["input_ids"]
+        answer = tokenizer(row["answer"], add_special_tokens=False)["input_ids"] + [tokenizer.eos_token_id]
+        ids.append(torch.tensor(prompt + answer))
+        labels.append(torch.tensor([-100] * len(prompt) + answer))
+    batch = torch.nn.utils.rnn.pad_sequence(ids, batch_first=True)
+    targets = torch.nn.utils.rnn.pad_sequence(labels, batch_first=True, padding_value=-100)
+    optimizer = torch.optim.AdamW(model.parameters(), lr=5e-3)
+    for _ in range(steps):
+        loss = model(batch, labels=targets).loss
+        loss.backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    shutil.copytree(base, folder)
+    model.eval().save_pretrained(folder)
+    return folder
+
+
+def endless(base: Path, folder: Path, context: int = 4096) -> Path:
+    """A published folder whose model never ends an answer and takes some seconds to fill its context."""
+    shutil.copytree(base, folder)
+    torch.manual_seed(0)
+    model = GPT2LMHeadModel(
+        GPT2Config(vocab_size=400, n_positions=context, n_embd=64, n_layer=6, n_head=4, bos_token_id=0, eos_token_id=0)
+    )
+    model.transformer.wte.weight.data[0] = 0  # the end-of-text token's logit: never the largest
+    model.save_pretrained(folder)
+    GenerationConfig(eos_token_id=0, pad_token_id=0, bos_token_id=0, max_new_tokens=context).save_pretrained(folder)
+    return folder
