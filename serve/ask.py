@@ -77,6 +77,9 @@ async def admit(serving: Serving, wanted: Wanted) -> Asked:
 def _enter(serving: Serving, n: int) -> Callable[[], None]:
     """Take n places; calling the result gives them back, however often it is called."""
     admission = serving.admission
+    if n > admission.most:
+        message = f"n: found {n}, expected at most {admission.most}, the requests that fit in this server"
+        raise Problem(422, message, "invalid_request", "n")
     if not admission.enter(n):
         metrics.REJECTED.labels("overload").inc()
         seconds = admission.retry_after()

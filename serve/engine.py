@@ -78,14 +78,7 @@ class Engine:
         self.max_rows = max_rows
         self.prefill_tokens = prefill_tokens
         self.cache = RowCache(model)
-        config = model.config.get_text_config()
-        self.limits = Limits(
-            # a window that slides would have to slide for each row by itself; an answer ends where it would begin to
-            context=min(config.max_position_embeddings, getattr(config, "sliding_window", None) or 2**31),
-            vocabulary=config.vocab_size,
-            # half of the bytes are for rows that the allocation rounds up to and for the copy while it grows
-            cache_tokens=cache_bytes // 2 // self.cache.bytes_per_token,
-        )
+        self.limits = _limits(model, cache_bytes, self.cache.bytes_per_token)
         self.steps = 0
         self._waiting: deque[Request] = deque()
         self._rows: list[_Row] = []
@@ -220,6 +213,18 @@ class Engine:
             self._rows = [self._rows[index] for index in order]
 
 
+def _limits(model: PreTrainedModel, cache_bytes: int, bytes_per_token: int) -> Limits:
+    config = model.config.get_text_config()
+    # half of the bytes are for rows that the allocation rounds up to, and for the copy while it grows
+    cache_tokens = cache_bytes // 2 // bytes_per_token
+    # a window that slides would have to slide for each row by itself; an answer ends where it would begin to
+    window = getattr(config, "sliding_window", None) or config.max_position_embeddings
+    context = min(config.max_position_embeddings, window, cache_tokens - BLOCK)
+    if context < BLOCK:
+        raise ValueError(f"found {cache_bytes} bytes for its cache, expected at least {4 * BLOCK * bytes_per_token}")
+    return Limits(context, config.vocab_size, cache_tokens)
+
+
 def _final_length(request: Request) -> int:
     return len(request.prompt) + request.max_new_tokens
 
@@ -339,9 +344,8 @@ class RowCache(Cache):
         """Allocate anew if `rows` or `columns` have become too many; `like` gives shapes and types."""
         if rows <= self._allocated[0] and columns <= self._allocated[1]:
             return
-        count = len(self.lengths)
-        used = max(self.lengths, default=0)
-        self._allocated = 1 << (rows - 1).bit_length(), (columns // BLOCK + 1) * BLOCK
+        count, used = len(self.lengths), max(self.lengths, default=0)
+        self._allocated = 1 << (rows - 1).bit_length(), max((columns // BLOCK + 1) * BLOCK, self.columns)
         for layer, shapes in zip(self.rows, like, strict=True):
             for kind, shape in enumerate(shapes):
                 # zeros: what the mask hides still takes part in products, and NaN times zero is NaN

@@ -35,6 +35,7 @@ def handle_errors(app: FastAPI) -> None:
     app.add_exception_handler(Problem, _problem)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(Exception, _unexpected)
 
 
 async def _problem(_: Request, problem: Exception) -> Response:
@@ -45,8 +46,14 @@ async def _problem(_: Request, problem: Exception) -> Response:
 async def _http(_: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)  # noqa: S101
     code = {404: "not_found", 405: "method_not_allowed", 400: "invalid_body"}.get(error.status_code, "error")
-    body = error_body(str(error.detail), "invalid_request_error", code)
+    reason = f": {error.__cause__}" if error.__cause__ else ""  # of a body that FastAPI cannot parse
+    body = error_body(f"{error.detail}{reason}"[:2000], "invalid_request_error", code)
     return JSONResponse(body, error.status_code, error.headers)
+
+
+async def _unexpected(_: Request, __: Exception) -> Response:
+    """A mistake of ours; starlette raises it again, and so it is logged."""
+    return JSONResponse(error_body("the server made a mistake; its log tells more", "server_error", "internal"), 500)
 
 
 async def _invalid(request: Request, error: Exception) -> Response:
@@ -54,13 +61,27 @@ async def _invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)  # noqa: S101
     metrics.REJECTED.labels("invalid").inc()
     found = error.errors()
-    parts = [".".join(str(part) for part in one["loc"] if part not in ("body", "header")) for one in found]
-    messages = [f"{part}: {one['msg']}" if part else one["msg"] for part, one in zip(parts, found, strict=True)]
-    if found[0]["type"] in ("model_attributes_type", "dict_type"):
+    parts = [_place(one) for one in found]
+    messages = [f"{part}: {_wrong(one)}" if part else _wrong(one) for part, one in zip(parts, found, strict=True)]
+    if found[0]["type"] in ("model_attributes_type", "dict_type") or found[0]["loc"] == ("body",):
         messages.append("send a JSON object with the header 'Content-Type: application/json'")
     message = "; ".join(dict.fromkeys(messages))[:2000]
     safe = message.encode(errors="backslashreplace").decode()
     return JSONResponse(error_body(safe, "invalid_request_error", "invalid_request", parts[0] or None), 422)
+
+
+def _place(error: dict[str, Any]) -> str:
+    """The field, as "messages.0.content"; without pydantic's names of the alternatives that a field has."""
+    if error["type"] == "json_invalid":
+        return ""
+    unknown = error["type"] == "extra_forbidden"  # a name that the client chose
+    return ".".join(str(part) for part in error["loc"][1:] if unknown or "[" not in str(part))
+
+
+def _wrong(error: dict[str, Any]) -> str:
+    if error["type"] == "json_invalid":
+        return f"the body is not JSON: {error['ctx']['error']} at character {error['loc'][1]}"
+    return str(error["msg"]).removeprefix("Value error, ")
 
 
 ERRORS: dict[int | str, dict[str, Any]] = {

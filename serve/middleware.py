@@ -37,13 +37,24 @@ class Count:
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
 
+        begun = False
+
+        def count(status: int) -> None:
+            metrics.REQUESTS.labels(getattr(scope.get("route"), "path", "other"), str(status)).inc()
+
         async def counted(message: Message) -> None:
+            nonlocal begun
             if message["type"] == "http.response.start":
-                route = scope.get("route")
-                metrics.REQUESTS.labels(getattr(route, "path", "other"), str(message["status"])).inc()
+                begun = True
+                count(message["status"])
             await send(message)
 
-        return await self.app(scope, receive, counted)
+        try:
+            await self.app(scope, receive, counted)
+        except Exception:
+            if not begun:
+                count(500)  # what starlette answers, outside of all middleware
+            raise
 
 
 class Key:

@@ -13,6 +13,14 @@ from pathlib import Path
 HTML = Path(__file__).with_name("page.html").read_text(encoding="utf-8")
 
 
+def html(guarded: bool) -> str:
+    """The page; of a `guarded` server its curl command sends the key that is in the environment.
+
+    The browser itself has asked for the key when it was sent here, and sends it with what the page asks.
+    """
+    return HTML.replace("<html ", "<html data-key ", 1) if guarded else HTML
+
+
 def _hash_of(tag: str) -> str:
     """The source expression that allows the page's only element of this kind."""
     contents = re.findall(rf"<{tag}>(.*?)</{tag}>", HTML, re.DOTALL)

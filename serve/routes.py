@@ -10,7 +10,7 @@ from collections.abc import AsyncGenerator
 from typing import Annotated, Any
 
 from fastapi import APIRouter, FastAPI, Header, Request, Response
-from fastapi.responses import HTMLResponse
+from fastapi.responses import HTMLResponse, PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 
 from serve import metrics, page, schema
@@ -198,8 +198,9 @@ async def models(request: Request) -> schema.ModelList:
 
 
 @router.get("/", response_class=HTMLResponse, responses=KEY_ERROR, summary="A page to ask from")
-async def index() -> Response:
-    return HTMLResponse(page.HTML, headers=page.HEADERS)
+async def index(request: Request) -> Response:
+    serving: Serving = request.app.state.serving
+    return HTMLResponse(page.html(serving.settings.api_key is not None), headers=page.HEADERS)
 
 
 @router.get(
@@ -228,7 +229,7 @@ async def ready(request: Request) -> schema.Health:
     return schema.Health(status="ok")
 
 
-@router.get("/metrics", responses={200: {"content": {"text/plain": {}}}, **KEY_ERROR}, summary="For Prometheus")
+@router.get("/metrics", response_class=PlainTextResponse, responses=KEY_ERROR, summary="For Prometheus")
 async def show_metrics(request: Request) -> Response:
     serving: Serving = request.app.state.serving
     client = serving.client

@@ -64,7 +64,7 @@ class Text:
 class Decoder:
     """Ids to text, one at a time: gives out only whole characters, and nothing that may belong to a stop string.
 
-    The pieces joined are the text of all ids, cut before the first stop string.
+    The pieces joined are the text of all ids, cut before the stop string that is complete first.
     """
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast, stop: list[str]) -> None:
@@ -90,12 +90,12 @@ class Decoder:
     def _give(self, piece: str, last: bool) -> str:
         if self.stopped:
             return ""
-        search_from = max(0, self._given)
         self._text += piece
-        found = [at for at in (self._text.find(stop, search_from) for stop in self._stop) if at >= 0]
+        places = [(self._text.find(stop, self._given), len(stop)) for stop in self._stop]
+        found = [(at + length, at) for at, length in places if at >= 0]
         if found:
             self.stopped = True
-            end = min(found)
+            _, end = min(found)
         else:
             end = len(self._text) if last else len(self._text) - self._held()
         given, self._given = self._text[self._given : end], max(self._given, end)

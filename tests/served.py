@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import socket
 import subprocess
 import sys
@@ -46,8 +47,9 @@ class Served:
 
     def start(self) -> None:
         self.process = subprocess.Popen(
-            self._command, env=self._environment, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
-        )
+            self._command, env=self._environment, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            start_new_session=True,
+        )  # fmt: skip
 
     def wait_ready(self) -> None:
         give_up = time.monotonic() + READY_SECONDS
@@ -72,16 +74,13 @@ class Served:
         return found
 
     def stop(self) -> int:
-        """SIGTERM, and SIGKILL to what is left after half a minute; the exit code."""
-        family = [self.process.pid, *(child.pid for child in psutil.Process(self.process.pid).children(recursive=True))]
+        """SIGTERM, and SIGKILL to all that is left after half a minute; the exit code."""
         if self.process.poll() is None:
             self.process.terminate()
         with suppress(subprocess.TimeoutExpired):
             self.process.wait(30)
-        for pid in family:
-            with suppress(psutil.NoSuchProcess):
-                if psutil.Process(pid).cmdline() and psutil.Process(pid).ppid() in (1, *family, os.getpid()):
-                    psutil.Process(pid).kill()
+        with suppress(ProcessLookupError):
+            os.killpg(self.process.pid, signal.SIGKILL)
         return self.process.wait(10)
 
     def output(self) -> str:

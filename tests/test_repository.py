@@ -1,0 +1,192 @@
+"""What may be served and what is refused at the start, from a folder and from the Hub."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from hub_server import HubServer
+from huggingface_hub import HfApi
+from served import ROOT
+
+from serve.repository import Decoding, Refused, decoding, find
+
+
+@pytest.fixture
+def folder(published: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(published, tmp_path / "model"))
+
+
+def edit(path: Path, **values: object) -> None:
+    path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
+
+
+def test_a_whole_folder_is_found_and_its_revision_is_its_content(folder: Path, published: Path) -> None:
+    found = find(str(folder), None)
+    assert (found.name, found.folder) == (str(folder), folder)
+    assert re.fullmatch(r"sha256:[0-9a-f]{64}", found.revision)
+    assert find(str(published), None).revision == found.revision
+    edit(folder / "generation_config.json", max_new_tokens=13)
+    assert find(str(folder), None).revision != found.revision
+
+
+def no_template(folder: Path) -> None:
+    (folder / "chat_template.jinja").unlink()
+
+
+def no_eos(folder: Path) -> None:
+    edit(folder / "generation_config.json", eos_token_id=None)
+
+
+def only_bin(folder: Path) -> None:
+    (folder / "model.safetensors").rename(folder / "pytorch_model.bin")
+
+
+def no_tokenizer(folder: Path) -> None:
+    (folder / "tokenizer.json").unlink()
+
+
+def beams(folder: Path) -> None:
+    edit(folder / "generation_config.json", num_beams=4)
+
+
+def broken_json(folder: Path) -> None:
+    (folder / "config.json").write_text("{")
+
+
+FAULTS = [
+    (no_template, "a chat template"),
+    (no_eos, "eos_token_id in generation_config.json"),
+    (only_bin, "weights as .safetensors, found only pytorch_model.bin"),
+    (no_tokenizer, "tokenizer.json"),
+    (beams, "num_beams=4"),
+    (broken_json, "config.json cannot be read"),
+]
+
+
+@pytest.mark.parametrize(("fault", "says"), FAULTS, ids=[fault.__name__ for fault, _ in FAULTS])
+def test_what_is_incomplete_is_refused(fault: Callable[[Path], None], says: str, folder: Path) -> None:
+    fault(folder)
+    with pytest.raises(Refused, match=re.escape(says)):
+        find(str(folder), None)
+
+
+def test_all_that_is_missing_is_said_at_once(folder: Path) -> None:
+    for fault in (no_template, no_eos, only_bin):
+        fault(folder)
+    with pytest.raises(Refused, match=r"template.*; .*eos.*; .*safetensors"):
+        find(str(folder), None)
+
+
+@pytest.mark.parametrize("name", ["./nowhere", "/nowhere/at/all", "only-a-name", "a/b/c"])
+def test_neither_a_folder_nor_a_name_of_the_hub(name: str) -> None:
+    with pytest.raises(Refused, match="no such folder, and a model on the Hub is named owner/name"):
+        find(name, None)
+
+
+def test_a_folder_has_no_revisions(folder: Path) -> None:
+    with pytest.raises(Refused, match="leave it out"):
+        find(str(folder), "main")
+
+
+def test_decoding_defaults_are_the_published_ones(folder: Path) -> None:
+    assert decoding(folder) == Decoding(12, 0.0, 1.0, 0)
+    edit(folder / "generation_config.json", do_sample=True, temperature=0.7, top_p=0.9)
+    assert decoding(folder) == Decoding(12, 0.7, 0.9, 50)
+    edit(folder / "generation_config.json", temperature=None, top_k=0)
+    assert decoding(folder) == Decoding(12, 1.0, 0.9, 0)
+
+
+@pytest.fixture
+def on_hub(hub: HubServer, folder: Path) -> str:
+    """The commit of ada/tiny, a whole model."""
+    api = HfApi()
+    api.create_repo("ada/tiny")
+    commit: str = api.upload_folder(repo_id="ada/tiny", folder_path=folder).oid
+    return commit
+
+
+def test_from_the_hub_at_its_commit(on_hub: str, folder: Path) -> None:
+    found = find("ada/tiny", None)
+    assert (found.name, found.revision) == ("ada/tiny", on_hub)
+    assert (found.folder / "model.safetensors").read_bytes() == (folder / "model.safetensors").read_bytes()
+    assert find("ada/tiny", on_hub) == found
+
+
+def test_a_pinned_commit_is_served_from_the_cache_when_the_hub_is_down(on_hub: str, hub: HubServer) -> None:
+    first = find("ada/tiny", on_hub)
+    hub.fail("GET", ".*", status=503, times=1000)
+    hub.fail("HEAD", ".*", status=503, times=1000)
+    assert find("ada/tiny", on_hub) == first
+
+
+def test_a_revision_that_is_not_there(on_hub: str) -> None:
+    with pytest.raises(Refused, match="ada/tiny@v9: no such revision"):
+        find("ada/tiny", "v9")
+
+
+def test_a_repository_that_is_not_there(hub: HubServer) -> None:
+    with pytest.raises(Refused, match="ada/nothing: not on the Hub, or private"):
+        find("ada/nothing", None)
+
+
+def test_a_hub_that_does_not_answer(hub: HubServer) -> None:
+    hub.fail("GET", ".*", hang=True, times=1000)
+    with pytest.raises(Refused, match="the Hub cannot be reached and no copy is here"):
+        find("ada/tiny", None, timeout_seconds=0.3)
+
+
+def test_weights_are_not_fetched_for_a_model_that_is_refused(hub: HubServer, folder: Path) -> None:
+    no_template(folder)
+    HfApi().create_repo("ada/tiny")
+    HfApi().upload_folder(repo_id="ada/tiny", folder_path=folder)
+    hub.requests.clear()
+    with pytest.raises(Refused, match="chat template"):
+        find("ada/tiny", None)
+    assert not [one for one in hub.requests if "safetensors" in str(one)]
+
+
+def serve(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    import os
+
+    return subprocess.run(
+        [sys.executable, "-m", "serve", *arguments], cwd=ROOT, env={**os.environ, **environment},
+        capture_output=True, text=True, timeout=60,
+    )  # fmt: skip
+
+
+def test_refused_at_the_start_with_one_line_and_a_code(folder: Path) -> None:
+    no_template(folder)
+    ended = serve(str(folder))
+    assert ended.returncode == 2
+    assert ended.stderr.startswith(f"error: {folder} cannot be served, it lacks a chat template")
+    assert len(ended.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment", "says"),
+    [
+        (["MODEL", "--port", "80"], {}, "--port"),
+        (["MODEL", "--max-running", "0"], {}, "--max-running"),
+        (["MODEL"], {"KICKOFF_TIMEOUT": "soon"}, "KICKOFF_TIMEOUT"),
+        (["MODEL"], {"KICKOFF_API_KEY": "short"}, "KICKOFF_API_KEY: found 5 characters, expected at least 8"),
+        ([], {}, "MODEL"),
+    ],
+)
+def test_bad_settings_are_refused(arguments: list[str], environment: dict[str, str], says: str, folder: Path) -> None:
+    ended = serve(*[str(folder) if one == "MODEL" else one for one in arguments], **environment)
+    assert ended.returncode == 2
+    assert says in ended.stderr
+    assert "Traceback" not in ended.stderr
+
+
+def test_help_names_every_setting_and_its_variable() -> None:
+    ended = serve("--help")
+    assert ended.returncode == 0
+    for option in ("revision", "port", "device", "dtype", "max-running", "max-waiting", "timeout", "drain-seconds"):
+        assert f"--{option}" in ended.stdout
+    assert "KICKOFF_PORT" in ended.stdout

@@ -1,0 +1,103 @@
+"""Ids to text and back: whole characters, clean cuts at stop strings, special tokens only where the template says."""
+
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from serve.text import Text
+
+STRINGS = st.text(st.characters(exclude_categories=["Cs"]), max_size=60)
+NO_FIXTURE_WARNING = settings(
+    suppress_health_check=[HealthCheck.function_scoped_fixture], max_examples=60, deadline=None
+)
+
+
+@pytest.fixture(scope="module")
+def text(published: Path) -> Text:
+    return Text(published)
+
+
+def ids_of(text: Text, string: str) -> list[int]:
+    ids: list[int] = text.tokenizer(string, add_special_tokens=False)["input_ids"]
+    return ids
+
+
+def pieces_of(text: Text, ids: list[int], stop: list[str]) -> tuple[list[str], bool]:
+    """What a reader gets, token after token, as an answer makes it."""
+    decoder = text.decoder(stop)
+    pieces = []
+    for id in ids:
+        pieces.append(decoder.add(id))
+        if decoder.stopped:
+            return pieces, True
+    return [*pieces, decoder.end()], decoder.stopped
+
+
+@NO_FIXTURE_WARNING
+@given(string=STRINGS)
+def test_pieces_joined_are_the_text_and_each_is_whole(text: Text, string: str) -> None:
+    string = string.replace("\ufffd", "")
+    pieces, _ = pieces_of(text, ids_of(text, string), [])
+    assert "".join(pieces) == string
+    assert not any("\ufffd" in piece for piece in pieces)
+
+
+@NO_FIXTURE_WARNING
+@given(
+    string=STRINGS, stops=st.lists(st.text(st.sampled_from("ab é🙂"), min_size=1, max_size=4), min_size=1, max_size=3)
+)
+def test_an_answer_ends_before_the_stop_string_that_is_complete_first(text: Text, string: str, stops: list[str]) -> None:
+    string = string.replace("\ufffd", "") + "ab é🙂ab"
+    pieces, stopped = pieces_of(text, ids_of(text, string), stops)
+    found = [(string.find(stop) + len(stop), string.find(stop)) for stop in stops if stop in string]
+    assert "".join(pieces) == (string[: min(found)[1]] if found else string)
+    assert stopped == bool(found)
+
+
+def test_a_character_of_several_tokens_comes_in_one_piece(text: Text) -> None:
+    ids = ids_of(text, "👩‍👩‍👧中")
+    assert len(ids) > 4
+    assert [piece for piece in pieces_of(text, ids, [])[0] if piece] == ["👩", "\u200d", "👩", "\u200d", "👧", "中"]
+
+
+def test_a_character_cut_by_the_token_limit_is_shown_as_such(text: Text) -> None:
+    ids = ids_of(text, "ab👧")
+    assert "".join(pieces_of(text, ids[:-1], [])[0]) == "ab\ufffd"
+
+
+def test_the_beginning_of_a_stop_string_is_held_back_until_it_is_decided(text: Text) -> None:
+    decoder = text.decoder(["plus minus"])
+    given = ""
+    for id in ids_of(text, "2 plus "):
+        given += decoder.add(id)
+    assert given == "2 "
+    assert given + decoder.add(ids_of(text, "3")[0]) + decoder.end() == "2 plus 3"
+
+
+def test_special_tokens_of_the_answer_are_not_shown(text: Text) -> None:
+    assert "".join(pieces_of(text, [*ids_of(text, "yes"), 0, *ids_of(text, "no")], [])[0]) == "yesno"
+
+
+def test_a_question_goes_through_the_chat_template(text: Text) -> None:
+    ids = text.prompt_ids([{"role": "user", "content": "What is DNS?"}])
+    assert text.tokenizer.decode(ids) == "Question:\nWhat is DNS?\n\nAnswer:\n"
+
+
+def test_the_text_of_a_special_token_in_a_question_is_only_text(text: Text) -> None:
+    ids = text.prompt_ids(
+        [
+            {"role": "user", "content": "What is <|endoftext|>?"},
+            {"role": "assistant", "content": "An end."},
+            {"role": "user", "content": "What is <|endoftext|>?"},
+        ]
+    )
+    assert ids.count(0) == 1, "the template's own, after the answer, and no other"
+    assert text.tokenizer.decode(ids).count("What is <|endoftext|>?") == 2
+
+
+def test_a_template_that_refuses_says_why(text: Text) -> None:
+    text.tokenizer.chat_template = "{{ raise_exception('only one question at a time') }}"
+    with pytest.raises(ValueError, match="only one question at a time"):
+        text.prompt_ids([{"role": "user", "content": "x"}])
