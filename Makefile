@@ -2,20 +2,30 @@
 PYTHON ?= python3
 CONFIG ?= examples/soccer/config.yaml
 BASE   := .cache/smollm2
+MODEL  ?= runs/soccer-published
+PORT   ?= 8000
+Q      ?= How many players does a soccer team have?
 BIN    := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo check test run clean
+.PHONY: help demo run serve ask check test bench-serve clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
-demo: .venv/done $(BASE)/done ## The whole job on the soccer example, without GPU and Hub (about 5 minutes)
+demo: .venv/done $(BASE)/done ## The soccer example from data to answer, without GPU and Hub (about 5 minutes)
 	@rm -rf runs/soccer-offline runs/soccer-published
 	@$(BIN)/python -m job run examples/soccer/offline.yaml
+	@examples/soccer/ask-once.sh runs/soccer-published "$(Q)"
 
 run: .venv/done ## Run the job: make run CONFIG=examples/soccer/config.yaml
 	@$(BIN)/python -m job run $(CONFIG)
+
+serve: .venv/done ## Serve a model: make serve MODEL=runs/soccer-published PORT=8000
+	@$(BIN)/python -m serve $(MODEL) --port $(PORT)
+
+ask: ## Ask the server that runs: make ask Q="How long is a match?"
+	@curl -sS --fail-with-body http://127.0.0.1:$(PORT)/predict --json "$$(jq -n --arg question '$(Q)' '{$$question}')"
 
 check: .venv/done ## Formatting, lint and strict types
 	$(BIN)/ruff format --check .

@@ -39,7 +39,7 @@ class Host(StrEnum):
 
 @app.command(help=__doc__.splitlines()[0])
 def main(
-    model: Annotated[str, typer.Argument(metavar="MODEL", help="Folder, or owner/name on the Hub.", envvar="KICKOFF_MODEL")],
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="Folder, or owner/name.", envvar="KICKOFF_MODEL")],
     revision: Annotated[
         str | None, typer.Option(help="Commit, tag or branch on the Hub.", envvar="KICKOFF_REVISION")
     ] = None,

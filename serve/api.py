@@ -18,11 +18,13 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from multiprocessing.connection import wait
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import litserve as ls
 from fastapi import FastAPI
 from litserve.loops.base import LitLoop
+from litserve.transport import MPQueueTransport
 
 from serve.link import BEAT_SECONDS, EngineLink
 from serve.repository import Published
@@ -111,6 +113,7 @@ class Server(ls.LitServer):
     def __init__(self, settings: Settings, published: Published) -> None:
         self.settings, self.published = settings, published
         self.exit_code = 0
+        self._pid = os.getpid()
         self.draining = multiprocessing.get_context("fork").Event()
         self._folder = tempfile.TemporaryDirectory(prefix="kickoff-")
         self.socket = Path(self._folder.name) / "engine"
@@ -150,12 +153,22 @@ class Server(ls.LitServer):
 
     def _drain(self, *_: object) -> None:
         """Readiness goes off at once; after a pause, in which load balancers notice, the port closes."""
+        if os.getpid() != self._pid:
+            return  # the HTTP process has inherited this handler; uvicorn calls it when it has shut down
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         log.info("stopping: running requests have %.0f s to finish", self.settings.drain_seconds)
         self.draining.set()
         time.sleep(self.settings.drain_delay)
         raise KeyboardInterrupt  # what LitServe's run() takes for the word to shut down gracefully
+
+    def _init_manager(self, num_api_servers: int) -> Any:
+        """No manager: it is a process for LitServe's queues, which stay empty here, and outlives a killed server."""
+        self._shutdown_event = threading.Event()
+        self._transport = MPQueueTransport(None, [])
+        self.workers_setup_status: dict[str, str] = {}
+        self.litapi_request_queues = {self.lit_api.api_path: None}
+        return SimpleNamespace(shutdown=lambda: None)
 
     def verify_worker_status(self) -> None:
         """Do not wait: the port opens now and readiness tells. LitServe would wait for ever for a dead worker."""

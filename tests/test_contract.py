@@ -6,8 +6,10 @@ from pathlib import Path
 import pytest
 
 JOB = Path(__file__).parents[1] / "job"
+SERVE = JOB.with_name("serve")
 STAGES = {"load", "clean", "dedupe", "split", "base", "encode", "train", "evaluate", "report", "publish", "check"}
-FILES = sorted(JOB.glob("*.py"))
+JOB_FILES = sorted(JOB.glob("*.py"))
+SERVE_FILES = sorted(SERVE.glob("*.py"))
 
 
 def imported(path: Path) -> set[str]:
@@ -26,10 +28,10 @@ def stages_in(names: set[str]) -> set[str]:
 
 
 def test_every_stage_is_there() -> None:
-    assert {path.stem for path in FILES} >= STAGES | {"__main__", "config", "pipeline"}
+    assert {path.stem for path in JOB_FILES} >= STAGES | {"__main__", "config", "pipeline"}
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", JOB_FILES, ids=lambda path: path.stem)
 def test_imports(path: Path) -> None:
     names = imported(path)
     assert not [name for name in names if name.split(".")[0] == "serve"], "job and serve share nothing"
@@ -39,7 +41,21 @@ def test_imports(path: Path) -> None:
         assert stages_in(names) == set(), "only the pipeline knows the stages"
 
 
-@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", SERVE_FILES, ids=lambda path: path.stem)
+def test_the_server_shares_nothing_with_the_job(path: Path) -> None:
+    assert not [name for name in imported(path) if name.split(".")[0] == "job"]
+
+
+@pytest.mark.parametrize("path", SERVE_FILES, ids=lambda path: path.stem)
+def test_only_the_engines_files_know_the_inference_library(path: Path) -> None:
+    libraries = {name.split(".")[0] for name in imported(path)}
+    if path.stem == "text":
+        assert "torch" not in libraries, "text knows tokenizers"
+    elif path.stem not in {"engine", "model", "attention"}:
+        assert not libraries & {"torch", "transformers"}
+
+
+@pytest.mark.parametrize("path", JOB_FILES + SERVE_FILES, ids=lambda path: f"{path.parent.name}-{path.stem}")
 def test_files_say_what_they_are_and_stay_readable(path: Path) -> None:
     tree = ast.parse(path.read_text())
     assert ast.get_docstring(tree)

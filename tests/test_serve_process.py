@@ -40,6 +40,10 @@ def running(server: Served) -> int:
     return int(float(next(line.split()[1] for line in lines if line.startswith("kickoff_running "))))
 
 
+def lives(process: psutil.Process) -> bool:
+    return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+
+
 @pytest.fixture
 def pool() -> Iterator[ThreadPoolExecutor]:
     with ThreadPoolExecutor(8) as executor:
@@ -109,7 +113,7 @@ def test_a_killed_http_process_ends_the_server(published: Path) -> None:
         children = server.children()
         children["http"].kill()
         assert server.process.wait(15) == 1
-        until(lambda: not any(child.is_running() for child in children.values()))
+        until(lambda: not any(lives(child) for child in children.values()))
 
 
 def test_a_killed_main_process_leaves_nobody_behind(published: Path) -> None:
@@ -117,7 +121,7 @@ def test_a_killed_main_process_leaves_nobody_behind(published: Path) -> None:
         everybody = psutil.Process(server.process.pid).children(recursive=True)
         server.process.kill()
         server.process.wait()
-        until(lambda: not any(one.is_running() and one.status() != psutil.STATUS_ZOMBIE for one in everybody))
+        until(lambda: not any(lives(one) for one in everybody))
 
 
 @pytest.mark.parametrize("signal_", [signal.SIGTERM, signal.SIGINT])
@@ -139,7 +143,7 @@ def test_a_signal_lets_running_requests_finish(
             assert status(f"{server.url}/health/live") == 200
         assert [one.result().json()["usage"]["completion_tokens"] for one in asked] == [500, 500]
         assert server.process.wait(30) == 0
-        assert not any(one.is_running() and one.status() != psutil.STATUS_ZOMBIE for one in everybody)
+        until(lambda: not any(lives(one) for one in everybody))
 
 
 def test_what_does_not_finish_in_time_is_answered_as_far_as_it_is(never_ending: Path, pool: ThreadPoolExecutor) -> None:
