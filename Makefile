@@ -5,6 +5,7 @@ BASE   := .cache/smollm2
 MODEL  ?= runs/soccer-published
 PORT   ?= 8000
 Q      ?= How many players does a soccer team have?
+export Q
 BIN    := .venv/bin
 
 .DEFAULT_GOAL := help
@@ -16,7 +17,10 @@ help: ## List the targets
 demo: .venv/done $(BASE)/done ## The soccer example from data to answer, without GPU and Hub (about 5 minutes)
 	@rm -rf runs/soccer-offline runs/soccer-published
 	@$(BIN)/python -m job run examples/soccer/offline.yaml
-	@examples/soccer/ask-once.sh runs/soccer-published "$(Q)"
+	@$(BIN)/python -m serve runs/soccer-published --port $(PORT) & server=$$!; \
+	until curl -s -o /dev/null --fail http://127.0.0.1:$(PORT)/health/ready; do \
+		kill -0 $$server || exit 1; sleep 0.2; done; \
+	$(MAKE) --no-print-directory ask; asked=$$?; kill $$server; wait $$server && exit $$asked
 
 run: .venv/done ## Run the job: make run CONFIG=examples/soccer/config.yaml
 	@$(BIN)/python -m job run $(CONFIG)
@@ -25,7 +29,8 @@ serve: .venv/done ## Serve a model: make serve MODEL=runs/soccer-published PORT=
 	@$(BIN)/python -m serve $(MODEL) --port $(PORT)
 
 ask: ## Ask the server that runs: make ask Q="How long is a match?"
-	@curl -sS --fail-with-body http://127.0.0.1:$(PORT)/predict --json "$$(jq -n --arg question '$(Q)' '{$$question}')"
+	@$(PYTHON) -c 'import json, os; print(json.dumps({"question": os.environ["Q"]}))' | \
+	curl -sS --fail-with-body -H 'Content-Type: application/json' -d @- http://127.0.0.1:$(PORT)/predict && echo
 
 check: .venv/done ## Formatting, lint and strict types
 	$(BIN)/ruff format --check .
@@ -34,6 +39,10 @@ check: .venv/done ## Formatting, lint and strict types
 
 test: check ## Everything that has to pass: check, then the tests
 	$(BIN)/python -m pytest
+
+bench-serve: .venv/done ## The server beside its peers, one run; takes a quiet machine and half an hour
+	$(BIN)/pip install -q -c constraints.txt -e '.[bench]'
+	$(BIN)/python -m bench.serve
 
 clean: ## Remove the environment, the caches and all runs
 	rm -rf .venv .cache runs .mypy_cache .ruff_cache .pytest_cache *.egg-info

@@ -75,7 +75,8 @@ class EngineLoop(LitLoop):
         try:
             while True:
                 for command in link.commands(wait=engine.idle):
-                    _carry_out(command, engine, started)
+                    if refusal := _carry_out(command, engine, started):
+                        link.send(refusal)
                 now = time.monotonic()
                 tokens = engine.step()
                 for token in tokens:
@@ -90,14 +91,20 @@ class EngineLoop(LitLoop):
             os._exit(0)
 
 
-def _carry_out(command: dict[str, Any], engine: Any, started: dict[str, float]) -> None:
+def _carry_out(command: dict[str, Any], engine: Any, started: dict[str, float]) -> dict[str, Any] | None:
+    """Gives what to tell the HTTP process if a request cannot be carried out."""
     from serve.engine import Request
 
-    if "submit" in command:
-        engine.submit(Request(**command["submit"]))
-    else:
+    if "cancel" in command:
         engine.cancel(command["cancel"])
         started.pop(command["cancel"], None)
+        return None
+    request = Request(**command["submit"])
+    try:
+        engine.submit(request)
+    except ValueError as error:
+        return {"refused": [request.id, str(error)]}
+    return None
 
 
 def _accelerator(settings: Settings) -> str:

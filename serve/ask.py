@@ -17,7 +17,7 @@ from starlette.types import Receive, Scope, Send
 from serve import metrics
 from serve.answer import Answer, Options, together
 from serve.errors import Problem
-from serve.link import EngineDied
+from serve.link import EngineDied, EngineRefused
 from serve.serving import Serving
 
 T = TypeVar("T")
@@ -27,7 +27,10 @@ SHORT = 4000
 
 @dataclass(frozen=True)
 class Wanted:
-    """What a request asks for. None stands for what the model was published with; `seconds` for the server's limit."""
+    """What a request asks for. None stands for what the model was published with; `seconds` for the server's limit.
+
+    `most_name` is what the client calls `max_new_tokens`.
+    """
 
     messages: list[dict[str, str]]
     max_new_tokens: int | None
@@ -38,6 +41,7 @@ class Wanted:
     stop: str | list[str] | None
     seconds: float | None
     n: int = 1
+    most_name: str = "max_new_tokens"
 
 
 @dataclass
@@ -118,8 +122,8 @@ def _options(serving: Serving, wanted: Wanted, prompt: int) -> Options:
     """The request's own wishes, over what the model was published with."""
     defaults, context, most = serving.defaults, serving.context, wanted.max_new_tokens
     if most is not None and most > context:
-        message = f"max_new_tokens: found {most}, expected at most {context}, the model's context"
-        raise Problem(422, message, "invalid_request", "max_new_tokens")
+        message = f"{wanted.most_name}: found {most}, expected at most {context}, the model's context"
+        raise Problem(422, message, "invalid_request", wanted.most_name)
     if most is None:
         most = context if defaults.max_new_tokens is None else defaults.max_new_tokens
     return Options(
@@ -148,10 +152,16 @@ async def whole(request: Request, asked: Asked) -> None:
 
     try:
         await _unless_gone(request.receive, make())
-    except EngineDied:
-        raise Problem(503, "the engine died while it answered; try again", "engine_died", retry_after=5) from None
+    except (EngineDied, EngineRefused) as error:
+        raise _problem(error) from None
     finally:
         asked.leave()
+
+
+def _problem(error: EngineDied | EngineRefused) -> Problem:
+    if isinstance(error, EngineRefused):
+        return Problem(422, f"the model cannot take this: {error}", "refused")
+    return Problem(503, "the engine died while it answered; try again", "engine_died", retry_after=5)
 
 
 class _Gone(HTTPException):
@@ -210,9 +220,9 @@ async def begun(request: Request, asked: Asked, events: AsyncGenerator[str]) -> 
     """A stream whose first event is there, so that an engine that dies before it still gives an honest 503."""
     try:
         first = await _unless_gone(request.receive, anext(events))
-    except EngineDied:
+    except (EngineDied, EngineRefused) as error:
         asked.leave()
-        raise Problem(503, "the engine died while it answered; try again", "engine_died", retry_after=5) from None
+        raise _problem(error) from None
     except BaseException:
         asked.leave()
         raise

@@ -92,8 +92,22 @@ ERRORS: dict[int | str, dict[str, Any]] = {
     429: {"model": schema.Error, "description": "Too many requests inside; Retry-After tells when to come again."},
     503: {"model": schema.Error, "description": "Loading, stopping, or the engine died."},
 }
-KEY_ERROR: dict[int | str, dict[str, Any]] = {401: ERRORS[401]}
-STREAM = {"content": {"text/event-stream": {"schema": {"type": "string"}}}}
+# by reference: FastAPI would announce a model as HTML or plain text on the routes that answer so
+KEY_ERROR: dict[int | str, dict[str, Any]] = {
+    401: {
+        "description": ERRORS[401]["description"],
+        "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}},
+    }
+}
+
+
+def stream_of(*names: str) -> dict[str, Any]:
+    """The events that a stream is made of, as OpenAPI 3.2 and FastAPI describe them; data is JSON."""
+    properties: dict[str, Any] = {"data": {"type": "string"}}
+    if names:
+        properties["event"] = {"enum": list(names)}
+    item = {"type": "object", "properties": properties, "required": list(properties)}
+    return {"content": {"text/event-stream": {"itemSchema": item}}}
 
 
 def died() -> dict[str, object]:

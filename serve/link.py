@@ -1,7 +1,8 @@
 """The line between the HTTP process and the engine's process: one Unix socket, one JSON object a line.
 
 HTTP to engine: {"submit": {...}} and {"cancel": id}. Engine to HTTP: {"ready": {...}} once it can answer, then one
-message a step, {"beat": {...}, "tokens": [[id, token, finish], ...]}, and the beat alone twice a second when idle.
+message a step, {"beat": {...}, "tokens": [[id, token, finish, started], ...]}, the beat alone twice a second when idle,
+and {"refused": [id, reason]}.
 
 When either process dies, however it dies, the system closes its end and the other side learns of it at once: every
 waiting request fails with `EngineDied`, and an engine whose HTTP process is gone leaves. LitServe's own queues do not
@@ -25,6 +26,10 @@ from typing import Any
 MAX_LINE = 2**26
 """Bytes of a message; a prompt of a million tokens is far below."""
 BEAT_SECONDS = 0.5
+
+
+class EngineRefused(Exception):
+    """The engine cannot carry the request out; the text says why. Others are not concerned."""
 
 
 class EngineDied(Exception):
@@ -51,7 +56,7 @@ class _Pending:
     def __init__(self, eager: bool) -> None:
         self.eager = eager
         self.steps: list[Step] = []
-        self.died = False
+        self.error: Exception | None = None
         self.wake = asyncio.Event()
 
     def add(self, step: Step) -> None:
@@ -63,8 +68,8 @@ class _Pending:
         now = time.monotonic()
         self.add(Step(-1, "deadline", self.steps[0].started if self.steps else now, now))
 
-    def fail(self) -> None:
-        self.died = True
+    def fail(self, error: Exception) -> None:
+        self.error = error
         self.wake.set()
 
 
@@ -106,6 +111,7 @@ class EngineClient:
 
         Raises:
             EngineDied: the engine is not there, or left in the middle.
+            EngineRefused: it cannot carry the request out.
         """
         if self._writer is None or self.ready is None:
             raise EngineDied
@@ -117,8 +123,9 @@ class EngineClient:
             while not finished:
                 await pending.wake.wait()
                 pending.wake.clear()
-                if pending.died:
-                    raise EngineDied
+                if pending.error:
+                    finished = True
+                    raise pending.error
                 steps, pending.steps = pending.steps, []
                 finished = any(step.finish in ("stop", "length") for step in steps)
                 yield steps
@@ -152,13 +159,17 @@ class EngineClient:
             self._writer, self.ready = None, None
             writer.close()
             for pending in self.pending.values():
-                pending.fail()
+                pending.fail(EngineDied())
 
     def _received(self, message: dict[str, Any]) -> None:
         self.last_beat = time.monotonic()
         if "ready" in message:
             self.ready = message["ready"]
         self.counts.update(message.get("beat", {}))
+        if "refused" in message:
+            id, reason = message["refused"]
+            if pending := self.pending.get(id):
+                pending.fail(EngineRefused(reason))
         for id, token, finish, started in message.get("tokens", []):
             if pending := self.pending.get(id):
                 pending.add(Step(token, finish, started, self.last_beat))

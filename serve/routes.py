@@ -12,11 +12,12 @@ from typing import Annotated, Any
 from fastapi import APIRouter, FastAPI, Header, Request, Response
 from fastapi.responses import HTMLResponse, PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
+from pydantic.json_schema import SkipJsonSchema
 
 from serve import metrics, page, schema
 from serve.answer import Answer, together
 from serve.ask import Wanted, admit, begun, whole
-from serve.errors import ERRORS, KEY_ERROR, Problem, died, handle_errors
+from serve.errors import ERRORS, KEY_ERROR, Problem, died, handle_errors, stream_of
 from serve.link import EngineDied
 from serve.middleware import BodyLimit, Count, Key
 from serve.serving import Serving
@@ -24,9 +25,9 @@ from serve.settings import Settings
 
 router = APIRouter()
 STARTED = int(time.time())
-STREAM: dict[str, Any] = {"content": {"text/event-stream": {"schema": {"type": "string"}}}}
 Deadline = Annotated[
-    float | None, Header(gt=0, le=86400, allow_inf_nan=False, description="Seconds; at most the server's limit.")
+    float | SkipJsonSchema[None],
+    Header(gt=0, le=86400, allow_inf_nan=False, description="Seconds; at most the server's limit."),
 ]
 
 
@@ -41,7 +42,10 @@ def add_routes(app: FastAPI, settings: Settings) -> None:
 
 
 @router.post(
-    "/predict", response_model=schema.PredictResponse, responses={200: STREAM, **ERRORS}, summary="Answer a question"
+    "/predict",
+    response_model=schema.PredictResponse,
+    responses={200: stream_of("delta", "done", "error"), **ERRORS},
+    summary="Answer a question",
 )
 async def predict(
     request: Request, body: schema.PredictRequest, x_request_timeout: Deadline = None
@@ -63,8 +67,11 @@ def _wanted(
     max_new_tokens: int | None,
     seconds: float | None,
     n: int = 1,
+    most_name: str = "max_new_tokens",
 ) -> Wanted:
-    return Wanted(messages, max_new_tokens, body.temperature, body.top_p, body.top_k, body.seed, body.stop, seconds, n)
+    return Wanted(
+        messages, max_new_tokens, body.temperature, body.top_p, body.top_k, body.seed, body.stop, seconds, n, most_name
+    )
 
 
 async def _predict_events(serving: Serving, answer: Answer) -> AsyncGenerator[str]:
@@ -112,7 +119,7 @@ def _timing(answers: list[Answer]) -> schema.Timing:
 @router.post(
     "/v1/chat/completions",
     response_model=schema.ChatResponse,
-    responses={200: STREAM, 404: {"model": schema.Error, "description": "Another model is served."}, **ERRORS},
+    responses={200: stream_of(), 404: {"model": schema.Error, "description": "Another model is served."}, **ERRORS},
     summary="Continue a conversation, as OpenAI's clients ask for it",
 )
 async def chat(
@@ -125,8 +132,8 @@ async def chat(
             404, f"model: found {body.model!r}, and {serving.published.name!r} is served", "model_not_found", "model"
         )
     messages = [{"role": message.role, "content": message.text} for message in body.messages]
-    most = body.max_tokens if body.max_completion_tokens is None else body.max_completion_tokens
-    asked = await admit(serving, _wanted(messages, body, most, x_request_timeout, body.n or 1))
+    name = "max_tokens" if body.max_completion_tokens is None else "max_completion_tokens"
+    asked = await admit(serving, _wanted(messages, body, getattr(body, name), x_request_timeout, body.n or 1, name))
     id = f"chatcmpl-{uuid.uuid4().hex}"
     if body.stream:
         usage = body.stream_options is not None and body.stream_options.include_usage

@@ -28,7 +28,7 @@ def _not_blank(text: str) -> str:
 
 Text = Annotated[str, AfterValidator(_unicode)]
 Question = Annotated[Text, AfterValidator(_not_blank)]
-Stop = Annotated[str, StringConstraints(min_length=1, max_length=256)]  # which refuses half pairs by itself
+Stop = Annotated[str, StringConstraints(min_length=1, max_length=256), AfterValidator(_unicode)]
 Stops = Annotated[list[Stop], Field(max_length=MAX_STOP)]
 Tokens = Annotated[int, Field(ge=1, le=MAX_INTEGER)]
 Temperature = Annotated[float, Field(ge=0, le=2, allow_inf_nan=False, description="0 is greedy.")]

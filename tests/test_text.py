@@ -48,7 +48,9 @@ def test_pieces_joined_are_the_text_and_each_is_whole(text: Text, string: str) -
 @given(
     string=STRINGS, stops=st.lists(st.text(st.sampled_from("ab é🙂"), min_size=1, max_size=4), min_size=1, max_size=3)
 )
-def test_an_answer_ends_before_the_stop_string_that_is_complete_first(text: Text, string: str, stops: list[str]) -> None:
+def test_an_answer_ends_before_the_stop_string_that_is_complete_first(
+    text: Text, string: str, stops: list[str]
+) -> None:
     string = string.replace("\ufffd", "") + "ab é🙂ab"
     pieces, stopped = pieces_of(text, ids_of(text, string), stops)
     found = [(string.find(stop) + len(stop), string.find(stop)) for stop in stops if stop in string]
