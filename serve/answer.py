@@ -9,11 +9,13 @@ import uuid
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from serve import metrics
 from serve.link import EngineClient, Step
-from serve.text import Decoder
+
+if TYPE_CHECKING:
+    from serve.text import Decoder  # brings transformers, which the main process does not need
 
 
 @dataclass(frozen=True)
@@ -34,7 +36,7 @@ class Answer:
     def __init__(
         self,
         client: EngineClient,
-        decoder: Decoder,
+        decoder: "Decoder",
         prompt: list[int],
         options: Options,
         arrived: float,
@@ -73,11 +75,13 @@ class Answer:
             generated = self._client.generate(uuid.uuid4().hex, request, self._deadline, eager)
             async with aclosing(generated) as batches:
                 async for steps in batches:
-                    piece = "".join(self._take(step) for step in steps)
+                    # a token may come right behind the deadline, before this task has its turn; it is too late
+                    end = next((index for index, step in enumerate(steps, 1) if step.finish), None)
+                    piece = "".join(self._take(step) for step in steps[:end])
                     if piece:
                         self.text += piece
                         yield piece
-                    if self._decoder.stopped or steps[-1].finish:
+                    if self._decoder.stopped or end:
                         break
             complete = True
         finally:

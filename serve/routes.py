@@ -12,7 +12,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, FastAPI, Header, Request, Response
 from fastapi.responses import HTMLResponse, PlainTextResponse
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
-from pydantic.json_schema import SkipJsonSchema
+from pydantic import WithJsonSchema
 
 from serve import metrics, page, schema
 from serve.answer import Answer, together
@@ -25,9 +25,11 @@ from serve.settings import Settings
 
 router = APIRouter()
 STARTED = int(time.time())
+DAY = 86400
 Deadline = Annotated[
-    float | SkipJsonSchema[None],
-    Header(gt=0, le=86400, allow_inf_nan=False, description="Seconds; at most the server's limit."),
+    float | None,
+    Header(gt=0, le=DAY, allow_inf_nan=False, description="Seconds; at most the server's limit."),
+    WithJsonSchema({"type": "number", "exclusiveMinimum": 0, "maximum": DAY}),  # a header cannot be null
 ]
 
 
