@@ -41,7 +41,6 @@ test: check ## Everything that has to pass: check, then the tests
 	$(BIN)/python -m pytest
 
 bench-serve: .venv/done ## The server beside its peers, one run; takes a quiet machine and half an hour
-	$(BIN)/pip install -q -c constraints.txt -e '.[bench]'
 	$(BIN)/python -m bench.serve
 
 clean: ## Remove the environment, the caches and all runs

@@ -1,6 +1,8 @@
 """The house rules: who may import whom, and how long a file may be."""
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -62,3 +64,10 @@ def test_files_say_what_they_are_and_stay_readable(path: Path) -> None:
     assert len(path.read_text().splitlines()) <= 400
     longest = [node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef) and len(node.body) > 30]
     assert longest == []
+
+
+def test_a_server_that_refuses_or_waits_has_not_loaded_torch() -> None:
+    """It would cost the main process two seconds and 200 MB."""
+    code = "import sys, serve.__main__, serve.api; print('torch' in sys.modules or 'transformers' in sys.modules)"
+    ended = subprocess.run([sys.executable, "-c", code], cwd=JOB.parent, capture_output=True, text=True, check=True)
+    assert ended.stdout == "False\n"

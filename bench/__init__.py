@@ -1,0 +1,1 @@
+"""The measured comparisons: `python -m bench.serve` and `python -m bench.overload`."""

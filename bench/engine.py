@@ -1,0 +1,152 @@
+"""The engines alone, without HTTP: what a server could give at most. One engine, one process, one line of JSON.
+
+`python -m bench.engine kickoff-engine|transformers-cb-engine MODEL SECONDS CLIENTS...` keeps N requests running: for
+each that ends another is submitted. The prompts are the servers', already tokenized; the window is load.py's.
+
+It knows both engines' interfaces. It does not know HTTP.
+"""
+
+import itertools
+import json
+import logging
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Protocol
+
+from bench.load import Window
+from bench.model import NEW_TOKENS, questions
+from bench.process import Busy
+from bench.systems import TUNED
+
+
+class Running(Protocol):
+    """An engine that runs."""
+
+    dtype: str
+
+    def submit(self, id: str, prompt: list[int]) -> None: ...
+
+    def ended(self) -> list[int]:
+        """Go on for a while; the numbers of tokens of the requests that have ended."""
+        ...
+
+
+class Kickoff:
+    """serve.engine, loaded as serve.api does."""
+
+    def __init__(self, model: Path) -> None:
+        from serve.engine import Engine
+        from serve.model import free_memory, load
+
+        loaded = load(model, "cpu", "auto")
+        packed = sum(type(module).__name__ == "_PackedLinear" for module in loaded.modules())
+        self.dtype = f"{loaded.dtype}, {packed} linear layers packed in bfloat16"
+        self.engine = Engine(loaded, max_rows=32, cache_bytes=free_memory("cpu") // 2)
+        self.engine.warm_up()
+        self.made: dict[str, int] = {}
+
+    def submit(self, id: str, prompt: list[int]) -> None:
+        from serve.engine import Request
+
+        self.made[id] = 0
+        self.engine.submit(Request(id, prompt, NEW_TOKENS))
+
+    def ended(self) -> list[int]:
+        tokens = self.engine.step()
+        for token in tokens:
+            self.made[token.id] += 1
+        return [self.made.pop(token.id) for token in tokens if token.finish]
+
+
+class Transformers:
+    """transformers' continuous batching with the settings that `transformers serve` gets in systems.py."""
+
+    def __init__(self, model: Path) -> None:
+        import torch
+        from transformers import AutoModelForCausalLM, ContinuousBatchingConfig
+
+        loaded = AutoModelForCausalLM.from_pretrained(model, dtype=torch.bfloat16)
+        self.dtype = str(loaded.dtype)
+        settings: dict[str, Any] = {name.removeprefix("cb-").replace("-", "_"): value for name, value in TUNED.items()}
+        settings["page_size"] = settings.pop("block_size")  # its new name; the command line has the old one
+        self.manager: Any = loaded.init_continuous_batching(
+            continuous_batching_config=ContinuousBatchingConfig(**settings)
+        )
+        self.manager.start()
+
+    def submit(self, id: str, prompt: list[int]) -> None:
+        self.manager.add_request(prompt, request_id=id, max_new_tokens=NEW_TOKENS)
+
+    def ended(self) -> list[int]:
+        result = self.manager.get_result(timeout=1)
+        if result is None and not self.manager.is_running():
+            raise RuntimeError(f"transformers' engine died: {self.manager.background_thread_status.fatal_error}")
+        return [len(result.generated_tokens)] if result is not None and result.is_finished() else []
+
+
+KINDS: dict[str, Callable[[Path], Running]] = {"kickoff-engine": Kickoff, "transformers-cb-engine": Transformers}
+
+
+def _prompts(model: Path) -> Iterator[list[int]]:
+    from transformers import AutoTokenizer
+
+    tokenizer: Any = AutoTokenizer.from_pretrained(model)
+    chats = [[{"role": "user", "content": question}] for question in questions()]
+    ready = [tokenizer.apply_chat_template(chat, add_generation_prompt=True)["input_ids"] for chat in chats]
+    return itertools.cycle(ready)
+
+
+def measure(engine: Running, prompts: Iterator[list[int]], clients: int, seconds: float) -> dict[str, Any]:
+    """Tokens a second with so many requests at once; afterwards nothing runs."""
+    window, busy = Window(clients, seconds), Busy([])
+    for index in range(clients):
+        engine.submit(f"{clients} {index}", next(prompts))
+    running, ids, errors = clients, itertools.count(clients), 0
+    while running:
+        for made in engine.ended():
+            running -= 1
+            errors += made != NEW_TOKENS
+            window.add(made)
+            if window.count == clients:
+                busy.open()
+            if window.closed is None:
+                engine.submit(f"{clients} {next(ids)}", next(prompts))
+                running += 1
+    others = busy.shares()["cpu_others"]
+    wrong = {"wrong number of tokens": errors} if errors else {}
+    return {
+        "clients": clients,
+        "requests": len(window.inside),
+        "seconds": round(window.lasted, 2),
+        "tokens_per_second": round(window.tokens_per_second, 1),
+        "cpu_others": others,
+        "errors": wrong,
+    }
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Standard output is for the result."""
+    logging.disable(logging.WARNING)
+    out, sys.stdout = sys.stdout, sys.stderr
+    try:
+        yield
+    finally:
+        sys.stdout = out
+
+
+def main(kind: str, model: Path, seconds: float, clients: list[int]) -> None:
+    with _quiet():
+        engine, prompts = KINDS[kind](model), _prompts(model)
+        cells = [measure(engine, prompts, number, seconds) for number in clients]
+    print(json.dumps({"dtype": engine.dtype, "cells": cells}), flush=True)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1], Path(sys.argv[2]), float(sys.argv[3]), [int(number) for number in sys.argv[4:]])
+    sys.stdout.flush()
+    import os
+
+    os._exit(0)  # transformers' engine has a thread that would go on

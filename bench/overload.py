@@ -1,0 +1,276 @@
+"""Kickoff's server at rest, under far too much, and for a long time: `python -m bench.overload`.
+
+Four measurements, each bounded in count and time, on the loopback, with the server's defaults:
+- at rest: what HTTP, JSON, the tokenizer and the way to the engine add to the engine's own time, request by request;
+- start: from the process to the first "ready", with the model in the page cache;
+- overload: five times as many requests arrive as the server can answer, whether it answers or not;
+- soak: thousands of short requests, a tenth of whose clients leave early; what memory and open files came to.
+
+It knows kickoff's interface only: /predict, its `timing`, /health/ready and /metrics.
+"""
+
+import asyncio
+import itertools
+import json
+import random
+import sys
+import time
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import uvloop
+
+from bench import machine
+from bench.client import Connection
+from bench.load import ask, closed_loop, milliseconds
+from bench.model import NEW_TOKENS, prepared, questions
+from bench.process import Busy, Server, free_port, stop_servers_with_us
+from bench.results import LOGS, RESULTS, write
+from bench.routes import Answer
+from bench.systems import KICKOFF
+
+Row = dict[str, Any]
+CLIENTS = 32
+STARTS = 3
+TIMES_TOO_MANY = 5
+SETTLE_SECONDS = 5.0
+"""At the begin of the overload that do not count: no answer can be there yet."""
+MOST_OPEN = 1000
+"""Connections at once; an arrival over that is not sent, and counted."""
+LEAVE = 0.1
+LEAVE_WITHIN_SECONDS = 0.03
+SOAK_TOKENS = 8
+FIRST_REQUESTS = 1000
+
+
+def _server(model: Path, name: str) -> Server:
+    port = free_port()
+    return Server(KICKOFF.command(model, port), port, KICKOFF.health, LOGS / f"overload-{name}.log")
+
+
+async def start(model: Path) -> Row:
+    """Seconds from the process to the first "ready", several times."""
+    seconds = []
+    for _ in range(STARTS):
+        async with _server(model, "start") as server:
+            seconds.append(round(server.ready_seconds, 2))
+    return {"ready_seconds": seconds}
+
+
+async def at_rest(server: Server, count: int) -> Row:
+    """One request after the other for one token: the client's time, and that time less the engine's.
+
+    The engine's is first_token_ms - queued_ms: from the beginning of its step to the token's arrival in the HTTP
+    process. So the way into the engine counts as added, and the way out does not (a Unix socket, some 0.1 ms).
+    """
+    connection, asking = Connection(server.port), itertools.cycle(questions())
+    whole, added = [], []
+    for index in range(count + 10):
+        answer = await KICKOFF.route.ask(connection, next(asking), 1, False)
+        if answer.wrong:
+            raise RuntimeError(answer.wrong)
+        timing = answer.response.json()["timing"]
+        if index >= 10:
+            whole.append(answer.response.seconds)
+            added.append(answer.response.seconds - (timing["first_token_ms"] - timing["queued_ms"]) / 1000)
+    connection.close()
+    return {"requests": count, "whole_ms": _spread(whole), "added_ms": _spread(added)}
+
+
+def _spread(seconds: list[float]) -> Row:
+    return {f"p{percent}": milliseconds(seconds, percent) for percent in (50, 95, 99)}
+
+
+@dataclass
+class Flood:
+    """What became of an open loop's requests."""
+
+    began: float
+    idle: list[Connection] = field(default_factory=list)
+    open: int = 0
+    sent: int = 0
+    not_sent: int = 0
+    completed: list[tuple[float, float]] = field(default_factory=list)
+    """When, and how long it took."""
+    rejected: list[float] = field(default_factory=list)
+    others: Counter[str] = field(default_factory=Counter)
+
+    async def one(self, port: int, question: str) -> None:
+        """On a kept connection if one is free."""
+        if self.open >= MOST_OPEN:
+            self.not_sent += 1
+            return
+        self.open += 1
+        self.sent += 1
+        connection = self.idle.pop() if self.idle else Connection(port)
+        answer = await ask(connection, KICKOFF.route, question, NEW_TOKENS, False)
+        self.idle.append(connection)
+        self.open -= 1
+        if not isinstance(answer, Answer):
+            self.others[answer] += 1
+        elif answer.response.status == 429:
+            self.rejected.append(answer.response.seconds)
+        elif answer.wrong:
+            self.others[answer.wrong] += 1
+        else:
+            self.completed.append((answer.response.ended - self.began, answer.response.seconds))
+
+
+async def overload(server: Server, peak_seconds: float, seconds: float) -> Row:
+    """The most that 32 clients get out of it, then far more than that comes in: how much of the most is left."""
+    peak = await closed_loop(server.port, KICKOFF.route, questions(), NEW_TOKENS, CLIENTS, peak_seconds, stream=False)
+    rate = TIMES_TOO_MANY * peak.tokens_per_second / NEW_TOKENS
+    busy = Busy(server.family())
+    flood, memory = Flood(time.perf_counter()), [_memory(server, 0)]
+    asking = itertools.cycle(questions())
+    async with asyncio.TaskGroup() as group:
+        watch = group.create_task(_watch_memory(server, memory, flood.began))
+        for number in range(int(rate * seconds)):
+            await asyncio.sleep(max(0.0, flood.began + number / rate - time.perf_counter()))
+            group.create_task(flood.one(server.port, next(asking)))
+        lasted = time.perf_counter() - flood.began
+        watch.cancel()
+        shares = busy.shares()
+    memory.append(_memory(server, time.perf_counter() - flood.began))
+    for connection in flood.idle:
+        connection.close()
+    counted = sum(SETTLE_SECONDS <= at <= lasted for at, _ in flood.completed)
+    goodput = counted * NEW_TOKENS / max(lasted - SETTLE_SECONDS, 0.001)
+    return {
+        "peak_tokens_per_second": peak.tokens_per_second,
+        "peak_errors": peak.errors,
+        "arrivals_per_second": round(rate, 1),
+        "arrivals_lasted_seconds": round(lasted, 1),
+        "goodput_tokens_per_second": round(goodput, 1),
+        "goodput_over_peak": round(goodput / peak.tokens_per_second, 3),
+        "sent": flood.sent,
+        "not_sent": flood.not_sent,
+        "completed": len(flood.completed),
+        "completed_ms": _spread([seconds for _, seconds in flood.completed]),
+        "rejected": len(flood.rejected),
+        "rejected_ms": _spread(flood.rejected),
+        "others": dict(flood.others),
+        **shares,
+        "memory": memory,
+    }
+
+
+async def _watch_memory(server: Server, seen: list[Row], began: float) -> None:
+    while True:
+        await asyncio.sleep(10)
+        seen.append(_memory(server, time.perf_counter() - began))
+
+
+def _memory(server: Server, at: float) -> Row:
+    rss = {role: round(process.memory_info().rss / 2**20, 1) for role, process in server.by_role().items()}
+    return {"at_seconds": round(at, 1), "rss_mib": rss}
+
+
+async def soak(server: Server, count: int) -> Row:
+    """Short requests, some of whose clients leave early; memory and open files after the first ones and at the end."""
+    first = min(FIRST_REQUESTS, count)
+    chance = random.Random(0)  # noqa: S311 - not a secret
+    outcomes: Counter[str] = Counter()
+    began = time.perf_counter()
+    await _many(server.port, first, chance, outcomes)
+    before = await _at_rest_again(server)
+    await _many(server.port, count - first, chance, outcomes)
+    after = await _at_rest_again(server)
+    lasted = round(time.perf_counter() - began, 1)
+    return {"requests": count, "seconds": lasted, "outcomes": dict(outcomes), "before": before, "after": after}
+
+
+async def _many(port: int, count: int, chance: random.Random, outcomes: Counter[str]) -> None:
+    """So many requests, from 32 clients that all go at the end."""
+    left, asking = itertools.count(), itertools.cycle(questions())
+
+    async def client() -> None:
+        connection = Connection(port)
+        while next(left) < count:
+            leaves = chance.random() < LEAVE
+            outcomes[await (_leave if leaves else _stay)(connection, next(asking), chance)] += 1
+        connection.close()
+
+    async with asyncio.TaskGroup() as group:
+        for _ in range(CLIENTS):
+            group.create_task(client())
+
+
+async def _stay(connection: Connection, question: str, chance: random.Random) -> str:
+    answer = await ask(connection, KICKOFF.route, question, SOAK_TOKENS, chance.random() < 0.5)
+    return answer if isinstance(answer, str) else answer.wrong or "answered"
+
+
+async def _leave(connection: Connection, question: str, chance: random.Random) -> str:
+    """Ask, and close the connection after a few milliseconds, before the answer or in its middle."""
+    body = KICKOFF.route.body(question, SOAK_TOKENS, chance.random() < 0.5)
+    try:
+        await connection.send("POST", KICKOFF.route.path, body)
+    except OSError as error:
+        return f"{type(error).__name__}: {error}"
+    await asyncio.sleep(chance.random() * LEAVE_WITHIN_SECONDS)
+    connection.close()
+    return "left"
+
+
+async def _at_rest_again(server: Server, patience_seconds: float = 15) -> Row:
+    """Wait until nothing runs, and look: by process, memory and open files."""
+    connection, give_up = Connection(server.port), time.perf_counter() + patience_seconds
+    inside: dict[str, float] = {}
+    while time.perf_counter() < give_up:
+        await asyncio.sleep(1)
+        inside = await _inside(connection)
+        if not any(inside.values()):
+            break
+    connection.close()
+    await asyncio.sleep(0.5)
+    files = {role: process.num_fds() for role, process in server.by_role().items()}
+    return {**inside, "rss_mib": _memory(server, 0)["rss_mib"], "open_files": files}
+
+
+async def _inside(connection: Connection) -> dict[str, float]:
+    response = await connection.ask("GET", "/metrics")
+    lines = b"".join(data for _, data in response.parts).decode().splitlines()
+    values = dict(line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
+    return {name: float(values[name]) for name in ("kickoff_running", "kickoff_waiting")}
+
+
+async def _all(model: Path, requests: int, peak_seconds: float, seconds: float, soaked: int) -> Row:
+    result: Row = {"start": await start(model)}
+    _say(result, "start")
+    async with _server(model, "load") as server:
+        result["at_rest"] = await at_rest(server, requests)
+        _say(result, "at_rest")
+        result["overload"] = await overload(server, peak_seconds, seconds)
+        _say(result, "overload")
+    if soaked:
+        async with _server(model, "soak") as server:
+            result["soak"] = await soak(server, soaked)
+            _say(result, "soak")
+    return result
+
+
+def _say(result: Row, name: str) -> None:
+    print(f"{name}: {json.dumps(result[name], indent=1)}", file=sys.stderr)
+
+
+def main(
+    out: Annotated[Path, typer.Option(help="Where the numbers go, as JSON.")] = RESULTS / "overload.json",
+    requests: Annotated[int, typer.Option(min=1, help="At rest, one after the other.")] = 200,
+    peak_seconds: Annotated[float, typer.Option(min=0.1, help="To find the most that it answers.")] = 20.0,
+    seconds: Annotated[float, typer.Option(min=6, max=600, help="Of overload.")] = 60.0,
+    soak: Annotated[int, typer.Option(min=0, max=10**6, help="Requests of the soak; 0 leaves it out.")] = 20000,
+) -> None:
+    """Measure kickoff's server at rest, at its start, overloaded, and for a long time; write everything to a file."""
+    stop_servers_with_us()
+    known = machine.facts()
+    print(machine.lines(known), file=sys.stderr)
+    result = uvloop.run(_all(prepared(), requests, peak_seconds, seconds, soak))
+    write(out, {"machine": known, **result})
+
+
+if __name__ == "__main__":
+    typer.run(main)
