@@ -74,3 +74,28 @@ def test_the_reworded_questions_are_not_trained() -> None:
     assert len(rows["reworded"]) >= 120
     assert not [row for row in rows["reworded"] if row["question"].casefold() in asked]
     assert not [row for row in rows["reworded"] if row["answer"] not in answers]
+
+
+def test_the_settings_table_is_the_servers() -> None:
+    from typer.main import get_command
+
+    from serve.__main__ import KEY, app
+
+    rows = {f"| | `{KEY}` | not set "}
+    for option in get_command(app).params:
+        name = "MODEL" if option.param_type_name == "argument" else f"--{(option.name or '').replace('_', '-')}"
+        default = getattr(option.default, "value", option.default)
+        shown = "" if name == "MODEL" else "not set" if default is None else default
+        rows.add(f"| `{name}` | `{option.envvar}` | {shown} | {getattr(option, 'help', '')} |")  # type: ignore[attr-defined]
+    section = README.split("## Serve")[1].split("\n## ")[0]
+    assert all(row in section for row in rows), [row for row in rows if row not in section]
+    assert len(re.findall(r"^\|[^|]*\| `KICKOFF_", section, re.MULTILINE)) == len(rows)
+
+
+def test_the_endpoints_table_is_the_servers() -> None:
+    from serve.routes import router
+
+    section = README.split("## Serve")[1].split("\n## ")[0]
+    named = set(re.findall(r"^\| `(GET|POST) (\S+)`", section, re.MULTILINE))
+    there = {(method, route.path) for route in router.routes for method in route.methods}  # type: ignore[attr-defined]
+    assert named == there | {("GET", "/docs")}
