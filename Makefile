@@ -9,7 +9,7 @@ export Q
 BIN    := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run serve ask check test bench-serve clean
+.PHONY: help demo run serve ask check test browser bench-serve clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -37,8 +37,12 @@ check: .venv/done ## Formatting, lint and strict types
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 
-test: check ## Everything that has to pass: check, then the tests
+test: check browser ## Everything that has to pass: check, then the tests
 	$(BIN)/python -m pytest
+
+browser: ## Chromium, which the tests of the page need, from the system's packages
+	@command -v chromium > /dev/null || { sudo=$$([ $$(id -u) = 0 ] || echo sudo); \
+	$$sudo apt-get update -qq && $$sudo apt-get install -qqy chromium > /dev/null; }
 
 bench-serve: .venv/done ## The server beside its peers, one run; takes a quiet machine and half an hour
 	$(BIN)/python -m bench.serve

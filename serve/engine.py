@@ -24,6 +24,11 @@ from serve import attention
 
 CANDIDATES = 1024
 """Sorted tokens that top-p looks at first; the whole vocabulary is sorted only if they hold less than top_p."""
+DECODES_PER_PREFILL = 8
+"""After a prefill, one decode for each so many running rows: when many run, those that came meanwhile start together,
+and a prompt alone costs about as much as eight. A fifth more answers under overload (bench/overload.py)."""
+PROMPT_BLOCK = 8
+"""Prompts are padded to a multiple of it."""
 BLOCK = 64
 """Columns of the cache are looked at in whole blocks, so that sums over them have the same order in any company."""
 
@@ -82,7 +87,7 @@ class Engine:
         self.steps = 0
         self._waiting: deque[Request] = deque()
         self._rows: list[_Row] = []
-        self._decode_next = False
+        self._decodes_due = 0
         self._eos = _eos(model.generation_config)
         self._processors = _processors(model.generation_config)
 
@@ -128,12 +133,16 @@ class Engine:
     @torch.inference_mode()
     def step(self) -> list[Token]:
         """One forward pass; the tokens it made. Nothing to do: an empty list, at once."""
-        group = [] if self._decode_next and self._rows else self._admit()
+        group = [] if self._decodes_due > 0 and self._rows else self._admit()
         if not group and not self._rows:
             return []
         self.steps += 1
-        self._decode_next = bool(group)
-        return self._prefill(group) if group else self._decode()
+        if not group:
+            self._decodes_due -= 1
+            return self._decode()
+        tokens = self._prefill(group)
+        self._decodes_due = max(1, len(self._rows) // DECODES_PER_PREFILL)
+        return tokens
 
     def _admit(self) -> list[Request]:
         """The waiting requests that start now, oldest first: as many as rows, memory and one prefill allow."""
@@ -153,7 +162,9 @@ class Engine:
     def _prefill(self, group: list[Request]) -> list[Token]:
         device = self.model.device
         lengths = [len(request.prompt) for request in group]
-        ids = torch.zeros(len(group), max(lengths), dtype=torch.long)
+        # a width of many others: for each new number of tokens oneDNN makes kernels and keeps them
+        width = min(-(-max(lengths) // PROMPT_BLOCK) * PROMPT_BLOCK, self.limits.context)
+        ids = torch.zeros(len(group), width, dtype=torch.long)
         for row, request in enumerate(group):
             ids[row, : lengths[row]] = torch.tensor(request.prompt)
         # padded on the right, where causal attention does not look; logits only where some prompt ends
@@ -319,8 +330,9 @@ class RowCache(Cache):
 
     def join(self, prefilled: DynamicCache, lengths: list[int]) -> None:
         """Add rows whose prompts, padded on the right, have just been computed."""
-        count, width = len(self.lengths), max(lengths)
+        count = len(self.lengths)
         new = [[layer.keys, layer.values] for layer in cast(list[Any], prefilled.layers)]
+        width = new[0][0].shape[2]
         self._make_room(count + len(lengths), width, new)
         for layer, pair in zip(self.rows, new, strict=True):
             for held, tensor in zip(layer.held, pair, strict=True):

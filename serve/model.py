@@ -20,6 +20,7 @@ import torch
 from torch import nn
 from transformers import AutoModelForCausalLM, PreTrainedModel
 from transformers.pytorch_utils import Conv1D
+from transformers.utils import logging as transformers_logging
 
 from serve import attention
 
@@ -36,6 +37,8 @@ def load(folder: Path, device: str, dtype: Dtype, threads: int | None = None) ->
     Raises:
         ValueError, OSError: the files are not a causal language model, or the device cannot compute in `dtype`.
     """
+    transformers_logging.disable_progress_bar()
+    transformers_logging.set_verbosity_error()  # of prompts that hold the padding token, which is harmless
     chosen = _dtype(torch.device(device), dtype)
     on_cpu = torch.device(device).type == "cpu"
     if on_cpu:

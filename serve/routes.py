@@ -130,9 +130,7 @@ async def chat(
     """`stream` gives chat.completion.chunk events and [DONE]."""
     serving: Serving = request.app.state.serving
     if body.model not in (None, serving.published.name):
-        raise Problem(
-            404, f"model: found {body.model!r}, and {serving.published.name!r} is served", "model_not_found", "model"
-        )
+        raise _other_model(serving, body.model or "")
     messages = [{"role": message.role, "content": message.text} for message in body.messages]
     name = "max_tokens" if body.max_completion_tokens is None else "max_completion_tokens"
     asked = await admit(serving, _wanted(messages, body, getattr(body, name), x_request_timeout, body.n or 1, name))
@@ -196,14 +194,33 @@ def _data(data: dict[str, Any]) -> str:
 
 @router.get("/v1/models", responses=KEY_ERROR, summary="The served model")
 async def models(request: Request) -> schema.ModelList:
+    return schema.ModelList(data=[_model(request.app.state.serving)])
+
+
+@router.get(
+    "/v1/models/{id:path}",
+    responses={404: {"model": schema.Error, "description": "Another model is served."}, **KEY_ERROR},
+    summary="The served model by its name",
+)
+async def model(request: Request, id: str) -> schema.Model:
     serving: Serving = request.app.state.serving
+    if id != serving.published.name:
+        raise _other_model(serving, id)
+    return _model(serving)
+
+
+def _other_model(serving: Serving, asked: str) -> Problem:
+    message = f"model: found {asked!r}, and {serving.published.name!r} is served"
+    return Problem(404, message, "model_not_found", "model")
+
+
+def _model(serving: Serving) -> schema.Model:
     name = serving.published.name
     owner = "local" if serving.published.revision.startswith("sha256:") else name.split("/")[0]
     context = serving.client.ready["context"] if serving.client.ready else None
-    model = schema.Model(
+    return schema.Model(
         id=name, created=STARTED, owned_by=owner, revision=serving.published.revision, max_model_len=context
     )
-    return schema.ModelList(data=[model])
 
 
 @router.get("/", response_class=HTMLResponse, responses=KEY_ERROR, summary="A page to ask from")

@@ -160,6 +160,10 @@ class ChatRequest(BaseModel):
     top_logprobs: Literal[0] | None = None
     presence_penalty: Annotated[float, Field(ge=0, le=0)] | None = None
     frequency_penalty: Annotated[float, Field(ge=0, le=0)] | None = None
+    min_p: Annotated[float, Field(ge=0, le=0)] | None = None
+    repetition_penalty: Annotated[float, Field(ge=1, le=1)] | None = None
+    functions: Annotated[list[Any], Field(max_length=0)] | None = None
+    modalities: list[Literal["text"]] | None = None
     logit_bias: Annotated[dict[str, float], Field(max_length=0)] | None = None
 
     @field_validator("messages")

@@ -95,7 +95,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def teach(base: Path, folder: Path, rows: list[dict[str, str]], steps: int = 120) -> Path:
+def teach(base: Path, folder: Path, rows: list[dict[str, str]], steps: int = 200) -> Path:
     """A published folder whose model knows the answers of `rows` by heart."""
     tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(base)
     model = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32).train()
