@@ -14,6 +14,7 @@ from types import TracebackType
 import httpx2
 import psutil
 import torch
+from prometheus_client.parser import text_string_to_metric_families
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
@@ -60,6 +61,14 @@ class Served:
             time.sleep(0.05)
         self.stop()
         raise AssertionError(f"the server is not ready; it said:\n{self.output()}")
+
+    def metric(self, name: str, **labels: str) -> float:
+        """The value now; the sum over all labels that are not given."""
+        page = httpx2.get(f"{self.url}/metrics", headers={"X-API-Key": self.key}, timeout=30).text
+        samples = [sample for family in text_string_to_metric_families(page) for sample in family.samples]
+        return sum(
+            sample.value for sample in samples if sample.name == name and labels.items() <= sample.labels.items()
+        )
 
     def children(self) -> dict[str, psutil.Process]:
         """The processes that answer HTTP ("http") and run the engine ("engine"), by what they are."""

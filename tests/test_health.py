@@ -26,12 +26,6 @@ def families(server: Served) -> dict[str, Metric]:
     return {family.name: family for family in text_string_to_metric_families(response.text)}
 
 
-def metric(server: Served, name: str, **labels: str) -> float:
-    """The value now; 0 if nothing was counted under these labels."""
-    samples = [sample for family in families(server).values() for sample in family.samples]
-    return sum(sample.value for sample in samples if sample.name == name and sample.labels == labels)
-
-
 def ask(server: Served, **body: Any) -> httpx2.Response:
     return httpx2.post(f"{server.url}/predict", json={"question": QUESTION, **body}, timeout=SECONDS)
 
@@ -111,10 +105,10 @@ def status_with(server: Served, authorization: str) -> int:
 
 
 def test_requests_without_the_key_are_counted(guarded: Served) -> None:
-    before = metric(guarded, "kickoff_rejected_total", reason="unauthorized")
+    before = guarded.metric("kickoff_rejected_total", reason="unauthorized")
     for _ in range(3):
         httpx2.get(f"{guarded.url}/v1/models", timeout=SECONDS)
-    assert metric(guarded, "kickoff_rejected_total", reason="unauthorized") == before + 3
+    assert guarded.metric("kickoff_rejected_total", reason="unauthorized") == before + 3
 
 
 def test_the_metrics_name_the_model_and_its_revision(server: Served) -> None:
@@ -142,10 +136,10 @@ def test_an_answer_is_counted_in_every_way(server: Served) -> None:
         "steps": ("kickoff_engine_steps", {}),
         "cancelled": ("kickoff_cancelled_total", {}),
     }
-    before = {name: metric(server, of, **labels) for name, (of, labels) in names.items()}
+    before = {name: server.metric(of, **labels) for name, (of, labels) in names.items()}
     answer = ask(server).json()
     usage, timing = answer["usage"], answer["timing"]
-    seen = {name: metric(server, of, **labels) - before[name] for name, (of, labels) in names.items()}
+    seen = {name: server.metric(of, **labels) - before[name] for name, (of, labels) in names.items()}
     assert seen["in"] == usage["prompt_tokens"] and seen["out"] == usage["completion_tokens"]
     assert [seen[name] for name in ("requests", "first tokens", "between tokens", "durations")] == [1, 1, 1, 1]
     assert seen["steps"] == usage["completion_tokens"]
@@ -174,9 +168,9 @@ def test_a_histogram_counts_every_answer_in_its_last_bucket(server: Served) -> N
 def test_a_request_that_is_turned_away_is_counted_by_its_reason(
     server: Served, reason: str, code: int, body: dict[str, Any]
 ) -> None:
-    before = metric(server, "kickoff_rejected_total", reason=reason)
+    before = server.metric("kickoff_rejected_total", reason=reason)
     assert ask(server, **body).status_code == code
-    assert metric(server, "kickoff_rejected_total", reason=reason) == before + 1
+    assert server.metric("kickoff_rejected_total", reason=reason) == before + 1
 
 
 def test_every_reason_to_turn_a_request_away_is_shown_from_the_start(guarded: Served) -> None:
@@ -186,15 +180,15 @@ def test_every_reason_to_turn_a_request_away_is_shown_from_the_start(guarded: Se
 
 
 def test_paths_that_are_no_routes_are_counted_as_one(server: Served) -> None:
-    before = metric(server, "kickoff_requests_total", route="other", code="404")
+    before = server.metric("kickoff_requests_total", route="other", code="404")
     for path in ("/wp-login.php", "/.env", "/a/b/c"):
         httpx2.get(server.url + path, timeout=SECONDS)
-    assert metric(server, "kickoff_requests_total", route="other", code="404") == before + 3
+    assert server.metric("kickoff_requests_total", route="other", code="404") == before + 3
     assert "wp-login" not in httpx2.get(f"{server.url}/metrics", timeout=SECONDS).text
 
 
 def test_nobody_is_inside_an_idle_server_and_its_engine_beats(server: Served) -> None:
     ask(server)
-    assert metric(server, "kickoff_running") == metric(server, "kickoff_waiting") == 0
-    assert metric(server, "kickoff_engine_up") == 1
-    assert 0 <= metric(server, "kickoff_engine_heartbeat_age_seconds") < 10
+    assert server.metric("kickoff_running") == server.metric("kickoff_waiting") == 0
+    assert server.metric("kickoff_engine_up") == 1
+    assert 0 <= server.metric("kickoff_engine_heartbeat_age_seconds") < 10

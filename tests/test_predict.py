@@ -12,7 +12,6 @@ import httpx2
 import openai
 import pytest
 from conftest import ROWS
-from prometheus_client.parser import text_string_to_metric_families
 from served import Served
 from transformers import PreTrainedTokenizerBase
 
@@ -67,16 +66,9 @@ def read_event(event: str) -> tuple[str, Any]:
     return name.removeprefix("event: "), json.loads(data.removeprefix("data: "))
 
 
-def metric(server: Served, name: str, **labels: str) -> float:
-    """The value now; the sum over all labels that are not given."""
-    families = text_string_to_metric_families(httpx2.get(f"{server.url}/metrics", timeout=SECONDS).text)
-    samples = [sample for family in families for sample in family.samples if sample.name == name]
-    return sum(sample.value for sample in samples if labels.items() <= sample.labels.items())
-
-
 def inside(server: Served) -> tuple[float, float]:
     """Requests that run and that wait."""
-    return metric(server, "kickoff_running"), metric(server, "kickoff_waiting")
+    return server.metric("kickoff_running"), server.metric("kickoff_waiting")
 
 
 def wait_until(holds: Callable[[], bool]) -> None:
@@ -235,31 +227,31 @@ def test_a_deadline_gives_what_is_there(idle: Served, stream: bool) -> None:
 
 
 def test_a_client_that_leaves_a_stream_frees_its_place(idle: Served) -> None:
-    cancelled = metric(idle, "kickoff_cancelled_total")
+    cancelled = idle.metric("kickoff_cancelled_total")
     with httpx2.stream("POST", f"{idle.url}/predict", json={"question": QUESTION, "stream": True}) as response:
         lines = response.iter_lines()
         assert next(lines) == "event: delta"  # the answer is seconds from its end
         wait_until(lambda: inside(idle) == (1, 0))
     wait_until(lambda: inside(idle) == (0, 0))
-    assert metric(idle, "kickoff_cancelled_total") == cancelled + 1
+    assert idle.metric("kickoff_cancelled_total") == cancelled + 1
 
 
 def test_a_client_that_does_not_wait_for_its_answer_frees_its_place(idle: Served) -> None:
-    cancelled = metric(idle, "kickoff_cancelled_total")
+    cancelled = idle.metric("kickoff_cancelled_total")
     with pytest.raises(httpx2.ReadTimeout):
         httpx2.post(f"{idle.url}/predict", json={"question": QUESTION}, timeout=0.5)
     wait_until(lambda: inside(idle) == (0, 0))
-    assert metric(idle, "kickoff_cancelled_total") == cancelled + 1
+    assert idle.metric("kickoff_cancelled_total") == cancelled + 1
     engine_rests(idle)
 
 
 def engine_rests(server: Served) -> None:
     """Wait until the engine computes nothing any more: a request that is merely forgotten would go on."""
-    seen = [metric(server, "kickoff_engine_steps")]
+    seen = [server.metric("kickoff_engine_steps")]
 
     def rests() -> bool:
         time.sleep(0.6)  # longer than a beat, at which the number comes here
-        seen.append(metric(server, "kickoff_engine_steps"))
+        seen.append(server.metric("kickoff_engine_steps"))
         return seen[-1] == seen[-2]
 
     wait_until(rests)
@@ -267,7 +259,7 @@ def engine_rests(server: Served) -> None:
 
 
 def test_a_full_server_refuses_at_once_and_serves_again_when_there_is_room(idle: Served) -> None:
-    rejected = metric(idle, "kickoff_rejected_total", reason="overload")
+    rejected = idle.metric("kickoff_rejected_total", reason="overload")
     with (
         ThreadPoolExecutor(1) as thread,
         httpx2.stream("POST", f"{idle.url}/predict", json={"question": QUESTION, "stream": True}) as running,
@@ -294,7 +286,7 @@ def test_a_full_server_refuses_at_once_and_serves_again_when_there_is_room(idle:
         error = response.json()["error"]
         assert (error["code"], error["type"]) == ("overloaded", "rate_limit_error")
         assert "2 requests are inside, of 2 that fit" in error["message"]
-    assert metric(idle, "kickoff_rejected_total", reason="overload") == rejected + 2
+    assert idle.metric("kickoff_rejected_total", reason="overload") == rejected + 2
     assert ask(idle, max_new_tokens=3)["usage"]["completion_tokens"] == 3
 
 

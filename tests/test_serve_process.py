@@ -35,11 +35,6 @@ def status(url: str) -> int:
         return 0
 
 
-def running(server: Served) -> int:
-    lines = httpx2.get(f"{server.url}/metrics").text.splitlines()
-    return int(float(next(line.split()[1] for line in lines if line.startswith("kickoff_running "))))
-
-
 def lives(process: psutil.Process) -> bool:
     return process.is_running() and process.status() != psutil.STATUS_ZOMBIE
 
@@ -53,7 +48,7 @@ def pool() -> Iterator[ThreadPoolExecutor]:
 def ask(pool: ThreadPoolExecutor, server: Served, count: int = 1) -> list[Future[httpx2.Response]]:
     """Requests that take seconds, once they are running."""
     asked = [pool.submit(httpx2.post, f"{server.url}/predict", json=LONG, timeout=60) for _ in range(count)]
-    until(lambda: running(server) == count)
+    until(lambda: server.metric("kickoff_running") == count)
     return asked
 
 
@@ -70,7 +65,7 @@ def test_a_killed_engine_fails_everybody_at_once_and_is_started_anew(
 
         reader = threading.Thread(target=stream)
         reader.start()
-        until(lambda: running(server) == 4)
+        until(lambda: server.metric("kickoff_running") == 4)
         server.children()["engine"].kill()
         killed = time.monotonic()
         answers = [one.result() for one in asked]
@@ -134,7 +129,7 @@ def test_a_signal_lets_running_requests_finish(
             pool.submit(httpx2.post, f"{server.url}/predict", json={**LONG, "max_new_tokens": 500}, timeout=60)
             for _ in range(2)
         ]
-        until(lambda: running(server) == 2)
+        until(lambda: server.metric("kickoff_running") == 2)
         # the terminal sends Ctrl-C to every process, an orchestrator sends SIGTERM to the first alone
         for process in [*everybody, server.process] if signal_ == signal.SIGINT else [server.process]:
             os.kill(process.pid, signal_)
