@@ -16,7 +16,7 @@ from serve.errors import error_body
 OPEN = ("/health/live", "/health/ready")
 READ_ON = 64 * 2**20
 """Bytes over the limit that are still read and thrown away: a client cut off while it sends does not see why."""
-CHALLENGE = 'Bearer realm="kickoff", Basic realm="kickoff: any name, the key as password"'
+CHALLENGE = 'Basic realm="Kickoff", Bearer realm="Kickoff"'
 
 
 async def _answer(send: Send, status: int, body: dict[str, object], headers: dict[str, str]) -> None:

@@ -44,9 +44,16 @@ def load(folder: Path, device: str, dtype: Dtype, threads: int | None = None) ->
     if on_cpu:
         torch.set_num_threads(threads or cpus())
         _keep_freed_memory()
-    model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(
-        folder, dtype=torch.float32 if on_cpu else chosen, local_files_only=True, use_safetensors=True
+    loaded, found = AutoModelForCausalLM.from_pretrained(
+        folder,
+        dtype=torch.float32 if on_cpu else chosen,
+        local_files_only=True,
+        use_safetensors=True,
+        output_loading_info=True,
     )
+    if missing := sorted(found["missing_keys"]):  # transformers would go on with random numbers in their place
+        raise ValueError(f"its weights lack {', '.join(missing[:3])}{' and more' if missing[3:] else ''}")
+    model: PreTrainedModel = loaded
     nn.Module.to(model, device).eval().requires_grad_(False)
     if on_cpu and chosen == torch.bfloat16:
         _pack(model)

@@ -19,6 +19,7 @@ QUESTION = ROWS[1]["question"]
 SECONDS = 60
 EXAMPLES = 20
 GETS = ["/", "/health/live", "/health/ready", "/metrics", "/v1/models"]
+BY_NAME = "/v1/models/{id}"
 POSTS = ["/predict", "/v1/chat/completions"]
 load_all_checks()
 CHECKS = [
@@ -45,7 +46,7 @@ def api(server: Served) -> Any:
 
 def test_these_are_all_operations(document: dict[str, Any]) -> None:
     found = {(method, path) for path, methods in document["paths"].items() for method in methods}
-    assert found == {*(("get", path) for path in GETS), *(("post", path) for path in POSTS)}
+    assert found == {*(("get", path) for path in [*GETS, BY_NAME]), *(("post", path) for path in POSTS)}
 
 
 @pytest.mark.parametrize("path", GETS)
@@ -59,6 +60,20 @@ def test_a_get_answers_as_the_document_says(request: pytest.FixtureRequest, api:
     def answered(case: Any) -> None:
         response = case.call(base_url=asked.url, timeout=SECONDS)
         assert response.status_code == (200 if name == "server" or path.startswith("/health") else 401)
+        case.validate_response(response, checks=CHECKS)
+
+    answered()
+
+
+def test_a_model_is_found_by_its_name_and_by_no_other(server: Served, api: Any) -> None:
+    name = httpx2.get(f"{server.url}/v1/models", timeout=SECONDS).json()["data"][0]["id"]
+    assert httpx2.get(f"{server.url}/v1/models/{name}", timeout=SECONDS).json()["id"] == name
+
+    @bounded
+    @given(case=api[BY_NAME]["GET"].as_strategy(generation_mode=GenerationMode.POSITIVE))
+    def answered(case: Any) -> None:
+        response = case.call(timeout=SECONDS)
+        assert response.status_code == 404
         case.validate_response(response, checks=CHECKS)
 
     answered()

@@ -182,7 +182,7 @@ def test_a_taken_port_is_an_error(published: Path) -> None:
     server = Served(published)
     with socket.create_server(("127.0.0.1", server.port)):
         server.start()
-        assert server.process.wait(30) == 1
+        assert server.process.wait(30) != 0
         assert "address already in use" in server.output()
 
 
