@@ -44,7 +44,9 @@ def load(folder: Path, device: str, dtype: Dtype, threads: int | None = None) ->
     if on_cpu:
         torch.set_num_threads(threads or cpus())
         _keep_freed_memory()
-    loaded, found = AutoModelForCausalLM.from_pretrained(
+    loading: Any = AutoModelForCausalLM.from_pretrained
+    model: PreTrainedModel
+    model, found = loading(
         folder,
         dtype=torch.float32 if on_cpu else chosen,
         local_files_only=True,
@@ -53,7 +55,6 @@ def load(folder: Path, device: str, dtype: Dtype, threads: int | None = None) ->
     )
     if missing := sorted(found["missing_keys"]):  # transformers would go on with random numbers in their place
         raise ValueError(f"its weights lack {', '.join(missing[:3])}{' and more' if missing[3:] else ''}")
-    model: PreTrainedModel = loaded
     nn.Module.to(model, device).eval().requires_grad_(False)
     if on_cpu and chosen == torch.bfloat16:
         _pack(model)

@@ -183,7 +183,7 @@ def test_a_taken_port_is_an_error(published: Path) -> None:
     with socket.create_server(("127.0.0.1", server.port)):
         server.start()
         assert server.process.wait(30) != 0
-        assert "address already in use" in server.output()
+        assert "Address already in use" in server.output()
 
 
 def test_as_pid_1_a_signal_ends_it(published: Path) -> None:
