@@ -117,6 +117,7 @@ def test_a_killed_main_process_leaves_nobody_behind(published: Path) -> None:
         server.process.kill()
         server.process.wait()
         until(lambda: not any(lives(one) for one in everybody))
+        assert status(f"{server.url}/health/live") == 0, "nobody listens"
 
 
 @pytest.mark.parametrize("signal_", [signal.SIGTERM, signal.SIGINT])
