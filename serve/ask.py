@@ -16,7 +16,7 @@ from starlette.types import Receive, Scope, Send
 
 from serve import metrics
 from serve.answer import Answer, Options, together
-from serve.errors import Problem
+from serve.errors import Problem, died
 from serve.link import EngineDied, EngineRefused
 from serve.serving import Serving
 
@@ -161,7 +161,7 @@ async def whole(request: Request, asked: Asked) -> None:
 def _problem(error: EngineDied | EngineRefused) -> Problem:
     if isinstance(error, EngineRefused):
         return Problem(422, f"the model cannot take this: {error}", "refused")
-    return Problem(503, "the engine died while it answered; try again", "engine_died", retry_after=5)
+    return died()
 
 
 class _Gone(HTTPException):

@@ -1,4 +1,4 @@
-"""The model and its inference: the only file that knows transformers' models and torch.
+"""Continuous batching: the requests, their steps and their cache, over a model that model.py has loaded.
 
 Requests join and leave a running batch between steps (continuous batching). A step is either a prefill (the prompts
 of some waiting requests, in one forward pass) or a decode (one token for every running request).
@@ -117,8 +117,7 @@ class Engine:
         Raises:
             ValueError: it does not keep to `limits`; the engine goes on unharmed.
         """
-        total = len(request.prompt) + request.max_new_tokens
-        if not request.prompt or request.max_new_tokens < 1 or total > self.limits.context:
+        if not request.prompt or request.max_new_tokens < 1 or _final_length(request) > self.limits.context:
             raise ValueError(f"{len(request.prompt)} + {request.max_new_tokens} tokens, expected 1 to {self.limits}")
         if not 0 <= min(request.prompt) <= max(request.prompt) < self.limits.vocabulary:
             raise ValueError(f"a token id is outside the vocabulary of {self.limits.vocabulary}")

@@ -110,6 +110,6 @@ def stream_of(*names: str) -> dict[str, Any]:
     return {"content": {"text/event-stream": {"itemSchema": item}}}
 
 
-def died() -> dict[str, object]:
-    """For a stream that has begun: its status has been sent, so the error comes as an event."""
-    return error_body("the engine died while it answered; try again", "server_error", "engine_died")
+def died() -> Problem:
+    """The engine's process ended; a stream that has begun sends the body alone, as an event."""
+    return Problem(503, "the engine died while it answered; try again", "engine_died", retry_after=5)

@@ -83,7 +83,7 @@ async def _predict_events(serving: Serving, answer: Answer) -> AsyncGenerator[st
     except EngineDied:
         if answer.first_token is None:
             raise
-        yield _event("error", died())
+        yield _event("error", died().body)
         return
     yield _event("done", _predicted(serving, answer).model_dump())
 
@@ -179,7 +179,7 @@ async def _chat_events(serving: Serving, answers: list[Answer], id: str, with_us
     except EngineDied:
         if not begun:
             raise
-        yield _data(died())
+        yield _data(died().body)
         return
     for index, answer in enumerate(answers):
         yield chunk(index, {} if index in begun else {"role": "assistant", "content": ""}, answer.finish_reason)
