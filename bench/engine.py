@@ -41,8 +41,8 @@ class Kickoff:
         from serve.model import free_memory, load
 
         loaded = load(model, "cpu", "auto")
-        packed = sum(type(module).__name__ == "_PackedLinear" for module in loaded.modules())
-        self.dtype = f"{loaded.dtype}, {packed} linear layers packed in bfloat16"
+        packed = [str(module.dtype) for module in loaded.modules() if type(module).__name__ == "_PackedLinear"]
+        self.dtype = f"{loaded.dtype}, {len(packed)} linear layers packed in {packed[0] if packed else 'nothing'}"
         self.engine = Engine(loaded, max_rows=32, cache_bytes=free_memory("cpu") // 2)
         self.engine.warm_up()
         self.made: dict[str, int] = {}

@@ -18,6 +18,10 @@ class Admission:
         self.inside = 0
         self._left: deque[float] = deque(maxlen=REMEMBERED)
 
+    @property
+    def full(self) -> bool:
+        return self.inside >= self.most
+
     def enter(self, count: int = 1) -> bool:
         """Take `count` places, or none: False if they are not free."""
         if self.inside + count > self.most:

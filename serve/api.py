@@ -52,6 +52,9 @@ class AnswerAPI(ls.LitAPI):
         # threads that spin for milliseconds keep the HTTP process, on the same cores, from its work: seven times slower
         # with one busy neighbour, and 3 to 10 % faster without; read when torch is loaded
         os.environ.setdefault("GOMP_SPINCOUNT", "2000")
+        # oneDNN makes kernels for each number of rows and keeps 1024 of them by default, 300 MiB that fill over hours;
+        # a step needs five, and with a hundred kept a soak is as fast and its memory flat
+        os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "100")
         from serve.engine import Engine  # brings torch, which only this process needs
         from serve.model import free_memory, load
 

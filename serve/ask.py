@@ -16,7 +16,7 @@ from starlette.types import Receive, Scope, Send
 
 from serve import metrics
 from serve.answer import Answer, Options, together
-from serve.errors import Problem, died
+from serve.errors import Problem, died, overloaded
 from serve.link import EngineDied, EngineRefused
 from serve.serving import Serving
 
@@ -85,10 +85,7 @@ def _enter(serving: Serving, n: int) -> Callable[[], None]:
         message = f"n: found {n}, expected at most {admission.most}, the requests that fit in this server"
         raise Problem(422, message, "invalid_request", "n")
     if not admission.enter(n):
-        metrics.REJECTED.labels("overload").inc()
-        seconds = admission.retry_after()
-        message = f"{admission.inside} requests are inside, of {admission.most} that fit; try again in {seconds} s"
-        raise Problem(429, message, "overloaded", retry_after=seconds)
+        raise overloaded(admission)
     taken = [n]
 
     def leave() -> None:

@@ -2,7 +2,7 @@
 
 torch's kernel sums in another order when a prompt is padded, or when a row is alone; so prompts are attended one by
 one at their own length, and a row alone is attended twice. What a row's neighbours add is columns behind its own, and
-those add exact zeros. Linear layers over packed bfloat16 weights keep the order as well (see model.py).
+those add exact zeros. Linear layers over packed weights keep the order as well (see model.py).
 
 It registers itself with transformers as the attention "rows". It knows nothing of requests or of the cache.
 """

@@ -11,6 +11,7 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from serve import metrics, schema
+from serve.admission import Admission
 
 
 def error_body(message: str, type: str, code: str, param: str | None = None) -> dict[str, object]:
@@ -28,6 +29,14 @@ class Problem(Exception):
         kind = {429: "rate_limit_error", 503: "server_error"}.get(status, "invalid_request_error")
         self.status, self.body = status, error_body(message, kind, code, param)
         self.headers = {} if retry_after is None else {"retry-after": str(retry_after)}
+
+
+def overloaded(admission: Admission) -> Problem:
+    """No room; it is counted."""
+    metrics.REJECTED.labels("overload").inc()
+    seconds = admission.retry_after()
+    message = f"{admission.inside} requests are inside, of {admission.most} that fit; try again in {seconds} s"
+    return Problem(429, message, "overloaded", retry_after=seconds)
 
 
 def handle_errors(app: FastAPI) -> None:

@@ -1,4 +1,4 @@
-"""What every request passes before its route: it is counted, its key is checked, its body is not too large.
+"""What every request passes before its route: it is counted, its key fits, there is room, its body is not too large.
 
 Plain ASGI, since starlette's BaseHTTPMiddleware hides from a route that its client has left.
 """
@@ -11,7 +11,8 @@ import json
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serve import metrics
-from serve.errors import error_body
+from serve.errors import error_body, overloaded
+from serve.serving import Serving
 
 OPEN = ("/health/live", "/health/ready")
 READ_ON = 64 * 2**20
@@ -28,10 +29,11 @@ async def _answer(send: Send, status: int, body: dict[str, object], headers: dic
 
 
 class Count:
-    """Counts answers by route and status; a path that is no route counts as "other"."""
+    """Counts answers by route and status; a path that is none of `paths` and has no route counts as "other"."""
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, paths: frozenset[str]) -> None:
         self.app = app
+        self.paths = paths
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -40,7 +42,8 @@ class Count:
         begun = False
 
         def count(status: int) -> None:
-            metrics.REQUESTS.labels(getattr(scope.get("route"), "path", "other"), str(status)).inc()
+            known = scope["path"] if scope["path"] in self.paths else "other"
+            metrics.REQUESTS.labels(getattr(scope.get("route"), "path", known), str(status)).inc()
 
         async def counted(message: Message) -> None:
             nonlocal begun
@@ -86,6 +89,25 @@ class Key:
             given = b""
         same = hmac.compare_digest(given.strip(), self.key)
         return hmac.compare_digest(headers.get(b"x-api-key", b""), self.key) or same
+
+
+class Room:
+    """Answers 429 on `paths` while not a single place is free: under overload most requests end here, at little cost.
+
+    A request that wants several places is turned away later, where it has been read.
+    """
+
+    def __init__(self, app: ASGIApp, paths: frozenset[str]) -> None:
+        self.app = app
+        self.paths = paths
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"] in self.paths and scope["method"] == "POST":
+            serving: Serving = scope["app"].state.serving
+            if serving.admission.full and not serving.unready():
+                problem = overloaded(serving.admission)
+                return await _answer(send, problem.status, problem.body, problem.headers)
+        return await self.app(scope, receive, send)
 
 
 class BodyLimit:

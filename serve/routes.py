@@ -11,6 +11,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, FastAPI, Header, Request, Response
 from fastapi.responses import HTMLResponse, PlainTextResponse
+from fastapi.routing import APIRoute
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import WithJsonSchema
 
@@ -19,13 +20,15 @@ from serve.answer import Answer, together
 from serve.ask import Wanted, admit, begun, whole
 from serve.errors import ERRORS, KEY_ERROR, Problem, died, handle_errors, stream_of
 from serve.link import EngineDied
-from serve.middleware import BodyLimit, Count, Key
+from serve.middleware import BodyLimit, Count, Key, Room
 from serve.serving import Serving
 from serve.settings import Settings
 
 router = APIRouter()
 STARTED = int(time.time())
 DAY = 86400
+ANSWERING = frozenset({"/predict", "/v1/chat/completions"})
+"""What needs the engine, and so a place."""
 Deadline = Annotated[
     float | None,
     Header(gt=0, le=DAY, allow_inf_nan=False, description="Seconds; at most the server's limit."),
@@ -37,10 +40,12 @@ def add_routes(app: FastAPI, settings: Settings) -> None:
     """Everything that the HTTP process answers."""
     app.include_router(router)
     handle_errors(app)
+    paths = frozenset(route.path for route in router.routes if isinstance(route, APIRoute))
     app.add_middleware(BodyLimit, most=settings.max_body_bytes)
+    app.add_middleware(Room, paths=ANSWERING)
     if settings.api_key is not None:
         app.add_middleware(Key, key=settings.api_key)
-    app.add_middleware(Count)
+    app.add_middleware(Count, paths=paths)
 
 
 @router.post(

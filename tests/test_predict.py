@@ -260,6 +260,7 @@ def engine_rests(server: Served) -> None:
 
 def test_a_full_server_refuses_at_once_and_serves_again_when_there_is_room(idle: Served) -> None:
     rejected = idle.metric("kickoff_rejected_total", reason="overload")
+    counted = idle.metric("kickoff_requests_total", route="/predict", code="429")
     with (
         ThreadPoolExecutor(1) as thread,
         httpx2.stream("POST", f"{idle.url}/predict", json={"question": QUESTION, "stream": True}) as running,
@@ -270,7 +271,7 @@ def test_a_full_server_refuses_at_once_and_serves_again_when_there_is_room(idle:
         wait_until(lambda: inside(idle) == (1, 1))
 
         began = time.monotonic()
-        refused = httpx2.post(f"{idle.url}/predict", json={"question": QUESTION}, timeout=SECONDS)
+        refused = httpx2.post(f"{idle.url}/predict", content=b"nobody reads this", timeout=SECONDS)
         with pytest.raises(openai.RateLimitError) as limited:
             client = openai.OpenAI(base_url=f"{idle.url}/v1", api_key="none", max_retries=0)
             model = client.models.list().data[0].id
@@ -287,6 +288,7 @@ def test_a_full_server_refuses_at_once_and_serves_again_when_there_is_room(idle:
         assert (error["code"], error["type"]) == ("overloaded", "rate_limit_error")
         assert "2 requests are inside, of 2 that fit" in error["message"]
     assert idle.metric("kickoff_rejected_total", reason="overload") == rejected + 2
+    assert idle.metric("kickoff_requests_total", route="/predict", code="429") == counted + 1
     assert ask(idle, max_new_tokens=3)["usage"]["completion_tokens"] == 3
 
 
