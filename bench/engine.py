@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from bench.load import Window
+from bench.machine import best_dtype
 from bench.model import NEW_TOKENS, questions
 from bench.process import Busy
 from bench.systems import TUNED
@@ -67,7 +68,7 @@ class Transformers:
         import torch
         from transformers import AutoModelForCausalLM, ContinuousBatchingConfig
 
-        loaded = AutoModelForCausalLM.from_pretrained(model, dtype=torch.bfloat16)
+        loaded = AutoModelForCausalLM.from_pretrained(model, dtype=getattr(torch, best_dtype()))
         self.dtype = str(loaded.dtype)
         settings: dict[str, Any] = {name.removeprefix("cb-").replace("-", "_"): value for name, value in TUNED.items()}
         settings["page_size"] = settings.pop("block_size")  # its new name; the command line has the old one

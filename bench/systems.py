@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench import routes
+from bench.machine import best_dtype
 
 TUNED = {"cb-num-blocks": 64, "cb-block-size": 32, "cb-max-batch-tokens": 256}
 """Settings with which transformers' continuous batching was fastest here; its defaults are many times slower."""
@@ -41,7 +42,7 @@ def _transformers(model: Path, port: int) -> list[str]:
 
 def _tuned(model: Path, port: int) -> list[str]:
     options = [part for name, value in TUNED.items() for part in (f"--{name}", str(value))]
-    return [*_transformers(model, port), "--continuous-batching", *options, "--dtype", "bfloat16"]
+    return [*_transformers(model, port), "--continuous-batching", *options, "--dtype", best_dtype()]
 
 
 SERVERS = [
