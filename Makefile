@@ -8,8 +8,19 @@ Q      ?= How many players does a soccer team have?
 export Q
 BIN    := .venv/bin
 
+# images: `make train GPUS=` on a machine without a GPU; MOUNTS="-v /data:/data:ro" for what a config names elsewhere
+VERSION ?= 0.1.0
+GPUS    ?= --gpus all
+MOUNTS  ?=
+DATA    ?= $(patsubst %/,%,$(dir $(CONFIG)))
+CACHE   ?= $(HOME)/.cache/huggingface
+LABELS   = --build-arg VERSION=$(VERSION) --build-arg REVISION=$$(git rev-parse HEAD 2> /dev/null || echo unknown)
+# as the caller, whose folders are mounted; nothing else can be written
+CONTAINER = docker run --rm $(GPUS) --user $$(id -u):$$(id -g) --read-only --tmpfs /tmp:exec --cap-drop all \
+	--security-opt no-new-privileges --shm-size 2g -v $(CACHE):/cache -e HF_TOKEN $(MOUNTS)
+
 .DEFAULT_GOAL := help
-.PHONY: help demo run serve ask check test browser bench-serve clean
+.PHONY: help demo run serve ask check test browser image train serve-image image-test bench-serve clean
 
 help: ## List the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -43,6 +54,23 @@ test: check browser ## Everything that has to pass: check, then the tests
 browser: ## Chromium, which the tests of the page need, from the system's packages
 	@command -v chromium > /dev/null || { sudo=$$([ $$(id -u) = 0 ] || echo sudo); \
 	$$sudo apt-get update -qq && $$sudo apt-get install -qqy chromium > /dev/null; }
+
+image: ## Build the images kickoff-job and kickoff-serve
+	docker build -q --target job -t kickoff-job:$(VERSION) $(LABELS) .
+	docker build -q --target serve -t kickoff-serve:$(VERSION) $(LABELS) .
+
+train: image ## The job in its container: make train CONFIG=examples/soccer/config.yaml GPUS=
+	@mkdir -p runs $(CACHE)
+	@$(CONTAINER) -v $(CURDIR)/runs:/work/runs -v $(abspath $(DATA)):$(if $(filter /%,$(DATA)),,/work/)$(DATA):ro \
+	kickoff-job:$(VERSION) run $(CONFIG)
+
+serve-image: image ## The server in its container: make serve-image MODEL=runs/soccer-published GPUS=
+	@mkdir -p runs $(CACHE)
+	@$(CONTAINER) -v $(CURDIR)/runs:/work/runs:ro -p 127.0.0.1:$(PORT):8000 -e KICKOFF_API_KEY \
+	kickoff-serve:$(VERSION) $(MODEL)
+
+image-test: .venv/done ## The images in real containers; needs a container engine
+	$(BIN)/python -m pytest -m image
 
 bench-serve: .venv/done ## The server beside its peers, one run; takes a quiet machine and half an hour
 	$(BIN)/python -m bench.serve

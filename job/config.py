@@ -81,6 +81,9 @@ class TrainSection(Section):
     precision: Literal["auto", "bf16", "fp16", "fp32"] = Field(
         "auto", description="auto: bf16 where the hardware computes in it, else fp16 on a GPU, else fp32."
     )
+    device: Literal["auto", "gpu", "cpu"] = Field(
+        "auto", description="auto: a GPU if there is one; gpu: refuse without."
+    )
     logging_steps: Annotated[int, Field(ge=1)] = Field(10, description="Steps between points of the loss curve.")
     save_steps: Annotated[int, Field(ge=1)] = Field(500, description="Steps between checkpoints.")
     save_total_limit: Annotated[int, Field(ge=1)] = Field(2, description="Checkpoints kept.")

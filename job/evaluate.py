@@ -4,10 +4,12 @@ It reloads a published-form folder and uses nothing but what is in it: chat temp
 So what is measured is what is served. It does not know whether the folder holds the tuned or the base model.
 """
 
+import itertools
 import math
 import re
 import string
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 from job.batches import pad
 from job.config import LOWER_IS_BETTER, EvaluateSection
 from job.errors import GateRefused
-from job.loss import Loss, choose
+from job.loss import choose
 from job.machine import Machine
 from job.progress import Progress
 from job.prompt import prompt_ids
@@ -44,7 +46,7 @@ def evaluate(
     asked = test.select(range(min(section.generate_rows, len(test))))
     if not len(asked):
         return metrics, []
-    given = _generate(model, tokenizer, asked["question"][:], section.batch_size, title)
+    given = _generate(model, tokenizer, asked["question"][:], section.batch_size, machine, title)
     answers = [
         {"question": question, "expected": expected, "answer": answer, "f1": f1(answer, expected), "ended": ended}
         for question, expected, (answer, ended) in zip(asked["question"], asked["answer"], given, strict=True)
@@ -60,9 +62,10 @@ def evaluate(
 
 
 def answer(folder: Path, questions: list[str], machine: Machine) -> list[str]:
-    """The answers of the model in `folder`, decoded as its generation config says."""
+    """The answers of the model in `folder`, decoded as its generation config says; no other process takes part."""
     model, tokenizer = _load(folder, machine)
-    return [text for text, _ in _generate(model, tokenizer, questions, len(questions), "answer")]
+    alone = replace(machine, rank=0, processes=1)
+    return [text for text, _ in _generate(model, tokenizer, questions, len(questions), alone, "answer")]
 
 
 def check_gate(section: EvaluateSection, tuned: Metrics, base: Metrics | None) -> dict[str, Any]:
@@ -120,10 +123,12 @@ def _teacher_forced(
         return [tensor.to(machine.device) for tensor in tensors]
 
     loss = choose(model, *batch(order[-2:]))
-    parts: list[Loss] = []
-    for start in range(0, len(order), section.batch_size):
-        parts.append(loss(*batch(order[start : start + section.batch_size])))
-    total, correct, tokens = (sum(float(part[field]) for part in parts) for field in range(3))
+
+    def measure(rows: list[int]) -> tuple[float, ...]:
+        return tuple(float(value) for value in loss(*batch(rows))[:3])
+
+    parts = machine.share(_parts(order, section.batch_size), measure)
+    total, correct, tokens = (sum(part[field] for part in parts) for field in range(3))
     mean = total / tokens
     return {
         "loss": mean,
@@ -135,26 +140,38 @@ def _teacher_forced(
 
 @torch.no_grad()
 def _generate(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, questions: list[str], batch_size: int, title: str
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    questions: list[str],
+    batch_size: int,
+    machine: Machine,
+    title: str,
 ) -> list[tuple[str, bool]]:
     """Answer each question: the text, and whether it ended by itself."""
     prompts = prompt_ids(questions, tokenizer)
     ends = model.generation_config.eos_token_id
     stops = set(ends if isinstance(ends, list) else [ends])
-    answers: dict[int, tuple[str, bool]] = {}
     order = sorted(range(len(prompts)), key=lambda row: len(prompts[row]))
+
+    def generate(rows: list[int]) -> list[tuple[str, bool]]:
+        batch = tokenizer.pad({"input_ids": [prompts[row] for row in rows]}, return_tensors="pt").to(model.device)
+        output = model.generate(**batch)  # type: ignore[operator]
+        progress.update(len(rows) * machine.processes)
+        return [_answer(ids, stops, tokenizer) for ids in output[:, batch["input_ids"].shape[1] :].tolist()]
+
     with Progress(f"answers of the {title} model", len(order), "question") as progress:
-        for start in range(0, len(order), batch_size):
-            rows = order[start : start + batch_size]
-            batch = tokenizer.pad({"input_ids": [prompts[row] for row in rows]}, return_tensors="pt").to(model.device)
-            output = model.generate(**batch)  # type: ignore[operator]
-            generated = output[:, batch["input_ids"].shape[1] :].tolist()
-            for row, ids in zip(rows, generated, strict=True):
-                end = next((place for place, token in enumerate(ids) if token in stops), None)
-                text = str(tokenizer.decode(ids[:end], skip_special_tokens=True)).strip()
-                answers[row] = (text, end is not None)
-            progress.update(len(rows))
+        given = machine.share(_parts(order, batch_size), generate)
+    answers = dict(zip(order, itertools.chain.from_iterable(given), strict=True))
     return [answers[row] for row in range(len(prompts))]
+
+
+def _answer(ids: list[int], stops: set[int], tokenizer: PreTrainedTokenizerBase) -> tuple[str, bool]:
+    end = next((place for place, token in enumerate(ids) if token in stops), None)
+    return str(tokenizer.decode(ids[:end], skip_special_tokens=True)).strip(), end is not None
+
+
+def _parts(rows: list[int], size: int) -> list[list[int]]:
+    return [rows[start : start + size] for start in range(0, len(rows), size)]
 
 
 def f1(given: str, expected: str) -> float:

@@ -6,11 +6,14 @@ It knows torch's devices and process group (torchrun's environment variables). I
 import ctypes
 import os
 import platform
+import re
 import sys
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Literal
+from pathlib import Path
+from typing import Literal, TypeVar
 
 import torch
 import torch.distributed as dist
@@ -18,6 +21,10 @@ import torch.distributed as dist
 from job.errors import ConfigError
 
 Precision = Literal["bf16", "fp16", "fp32"]
+OLDEST_DRIVER = 580
+"""For the CUDA 13.0 libraries that torch's wheels bring."""
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
 
@@ -45,20 +52,29 @@ class Machine:
             dist.all_reduce(values)
         return values
 
+    def share(self, items: Sequence[Item], work: Callable[[Item], Result]) -> list[Result]:
+        """`work` done once on each of `items`, shared out among the processes; each gets all results, in order."""
+        mine = [work(item) for item in items[self.rank :: self.processes]]
+        if self.processes == 1:
+            return mine
+        parts: list[list[Result]] = [[] for _ in range(self.processes)]
+        dist.all_gather_object(parts, mine)
+        return [parts[index % self.processes][index // self.processes] for index in range(len(items))]
+
     def wait(self) -> None:
         """Wait until every process is here."""
         if self.processes > 1:
             dist.barrier()
 
 
-def detect(requested: str) -> Machine:
+def detect(device_wanted: str, precision_wanted: str) -> Machine:
     """The machine this process runs on; joins the process group when torchrun started it.
 
     Raises:
-        ConfigError: the precision asked for is not to be had on this device.
+        ConfigError: the device or the precision asked for is not to be had.
     """
     processes = int(os.environ.get("WORLD_SIZE", "1"))
-    accelerator = torch.accelerator.current_accelerator() if torch.accelerator.is_available() else None
+    accelerator = _accelerator(device_wanted)
     if accelerator is None:
         device = torch.device("cpu")
         _keep_freed_memory()
@@ -69,7 +85,35 @@ def detect(requested: str) -> Machine:
         # rank 0 prepares the data while the others wait at a barrier: an hour is not too long
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=timedelta(hours=4))
     rank = int(os.environ.get("RANK", "0"))
-    return Machine(device, _precision(requested, device), rank, processes)
+    return Machine(device, _precision(precision_wanted, device), rank, processes)
+
+
+def _accelerator(wanted: str) -> torch.device | None:
+    """None for the CPU. A GPU that is there and cannot be used is an error: on the CPU a run would take days."""
+    if wanted == "cpu":
+        return None
+    if torch.accelerator.is_available():
+        return torch.accelerator.current_accelerator()
+    if any(Path("/dev").glob("nvidia[0-9]*")):
+        raise ConfigError(
+            f"train.device: found an NVIDIA GPU that torch {torch.__version__} cannot use, with {_driver()}; expected "
+            f"driver {OLDEST_DRIVER} or newer and torch for CUDA; take a newer driver, or train.device=cpu"
+        )
+    if wanted == "gpu":
+        raise ConfigError(
+            "train.device: expected a GPU, found none; start the container with --gpus all, ask for nvidia.com/gpu in "
+            "the Pod's limits, or set train.device to auto or cpu"
+        )
+    return None
+
+
+def _driver() -> str:
+    """As the kernel module tells it: "NVRM version: NVIDIA UNIX x86_64 Kernel Module  580.95.05  ..."."""
+    try:
+        found = re.search(r"\b\d{3,}\.\d+(\.\d+)?\b", Path("/proc/driver/nvidia/version").read_text())
+    except OSError:
+        found = None
+    return f"driver {found[0]}" if found else "a driver of unknown version"
 
 
 def _keep_freed_memory() -> None:

@@ -26,7 +26,7 @@ log = logging.getLogger(__name__)
 def run(config: Config) -> str:
     """Every stage in order; the sentence that says what came of it."""
     hub.configure(config.publish.timeout_seconds)
-    here = machine.detect(config.train.precision)
+    here = machine.detect(config.train.device, config.train.precision)
     folder = RunFolder(config)
     if here.rank == 0:
         publish.preflight(config.publish)
@@ -37,10 +37,10 @@ def run(config: Config) -> str:
     if not (folder / "model").exists():
         with _phase(folder, "train", here.rank):
             train.train(config.train, config.seed, rows, folder / "base", folder.path, here)
-    if here.rank > 0:
-        return "trained; process 0 goes on alone"
-    if _measured_before(config, folder) is None:
+    if _to_measure(config, folder, here):
         measure(config, folder, here)
+    if here.rank > 0:
+        return "trained and measured; process 0 goes on alone"
     return deliver(config, folder, here)
 
 
@@ -58,7 +58,7 @@ def publish_only(config: Config) -> str:
     """Publish what `run` left; the gate is asked again."""
     folder, here = _finished(config)
     publish.preflight(config.publish)
-    if _measured_before(config, folder) is None:
+    if _to_measure(config, folder, here):
         measure(config, folder, here)
     return deliver(config, folder, here)
 
@@ -66,7 +66,7 @@ def publish_only(config: Config) -> str:
 def check_only(config: Config) -> str:
     """Everything that can be known before spending a GPU minute, in a scratch folder."""
     hub.configure(config.publish.timeout_seconds)
-    here = machine.detect(config.train.precision)
+    here = machine.detect(config.train.device, config.train.precision)
     publish.preflight(config.publish, create=False)
     with tempfile.TemporaryDirectory(prefix="kickoff-check-") as scratch:
         trial = config.model_copy(update={"output": scratch})
@@ -135,13 +135,15 @@ def prepare(config: Config, folder: RunFolder) -> None:
 
 
 def measure(config: Config, folder: RunFolder, here: machine.Machine) -> None:
-    """Metrics and answers of the tuned model, and of the base model beside it."""
+    """Metrics and answers of the tuned model, and of the base model beside it; process 0 writes them down."""
     test = _encoded(folder)["test"]
     metrics: dict[str, Any] = {"settings": config.evaluate.model_dump(mode="json"), "model": {}, "base": {}}
     answers: dict[str, Any] = {"model": [], "base": []}
-    with _phase(folder, "evaluate"):
+    with _phase(folder, "evaluate", here.rank):
         for name in ("model", "base") if len(test) else ():
             metrics[name], answers[name] = evaluate.evaluate(config.evaluate, folder / name, test, here, name)
+    if here.rank > 0:
+        return
     metrics["gate"] = evaluate.check_gate(config.evaluate, metrics["model"], metrics["base"])
     folder.write("answers.json", answers)
     folder.write("metrics.json", metrics)
@@ -180,13 +182,15 @@ def _finished(config: Config) -> tuple[RunFolder, machine.Machine]:
     if not (folder / "model").exists():
         raise DataError(f"output: {folder.path} holds no trained model; expected one left by `python -m job run`")
     folder.claim(_fingerprints(config))
-    return folder, machine.detect(config.train.precision)
+    return folder, machine.detect(config.train.device, config.train.precision)
 
 
-def _measured_before(config: Config, folder: RunFolder) -> dict[str, Any] | None:
+def _to_measure(config: Config, folder: RunFolder, here: machine.Machine) -> bool:
+    """Whether no metrics with these settings are there. All processes look before any goes on."""
     metrics: dict[str, Any] | None = folder.read("metrics.json")
     settings = config.evaluate.model_dump(mode="json")
-    return metrics if metrics is not None and metrics["settings"] == settings else None
+    here.wait()
+    return metrics is None or metrics["settings"] != settings
 
 
 def _fingerprints(config: Config) -> dict[str, str]:

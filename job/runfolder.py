@@ -8,8 +8,11 @@
 It knows names of files and when they are out of date. It does not know what a stage does.
 """
 
+import errno
 import json
+import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -39,10 +42,7 @@ class RunFolder:
         Raises:
             ConfigError, DataError: it holds trained work of another config, or of other data.
         """
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise ConfigError(f"output: the folder {self.path} cannot be made: {error.strerror}") from None
+        self._require_writable()
         before = self._config_before()
         differing = list(_differing(before, self.config.model_dump(mode="json"))) if before else []
         changed = [file for file, sha in fingerprints.items() if self._sha_before(file) not in (None, sha)]
@@ -51,7 +51,7 @@ class RunFolder:
         elif differing or changed:
             for name in ("data.json", "base"):
                 self.discard(name)
-        (self / "run.yaml").write_text(configs.dump(self.config), encoding="utf-8")
+        self._write_text("run.yaml", configs.dump(self.config))
 
     def read(self, name: str) -> Any:
         """A JSON file of the folder; None if it is not there."""
@@ -60,9 +60,25 @@ class RunFolder:
 
     def write(self, name: str, value: Any) -> None:
         """Write a JSON file, all of it or nothing."""
+        self._write_text(name, json.dumps(value, indent=2, ensure_ascii=False))
+
+    def _write_text(self, name: str, text: str) -> None:
         partial = self / f"{name}.partial"
-        partial.write_text(json.dumps(value, indent=2, ensure_ascii=False), encoding="utf-8")
+        partial.write_text(text, encoding="utf-8")
         partial.replace(self / name)
+
+    def _require_writable(self) -> None:
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self.path):
+                pass
+        except OSError as error:
+            if error.errno == errno.ENOSPC:
+                raise
+            raise ConfigError(
+                f"output: expected a folder that can be written, found {self.path}: {error.strerror}; mount it "
+                f"writable for user {os.geteuid()}, or choose another output"
+            ) from None
 
     def discard(self, name: str) -> None:
         path = self / name

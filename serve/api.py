@@ -49,9 +49,10 @@ class AnswerAPI(ls.LitAPI):
     def setup(self, device: str) -> None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to every process; the main one decides
         logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
-        # threads that spin for milliseconds keep the HTTP process, on the same cores, from its work: seven times slower
-        # with one busy neighbour, and 3 to 10 % faster without; read when torch is loaded
-        os.environ.setdefault("GOMP_SPINCOUNT", "2000")
+        # threads that spin for milliseconds, as they do by default, keep the HTTP process on the same cores from its
+        # work; with 2,000 rounds a busy neighbour costs a third of the speed and with 100,000 four fifths, but with
+        # 10,000 a quiet machine is a fifth faster than with 2,000; read when torch is loaded
+        os.environ.setdefault("GOMP_SPINCOUNT", "10000")
         # oneDNN makes kernels for each number of rows and keeps 1024 of them by default, 300 MiB that fill over hours;
         # a step needs five, and with a hundred kept a soak is as fast and its memory flat
         os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "100")

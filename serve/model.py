@@ -40,6 +40,11 @@ def load(folder: Path, device: str, dtype: Dtype, threads: int | None = None) ->
     """
     transformers_logging.disable_progress_bar()
     transformers_logging.set_verbosity_error()  # of prompts that hold the padding token, which is harmless
+    if torch.device(device).type == "cuda" and not torch.cuda.is_available():
+        raise ValueError(
+            f"device: found {device}, and torch {torch.__version__} can use no GPU here; give the container one "
+            "(--gpus all, nvidia.com/gpu) on a machine with driver 580 or newer, or take --device cpu"
+        )
     chosen = _dtype(torch.device(device), dtype)
     on_cpu = torch.device(device).type == "cpu"
     if on_cpu:

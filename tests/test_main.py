@@ -1,7 +1,6 @@
 """The command line as a user meets it: real processes, exit codes, last lines, signals."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -123,37 +122,6 @@ def test_a_push_that_fails_ends_with_5_and_no_token_is_told(hub: HubServer, tmp_
     assert done.returncode == Exit.PUBLISH
     assert "python -m job publish" in done.stdout.splitlines()[-1]
     assert TOKEN not in done.stdout + done.stderr
-
-
-def test_two_processes_share_the_work(tmp_path: Path, tiny_base: Path) -> None:
-    """torchrun on the same command: with half the batch each, the losses of one process (dropout apart: none)."""
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-
-    still = tmp_path / "still"
-    model = AutoModelForCausalLM.from_pretrained(tiny_base)
-    for name in ("attn_pdrop", "embd_pdrop", "resid_pdrop"):
-        setattr(model.config, name, 0.0)
-    model.save_pretrained(still)
-    AutoTokenizer.from_pretrained(tiny_base).save_pretrained(still)
-    curves = []
-    for processes, size in ((1, 16), (2, 8)):
-        folder = tmp_path / str(processes)
-        folder.mkdir()
-        train = f"train: {{epochs: 2, batch_size: {size}, learning_rate: 3e-3, precision: fp32, logging_steps: 1}}"
-        path = write_config(folder, still, train)
-        launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}", "-m", "job"]
-        done = subprocess.run(
-            [sys.executable, *launcher, "run", str(path)],
-            cwd=ROOT,
-            env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
-            capture_output=True,
-            text=True,
-            timeout=110,
-        )
-        assert done.returncode == 0, done.stdout + done.stderr
-        history = json.loads((folder / "run" / "training.json").read_text())["history"]
-        curves.append([point.get("train_loss", point.get("test_loss")) for point in history])
-    assert curves[0] == pytest.approx(curves[1], rel=1e-4)
 
 
 def test_the_reason_is_left_where_kubernetes_looks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

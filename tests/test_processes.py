@@ -1,0 +1,121 @@
+"""Several processes under torchrun, over gloo: the same result, one writer, one way to stop, the job's exit codes."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from test_main import ROOT, write_config
+
+from job.errors import Exit
+
+TRAIN = "train: {{epochs: {epochs}, batch_size: {size}, learning_rate: 3e-3, precision: fp32, logging_steps: 1}}"
+
+
+@pytest.fixture(scope="module")
+def still(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A base model without dropout: its masks differ with the shape of the batch."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    folder = tmp_path_factory.mktemp("still")
+    model = AutoModelForCausalLM.from_pretrained(tiny_base)
+    for name in ("attn_pdrop", "embd_pdrop", "resid_pdrop"):
+        setattr(model.config, name, 0.0)
+    model.save_pretrained(folder)
+    AutoTokenizer.from_pretrained(tiny_base).save_pretrained(folder)
+    return folder
+
+
+def launched(processes: int, config: Path, *overrides: str) -> subprocess.Popen[str]:
+    arguments = ["--standalone", f"--nproc-per-node={processes}", "-m", "job", "run", str(config), *overrides]
+    return subprocess.Popen(
+        [sys.executable, "-m", "job.launch", *arguments],
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def run(processes: int, config: Path, *overrides: str) -> tuple[int, str]:
+    """Exit code and output."""
+    process = launched(processes, config, *overrides)
+    output, _ = process.communicate(timeout=110)
+    return process.returncode, output
+
+
+def read(folder: Path, name: str) -> Any:
+    return json.loads((folder / "run" / name).read_text())
+
+
+def curve(folder: Path) -> list[float]:
+    return [point.get("train_loss", point.get("test_loss")) for point in read(folder, "training.json")["history"]]
+
+
+def worker(launcher: psutil.Process, rank: int) -> psutil.Process:
+    return next(child for child in launcher.children(recursive=True) if child.environ().get("RANK") == str(rank))
+
+
+def test_two_processes_with_half_the_batch_are_one(still: Path, tmp_path: Path) -> None:
+    folders = []
+    for processes, size in ((1, 16), (2, 8)):
+        folder = tmp_path / str(processes)
+        folder.mkdir()
+        code, output = run(processes, write_config(folder, still, TRAIN.format(epochs=2, size=size)))
+        assert code == Exit.DONE, output
+        assert output.count("rows in = ") == 1, "the data are prepared once"
+        folders.append(folder)
+    one, two = folders
+    assert curve(one) == pytest.approx(curve(two), rel=1e-4)
+    assert read(one, "training.json")["processes"] == 1
+    assert read(two, "training.json")["processes"] == 2
+    metrics = [read(folder, "metrics.json") for folder in folders]
+    assert metrics[0]["model"]["rows"] == metrics[1]["model"]["rows"]
+    assert metrics[0]["base"] == pytest.approx(metrics[1]["base"], rel=1e-6)
+    assert metrics[0]["model"]["loss"] == pytest.approx(metrics[1]["model"]["loss"], rel=1e-3)
+    asked = [[row["question"] for row in read(folder, "answers.json")["base"]] for folder in folders]
+    assert asked[0] == asked[1]
+    given = [[row["answer"] for row in read(folder, "answers.json")["base"]] for folder in folders]
+    assert given[0] == given[1]
+
+
+@pytest.mark.parametrize("rank", [0, 1])
+def test_a_signal_at_any_rank_stops_all_and_the_next_run_goes_on(rank: int, still: Path, tmp_path: Path) -> None:
+    config = write_config(tmp_path, still, TRAIN.format(epochs=100, size=8))
+    process = launched(2, config, "train.save_steps=1", "train.save_total_limit=1")
+    deadline = time.monotonic() + 90
+    while not list((tmp_path / "run" / "checkpoints").glob("step-*")):
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.05)
+    worker(psutil.Process(process.pid), rank).send_signal(signal.SIGTERM)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == Exit.INTERRUPTED, output
+    stopped = {line.partition("stopped at step ")[2].split()[0] for line in output.splitlines() if "stopped at" in line}
+    assert len(stopped) == 1, output
+    (checkpoint,) = (tmp_path / "run" / "checkpoints").glob("step-*")
+    assert checkpoint.name == f"step-{int(stopped.pop()):08d}", output
+    again = launched(2, config, "train.save_steps=1", "train.save_total_limit=1")
+    deadline = time.monotonic() + 90
+    seen = ""
+    assert again.stdout is not None
+    while "going on from the checkpoint of step" not in seen:
+        assert time.monotonic() < deadline and again.poll() is None, seen
+        seen += again.stdout.readline()
+    again.send_signal(signal.SIGTERM)
+    output, _ = again.communicate(timeout=60)
+    assert again.returncode == Exit.INTERRUPTED, output
+
+
+def test_the_launcher_ends_as_the_job_did(tmp_path: Path, tiny_base: Path) -> None:
+    config = write_config(tmp_path, tiny_base)
+    assert run(2, config, "train.device=gpu")[0] == Exit.CONFIG
+    (tmp_path / "rows.json").unlink()
+    code, output = run(2, config)
+    assert code == Exit.DATA, output
