@@ -9,10 +9,10 @@ export Q
 BIN    := .venv/bin
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run serve ask check test browser bench-serve clean
+.PHONY: help demo run serve ask check test browser bench-serve k8s-check k8s-train k8s-serve clean
 
 help: ## List the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 demo: .venv/done $(BASE)/done ## The soccer example from data to answer, without GPU and Hub (about 5 minutes)
 	@rm -rf runs/soccer-offline runs/soccer-published
@@ -46,6 +46,18 @@ browser: ## Chromium, which the tests of the page need, from the system's packag
 
 bench-serve: .venv/done ## The server beside its peers, one run; takes a quiet machine and half an hour
 	$(BIN)/python -m bench.serve
+
+k8s-check: .venv/done ## The manifests: rendered, validated and held against the code
+	$(BIN)/python -m pytest tests/test_k8s.py
+
+# server-side, since an apply from here would keep a copy of the data in the annotations, which end at 256 KiB
+k8s-train: .venv/done ## Submit a run: make k8s-train CONFIG=examples/soccer/config.yaml OVERLAY=train-cpu
+	@mkdir -p .cache
+	@$(BIN)/python k8s/render.py $(CONFIG) $(OVERLAY) > .cache/run.yaml
+	kubectl apply --server-side -f .cache/run.yaml
+
+k8s-serve: ## Deploy the server: make k8s-serve OVERLAY=serve-cpu
+	kubectl apply -k k8s/$(or $(OVERLAY),serve)
 
 clean: ## Remove the environment, the caches and all runs
 	rm -rf .venv .cache runs .mypy_cache .ruff_cache .pytest_cache *.egg-info
