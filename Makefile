@@ -20,10 +20,11 @@ CONTAINER = docker run --rm $(GPUS) --user $$(id -u):$$(id -g) --read-only --tmp
 	--security-opt no-new-privileges --shm-size 2g -v $(CACHE):/cache -e HF_TOKEN $(MOUNTS)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run serve ask check test browser image train serve-image image-test bench-serve clean
+.PHONY: help demo run serve ask check test browser image train serve-image image-test k8s-check k8s-train k8s-serve \
+	bench-serve clean
 
 help: ## List the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 demo: .venv/done $(BASE)/done ## The soccer example from data to answer, without GPU and Hub (about 5 minutes)
 	@rm -rf runs/soccer-offline runs/soccer-published
@@ -43,10 +44,11 @@ ask: ## Ask the server that runs: make ask Q="How long is a match?"
 	@$(PYTHON) -c 'import json, os; print(json.dumps({"question": os.environ["Q"]}))' | \
 	curl -sS --fail-with-body -H 'Content-Type: application/json' -d @- http://127.0.0.1:$(PORT)/predict && echo
 
-check: .venv/done ## Formatting, lint and strict types
+check: .venv/done ## Formatting, lint (also of the Dockerfile) and strict types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/hadolint Dockerfile
 
 test: check browser ## Everything that has to pass: check, then the tests
 	$(BIN)/python -m pytest
@@ -74,6 +76,18 @@ image-test: .venv/done ## The images in real containers; needs a container engin
 
 bench-serve: .venv/done ## The server beside its peers, one run; takes a quiet machine and half an hour
 	$(BIN)/python -m bench.serve
+
+k8s-check: .venv/done ## The manifests: rendered, validated and held against the code
+	$(BIN)/python -m pytest tests/test_k8s.py
+
+# server-side, since an apply from here would keep a copy of the data in the annotations, which end at 256 KiB
+k8s-train: .venv/done ## Submit a run: make k8s-train CONFIG=examples/soccer/config.yaml OVERLAY=train-cpu
+	@mkdir -p .cache
+	@$(BIN)/python k8s/render.py $(CONFIG) $(OVERLAY) > .cache/run.yaml
+	kubectl apply --server-side -f .cache/run.yaml
+
+k8s-serve: ## Deploy the server: make k8s-serve OVERLAY=serve-cpu
+	kubectl apply -k k8s/$(or $(OVERLAY),serve)
 
 clean: ## Remove the environment, the caches and all runs
 	rm -rf .venv .cache runs .mypy_cache .ruff_cache .pytest_cache *.egg-info

@@ -27,9 +27,7 @@ Done = subprocess.CompletedProcess[str]
 
 
 def docker(*arguments: object, timeout: float = 300) -> Done:
-    return subprocess.run(
-        ["docker", *map(str, arguments)], cwd=ROOT, capture_output=True, text=True, timeout=timeout
-    )
+    return subprocess.run(["docker", *map(str, arguments)], cwd=ROOT, capture_output=True, text=True, timeout=timeout)
 
 
 def succeeds(*arguments: object) -> str:
@@ -132,9 +130,7 @@ def test_from_the_demos_config_to_an_answer(work: Path, tiny_base: Path, contain
 def test_make_train_ends_as_the_job_does(tmp_path: Path) -> None:
     config = tmp_path / "wrong.yaml"
     config.write_text("train: {epochs: five}\n")
-    done = subprocess.run(
-        ["make", "train", "GPUS=", f"CONFIG={config}"], cwd=ROOT, capture_output=True, text=True
-    )
+    done = subprocess.run(["make", "train", "GPUS=", f"CONFIG={config}"], cwd=ROOT, capture_output=True, text=True)
     assert "found 'five', expected a whole number" in done.stdout
     assert f"Error {Exit.CONFIG:d}" in done.stderr
 
@@ -237,8 +233,22 @@ def test_two_containers_are_two_nodes(work: Path, tiny_base: Path, container: li
         options = [part for other, ip in hosts.items() for part in ("--add-host", f"{other}:{ip}")]
         container.append(
             succeeds(
-                "run", "-d", "--network", network, "--ip", address, "--hostname", name, *options, *HARDENED,
-                "--entrypoint", "python", *mounts(work, tiny_base), JOB, *launch, *DEMO,
+                "run",
+                "-d",
+                "--network",
+                network,
+                "--ip",
+                address,
+                "--hostname",
+                name,
+                *options,
+                *HARDENED,
+                "--entrypoint",
+                "python",
+                *mounts(work, tiny_base),
+                JOB,
+                *launch,
+                *DEMO,
             )  # fmt: skip
         )
     wait_until(lambda: not any(state(id)["Running"] for id in container), 240)
@@ -249,4 +259,3 @@ def test_two_containers_are_two_nodes(work: Path, tiny_base: Path, container: li
     assert output.count("done: published") == 1
     run = yaml.safe_load((work / "runs" / "soccer-offline" / "run.yaml").read_text())
     assert run["train"]["epochs"] == 1
-

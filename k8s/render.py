@@ -1,0 +1,109 @@
+"""The Kubernetes objects of a run: `python k8s/render.py CONFIG [OVERLAY] | kubectl apply --server-side -f -`.
+
+OVERLAY is a folder beside this file, "train" if none is given. kustomize reads no file outside of its own folders and
+knows no generateName. So it is given a copy of k8s/ in which CONFIG and the data files that it names have the place of
+examples/soccer, and the run's name gets the time. The volume keeps its name, and so does the ConfigMap of equal files.
+"""
+
+import argparse
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import yaml
+
+from job.config import load
+from job.errors import ConfigError
+
+HERE = Path(__file__).parent
+EXAMPLE = "examples/soccer"
+"""Stands in train/ where the folder of a run belongs."""
+NAME = re.compile(r"^kind: (?:Job|JobSet|TrainJob)\nmetadata:\n(?:  .*\n)*?  name: .*$", re.MULTILINE)
+MOST_BYTES = 1_000_000  # a ConfigMap's limit is 1 MiB
+
+
+def files_of(path: Path) -> list[Path]:
+    """CONFIG and the data files that it names.
+
+    Raises:
+        ConfigError: the config is not valid, or cannot run in a pod as it runs here.
+    """
+    config = load(path)
+    folder = path.parent
+    if not re.fullmatch(r"[\w-][\w./-]*", str(folder)) or ".." in folder.parts or folder.parts[0] == "runs":
+        raise ConfigError(f"{path}: expected a path from here and a folder of its own, such as {EXAMPLE}/config.yaml")
+    data = [Path(file) for file in (config.dataset.file, config.dataset.test) if file is not None]
+    files = list(dict.fromkeys([path, *data]))
+    for file in files:
+        if file.parent != folder or not re.fullmatch(r"[\w.-]+", file.name) or not file.is_file():
+            raise ConfigError(f"{path}: names {file}, expected a file beside it, in {folder}; the pod sees that folder")
+    size = sum(file.stat().st_size for file in files)
+    if size > MOST_BYTES:
+        remedy = "put the data set on the Hub and set dataset.name"
+        raise ConfigError(f"{path}: {size:,} bytes with its data, a ConfigMap takes {MOST_BYTES:,}; {remedy}")
+    for key, value in (("output", config.output), ("publish.folder", config.publish.folder)):
+        if value is not None and not _on_the_volume(value):
+            raise ConfigError(f"{path}: {key}: found {value}, expected runs/..., where the volume is mounted")
+    base = config.model.base
+    if not _on_the_volume(base) and (base.startswith((".", "/", "~")) or Path(base).is_dir()):
+        raise ConfigError(f"{path}: model.base: {base} is a folder of this machine, expected owner/name of the Hub")
+    return files
+
+
+def _on_the_volume(folder: str) -> bool:
+    return Path(folder).parts[:1] == ("runs",) and ".." not in Path(folder).parts
+
+
+def render(path: Path, overlay: str, stamp: str) -> str:
+    """The objects as YAML; `stamp` is appended to the name of the run.
+
+    Raises:
+        ConfigError: as `files_of`, or there is no such overlay or no kubectl.
+    """
+    files = files_of(path)
+    with tempfile.TemporaryDirectory() as scratch:
+        k8s, folder = Path(scratch, "k8s"), Path(scratch, path.parent)
+        shutil.copytree(HERE, k8s)
+        folder.mkdir(parents=True)
+        for file in files:
+            shutil.copy(file, folder)
+        component = yaml.safe_load((HERE.parent / EXAMPLE / "kustomization.yaml").read_text())
+        component["configMapGenerator"][0]["files"] = [file.name for file in files]
+        (folder / "kustomization.yaml").write_text(yaml.safe_dump(component))
+        for changed in (k8s / "train" / "kustomization.yaml", k8s / "train" / "job.yaml"):
+            text = changed.read_text().replace(f"{EXAMPLE}/config.yaml", str(path))
+            changed.write_text(text.replace(EXAMPLE, str(path.parent)))
+        return NAME.sub(lambda match: match[0] + stamp, _kustomize(k8s / overlay))
+
+
+def _kustomize(folder: Path) -> str:
+    kubectl = shutil.which("kubectl")
+    if kubectl is None:
+        raise ConfigError("kubectl: not found in PATH")
+    if not (folder / "kustomization.yaml").exists():
+        known = ", ".join(sorted(file.parent.name for file in HERE.glob("*/kustomization.yaml")))
+        raise ConfigError(f"overlay: found {folder.name}, expected one of {known}")
+    done = subprocess.run([kubectl, "kustomize", str(folder)], capture_output=True, text=True)  # noqa: S603
+    if done.returncode:
+        raise ConfigError(done.stderr.strip())
+    return done.stdout
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("config", type=Path, help="The run's YAML file, as examples/soccer/config.yaml.")
+    parser.add_argument("overlay", nargs="?", default="train", help="A folder of k8s/.")
+    given = parser.parse_args()
+    try:
+        print(render(given.config, given.overlay, time.strftime("-%y%m%d-%H%M%S")), end="")
+    except ConfigError as error:
+        print(f"error: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+if __name__ == "__main__":
+    main()
