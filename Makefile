@@ -15,8 +15,10 @@ MOUNTS  ?=
 DATA    ?= $(patsubst %/,%,$(dir $(CONFIG)))
 CACHE   ?= $(HOME)/.cache/huggingface
 LABELS   = --build-arg VERSION=$(VERSION) --build-arg REVISION=$$(git rev-parse HEAD 2> /dev/null || echo unknown)
-# as the caller, whose folders are mounted; nothing else can be written
-CONTAINER = docker run --rm $(GPUS) --user $$(id -u):$$(id -g) --read-only --tmpfs /tmp:exec --cap-drop all \
+# as the caller, whose folders are mounted; nothing else can be written. Removed afterwards and not with --rm, with which
+# podman's docker loses the exit code
+CONTAINER = name=kickoff-$$$$; trap 'docker rm -f $$name > /dev/null 2>&1' EXIT; trap : INT TERM; \
+	docker run --name $$name $(GPUS) --user $$(id -u):$$(id -g) --read-only --tmpfs /tmp:exec --cap-drop all \
 	--security-opt no-new-privileges --shm-size 2g -v $(CACHE):/cache -e HF_TOKEN $(MOUNTS)
 
 .DEFAULT_GOAL := help

@@ -73,11 +73,19 @@ def _carry_out(command: str, path: Path, overrides: list[str] | None) -> None:
         code, message = error.exit_code, str(error)
     except KeyboardInterrupt:
         code, message = Exit.INTERRUPTED, "stopped by a signal; finished work is kept, run the same command again"
-    except OSError as error:
-        if error.errno is None:
+    except Exception as error:
+        if not _is_of_the_disk(error):
             raise
-        code, message = Exit.FAILED, f"{error}; free or repair the disk and run the same command again"
+        reason = next(iter(str(error).splitlines()), "")
+        code, message = Exit.FAILED, f"{reason}; free or repair the disk and run the same command again"
     _end(code, message)
+
+
+def _is_of_the_disk(error: Exception) -> bool:
+    """What safetensors raises for a full disk is no OSError: it writes from Rust."""
+    if isinstance(error, OSError):
+        return error.errno is not None
+    return "No space left on device" in str(error)
 
 
 def _stage(command: str) -> Callable[[Config], str]:

@@ -4,6 +4,7 @@ It knows files and checksums, nothing of what the state means. A checkpoint is w
 renamed; its manifest holds the SHA-256 of every file, so that one which was cut off or damaged is passed over.
 """
 
+import errno
 import hashlib
 import json
 import logging
@@ -16,6 +17,8 @@ from typing import Any
 import torch
 
 MANIFEST = "complete.json"
+NEARLY_FULL = 2**24
+"""Bytes free, below which a failed write is the full disk's."""
 log = logging.getLogger(__name__)
 
 
@@ -30,7 +33,11 @@ def save(folder: Path, step: int, tensors: dict[str, Any], state: dict[str, Any]
     partial = target.with_suffix(".partial")
     shutil.rmtree(partial, ignore_errors=True)
     partial.mkdir(parents=True)
-    torch.save(tensors, partial / "tensors.pt")
+    try:
+        torch.save(tensors, partial / "tensors.pt")
+    except RuntimeError:  # of torch's writer in C++, which says nothing of the disk
+        code = errno.ENOSPC if shutil.disk_usage(partial).free < NEARLY_FULL else errno.EIO
+        raise OSError(code, os.strerror(code), str(partial)) from None
     (partial / "state.json").write_text(json.dumps({**state, "step": step}))
     sums = {file.name: _sha256(file) for file in sorted(partial.iterdir())}
     (partial / MANIFEST).write_text(json.dumps(sums))

@@ -320,6 +320,8 @@ def _save(model: PreTrainedModel, base: Path, run: Path, facts: dict[str, Any]) 
     stored: str = json.loads((base / "config.json").read_text()).get("dtype") or "float32"
     model.to(getattr(torch, stored)).save_pretrained(partial)
     AutoTokenizer.from_pretrained(base, padding_side="left").save_pretrained(partial)
+    for file in partial.iterdir():
+        file.chmod(0o644)  # safetensors writes for its owner alone, and a server may be another user
     (run / "training.json").write_text(json.dumps(facts, indent=2))
     partial.rename(run / "model")
     shutil.rmtree(run / "checkpoints", ignore_errors=True)

@@ -7,6 +7,7 @@ import json
 import os
 import subprocess
 import time
+import uuid
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -38,6 +39,8 @@ def succeeds(*arguments: object) -> str:
 
 @pytest.fixture(scope="module", autouse=True)
 def images() -> None:
+    if docker("info").returncode:
+        pytest.exit("no container engine answers to `docker info`", 1)
     # a token in the environment of the build, as on any developer's machine
     built = subprocess.run(
         ["make", "image"], cwd=ROOT, env={**os.environ, "HF_TOKEN": TOKEN}, capture_output=True, text=True
@@ -54,6 +57,8 @@ def work(tmp_path: Path, tiny_base: Path) -> Path:
         path.chmod(0o755)
     for path in (tiny_base, *tiny_base.parents[:2]):
         path.chmod(0o755)
+    for path in tiny_base.iterdir():
+        path.chmod(0o644)
     return tmp_path
 
 
@@ -66,14 +71,24 @@ def mounts(work: Path, base: Path) -> list[str]:
     ]
 
 
+SMALL = ("--tmpfs", "/work/small:size=1m")
 DEMO = (
     *("run", "examples/soccer/offline.yaml", "model.base=.cache/base", "model.gguf_file=null"),
     *("train.epochs=1", "evaluate.generate_rows=8", "evaluate.gate=off"),
 )
 
 
+def run(*arguments: object) -> Done:
+    """To the end and away. Not with --rm, with which podman's docker loses the exit code."""
+    name = f"kickoff-test-{uuid.uuid4().hex}"
+    try:
+        return docker("run", "--name", name, *arguments)
+    finally:
+        docker("rm", "-f", name)
+
+
 def job(work: Path, base: Path, *arguments: object, options: tuple[object, ...] = ()) -> Done:
-    return docker("run", "--rm", "--network", "none", *HARDENED, *options, *mounts(work, base), JOB, *arguments)
+    return run("--network", "none", *HARDENED, *options, *mounts(work, base), JOB, *arguments)
 
 
 @pytest.fixture
@@ -151,13 +166,14 @@ def test_a_signal_reaches_the_job(work: Path, tiny_base: Path, container: list[s
     ("arguments", "options", "code", "says"),
     [
         ((), (), Exit.CONFIG, "/config/config.yaml"),
-        ((*DEMO, "train.epochs=0"), (), Exit.CONFIG, "found '0'"),
+        ((*DEMO, "train.epochs=0"), (), Exit.CONFIG, "train.epochs: found 0, expected"),
         ((*DEMO, "dataset.file=nowhere.json", "dataset.test=null"), (), Exit.DATA, "nowhere.json: no such file"),
         ((*DEMO, "output=elsewhere"), (), Exit.CONFIG, "elsewhere: Read-only file system; mount it writable for user"),
         ((*DEMO, "train.device=gpu"), (), Exit.CONFIG, "--gpus all"),
-        ((*DEMO, "output=small/run"), ("--tmpfs", "/work/small:size=1m"), Exit.FAILED, "No space left on device"),
+        ((*DEMO, "output=small/run"), SMALL, Exit.FAILED, "No space left on device"),
+        ((*DEMO, "output=small/run", "train.save_steps=1"), SMALL, Exit.FAILED, "No space left on device: 'small/run"),
     ],
-    ids=["no config", "bad config", "no data", "read-only run folder", "no GPU", "full disk"],
+    ids=["no config", "bad config", "no data", "read-only run folder", "no GPU", "full disk", "full in a checkpoint"],
 )
 def test_what_cannot_work_ends_with_one_line_and_its_code(
     arguments: tuple[str, ...], options: tuple[str, ...], code: Exit, says: str, work: Path, tiny_base: Path
@@ -174,7 +190,7 @@ def test_too_little_memory_is_a_kill(work: Path, tiny_base: Path) -> None:
 
 
 def test_a_server_without_a_model_ends_with_2() -> None:
-    done = docker("run", "--rm", "--network", "none", *HARDENED, SERVE, "runs/nothing")
+    done = run("--network", "none", *HARDENED, SERVE, "runs/nothing")
     assert done.returncode == 2
     assert done.stderr.strip().splitlines()[-1].startswith("error: runs/nothing")
 

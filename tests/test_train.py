@@ -50,6 +50,7 @@ def test_it_learns_and_leaves_a_complete_folder(rows: DatasetDict, fetched: Path
     assert not (tmp_path / "checkpoints").exists()
     names = {path.name for path in (tmp_path / "model").iterdir()}
     assert {"model.safetensors", "config.json", "generation_config.json", "chat_template.jinja"} <= names
+    assert {path.stat().st_mode & 0o777 for path in (tmp_path / "model").iterdir()} == {0o644}
     assert list((tmp_path / "tensorboard").glob("events.out.tfevents.*"))
 
 
