@@ -23,6 +23,8 @@ from job.errors import ConfigError
 Precision = Literal["bf16", "fp16", "fp32"]
 OLDEST_DRIVER = 580
 """For the CUDA 13.0 libraries that torch's wheels bring."""
+DEVICES = Path("/dev")
+DRIVER = Path("/proc/driver/nvidia/version")
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
@@ -94,7 +96,7 @@ def _accelerator(wanted: str) -> torch.device | None:
         return None
     if torch.accelerator.is_available():
         return torch.accelerator.current_accelerator()
-    if any(Path("/dev").glob("nvidia[0-9]*")):
+    if any(DEVICES.glob("nvidia[0-9]*")):
         raise ConfigError(
             f"train.device: found an NVIDIA GPU that torch {torch.__version__} cannot use, with {_driver()}; expected "
             f"driver {OLDEST_DRIVER} or newer and torch for CUDA; take a newer driver, or train.device=cpu"
@@ -110,7 +112,7 @@ def _accelerator(wanted: str) -> torch.device | None:
 def _driver() -> str:
     """As the kernel module tells it: "NVRM version: NVIDIA UNIX x86_64 Kernel Module  580.95.05  ..."."""
     try:
-        found = re.search(r"\b\d{3,}\.\d+(\.\d+)?\b", Path("/proc/driver/nvidia/version").read_text())
+        found = re.search(r"\b\d{3,}\.\d+(\.\d+)?\b", DRIVER.read_text())
     except OSError:
         found = None
     return f"driver {found[0]}" if found else "a driver of unknown version"

@@ -211,6 +211,12 @@ def test_published_penalties_are_carried_out(never_ending: Path) -> None:
     assert after != before
 
 
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
+def test_a_gpu_that_is_not_there_is_refused(never_ending: Path) -> None:
+    with pytest.raises(ValueError, match="found cuda:0, and torch .* can use no GPU here; give the container one"):
+        load(never_ending, "cuda:0", "auto")
+
+
 def distribution(logits: torch.Tensor, request: Request, draws: int = 4000) -> torch.Tensor:
     generator = torch.Generator().manual_seed(0)
     counts = torch.zeros(logits.numel())

@@ -205,6 +205,14 @@ def test_nothing_is_in_an_image_that_it_does_not_need(image: str, absent: list[s
     assert succeeds("run", "--rm", "--entrypoint", "sh", image, "-c", look) == ""
 
 
+@pytest.mark.parametrize("image", [JOB, SERVE])
+def test_an_image_tells_where_it_comes_from(image: str) -> None:
+    labels = json.loads(succeeds("image", "inspect", image))[0]["Config"]["Labels"]
+    head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout.strip()
+    assert labels["org.opencontainers.image.revision"] == head
+    assert labels["org.opencontainers.image.version"] == "0.1.0"
+
+
 def test_a_token_stays_nowhere(work: Path, tiny_base: Path, container: list[str]) -> None:
     id = succeeds("create", "--network", "none", "-e", f"HF_TOKEN={TOKEN}", *mounts(work, tiny_base), JOB, *DEMO)
     container.append(id)

@@ -99,3 +99,13 @@ def test_the_endpoints_table_is_the_servers() -> None:
     named = set(re.findall(r"^\| `(GET|POST) (\S+)`", section, re.MULTILINE))
     there = {(method, route.path) for route in router.routes for method in route.methods}  # type: ignore[attr-defined]
     assert named == there | {("GET", "/docs")}
+
+
+def test_the_overlays_and_components_are_those_of_the_folder() -> None:
+    section = README.split("## Kubernetes")[1].split("\n## ")[0]
+    overlays, components = (
+        set(re.findall(r"^\| `([a-z-]+)` \|", table, re.MULTILINE)) for table in section.split("| component |")
+    )
+    assert overlays == {file.parent.name for file in ROOT.glob("k8s/*/kustomization.yaml")}
+    inside = {"cpu", "torchrun"}  # what overlays bring along
+    assert components == {file.parent.name for file in ROOT.glob("k8s/components/*/kustomization.yaml")} - inside
