@@ -1,4 +1,5 @@
 # Two images from one file: `docker build --target job .` and `docker build --target serve .`
+# (`make image` adds version and revision as labels, which are no layer).
 # torch's wheels bring CUDA's libraries, so the smallest CUDA base is enough; it brings the runtime's settings.
 ARG BASE_IMAGE=nvidia/cuda:13.0.3-base-ubuntu24.04
 
@@ -42,12 +43,8 @@ RUN --mount=type=cache,target=/root/.cache/pip \
 FROM python AS job
 COPY --from=job-packages /opt/venv /opt/venv
 COPY job /app/job
-ARG VERSION=unknown REVISION=unknown SOURCE=unknown
 LABEL org.opencontainers.image.title="kickoff-job" \
-    org.opencontainers.image.description="Fine-tunes, measures and publishes a small language model" \
-    org.opencontainers.image.version=$VERSION \
-    org.opencontainers.image.revision=$REVISION \
-    org.opencontainers.image.source=$SOURCE
+    org.opencontainers.image.description="Fine-tunes, measures and publishes a small language model"
 USER 10001:10001
 ENTRYPOINT ["python", "-m", "job"]
 CMD ["run", "/config/config.yaml"]
@@ -56,12 +53,8 @@ FROM python AS serve
 COPY --from=serve-packages /opt/venv /opt/venv
 COPY serve /app/serve
 ENV KICKOFF_HOST=0.0.0.0
-ARG VERSION=unknown REVISION=unknown SOURCE=unknown
 LABEL org.opencontainers.image.title="kickoff-serve" \
-    org.opencontainers.image.description="Answers over HTTP from a published model" \
-    org.opencontainers.image.version=$VERSION \
-    org.opencontainers.image.revision=$REVISION \
-    org.opencontainers.image.source=$SOURCE
+    org.opencontainers.image.description="Answers over HTTP from a published model"
 USER 10001:10001
 EXPOSE 8000
 ENTRYPOINT ["python", "-m", "serve"]

@@ -14,7 +14,8 @@ GPUS    ?= --gpus all
 MOUNTS  ?=
 DATA    ?= $(patsubst %/,%,$(dir $(CONFIG)))
 CACHE   ?= $(HOME)/.cache/huggingface
-LABELS   = --build-arg VERSION=$(VERSION) --build-arg REVISION=$$(git rev-parse HEAD 2> /dev/null || echo unknown)
+LABELS   = --label org.opencontainers.image.version=$(VERSION) \
+	--label org.opencontainers.image.revision=$$(git rev-parse HEAD 2> /dev/null || echo unknown)
 # as the caller, whose folders are mounted; nothing else can be written. Removed afterwards and not with --rm, with which
 # podman's docker loses the exit code
 CONTAINER = name=kickoff-$$$$; trap 'docker rm -f $$name > /dev/null 2>&1' EXIT; trap : INT TERM; \
