@@ -244,10 +244,10 @@ def network() -> Iterator[str]:
     name = f"kickoff-test-{os.getpid()}"
     succeeds("network", "create", "--subnet", "10.89.77.0/24", name)
     yield name
-    docker("network", "rm", "-f", name)
+    succeeds("network", "rm", name)
 
 
-def test_two_containers_are_two_nodes(work: Path, tiny_base: Path, container: list[str], network: str) -> None:
+def test_two_containers_are_two_nodes(work: Path, tiny_base: Path, network: str, container: list[str]) -> None:
     hosts = {f"node{rank}": f"10.89.77.{10 + rank}" for rank in range(2)}
     launch = (
         *("-m", "job.launch", "--nnodes=2", "--nproc-per-node=1", "--rdzv-backend=c10d"),
