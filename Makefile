@@ -53,8 +53,9 @@ check: .venv/done ## Formatting, lint (also of the Dockerfile) and strict types
 	$(BIN)/mypy
 	$(BIN)/hadolint Dockerfile
 
+# two at a time, since many tests wait for a process; a thread each, since torch's threads spin while they wait
 test: check browser ## Everything that has to pass: check, then the tests
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
 browser: ## Chromium, which the tests of the page need, from the system's packages
 	@command -v chromium > /dev/null || { sudo=$$([ $$(id -u) = 0 ] || echo sudo); \
