@@ -17,7 +17,7 @@ import datasets
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from job.batches import pad
+from job.batches import Rows
 from job.config import LOWER_IS_BETTER, EvaluateSection
 from job.errors import GateRefused
 from job.loss import choose
@@ -115,17 +115,12 @@ def _teacher_forced(
     machine: Machine,
 ) -> Metrics:
     """Loss and accuracy of each answer token, given the true ones before it."""
-    ids, labels = test["input_ids"][:], test["labels"][:]
-    order = sorted(range(len(ids)), key=lambda row: len(ids[row]))
+    rows = Rows(test, int(tokenizer.pad_token_id))
+    order = sorted(range(len(rows)), key=rows.lengths.__getitem__)
+    loss = choose(model, *rows.batch(order[-2:], machine.device))
 
-    def batch(rows: list[int]) -> list[torch.Tensor]:
-        tensors = pad([ids[row] for row in rows], [labels[row] for row in rows], int(tokenizer.pad_token_id))
-        return [tensor.to(machine.device) for tensor in tensors]
-
-    loss = choose(model, *batch(order[-2:]))
-
-    def measure(rows: list[int]) -> tuple[float, ...]:
-        return tuple(float(value) for value in loss(*batch(rows))[:3])
+    def measure(part: list[int]) -> tuple[float, ...]:
+        return tuple(float(value) for value in loss.measure(*rows.batch(part, machine.device)))
 
     parts = machine.share(_parts(order, section.batch_size), measure)
     total, correct, tokens = (sum(part[field] for part in parts) for field in range(3))
@@ -134,7 +129,7 @@ def _teacher_forced(
         "loss": mean,
         "perplexity": math.exp(min(mean, 700)),  # beyond that a float overflows
         "token_accuracy": correct / tokens,
-        "rows": len(ids),
+        "rows": len(rows),
     }
 
 
