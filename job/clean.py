@@ -45,16 +45,17 @@ def clean(section: CleanSection, rows: datasets.Dataset) -> tuple[datasets.Datas
     what was cleaned changes nothing.
 
     Args:
-        rows: {"question", "answer", "where"}, as load gives them.
+        rows: {"question", "answer", "where"}, as load gives them; other columns pass through.
 
     Returns:
         The rows kept, and the rejected {"where", "stage", "reason"}. One that holds a secret has its "question" and
         "answer" with it, the secret blotted out, so that it is copied no further.
     """
-    before = rows[:]  # lists of text; one row at a time would cost as much as the cleaning
-    kept: dict[str, list[str]] = {"question": [], "answer": [], "where": []}
+    columns = rows[:]  # lists; one row at a time would cost as much as the cleaning
+    kept: list[int] = []
     rejected: list[dict[str, Any]] = []
-    for asked, answered, where in zip(before["question"], before["answer"], before["where"], strict=True):
+    texts = zip(columns["question"], columns["answer"], columns["where"], strict=True)
+    for index, (asked, answered, where) in enumerate(texts):
         question, answer = repaired(section, asked, one_line), repaired(section, answered, tidy_whitespace)
         if secret := _secret(remove_invisible(asked), remove_invisible(answered), question or "", answer or ""):
             row = {"question": _blotted(asked, question), "answer": _blotted(answered, answer)}
@@ -66,9 +67,11 @@ def clean(section: CleanSection, rows: datasets.Dataset) -> tuple[datasets.Datas
         elif broken := rules.broken(section, question, answer):
             rejected.append({"where": where, "stage": "clean", "reason": broken})
         else:
-            for column, value in zip(kept.values(), (question, answer, where), strict=True):
-                column.append(value)
-    return datasets.Dataset.from_dict(kept, features=rows.features), rejected
+            columns["question"][index], columns["answer"][index] = question, answer
+            kept.append(index)
+    return datasets.Dataset.from_dict(
+        {name: [column[index] for index in kept] for name, column in columns.items()}, features=rows.features
+    ), rejected
 
 
 def flagged(section: CleanSection, rows: datasets.Dataset) -> list[dict[str, str]]:
