@@ -48,30 +48,34 @@ def clean(section: CleanSection, rows: datasets.Dataset) -> tuple[datasets.Datas
         rows: {"question", "answer", "where"}, as load gives them; other columns pass through.
 
     Returns:
-        The rows kept, and the rejected {"where", "stage", "reason"}. One that holds a secret has its "question" and
-        "answer" with it, the secret blotted out, so that it is copied no further.
+        The rows kept, and the rejected {"id" if rows have it, "where", "stage", "reason"}. One that holds a secret has its
+        "question" and "answer" with it, the secret blotted out, so that it is copied no further.
     """
     columns = rows[:]  # lists; one row at a time would cost as much as the cleaning
     kept: list[int] = []
     rejected: list[dict[str, Any]] = []
-    texts = zip(columns["question"], columns["answer"], columns["where"], strict=True)
-    for index, (asked, answered, where) in enumerate(texts):
+    for index, (asked, answered) in enumerate(zip(columns["question"], columns["answer"], strict=True)):
         question, answer = repaired(section, asked, one_line), repaired(section, answered, tidy_whitespace)
         if secret := _secret(remove_invisible(asked), remove_invisible(answered), question or "", answer or ""):
-            row = {"question": _blotted(asked, question), "answer": _blotted(answered, answer)}
             reason = f"the row holds what looks like a secret: {secret}"
-            rejected.append({"where": where, "stage": "clean", "reason": reason, **row})
+            blotted = {"question": _blotted(asked, question), "answer": _blotted(answered, answer)}
+            rejected.append({**_rejection(columns, index, reason), **blotted})
         elif question is None or answer is None:
             reason = f"the text still changes after {_ROUNDS} rounds of cleaning"
-            rejected.append({"where": where, "stage": "clean", "reason": reason})
+            rejected.append(_rejection(columns, index, reason))
         elif broken := rules.broken(section, question, answer):
-            rejected.append({"where": where, "stage": "clean", "reason": broken})
+            rejected.append(_rejection(columns, index, broken))
         else:
             columns["question"][index], columns["answer"][index] = question, answer
             kept.append(index)
     return datasets.Dataset.from_dict(
         {name: [column[index] for index in kept] for name, column in columns.items()}, features=rows.features
     ), rejected
+
+
+def _rejection(columns: dict[str, list[Any]], index: int, reason: str) -> dict[str, Any]:
+    place = {name: columns[name][index] for name in ("id", "where") if name in columns}
+    return {**place, "stage": "clean", "reason": reason}
 
 
 def flagged(section: CleanSection, rows: datasets.Dataset) -> list[dict[str, str]]:
