@@ -48,8 +48,8 @@ def clean(section: CleanSection, rows: datasets.Dataset) -> tuple[datasets.Datas
         rows: {"question", "answer", "where"}, as load gives them; other columns pass through.
 
     Returns:
-        The rows kept, and the rejected {"id" if rows have it, "where", "stage", "reason"}. One that holds a secret has its
-        "question" and "answer" with it, the secret blotted out, so that it is copied no further.
+        The rows kept, and the rejected {"id" if rows have it, "where", "stage", "reason"}. One that holds a secret
+        has its "question" and "answer" with it, the secret blotted out, so that it is copied no further.
     """
     columns = rows[:]  # lists; one row at a time would cost as much as the cleaning
     kept: list[int] = []
