@@ -74,7 +74,7 @@ def clean(section: CleanSection, rows: datasets.Dataset) -> tuple[datasets.Datas
 
 
 def _rejection(columns: dict[str, list[Any]], index: int, reason: str) -> dict[str, Any]:
-    place = {name: columns[name][index] for name in ("id", "where") if name in columns}
+    place: dict[str, Any] = {name: columns[name][index] for name in ("id", "where") if name in columns}
     return {**place, "stage": "clean", "reason": reason}
 
 

@@ -10,8 +10,8 @@ from typing import Any
 BARS = 40
 HISTOGRAMS = {
     "tokens": ("Tokens a row", 1),
-    "question_characters": ("Characters a question", 10),
-    "answer_characters": ("Characters an answer", 10),
+    "question_characters": ("Characters a question, in tens", 10),
+    "answer_characters": ("Characters an answer, in tens", 10),
 }
 """The lengths that data.json counts: the name for people, and the width of its bins."""
 
@@ -63,7 +63,7 @@ def histogram(counts: dict[int, int], width: int) -> dict[str, Any]:
     rows = [0] * (number + 1)
     for length, count in counts.items():
         rows[min((length - first) // step, number)] += count
-    bars = [
+    bars: list[dict[str, Any]] = [
         {"first": first + step * index, "last": first + step * (index + 1) - 1, "rows": count}
         for index, count in enumerate(rows)
     ]
@@ -72,7 +72,7 @@ def histogram(counts: dict[int, int], width: int) -> dict[str, Any]:
         bars.pop()
     highest = max(rows)
     return {
-        "bars": [{**bar, "height": 100 * (bar["rows"] or 0) / highest} for bar in bars],
+        "bars": [{**bar, "height": 100 * bar["rows"] / highest} for bar in bars],
         "smallest": first,
         "median": median,
         "p99": p99,
