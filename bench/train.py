@@ -27,10 +27,10 @@ from bench.results import LOGS, RESULTS, write
 Row = dict[str, Any]
 RUNS = (
     # way, rows (packed: blocks of 512 tokens) in a step, steps
-    ("article", 8, 5),
+    ("article", 8, 4),
     ("trl", 8, 20),
     ("trl", 64, 8),
-    ("trl-packed", 4, 7),
+    ("trl-packed", 4, 4),
     ("kickoff", 8, 40),
     ("kickoff", 64, 14),
     ("kickoff", 256, 6),
