@@ -33,7 +33,6 @@ RUNS = (
     ("trl-packed", 4, 4),
     ("kickoff", 8, 40),
     ("kickoff", 64, 14),
-    ("kickoff", 256, 6),
 )
 """With few steps, since the article's take ten seconds each; the first two of each are warm-up."""
 ADAMW_BYTES = 16

@@ -42,7 +42,11 @@ def model_of(family: str, request: pytest.FixtureRequest) -> PreTrainedModel:
             LlamaConfig(**sizes, num_attention_heads=4, tie_word_embeddings=False, pad_token_id=0)
         ).eval()
     if family == "biased":
-        return GPTJForCausalLM(GPTJConfig(vocab_size=400, n_positions=64, n_embd=48, n_layer=2, n_head=2, rotary_dim=8))
+        model = GPTJForCausalLM(
+            GPTJConfig(vocab_size=400, n_positions=64, n_embd=48, n_layer=2, n_head=2, rotary_dim=8)
+        )
+        nn.init.normal_(model.lm_head.bias)
+        return model.eval()
     fixture = {"gpt2": "tiny_base", "llama": "tiny_llama"}[family]
     return load(request.getfixturevalue(fixture))
 
