@@ -1,22 +1,21 @@
 """The config of a run: one YAML file, checked whole before anything is downloaded.
 
-It knows the keys, their types, defaults and contradictions, and where in the file each one stands. It does not
-know what the stages do with them, and it opens no file but the config itself.
+It knows the keys, their types, defaults and contradictions. It does not know YAML, which `document` reads, nor what
+the stages do with the keys, and it opens no file but the config itself.
 """
 
 import difflib
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
 
+from job import document
+from job.document import Document, KeyPath, dotted, shown
 from job.errors import ConfigError
 
-KeyPath = tuple[str | int, ...]
 Metric = Literal["loss", "perplexity", "token_accuracy", "f1", "exact_match", "ended"]
 LOWER_IS_BETTER: frozenset[str] = frozenset({"loss", "perplexity"})
 GENERATED: frozenset[str] = frozenset({"f1", "exact_match", "ended"})
@@ -131,56 +130,6 @@ class Config(Section):
     seed: Annotated[int, Field(ge=0)] = Field(42, description="Seed of the split, the row order and dropout.")
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML with the numbers and booleans of YAML 1.2: `1e-4` is a number, `off` and `no` are text."""
-
-    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}
-
-    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
-        try:
-            return super().construct_object(node, deep)
-        except (ValueError, AttributeError):  # a tag such as !!int on text, or an integer of 5,000 digits
-            problem = f"{_shown(node.value)} cannot be read as {node.tag.rpartition(':')[2]}"
-            raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark) from None
-
-
-for _tag, _pattern, _first in (
-    ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
-    ("int", r"[-+]?[0-9]+", "-+0123456789"),
-    ("float", r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf)|\.(nan|NaN)", "-+.0123456789"),
-    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
-    ("merge", r"<<", "<"),
-):
-    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(rf"^(?:{_pattern})$"), list(_first))
-
-
-def _construct_int(loader: _Loader, node: yaml.ScalarNode) -> int:
-    return int(loader.construct_scalar(node))  # SafeLoader would read 010 as 8 and 1:30 as 90
-
-
-def _construct_float(loader: _Loader, node: yaml.ScalarNode) -> float:
-    return float(loader.construct_scalar(node).lower().replace(".inf", "inf").replace(".nan", "nan"))
-
-
-_Loader.add_constructor("tag:yaml.org,2002:int", _construct_int)
-_Loader.add_constructor("tag:yaml.org,2002:float", _construct_float)
-
-
-class _Dumper(yaml.SafeDumper):
-    """Quotes whatever `_Loader` would not read back as the same text."""
-
-    yaml_implicit_resolvers = _Loader.yaml_implicit_resolvers
-
-
-def _represent_text(dumper: _Dumper, text: str) -> yaml.ScalarNode:
-    # YAML's rarer line breaks are read back as blanks unless they are escaped
-    style = '"' if re.search("[\x85\u2028\u2029]", text) else None
-    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
-
-
-_Dumper.add_representer(str, _represent_text)
-
-
 def load(path: Path, overrides: list[str] | None = None) -> Config:
     """Read and check a config.
 
@@ -191,25 +140,12 @@ def load(path: Path, overrides: list[str] | None = None) -> Config:
     Raises:
         ConfigError: with every error of the file at once, one to a line, as `file:line:column: ...`.
     """
-    text = _read(path)
-    places: dict[KeyPath, str] = {}
-    try:
-        loader = _Loader(text)
-        node = loader.get_single_node()
-        problems = list(_places_and_duplicates(node, str(path), (), places)) if node else []
-        data = loader.construct_document(node) if node else {}
-    except yaml.MarkedYAMLError as error:
-        raise ConfigError(_yaml_problem(path, error)) from None
-    except yaml.reader.ReaderError as error:
-        place = f"{path}:{text.count(chr(10), 0, error.position) + 1}"
-        raise ConfigError(f"{place}: not valid YAML: holds the control character {chr(error.character)!r}") from None
-    except RecursionError:
-        raise ConfigError(f"{path}: not valid YAML: nested too deeply, or an alias holds itself") from None
-    if not isinstance(data, dict):
-        raise ConfigError(f"{path}:1:1: found {_shown(data)}, expected sections such as `dataset:` and `train:`")
-    data = {key: {} if value is None and key in _sections() else value for key, value in data.items()}
-    problems += [problem for text in overrides or [] if (problem := _override(data, places, text))]
-    config, invalid = _validate(data, places, str(path))
+    found = document.read(path)
+    if not isinstance(found.data, dict):
+        raise ConfigError(f"{path}:1:1: found {shown(found.data)}, expected sections such as `dataset:` and `train:`")
+    data = {key: {} if value is None and key in _sections() else value for key, value in found.data.items()}
+    problems = found.problems + [problem for text in overrides or [] if (problem := _override(data, found, text))]
+    config, invalid = _validate(data, found)
     problems += invalid
     if problems or config is None:
         raise ConfigError("\n".join(problems))
@@ -218,76 +154,34 @@ def load(path: Path, overrides: list[str] | None = None) -> Config:
 
 def dump(config: Config) -> str:
     """The config as YAML with every default filled in; `load` reads it back to an equal config."""
-    return yaml.dump(config.model_dump(mode="json"), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+    return document.write(config.model_dump(mode="json"))
 
 
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: no such file; expected the path of a YAML config") from None
-    except IsADirectoryError:
-        raise ConfigError(f"{path}: is a folder; expected the path of a YAML config") from None
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: not UTF-8 text (byte {error.start}); save the file as UTF-8") from None
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from None
-
-
-def _yaml_problem(path: Path, error: yaml.MarkedYAMLError) -> str:
-    mark = error.problem_mark or error.context_mark
-    place = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else str(path)
-    hint = "; YAML is indented with spaces, never with tabs" if "'\\t'" in (error.problem or "") else ""
-    return f"{place}: not valid YAML: {error.problem}{hint}"
-
-
-def _places_and_duplicates(node: yaml.Node, file: str, path: KeyPath, places: dict[KeyPath, str]) -> Iterator[str]:
-    """Note where every key stands, and yield a line for each key that stands twice in one mapping."""
-    if isinstance(node, yaml.SequenceNode):
-        for index, item in enumerate(node.value):
-            places[*path, index] = _place(file, item)
-            yield from _places_and_duplicates(item, file, (*path, index), places)
-    if isinstance(node, yaml.MappingNode):
-        for key, value in node.value:
-            here = (*path, key.value if isinstance(key, yaml.ScalarNode) else str(key.tag))
-            if here in places:
-                yield f"{_place(file, key)}: {_dotted(here)} stands here a second time; first at {places[here]}"
-                continue
-            places[here] = _place(file, key)
-            yield from _places_and_duplicates(value, file, here, places)
-
-
-def _place(file: str, node: yaml.Node) -> str:
-    return f"{file}:{node.start_mark.line + 1}:{node.start_mark.column + 1}"
-
-
-def _override(data: dict[Any, Any], places: dict[KeyPath, str], text: str) -> str | None:
+def _override(data: dict[Any, Any], found: Document, text: str) -> str | None:
     """Put one `section.key=value` into `data`; the problem in words if it cannot be."""
-    dotted, separator, value = text.partition("=")
-    path = tuple(dotted.split("."))
+    name, separator, value = text.partition("=")
+    path = tuple(name.split("."))
     if not separator or not all(path) or len(path) > 2:
         return f"command line: found {text!r}, expected section.key=value, such as train.epochs=3"
     target = data if len(path) == 1 else data.setdefault(path[0], {})
     if not isinstance(target, dict):
         return None  # the section itself is wrong, which validation reports
     try:
-        target[path[-1]] = yaml.load(value, Loader=_Loader)  # noqa: S506, a subclass of SafeLoader
-    except (yaml.YAMLError, RecursionError):
-        return f"command line: {dotted}: found {value!r}, which is not valid YAML; quote it"
-    places[path] = f"command line: {text}"
+        target[path[-1]] = document.value(value)
+    except ValueError as error:
+        return f"command line: {name}: {error}"
+    found.places[path] = f"command line: {text}"
     return None
 
 
-def _validate(data: dict[Any, Any], places: dict[KeyPath, str], file: str) -> tuple[Config | None, list[str]]:
+def _validate(data: dict[Any, Any], found: Document) -> tuple[Config | None, list[str]]:
     try:
         config = Config.model_validate(data)
     except ValidationError as error:
         # a union reports each of its arms; one line for each key is enough
-        lines = {_field_path(item): _problem(item, places, file) for item in reversed(error.errors())}
+        lines = {_field_path(item): _problem(item, found) for item in reversed(error.errors())}
         return None, list(reversed(lines.values()))
-    return config, [
-        f"{_nearest(path, places, file)}: {_dotted(path)}: {message}" for path, message in _contradictions(config)
-    ]
+    return config, [f"{found.nearest(path)}: {dotted(path)}: {message}" for path, message in _contradictions(config)]
 
 
 def _field_path(item: ErrorDetails) -> KeyPath:
@@ -295,16 +189,16 @@ def _field_path(item: ErrorDetails) -> KeyPath:
     return item["loc"][:2] if len(item["loc"]) < 3 or isinstance(item["loc"][2], str) else item["loc"][:3]
 
 
-def _problem(item: ErrorDetails, places: dict[KeyPath, str], file: str) -> str:
+def _problem(item: ErrorDetails, found: Document) -> str:
     path = _field_path(item)
-    start = f"{_nearest(path, places, file)}: {_dotted(path)}:"
+    start = f"{found.nearest(path)}: {dotted(path)}:"
     if item["type"] in ("extra_forbidden", "invalid_key"):  # invalid: a key that is no text, such as `1:`
         return f"{start} unknown key{_did_you_mean(path)}"
     if item["type"] == "missing":
         return f"{start} missing; expected a section `{path[-1]}:`"
     if path == ("publish", "repo"):
-        return f"{start} found {_shown(item['input'])}, expected owner/name"
-    return f"{start} found {_shown(item['input'])}, expected {_expected(path, item)}"
+        return f"{start} found {shown(item['input'])}, expected owner/name"
+    return f"{start} found {shown(item['input'])}, expected {_expected(path, item)}"
 
 
 def _expected(path: KeyPath, item: ErrorDetails) -> str:
@@ -337,22 +231,6 @@ def _did_you_mean(path: KeyPath) -> str:
     elsewhere = [f"{name}.{key}".lstrip(".") for name, names in keys.items() if key in names]
     guess = elsewhere or [".".join((*section, near[0]))] if near or elsewhere else []
     return f"; did you mean {guess[0]}?" if guess else f"; known here: {', '.join(known)}"
-
-
-def _nearest(path: KeyPath, places: dict[KeyPath, str], file: str) -> str:
-    for end in range(len(path), 0, -1):
-        if path[:end] in places:
-            return places[path[:end]]
-    return f"{file}:1:1"
-
-
-def _dotted(path: KeyPath) -> str:
-    return ".".join(str(part) for part in path)
-
-
-def _shown(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
 
 
 def _contradictions(config: Config) -> Iterator[tuple[KeyPath, str]]:

@@ -56,7 +56,26 @@ def summary(metrics: dict[str, Any], answers: dict[str, list[dict[str, Any]]], c
 def data_facts(
     sources: list[dict[str, Any]], rejected: list[dict[str, Any]], encoded: datasets.DatasetDict
 ) -> dict[str, Any]:
-    """Counts of the data: rows in = rows trained + rows tested + rows rejected."""
+    """What data.json holds, and the report shows. Rows in = rows trained + rows tested + rows rejected.
+
+    rows, train, test, rejected         counts; `rows` are the rows in
+    rejected_by_stage                   {stage: rows}
+    rejected_by_reason                  {"stage: reason without what is particular to one row": rows}
+    examples                            {the same keys: [{where, question, answer, reason}, ... at most 20]}
+    clusters                            [{survivor: {where, question}, victims: [{where, question, similarity}]}]
+                                        of dedupe, the largest first, at most 20, with at most 20 victims each;
+                                        similarity is 1.0 for an exact repeat; `size` counts all victims
+    conflicts                           [{question, answers: [{where, answer}], kept: where, or "all"}], at most 20
+    closest                             {similarity, train: {where, question}, test: {where, question}}, the most
+                                        similar pair left on both sides; null if there is none
+    lengths                             {tokens: {"n": rows}, question_characters: {"n": rows},
+                                        answer_characters: {"n": rows}}; characters in steps of 10 ("0", "10", ...),
+                                        tokens exact; of the rows trained and tested; tokens is {} without tokenizer
+    rendered                            [{where, prompt, answer}], five rows of train: the prompt as the template
+                                        renders it, and the part that is trained; [] without tokenizer
+    sources                             [{source, rows, question, answer, unused, sha256 or revision, ...}]
+    settings                            {dataset, clean, dedupe, split, seed} of the config
+    """
     counts = {name: len(part) for name, part in encoded.items()}
     lengths = Counter(len(ids) for part in encoded.values() for ids in part["input_ids"])
     return {
