@@ -15,8 +15,12 @@ from typing import Any
 
 import datasets
 import ftfy
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from job.config import CleanSection
+from job.rows import transformed
 
 # quotes stay curly, ligatures and full-width characters stay as written: they are no damage
 _REPAIR = ftfy.TextFixerConfig(
@@ -36,27 +40,34 @@ def clean(section: CleanSection, rows: datasets.Dataset) -> tuple[datasets.Datas
     """Repair the text of every row.
 
     Args:
-        rows: {"question", "answer", "where"}, as load gives them.
+        rows: {"question", "answer", "where"} and more, as load gives them.
 
     Returns:
-        The rows that still hold a question and an answer, and the rejected {"where", "stage", "reason"}.
+        The rows that still hold a question and an answer, and the rejected {"id" if rows have it, "where", "stage",
+        "reason"}.
     """
+    schema = rows.features.arrow_schema.remove_metadata().append(pa.field("reason", pa.string()))
+    judged = transformed(rows, _judge(section, schema), schema, "clean")
+    wrong = pc.is_valid(judged.with_format("arrow")["reason"][:]).to_numpy(zero_copy_only=False)
+    columns = [name for name in ("id", "where", "reason") if name in schema.names]
+    rejected = [{**row, "stage": "clean"} for row in judged.select_columns(columns).select(np.flatnonzero(wrong))]
+    return judged.select(np.flatnonzero(~wrong)).remove_columns("reason"), rejected
+
+
+def _judge(section: CleanSection, schema: pa.Schema) -> Callable[[pa.Table], pa.Table]:
+    """A batch of rows with both texts cleaned, and the reason why a row cannot be used, if there is one."""
     steps = _steps(section)
     unwanted = _unwanted(section.unwanted_words)
-    kept: list[int] = []
-    rejected: list[dict[str, Any]] = []
-    questions = [" ".join(_apply(steps, text).split()) for text in rows["question"]]
-    answers = [_apply(steps, text) for text in rows["answer"]]
-    for index, (question, answer) in enumerate(zip(questions, answers, strict=True)):
-        reason = _wrong(question, answer, unwanted)
-        if reason is None:
-            kept.append(index)
-        else:
-            rejected.append({"where": rows[index]["where"], "stage": "clean", "reason": reason})
-    cleaned = {"question": questions, "answer": answers, "where": rows["where"]}
-    return datasets.Dataset.from_dict(
-        {name: [column[index] for index in kept] for name, column in cleaned.items()}, features=rows.features
-    ), rejected
+
+    def change(table: pa.Table) -> pa.Table:
+        questions = [" ".join(_apply(steps, text).split()) for text in table["question"].to_pylist()]
+        answers = [_apply(steps, text) for text in table["answer"].to_pylist()]
+        reasons = [_wrong(*texts, unwanted) for texts in zip(questions, answers, strict=True)]
+        made = {"question": questions, "answer": answers, "reason": reasons}
+        columns = [pa.array(made[name], pa.string()) if name in made else table[name] for name in schema.names]
+        return pa.table(columns, schema=schema)
+
+    return change
 
 
 def _steps(section: CleanSection) -> list[Step]:

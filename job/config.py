@@ -27,15 +27,38 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
+Files = str | list[str]
+
+
+class SourceSection(Section):
+    file: Files | None = Field(None, description="Local files, as dataset.file.")
+    name: str | None = Field(None, description="Data set on the Hub (owner/name), instead of files.")
+    config: str | None = Field(None, description="Configuration (subset) of the Hub data set.")
+    revision: str | None = Field(None, description="Branch, tag or commit of the Hub data set.")
+    split: str = Field("train", description="Split of the Hub data set.")
+    question: str | None = Field(None, description="Column of its questions; dataset.question if not set.")
+    answer: str | None = Field(None, description="Column of its answers; dataset.answer if not set.")
+    weight: Annotated[float, Field(gt=0, le=1)] = Field(1.0, description="Share of its rows, drawn by seed.")
+
+
 class DatasetSection(Section):
-    file: str | None = Field(None, description="Local file: .json (array of rows), .jsonl, .csv or .parquet.")
+    file: Files | None = Field(
+        None,
+        description="Local file, glob, or a list of them: .json (array of rows), .jsonl, .csv, .parquet; .gz, .zst.",
+    )
     name: str | None = Field(None, description="Data set on the Hub (owner/name), instead of a file.")
     config: str | None = Field(None, description="Configuration (subset) of the Hub data set.")
     revision: str | None = Field(None, description="Branch, tag or commit of the Hub data set.")
     split: str = Field("train", description="Split of the Hub data set.")
     question: str | None = Field(None, description="Column of the questions; found by its name if not set.")
     answer: str | None = Field(None, description="Column of the answers; found by its name if not set.")
-    test: str | None = Field(None, description="Local file with the test rows, instead of a split.")
+    test: Files | None = Field(None, description="Local file, glob or list with the test rows, instead of a split.")
+    sources: tuple[SourceSection, ...] = Field(
+        (),
+        strict=False,
+        description="Several sources, each {file or name, config, revision, split, question, answer, "
+        "weight}; weight (1.0): share of its rows, drawn by seed.",
+    )
 
 
 class CleanSection(Section):
@@ -49,11 +72,29 @@ class CleanSection(Section):
 
 
 class DedupeSection(Section):
-    exact: bool = Field(True, description="Keep only the first row of each question (case, punctuation apart).")
+    exact: bool = Field(True, description="Keep one row of each question (case, punctuation apart).")
+    near: bool = Field(True, description="Drop rows that ask and answer nearly the same as an earlier row.")
+    threshold: Annotated[float, Field(gt=0, le=1)] = Field(
+        0.7, description="Overlap (Jaccard) of two rows' character trigrams from which they may be near twins."
+    )
+    conflicts: Literal["keep_first", "keep_longest", "keep_all", "fail"] = Field(
+        "keep_first", description="What stays of rows with the same question and different answers."
+    )
+    semantic_model: str | None = Field(
+        None, description="Sentence-embedding model (Hub id or folder) that finds rows which mean the same."
+    )
+    semantic_threshold: Annotated[float, Field(gt=0, le=1)] = Field(
+        0.95, description="Cosine of question and of answer from which two rows mean the same."
+    )
 
 
 class SplitSection(Section):
     test_size: Annotated[float, Field(gt=0, lt=1)] = Field(0.15, description="Share of the rows kept for testing.")
+    group: str | None = Field(None, description="Column whose equal values stay on one side of the split.")
+    folds: Annotated[int, Field(ge=2)] | None = Field(
+        None, description="k-fold: deal the rows into so many parts, instead of test_size."
+    )
+    fold: Annotated[int, Field(ge=1)] = Field(1, description="The part that is tested, from 1 to folds.")
 
 
 class ModelSection(Section):
@@ -186,7 +227,10 @@ def _validate(data: dict[Any, Any], found: Document) -> tuple[Config | None, lis
 
 def _field_path(item: ErrorDetails) -> KeyPath:
     """The keys of an error's location, without the names of union arms that pydantic appends."""
-    return item["loc"][:2] if len(item["loc"]) < 3 or isinstance(item["loc"][2], str) else item["loc"][:3]
+    place = item["loc"]
+    if len(place) < 3 or isinstance(place[2], str):
+        return place[:2]
+    return place[:4] if len(place) > 3 and isinstance(place[3], str) else place[:3]
 
 
 def _problem(item: ErrorDetails, found: Document) -> str:
@@ -220,13 +264,13 @@ def _sections() -> list[str]:
 def _keys() -> dict[str, list[str]]:
     """The keys of every section; under "" the keys on top."""
     sections = {name: list(getattr(Config.model_fields[name].annotation, "model_fields", {})) for name in _sections()}
-    return {"": list(Config.model_fields), **sections}
+    return {"": list(Config.model_fields), **sections, "dataset.sources": list(SourceSection.model_fields)}
 
 
 def _did_you_mean(path: KeyPath) -> str:
     *section, key = (str(part) for part in path)
     keys = _keys()
-    known = keys.get(".".join(section), [])
+    known = keys.get(".".join(part for part in section if not part.isdigit()), [])
     near = difflib.get_close_matches(key, known, n=1)
     elsewhere = [f"{name}.{key}".lstrip(".") for name, names in keys.items() if key in names]
     guess = elsewhere or [".".join((*section, near[0]))] if near or elsewhere else []
@@ -236,12 +280,17 @@ def _did_you_mean(path: KeyPath) -> str:
 def _contradictions(config: Config) -> Iterator[tuple[KeyPath, str]]:
     """Keys that are right one by one and cannot be meant together."""
     dataset, evaluate, publish = config.dataset, config.evaluate, config.publish
-    if (dataset.file is None) == (dataset.name is None):
-        found = "neither file nor name is set" if dataset.file is None else "both file and name are set"
-        yield ("dataset",), f"{found}; expected one: `file:` for a local file or `name:` for a Hub data set"
-    for key in ("config", "revision"):
-        if dataset.file and getattr(dataset, key):
-            yield ("dataset", key), "is for a Hub data set, and dataset.file is set; remove one of the two"
+    if not dataset.sources or dataset.file is not None or dataset.name is not None:
+        yield from _one_place(("dataset",), dataset, ", or `sources:` for several")
+    for number, source in enumerate(dataset.sources):
+        yield from _one_place(("dataset", "sources", number), source, "")
+    for key in ("config", "revision") if dataset.sources else ():
+        if getattr(dataset, key):
+            yield ("dataset", key), "is set beside dataset.sources; set it in the source that it is meant for"
+    if dataset.test is not None and config.split.folds is not None:
+        yield ("split", "folds"), "is set, and dataset.test gives the test rows; remove one of the two"
+    if config.split.fold > (config.split.folds or 1):
+        yield ("split", "fold"), f"is {config.split.fold}, and split.folds is {config.split.folds or 'not set'}"
     if (dataset.question is None) != (dataset.answer is None):
         key = "question" if dataset.question else "answer"
         yield ("dataset", key), "is set alone; set both columns, question and answer, or neither"
@@ -256,3 +305,16 @@ def _contradictions(config: Config) -> Iterator[tuple[KeyPath, str]]:
     for key in ("branch", "tag"):
         if getattr(publish, key) and not publish.repo:
             yield ("publish", key), "is set without publish.repo; name the repository or remove it"
+
+
+def _one_place(path: KeyPath, section: DatasetSection | SourceSection, more: str) -> Iterator[tuple[KeyPath, str]]:
+    """Rows come from files or from the Hub, and what is for the one does not stand beside the other."""
+    sources = getattr(section, "sources", ())
+    if (section.file is None) == (section.name is None) or sources:
+        names = {"file": section.file, "name": section.name, "sources": sources or None}
+        named = [key for key, value in names.items() if value is not None]
+        found = f"both {' and '.join(named)} are set" if named else "neither file nor name is set"
+        yield path, f"{found}; expected one: `file:` for local files or `name:` for a Hub data set{more}"
+    for key in ("config", "revision"):
+        if section.file is not None and getattr(section, key):
+            yield (*path, key), f"is for a Hub data set, and {dotted((*path, 'file'))} is set; remove one of the two"

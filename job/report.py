@@ -7,12 +7,8 @@ not know the stages.
 import base64
 import io
 import json
-from collections import Counter
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
-
-import datasets
 
 from job.config import Config, dump
 from job.rendering import METRICS, environment, side_by_side
@@ -35,7 +31,7 @@ def report(run: Path, config: Config) -> None:
             title=config.publish.repo or run.name,
             samples=side_by_side(facts["answers"])[:20],
             loss_picture=_embedded((run / "loss.png").read_bytes()),
-            length_picture=_embedded(_length_picture(facts["data"].get("lengths", {}))),
+            length_picture=_embedded(_length_picture(facts["data"]["lengths"]["tokens"])),
         )
     )
     (run / "report.html").write_text(html, encoding="utf-8")
@@ -51,68 +47,6 @@ def summary(metrics: dict[str, Any], answers: dict[str, list[dict[str, Any]]], c
         lines.append(f"\nquestion  {row['question']}\nexpected  {row['expected']}")
         lines.append(f"tuned     {' '.join(row['answer'].split())}\nbase      {' '.join(row['base'].split())}")
     return "\n".join(lines)
-
-
-def data_facts(
-    sources: list[dict[str, Any]], rejected: list[dict[str, Any]], encoded: datasets.DatasetDict
-) -> dict[str, Any]:
-    """What data.json holds, and the report shows. Rows in = rows trained + rows tested + rows rejected.
-
-    rows, train, test, rejected         counts; `rows` are the rows in
-    rejected_by_stage                   {stage: rows}
-    rejected_by_reason                  {"stage: reason without what is particular to one row": rows}
-    examples                            {the same keys: [{where, question, answer, reason}, ... at most 20]}
-    clusters                            [{survivor: {where, question}, victims: [{where, question, similarity}]}]
-                                        of dedupe, the largest first, at most 20, with at most 20 victims each;
-                                        similarity is 1.0 for an exact repeat; `size` counts all victims
-    conflicts                           [{question, answers: [{where, answer}], kept: where, or "all"}], at most 20
-    closest                             {similarity, train: {where, question}, test: {where, question}}, the most
-                                        similar pair left on both sides; null if there is none
-    lengths                             {tokens: {"n": rows}, question_characters: {"n": rows},
-                                        answer_characters: {"n": rows}}; characters in steps of 10 ("0", "10", ...),
-                                        tokens exact; of the rows trained and tested; tokens is {} without tokenizer
-    rendered                            [{where, prompt, answer}], five rows of train: the prompt as the template
-                                        renders it, and the part that is trained; [] without tokenizer
-    sources                             [{source, rows, question, answer, unused, sha256 or revision, ...}]
-    settings                            {dataset, clean, dedupe, split, seed} of the config
-    """
-    counts = {name: len(part) for name, part in encoded.items()}
-    lengths = Counter(len(ids) for part in encoded.values() for ids in part["input_ids"])
-    return {
-        "sources": sources,
-        "rows": sum(source["rows"] for source in sources),
-        **counts,
-        "rejected": len(rejected),
-        "rejected_by_stage": dict(Counter(row["stage"] for row in rejected)),
-        "rejected_by_reason": dict(
-            Counter(f"{row['stage']}: {_kind(row['reason'])}" for row in rejected).most_common()
-        ),
-        "lengths": {str(length): lengths[length] for length in sorted(lengths)},
-    }
-
-
-def data_line(facts: dict[str, Any]) -> str:
-    """The counts in one line, for the log."""
-    reasons = ", ".join(f"{count} {reason}" for reason, count in facts["rejected_by_reason"].items())
-    return (
-        f"data: {facts['rows']} rows in = {facts['train']} to train + {facts['test']} to test + "
-        f"{facts['rejected']} rejected{f' ({reasons})' if reasons else ''}"
-    )
-
-
-def write_rejected(path: Path, rejected: list[dict[str, Any]], loaded: Iterable[datasets.Dataset]) -> None:
-    """One JSON line for each rejected row: where it stood, the stage, the reason, and the row as it was."""
-    wanted = {row["where"] for row in rejected if "question" not in row}
-    originals = {row["where"]: row for rows in loaded for row in rows if row["where"] in wanted}
-    with path.open("w", encoding="utf-8") as stream:
-        for row in rejected:
-            stream.write(json.dumps({**row, **originals.get(row["where"], {})}, ensure_ascii=False) + "\n")
-
-
-def _kind(reason: str) -> str:
-    """A reason without what is particular to one row."""
-    start = reason.split(":")[0]
-    return "asks the same as an earlier row" if start.startswith("asks the same as") else start.split(", with")[0]
 
 
 def _read(folder: Path, name: str) -> dict[str, Any]:
