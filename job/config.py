@@ -61,13 +61,44 @@ class DatasetSection(Section):
     )
 
 
+Contacts = Literal["keep", "mask", "reject"]
+# those that the stop words, the stemmer and the list of offensive words all know
+WordsLanguage = Literal[
+    "arabic", "czech", "danish", "dutch", "english", "finnish", "french", "german", "hindi", "hungarian", "italian",
+    "norwegian", "persian", "polish", "portuguese", "russian", "spanish", "swedish", "turkish",
+]  # fmt: skip
+
+
 class CleanSection(Section):
     fix_text: bool = Field(True, description="Repair mojibake and normalise to Unicode NFC (ftfy).")
-    lowercase: bool = Field(False, description="Lower-case everything. Hurts a generative model.")
     remove_html: bool = Field(False, description="Remove HTML tags and decode entities. Hurts answers about HTML.")
-    remove_urls: bool = Field(False, description="Remove http(s) addresses. Leaves holes in sentences.")
+    urls: Contacts = Field("keep", description="Web addresses: keep; mask, as [url]; or reject the row.")
+    emails: Contacts = Field("keep", description="E-mail addresses: keep; mask, as [email]; or reject the row.")
+    phone_numbers: Contacts = Field("keep", description="Phone numbers: keep; mask, as [phone]; or reject the row.")
+    phone_region: Annotated[str, Field(pattern="^[A-Z]{2}$")] = Field(
+        "US", description="Country of phone numbers that are written without one."
+    )
+    min_question_characters: Annotated[int, Field(ge=1)] = Field(1, description="Reject shorter questions.")
+    max_question_characters: Annotated[int, Field(ge=1)] | None = Field(None, description="Reject longer questions.")
+    min_answer_characters: Annotated[int, Field(ge=1)] = Field(1, description="Reject shorter answers.")
+    max_answer_characters: Annotated[int, Field(ge=1)] | None = Field(None, description="Reject longer answers.")
+    reject_placeholders: bool = Field(True, description="Reject texts of nothing but dots, dashes, question marks.")
+    reject_echoes: bool = Field(True, description="Reject answers that only repeat the question.")
+    reject_repetition: bool = Field(True, description="Reject texts that are mostly one character or phrase repeated.")
     unwanted_words: tuple[Annotated[str, Field(min_length=1)], ...] = Field(
         (), strict=False, description="Reject rows that hold one of these words."
+    )
+    offensive: Literal["keep", "flag", "reject"] = Field(
+        "keep", description="Rows with offensive words (glin-profanity): keep; flag, in the report; or reject."
+    )
+    languages: tuple[Annotated[str, Field(pattern="^[a-z]{2,3}$")], ...] = Field(
+        (), strict=False, description="Reject texts surely in other languages than these ISO 639 codes; []: none."
+    )
+    lowercase: bool = Field(False, description="Lower-case everything. Hurts a generative model.")
+    remove_stop_words: bool = Field(False, description="Remove words such as the and of. Hurts a generative model.")
+    stem: bool = Field(False, description="Cut words to lower-case stems (Snowball). Hurts a generative model.")
+    words_language: WordsLanguage = Field(
+        "english", description="Language of the offensive words, the stop words and the stems."
     )
 
 

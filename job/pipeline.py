@@ -151,6 +151,7 @@ def _prepare(config: Config, folder: RunFolder, tokenizer: PreTrainedTokenizerBa
             counts = audit.write_rejected(folder / "rejected.jsonl", rejected, loaded)
             found["closest"] = audit.closest(apart, parts)
             facts = audit.facts(config, sources, counts, found, parts, tokenizer)
+            facts["flagged"] = [row for part in parts.values() for row in clean.flagged(config.clean, part)]
             log.info(audit.data_line(facts))
             if tokenizer is not None and len(parts["train"]):
                 # datasets cannot read back what holds no row

@@ -10,15 +10,21 @@ import json
 from pathlib import Path
 from typing import Any
 
+from job import datareport
 from job.config import Config, dump
 from job.rendering import METRICS, environment, side_by_side
 
 
 def report(run: Path, config: Config) -> None:
-    """Write `report.html`, self-contained, and `loss.png` into the run folder."""
+    """Write `report.html`, self-contained, into the run folder, and `loss.png` if something was trained.
+
+    Only data.json has to be there; what the run has not reached yet is left out.
+    """
     facts = {name: _read(run, f"{name}.json") for name in ("data", "training", "metrics", "answers", "phases")}
     published = _read(run, "published.json")
-    (run / "loss.png").write_bytes(_loss_picture(facts["training"].get("history", [])))
+    loss = _loss_picture(facts["training"].get("history", [])) if facts["training"] else b""
+    if loss:
+        (run / "loss.png").write_bytes(loss)
     html = (
         environment(autoescape=True)
         .get_template("report.html.jinja")
@@ -30,8 +36,8 @@ def report(run: Path, config: Config) -> None:
             config=dump(config),
             title=config.publish.repo or run.name,
             samples=side_by_side(facts["answers"])[:20],
-            loss_picture=_embedded((run / "loss.png").read_bytes()),
-            length_picture=_embedded(_length_picture(facts["data"]["lengths"]["tokens"])),
+            loss_picture=_embedded(loss),
+            view=datareport.view(facts["data"]),
         )
     )
     (run / "report.html").write_text(html, encoding="utf-8")
@@ -63,14 +69,6 @@ def _loss_picture(history: list[dict[str, float]]) -> bytes:
     axes.set(xlabel="step", ylabel="loss (nats a token)")
     if axes.lines:
         axes.legend()
-    return _png(figure)
-
-
-def _length_picture(lengths: dict[str, int]) -> bytes:
-    figure, axes = _axes(7, 2.5)
-    if lengths:
-        axes.hist([int(length) for length in lengths], bins=min(60, len(lengths)), weights=list(lengths.values()))
-    axes.set(xlabel="tokens a row", ylabel="rows")
     return _png(figure)
 
 

@@ -43,13 +43,9 @@ def test_defaults_are_the_articles(tmp_path: Path) -> None:
     train = run.train
     assert (train.batch_size, train.epochs, train.learning_rate, train.weight_decay) == (8, 5, 3e-5, 0.01)
     assert (train.logging_steps, train.warmup_steps, train.gradient_accumulation_steps) == (10, 0, 1)
-    assert run.clean.model_dump() == {
-        "fix_text": True,
-        "lowercase": False,
-        "remove_html": False,
-        "remove_urls": False,
-        "unwanted_words": (),
-    }
+    switched_on = {"fix_text", "reject_placeholders", "reject_echoes", "reject_repetition"}
+    assert {name for name, value in run.clean.model_dump().items() if value is True} == switched_on
+    assert run.clean.urls == run.clean.emails == run.clean.phone_numbers == run.clean.offensive == "keep"
     assert run.dedupe.exact and run.publish.private and run.publish.repo is None
     assert (run.evaluate.gate, run.evaluate.gate_threshold) == ("loss", None)
 
