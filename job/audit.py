@@ -106,7 +106,7 @@ def facts(
                                             tokens exact; of the rows trained and tested; tokens is {} without tokenizer
         rendered                            [{where, prompt, answer}], five rows of train: the prompt as the template
                                             renders it, and the part that is trained; [] without tokenizer
-        flagged                             [{where, reason, question, answer}], kept and to be shown; the pipeline adds it
+        flagged                             [{where, reason, question, answer}], kept, and to be shown (by clean)
         sources                             [{source, rows, question, answer, unused, sha256 or revision, ...}]
         settings                            {dataset, clean, dedupe, split, seed} of the config
 

@@ -170,6 +170,24 @@ def test_check_trains_nothing_and_leaves_nothing(make_config: MakeConfig, caplog
     assert "Answer:\n>>>" in caplog.text
 
 
+def test_prepare_needs_no_model_and_repeats_itself_to_the_byte(make_config: MakeConfig, data_file: Path) -> None:
+    rows = [
+        *ROWS,
+        ROWS[0],
+        {"question": 5, "answer": "five"},
+        {"question": "What is 2 puls 2?", "answer": "2 plus 2 is 4."},
+    ]
+    data_file.write_text(json.dumps(rows))
+    written = []
+    for name in ("first", "second"):
+        config = make_config(output=make_config().output + name, model={"base": "nobody/nothing"})
+        assert "43 rows in = 34 to train + 6 to test + 3 rejected" in pipeline.prepare_only(config)
+        written.append([(Path(config.output) / file).read_bytes() for file in ("data.json", "rejected.jsonl")])
+    assert written[0] == written[1]
+    assert b"nearly repeats" in written[0][1]
+    assert "Rejected" in (Path(config.output) / "report.html").read_text()
+
+
 def test_check_refuses_a_warm_up_longer_than_the_run(make_config: MakeConfig) -> None:
     with pytest.raises(ConfigError, match="warmup_steps"):
         pipeline.check_only(make_config(train={"warmup_steps": 10}))
