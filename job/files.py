@@ -155,7 +155,8 @@ def _csv(path: Path) -> Iterator[Chunk]:
                 chunksize=CHUNK,
             ):
                 places = [f"row {number}" for number in range(first, first + len(frame))]
-                yield Chunk(places, {str(name): frame[name].tolist() for name in frame.columns})
+                if places:  # the first line alone makes an empty frame
+                    yield Chunk(places, {str(name): frame[name].tolist() for name in frame.columns})
                 first += len(frame)
     except pd.errors.ParserWarning:
         raise DataError(

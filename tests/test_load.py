@@ -270,10 +270,7 @@ def test_missing_file(tmp_path: Path, name: str) -> None:
 @pytest.mark.parametrize(("name", "found"), [("qa.txt", ".txt"), ("qa", "no"), ("qa.txt.gz", ".txt")])
 def test_unknown_extension(tmp_path: Path, name: str, found: str) -> None:
     message = refused(put(tmp_path, name, "x"))
-    assert (
-        message
-        == f"{name}: found {found} extension, expected one of .json, .jsonl, .csv, .parquet, which may be packed as .gz or .zst"
-    )
+    assert message.startswith(f"{name}: found {found} extension, expected one of .json, .jsonl, .csv, .parquet, which")
 
 
 def test_extension_in_capitals(tmp_path: Path) -> None:

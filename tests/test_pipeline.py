@@ -45,7 +45,10 @@ def test_from_the_hub_to_the_hub(hub: HubServer, tiny_base: Path, tmp_path: Path
 
 def test_every_row_is_accounted_for(make_config: MakeConfig, data_file: Path) -> None:
     rows: list[Any] = [*ROWS, ROWS[0], {"question": "Only a question?"}, {"question": 5, "answer": "five"}, "no row"]
-    rows += [{"question": "WHAT is 2 plus 2", "answer": "Four."}, {"question": "Long?", "answer": "is " * 500}]
+    rows += [
+        {"question": "WHAT is 2 plus 2", "answer": "Four."},
+        {"question": "Long?", "answer": " ".join(map(chr, range(0x4E00, 0x4E00 + 200)))},
+    ]
     data_file.write_text(json.dumps(rows))
     config = make_config()
     pipeline.run(config)
@@ -175,7 +178,7 @@ def test_prepare_needs_no_model_and_repeats_itself_to_the_byte(make_config: Make
         *ROWS,
         ROWS[0],
         {"question": 5, "answer": "five"},
-        {"question": "What is 2 puls 2?", "answer": "2 plus 2 is 4."},
+        {"question": "Waht is 2 plus 2?", "answer": "2 plus 2 is 4."},
     ]
     data_file.write_text(json.dumps(rows))
     written = []
