@@ -24,7 +24,7 @@ CONTAINER = name=kickoff-$$$$; trap 'docker rm -f $$name > /dev/null 2>&1' EXIT;
 
 .DEFAULT_GOAL := help
 .PHONY: help demo run serve ask check test browser image train serve-image image-test k8s-check k8s-train k8s-serve \
-	bench-serve clean
+	bench-serve bench-prepare clean
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -79,6 +79,10 @@ image-test: .venv/done ## The images in real containers; needs a container engin
 
 bench-serve: .venv/done ## The server beside its peers, one run; takes a quiet machine and half an hour
 	$(BIN)/python -m bench.serve
+
+bench-prepare: .venv/done ## Data preparation, 20,000 and 1,000,000 rows: make bench-prepare DATASET=rows.jsonl
+	$(BIN)/python -m bench.prepare --dataset $(DATASET)
+	$(BIN)/python -m bench.prepare --dataset $(DATASET) --rows 1000000
 
 k8s-check: .venv/done ## The manifests: rendered, validated and held against the code
 	$(BIN)/python -m pytest tests/test_k8s.py

@@ -63,7 +63,7 @@ def histogram(counts: dict[int, int], width: int) -> dict[str, Any]:
     rows = [0] * (number + 1)
     for length, count in counts.items():
         rows[min((length - first) // step, number)] += count
-    bars = [
+    bars: list[dict[str, Any]] = [
         {"first": first + step * index, "last": first + step * (index + 1) - 1, "rows": count}
         for index, count in enumerate(rows)
     ]

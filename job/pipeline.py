@@ -88,7 +88,7 @@ def prepare_only(config: Config) -> str:
     folder = RunFolder(config)
     folder.claim(load.fingerprints(config.dataset))
     if folder.read("data.json") is None:
-        _prepare(config, folder, base.tokenizer(config.model))
+        prepare_rows(config, folder, base.tokenizer(config.model))
     report.report(folder.path, config)
     return f"prepared: {audit.data_line(folder.read('data.json'))[6:]}; see {folder / 'report.html'}"
 
@@ -106,14 +106,14 @@ def prepare(config: Config, folder: RunFolder) -> None:
         model = base.fetch(config.model, folder / "base")
         size = f"{model['parameters'] / 1e6:.1f}M parameters"
         log.info(f"base: {model['base']}, {size}, chat template: {model['chat_template']}")
-    parts = _prepare(config, folder, AutoTokenizer.from_pretrained(folder / "base"))
+    parts = prepare_rows(config, folder, AutoTokenizer.from_pretrained(folder / "base"))
     if not len(parts["train"]):
         raise DataError(f"no row is left to train on; {folder / 'rejected.jsonl'} says why each one was rejected")
     if not len(parts["test"]):
         log.warning("no row is left for testing: nothing can be measured, and the gate will refuse to publish")
 
 
-def _prepare(config: Config, folder: RunFolder, tokenizer: PreTrainedTokenizerBase | None) -> datasets.DatasetDict:
+def prepare_rows(config: Config, folder: RunFolder, tokenizer: PreTrainedTokenizerBase | None) -> datasets.DatasetDict:
     """The stages of the data; without a tokenizer the rows stay text, and no length in tokens is known.
 
     Rows between the stages lie in `preparing/`, which is gone afterwards; what stays is data.json, rejected.jsonl and,

@@ -125,7 +125,7 @@ def _misspelt(word: str, other: str) -> bool:
     """One letter wrong, missing, too many or in its neighbour's place; in a word of three letters only the last."""
     if not (_is_word(word) and _is_word(other)):
         return False
-    if min(len(word), len(other)) >= _SHORTEST_MISSPELT:
+    if max(len(word), len(other)) >= _SHORTEST_MISSPELT:
         return OSA.distance(word, other, score_cutoff=1) <= 1
     return len(word) == len(other) == 3 and sorted(word) == sorted(other)
 

@@ -174,17 +174,13 @@ def test_check_trains_nothing_and_leaves_nothing(make_config: MakeConfig, caplog
 
 
 def test_prepare_needs_no_model_and_repeats_itself_to_the_byte(make_config: MakeConfig, data_file: Path) -> None:
-    rows = [
-        *ROWS,
-        ROWS[0],
-        {"question": 5, "answer": "five"},
-        {"question": "Waht is 2 plus 2?", "answer": "2 plus 2 is 4."},
-    ]
-    data_file.write_text(json.dumps(rows))
+    offside = {"question": "What does the offside rule say in soccer?", "answer": "Stay behind the last defender."}
+    misspelt = {**offside, "question": "In soccer, waht does the offside rule say?"}
+    data_file.write_text(json.dumps([*ROWS, ROWS[0], {"question": 5, "answer": "five"}, offside, misspelt]))
     written = []
     for name in ("first", "second"):
         config = make_config(output=make_config().output + name, model={"base": "nobody/nothing"})
-        assert "43 rows in = 34 to train + 6 to test + 3 rejected" in pipeline.prepare_only(config)
+        assert "44 rows in = 35 to train + 6 to test + 3 rejected" in pipeline.prepare_only(config)
         written.append([(Path(config.output) / file).read_bytes() for file in ("data.json", "rejected.jsonl")])
     assert written[0] == written[1]
     assert b"nearly repeats" in written[0][1]
