@@ -48,7 +48,9 @@ def summary(metrics: dict[str, Any], answers: dict[str, list[dict[str, Any]]], c
     lines = [f"{'':34}{'tuned':>10}{'base':>10}"]
     for key, name in METRICS.items():
         if key in metrics["model"]:
-            lines.append(f"{name:34}{metrics['model'][key]:10.3f}{metrics['base'][key]:10.3f}")
+            between = metrics["model"].get("intervals", {}).get(key)
+            known = f"   tuned, 95 %: {between[0]:.3f} to {between[1]:.3f}" if between else ""
+            lines.append(f"{name:34}{metrics['model'][key]:10.3f}{metrics['base'][key]:10.3f}{known}")
     for row in side_by_side(answers)[:count]:
         lines.append(f"\nquestion  {row['question']}\nexpected  {row['expected']}")
         lines.append(f"tuned     {' '.join(row['answer'].split())}\nbase      {' '.join(row['base'].split())}")
