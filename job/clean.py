@@ -17,10 +17,14 @@ from typing import Any
 
 import datasets
 import ftfy
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
 from job import contacts, rules
 from job.config import CleanSection
 from job.credentials import secret_in, without_secrets
+from job.rows import transformed
 
 # quotes stay curly, ligatures and full-width characters stay as written: they are no damage
 _REPAIR = ftfy.TextFixerConfig(
@@ -34,6 +38,7 @@ _BLANKS = re.compile(r"[^\S\n]+")
 # all but blanks, digits and punctuation; letters' marks (Hindi's vowels) and joiners belong to the word
 _WORD = re.compile(r"[^\s\d!-/:-@\[-`{-~\xab\xbb\u060c\u061b\u061f\u0964\u0965\u2010-\u206f\u3000-\u303f]+")
 _ROUNDS = 20
+_LEAKING = "the row holds what looks like a secret:"
 
 Step = Callable[[str], str]
 
@@ -41,8 +46,8 @@ Step = Callable[[str], str]
 def clean(section: CleanSection, rows: datasets.Dataset) -> tuple[datasets.Dataset, list[dict[str, Any]]]:
     """Repair the text of every row, and reject what breaks a rule.
 
-    It looks at each row alone, so the parts of a data set can be cleaned apart, in processes of their own. Cleaning
-    what was cleaned changes nothing.
+    It looks at each row alone, so the parts of a data set are cleaned by processes of their own. Cleaning what was
+    cleaned changes nothing.
 
     Args:
         rows: {"question", "answer", "where"}, as load gives them; other columns pass through.
@@ -51,31 +56,34 @@ def clean(section: CleanSection, rows: datasets.Dataset) -> tuple[datasets.Datas
         The rows kept, and the rejected {"id" if rows have it, "where", "stage", "reason"}. One that holds a secret
         has its "question" and "answer" with it, the secret blotted out, so that it is copied no further.
     """
-    columns = rows[:]  # lists; one row at a time would cost as much as the cleaning
-    kept: list[int] = []
-    rejected: list[dict[str, Any]] = []
-    for index, (asked, answered) in enumerate(zip(columns["question"], columns["answer"], strict=True)):
-        question, answer = repaired(section, asked, one_line), repaired(section, answered, tidy_whitespace)
-        if secret := _secret(remove_invisible(asked), remove_invisible(answered), question or "", answer or ""):
-            reason = f"the row holds what looks like a secret: {secret}"
-            blotted = {"question": _blotted(asked, question), "answer": _blotted(answered, answer)}
-            rejected.append({**_rejection(columns, index, reason), **blotted})
-        elif question is None or answer is None:
-            reason = f"the text still changes after {_ROUNDS} rounds of cleaning"
-            rejected.append(_rejection(columns, index, reason))
-        elif broken := rules.broken(section, question, answer):
-            rejected.append(_rejection(columns, index, broken))
-        else:
-            columns["question"][index], columns["answer"][index] = question, answer
-            kept.append(index)
-    return datasets.Dataset.from_dict(
-        {name: [column[index] for index in kept] for name, column in columns.items()}, features=rows.features
-    ), rejected
+    schema = rows.features.arrow_schema.remove_metadata().append(pa.field("reason", pa.string()))
+    judged = transformed(rows, partial(_judge, section, schema), schema, "clean")
+    wrong = pc.is_valid(judged.with_format("arrow")["reason"][:]).to_numpy(zero_copy_only=False)
+    rejected = [_rejection(row) for row in judged.select(np.flatnonzero(wrong))]
+    return judged.select(np.flatnonzero(~wrong)).remove_columns("reason"), rejected
 
 
-def _rejection(columns: dict[str, list[Any]], index: int, reason: str) -> dict[str, Any]:
-    place: dict[str, Any] = {name: columns[name][index] for name in ("id", "where") if name in columns}
-    return {**place, "stage": "clean", "reason": reason}
+def _judge(section: CleanSection, schema: pa.Schema, table: pa.Table) -> pa.Table:
+    """The rows with both texts cleaned, or blotted, and the reason why a row cannot be used, if there is one."""
+    texts = zip(table["question"].to_pylist(), table["answer"].to_pylist(), strict=True)
+    questions, answers, reasons = zip(*(_judged(section, asked, answered) for asked, answered in texts), strict=True)
+    made = {"question": questions, "answer": answers, "reason": reasons}
+    columns = [pa.array(made[name], pa.string()) if name in made else table[name] for name in schema.names]
+    return pa.table(columns, schema=schema)
+
+
+def _judged(section: CleanSection, asked: str, answered: str) -> tuple[str, str, str | None]:
+    question, answer = repaired(section, asked, one_line), repaired(section, answered, tidy_whitespace)
+    if secret := _secret(remove_invisible(asked), remove_invisible(answered), question or "", answer or ""):
+        return _blotted(asked, question), _blotted(answered, answer), f"{_LEAKING} {secret}"
+    if question is None or answer is None:
+        return asked, answered, f"the text still changes after {_ROUNDS} rounds of cleaning"
+    return question, answer, rules.broken(section, question, answer)
+
+
+def _rejection(row: dict[str, Any]) -> dict[str, Any]:
+    shown = ("id", "where", "reason", *(("question", "answer") if row["reason"].startswith(_LEAKING) else ()))
+    return {"stage": "clean", **{name: row[name] for name in shown if name in row}}
 
 
 def flagged(section: CleanSection, rows: datasets.Dataset) -> list[dict[str, str]]:

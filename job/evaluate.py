@@ -14,6 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import numpy as np
+import numpy.typing as npt
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
@@ -25,7 +27,10 @@ from job.machine import Machine
 from job.progress import Progress
 from job.prompt import prompt_ids
 
-Metrics = dict[str, float]
+Metrics = dict[str, Any]
+SMALL = 100
+"""Test rows below which the metrics come with intervals."""
+_RESAMPLES = 2000
 
 
 def evaluate(
@@ -39,7 +44,8 @@ def evaluate(
     Returns:
         The metrics: loss (mean over the trained tokens, in nats), perplexity, token_accuracy; and of the first
         `generate_rows` questions f1, exact_match and ended (share of answers that ended by themselves). And the
-        answers themselves, {"question", "expected", "answer", "f1", "ended"}.
+        answers themselves, {"question", "expected", "answer", "f1", "ended"}. Of fewer than SMALL rows also
+        "intervals", {metric: [low, high]}, 95 % by the bootstrap over rows (Efron 1979).
     """
     model, tokenizer = _load(folder, machine)
     metrics = _teacher_forced(section, model, tokenizer, test, machine)
@@ -58,7 +64,23 @@ def evaluate(
         "ended": _mean([row["ended"] for row in answers]),
         "answered_rows": len(answers),
     }
+    if len(test) < SMALL:
+        columns = {
+            "f1": [row["f1"] for row in answers],
+            "exact_match": exact,
+            "ended": [row["ended"] for row in answers],
+        }
+        metrics["intervals"] |= {
+            name: interval(np.array(values, float), np.ones(len(values))) for name, values in columns.items()
+        }
     return metrics, answers
+
+
+def interval(sums: npt.NDArray[np.float64], weights: npt.NDArray[np.float64]) -> list[float]:
+    """The 95 % interval of sum(sums) / sum(weights), over rows drawn with replacement, by a fixed seed."""
+    drawn = np.random.default_rng(0).integers(0, len(sums), (_RESAMPLES, len(sums)))
+    means = sums[drawn].sum(axis=1) / weights[drawn].sum(axis=1)
+    return [float(value) for value in np.quantile(means, (0.025, 0.975))]
 
 
 def answer(folder: Path, questions: list[str], machine: Machine) -> list[str]:
@@ -122,15 +144,25 @@ def _teacher_forced(
     def measure(part: list[int]) -> tuple[float, ...]:
         return tuple(float(value) for value in loss.measure(*rows.batch(part, machine.device)))
 
-    parts = machine.share(_parts(order, section.batch_size), measure)
+    # few rows are measured one by one, since their intervals need each row's share
+    parts = machine.share(_parts(order, section.batch_size if len(ids) >= SMALL else 1), measure)
     total, correct, tokens = (sum(part[field] for part in parts) for field in range(3))
     mean = total / tokens
-    return {
+    metrics: Metrics = {
         "loss": mean,
         "perplexity": math.exp(min(mean, 700)),  # beyond that a float overflows
         "token_accuracy": correct / tokens,
         "rows": len(rows),
     }
+    if len(ids) < SMALL:
+        losses, hits, weights = (np.array([part[field] for part in parts]) for field in range(3))
+        loss_interval = interval(losses, weights)
+        metrics["intervals"] = {
+            "loss": loss_interval,
+            "perplexity": [math.exp(min(value, 700)) for value in loss_interval],
+            "token_accuracy": interval(hits, weights),
+        }
+    return metrics
 
 
 @torch.no_grad()

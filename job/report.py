@@ -7,12 +7,8 @@ not know the stages.
 import base64
 import io
 import json
-from collections import Counter
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
-
-import datasets
 
 from job import datareport
 from job.config import Config, dump
@@ -52,54 +48,13 @@ def summary(metrics: dict[str, Any], answers: dict[str, list[dict[str, Any]]], c
     lines = [f"{'':34}{'tuned':>10}{'base':>10}"]
     for key, name in METRICS.items():
         if key in metrics["model"]:
-            lines.append(f"{name:34}{metrics['model'][key]:10.3f}{metrics['base'][key]:10.3f}")
+            between = metrics["model"].get("intervals", {}).get(key)
+            known = f"   tuned, 95 %: {between[0]:.3f} to {between[1]:.3f}" if between else ""
+            lines.append(f"{name:34}{metrics['model'][key]:10.3f}{metrics['base'][key]:10.3f}{known}")
     for row in side_by_side(answers)[:count]:
         lines.append(f"\nquestion  {row['question']}\nexpected  {row['expected']}")
         lines.append(f"tuned     {' '.join(row['answer'].split())}\nbase      {' '.join(row['base'].split())}")
     return "\n".join(lines)
-
-
-def data_facts(
-    sources: list[dict[str, Any]], rejected: list[dict[str, Any]], encoded: datasets.DatasetDict
-) -> dict[str, Any]:
-    """Counts of the data: rows in = rows trained + rows tested + rows rejected."""
-    counts = {name: len(part) for name, part in encoded.items()}
-    lengths = Counter(len(ids) for part in encoded.values() for ids in part["input_ids"])
-    return {
-        "sources": sources,
-        "rows": sum(source["rows"] for source in sources),
-        **counts,
-        "rejected": len(rejected),
-        "rejected_by_stage": dict(Counter(row["stage"] for row in rejected)),
-        "rejected_by_reason": dict(
-            Counter(f"{row['stage']}: {_kind(row['reason'])}" for row in rejected).most_common()
-        ),
-        "lengths": {str(length): lengths[length] for length in sorted(lengths)},
-    }
-
-
-def data_line(facts: dict[str, Any]) -> str:
-    """The counts in one line, for the log."""
-    reasons = ", ".join(f"{count} {reason}" for reason, count in facts["rejected_by_reason"].items())
-    return (
-        f"data: {facts['rows']} rows in = {facts['train']} to train + {facts['test']} to test + "
-        f"{facts['rejected']} rejected{f' ({reasons})' if reasons else ''}"
-    )
-
-
-def write_rejected(path: Path, rejected: list[dict[str, Any]], loaded: Iterable[datasets.Dataset]) -> None:
-    """One JSON line for each rejected row: where it stood, the stage, the reason, and the row as it was."""
-    wanted = {row["where"] for row in rejected if "question" not in row}
-    originals = {row["where"]: row for rows in loaded for row in rows if row["where"] in wanted}
-    with path.open("w", encoding="utf-8") as stream:
-        for row in rejected:
-            stream.write(json.dumps({**row, **originals.get(row["where"], {})}, ensure_ascii=False) + "\n")
-
-
-def _kind(reason: str) -> str:
-    """A reason without what is particular to one row."""
-    start = reason.split(":")[0]
-    return "asks the same as an earlier row" if start.startswith("asks the same as") else start.split(", with")[0]
 
 
 def _read(folder: Path, name: str) -> dict[str, Any]:
