@@ -145,7 +145,7 @@ def _teacher_forced(
         return tuple(float(value) for value in loss.measure(*rows.batch(part, machine.device)))
 
     # few rows are measured one by one, since their intervals need each row's share
-    parts = machine.share(_parts(order, section.batch_size if len(ids) >= SMALL else 1), measure)
+    parts = machine.share(_parts(order, section.batch_size if len(rows) >= SMALL else 1), measure)
     total, correct, tokens = (sum(part[field] for part in parts) for field in range(3))
     mean = total / tokens
     metrics: Metrics = {
@@ -154,7 +154,7 @@ def _teacher_forced(
         "token_accuracy": correct / tokens,
         "rows": len(rows),
     }
-    if len(ids) < SMALL:
+    if len(rows) < SMALL:
         losses, hits, weights = (np.array([part[field] for part in parts]) for field in range(3))
         loss_interval = interval(losses, weights)
         metrics["intervals"] = {
