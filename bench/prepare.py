@@ -3,8 +3,8 @@
     python -m bench.prepare --dataset FILE [--rows 1000000]
 
 With more rows than the file has, they are repeated with edits: each repeat puts another number into its questions, so
-that most stay, and one in ten gets a misspelt word, so that dedupe has to look. The tokenizer is the bench model's, with
-GPT-2's vocabulary size. It runs the stages as the pipeline does; it does not know what they do.
+that most stay, and one in ten gets a misspelt word, so that dedupe has to look. The tokenizer is the bench model's,
+with GPT-2's vocabulary size. It runs the stages as the pipeline does; it does not know what they do.
 """
 
 import argparse
