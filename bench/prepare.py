@@ -51,7 +51,7 @@ def main() -> None:
         before = psutil.Process().memory_info().rss
         folder.claim({})
         started = time.perf_counter()
-        pipeline.prepare_rows(config, folder, tokenizer)
+        pipeline.prepare_rows(config, folder, lambda: tokenizer)
         seconds = time.perf_counter() - started
         facts = folder.read("data.json")
         result = {

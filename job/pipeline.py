@@ -8,7 +8,7 @@ import logging
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -88,7 +88,7 @@ def prepare_only(config: Config) -> str:
     folder = RunFolder(config)
     folder.claim(load.fingerprints(config.dataset))
     if folder.read("data.json") is None:
-        prepare_rows(config, folder, base.tokenizer(config.model))
+        prepare_rows(config, folder, lambda: base.tokenizer(config.model))
     report.report(folder.path, config)
     return f"prepared: {audit.data_line(folder.read('data.json'))[6:]}; see {folder / 'report.html'}"
 
@@ -102,22 +102,31 @@ def prepare(config: Config, folder: RunFolder) -> None:
     ):
         log.info(f"data: prepared before, in {folder.path}")
         return
-    with _phase(folder, "base"):
-        model = base.fetch(config.model, folder / "base")
-        size = f"{model['parameters'] / 1e6:.1f}M parameters"
-        log.info(f"base: {model['base']}, {size}, chat template: {model['chat_template']}")
-    parts = prepare_rows(config, folder, AutoTokenizer.from_pretrained(folder / "base"))
+    parts = prepare_rows(config, folder, lambda: _fetch(config, folder))
     if not len(parts["train"]):
         raise DataError(f"no row is left to train on; {folder / 'rejected.jsonl'} says why each one was rejected")
     if not len(parts["test"]):
         log.warning("no row is left for testing: nothing can be measured, and the gate will refuse to publish")
 
 
-def prepare_rows(config: Config, folder: RunFolder, tokenizer: PreTrainedTokenizerBase | None) -> datasets.DatasetDict:
+def _fetch(config: Config, folder: RunFolder) -> PreTrainedTokenizerBase:
+    """Bring the base model; its tokenizer."""
+    with _phase(folder, "base"):
+        model = base.fetch(config.model, folder / "base")
+    size = f"{model['parameters'] / 1e6:.1f}M parameters"
+    log.info(f"base: {model['base']}, {size}, chat template: {model['chat_template']}")
+    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder / "base")
+    return tokenizer
+
+
+def prepare_rows(
+    config: Config, folder: RunFolder, find_tokenizer: Callable[[], PreTrainedTokenizerBase | None]
+) -> datasets.DatasetDict:
     """The stages of the data; without a tokenizer the rows stay text, and no length in tokens is known.
 
-    Rows between the stages lie in `preparing/`, which is gone afterwards; what stays is data.json, rejected.jsonl and,
-    with a tokenizer, encoded/.
+    The tokenizer is asked for once the rows are split: a mistake in the data costs no download. Rows between the
+    stages lie in `preparing/`, which is gone afterwards; what stays is data.json, rejected.jsonl and, with a
+    tokenizer, encoded/.
     """
     preparing = folder / "preparing"
     shutil.rmtree(preparing, ignore_errors=True)
@@ -141,6 +150,7 @@ def prepare_rows(config: Config, folder: RunFolder, tokenizer: PreTrainedTokeniz
         with _phase(folder, "split"):
             families = found["families"][len(where) - len(rows) :]
             parts = split.split(config.split, config.seed, rows, test, families)
+        tokenizer = find_tokenizer()
         if tokenizer is not None:
             with _phase(folder, "encode"):
                 for name, part in parts.items():
