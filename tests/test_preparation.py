@@ -36,7 +36,12 @@ def config_of(rows: list[Any], folder: Path, make_config: MakeConfig, **sections
     return make_config(dataset={"file": str(file)}, output=str(folder / "run"), **sections)
 
 
-@settings(max_examples=12, deadline=None, phases=[Phase.explicit, Phase.reuse, Phase.generate], suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(
+    max_examples=12,
+    deadline=None,
+    phases=[Phase.explicit, Phase.reuse, Phase.generate],
+    suppress_health_check=[HealthCheck.function_scoped_fixture],
+)
 @given(rows=st.lists(st.fixed_dictionaries({"question": TEXT, "answer": TEXT}), min_size=1, max_size=12))
 def test_any_texts_go_through_and_none_is_lost(
     rows: list[dict[str, str]], make_config: MakeConfig, tokenizer: PreTrainedTokenizerBase

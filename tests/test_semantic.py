@@ -1,0 +1,59 @@
+"""Semantic repeats with a small encoder made here: what it embeds alike is a repeat, and only that."""
+
+from pathlib import Path
+
+import datasets
+import pytest
+import torch
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
+from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+
+from job import semantic
+from job.errors import ConfigError
+
+WORDS = "who what when where is was won lost the a cup match team goal ball in of".split()
+
+
+@pytest.fixture
+def encoder(tmp_path: Path) -> str:
+    """A BERT whose tokenizer folds case, so "Who won the cup" and "who won the CUP" are the same to it."""
+    vocabulary = {word: number for number, word in enumerate(["[PAD]", "[UNK]", *WORDS])}
+    tokenizer = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.Lowercase()
+    tokenizer.pre_tokenizer = pre_tokenizers.Whitespace()
+    fast = PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="[PAD]", unk_token="[UNK]")
+    fast.save_pretrained(tmp_path)
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64}
+    BertModel(BertConfig(vocab_size=len(vocabulary), **sizes)).save_pretrained(tmp_path)
+    return str(tmp_path)
+
+
+def test_a_repeat_names_the_earlier_row_and_both_texts_count(encoder: str) -> None:
+    rows = datasets.Dataset.from_dict(
+        {
+            "question": [
+                "Who won the cup",
+                "where is the ball",
+                "who won the CUP",
+                "who won the cup",
+                "Who Won the cup",
+            ],
+            "answer": ["the team", "in the goal", "the TEAM", "a goal was lost in a match", "The Team"],
+        }
+    )
+    found = list(semantic.repeats(encoder, rows, 0.999))
+    assert [(before, row) for before, row, _ in found] == [(0, 2), (0, 4)]
+    assert all(cosine == pytest.approx(1.0, abs=1e-5) for *_, cosine in found)
+
+
+def test_padding_changes_nothing(encoder: str) -> None:
+    questions = ["who won the cup", "what is the ball in the goal of the team where a match was lost"]
+    together = datasets.Dataset.from_dict({"question": [*questions, questions[0]], "answer": ["a"] * 3})
+    assert [(before, row) for before, row, _ in semantic.repeats(encoder, together, 0.9999)] == [(0, 2)]
+
+
+def test_a_model_that_is_none_is_refused(tmp_path: Path) -> None:
+    rows = datasets.Dataset.from_dict({"question": ["a"], "answer": ["b"]})
+    with pytest.raises(ConfigError, match="dedupe.semantic_model: .* is no encoder"):
+        list(semantic.repeats(str(tmp_path), rows, 0.9))
