@@ -14,6 +14,7 @@ from typing import Any
 
 import datasets
 
+from job import durable
 from job.config import Config, dump
 from job.rendering import METRICS, environment, side_by_side
 
@@ -22,7 +23,7 @@ def report(run: Path, config: Config) -> None:
     """Write `report.html`, self-contained, and `loss.png` into the run folder."""
     facts = {name: _read(run, f"{name}.json") for name in ("data", "training", "metrics", "answers", "phases")}
     published = _read(run, "published.json")
-    (run / "loss.png").write_bytes(_loss_picture(facts["training"].get("history", [])))
+    durable.write(run / "loss.png", _loss_picture(facts["training"].get("history", [])))
     html = (
         environment(autoescape=True)
         .get_template("report.html.jinja")
@@ -38,7 +39,7 @@ def report(run: Path, config: Config) -> None:
             length_picture=_embedded(_length_picture(facts["data"].get("lengths", {}))),
         )
     )
-    (run / "report.html").write_text(html, encoding="utf-8")
+    durable.write(run / "report.html", html)
 
 
 def summary(metrics: dict[str, Any], answers: dict[str, list[dict[str, Any]]], count: int = 5) -> str:

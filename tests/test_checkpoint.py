@@ -49,4 +49,4 @@ def test_a_damaged_one_is_passed_over_and_said(tmp_path: Path, damage: str, capl
     found = checkpoint.newest(tmp_path)
     assert found is not None
     assert found[1]["step"] == 5
-    assert ("step-00000006 is damaged" in caplog.text) == (damage != "unfinished")
+    assert ("step-00000006 is incomplete or damaged" in caplog.text) == (damage != "unfinished")
