@@ -13,14 +13,14 @@ import math
 import shutil
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import datasets
 import torch
 from torch.utils.tensorboard import SummaryWriter
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, get_scheduler
 
-from job import checkpoint, interrupt
+from job import checkpoint, durable, interrupt
 from job.batches import epoch_steps, micro_batches, pad
 from job.config import TrainSection
 from job.errors import ConfigError, Interrupted, KickoffError, OutOfMemory
@@ -52,11 +52,14 @@ def train(
     trainer = _Training(section, seed, rows, base, run, machine, total_steps)
     trainer.resume()
     with interrupt.deferred() as stop_requested:
-        trainer.loop(stop_requested)
-    facts = trainer.facts()
-    if machine.rank == 0:
-        _save(trainer.model, base, run, facts)
-    machine.wait()
+        try:
+            trainer.loop(stop_requested)
+        finally:
+            trainer.close()
+        facts = trainer.facts()
+        if machine.rank == 0:
+            _save(trainer.model, base, run, facts)
+        machine.wait()
     return facts
 
 
@@ -123,13 +126,16 @@ class _Training:
         self.seconds = 0.0
         self.window = [0.0, 0.0]  # loss and trained tokens since the last logged point
         self.history: list[dict[str, float]] = []
+        self.writer: SummaryWriter | None = None
 
     def loop(self, stop_requested: Any) -> None:
         """Every step that is still to do."""
         lengths = self.lengths
         size = rows_per_step(self.section, self.machine.processes)
         per_epoch = math.ceil(len(lengths) / size)
-        writer = self._writer()
+        writer = self.writer = self._writer()
+        if self._test_when_due(writer, per_epoch, stop_requested):  # an interruption may have left it to do
+            self._stop()
         with Progress("train", self.total_steps, "step", self.done) as progress:
             while self.done < self.total_steps:
                 epoch, position = divmod(self.done, per_epoch)
@@ -143,17 +149,22 @@ class _Training:
                     if self.done % self.section.logging_steps == 0 or self.done == self.total_steps:
                         self._log(writer, "train_loss", self.window[0] / self.window[1], grad_norm=norm)
                         self.window = [0.0, 0.0]
-                    if self.done % per_epoch == 0 and self.ids["test"]:
-                        self._log(writer, "test_loss", self.test_loss())
-                    if stop or (self.done % self.section.save_steps == 0 and self.done < self.total_steps):
+                    if stop or self._test_when_due(writer, per_epoch, stop_requested):
+                        self._stop()
+                    if self.done % self.section.save_steps == 0 and self.done < self.total_steps:
                         self._checkpoint()
-                    if stop:
-                        raise Interrupted(
-                            f"stopped at step {self.done} of {self.total_steps}, checkpoint complete; "
-                            "run the same command again to go on"
-                        )
-        if writer is not None:
-            writer.close()
+
+    def _stop(self) -> NoReturn:
+        self._checkpoint()
+        raise Interrupted(
+            f"stopped at step {self.done} of {self.total_steps}, checkpoint complete; "
+            "run the same command again to go on"
+        )
+
+    def close(self) -> None:
+        """Write down what TensorBoard has not yet written."""
+        if self.writer is not None:
+            self.writer.close()
 
     def step(self, rows: list[int], stop: bool = False) -> tuple[float, float, bool]:
         """One optimizer step over rows of the training set.
@@ -210,19 +221,33 @@ class _Training:
             self.micro_size = math.ceil(self.micro_size / 2)
             log.warning(f"out of memory: {self.micro_size} rows in a forward pass from now on, the step stays the same")
 
+    def _test_when_due(self, writer: SummaryWriter | None, per_epoch: int, stop_requested: Any) -> bool:
+        """The test loss at the end of an epoch; True if a signal broke it off, and then it is due after the resume."""
+        if self.done == 0 or self.done % per_epoch or not self.ids["test"]:
+            return False
+        if any("test_loss" in point and point["step"] == self.done for point in self.history[-2:]):
+            return False
+        loss = self.test_loss(stop_requested)
+        if loss is not None:
+            self._log(writer, "test_loss", loss)
+        return loss is None
+
     @torch.no_grad()
-    def test_loss(self) -> float:
-        """Mean loss over the trained tokens of the test rows, shared out among the processes."""
+    def test_loss(self, stop_requested: Any) -> float | None:
+        """Mean loss over the trained tokens of the test rows, shared out among the processes; None: broken off."""
         self.model.eval()
-        sums = torch.zeros(2, dtype=torch.float64, device=self.machine.device)
+        sums = torch.zeros(3, dtype=torch.float64, device=self.machine.device)
         everything = sorted(range(len(self.ids["test"])), key=lambda row: len(self.ids["test"][row]))
         for part in micro_batches(everything, self.micro_size, self.machine.rank, self.machine.processes):
+            if stop_requested():
+                sums[2] = 1
+                break
             with self.machine.autocast():
                 loss = self.loss(*self._batch("test", part))
-            sums += torch.stack([loss.total.double(), loss.tokens.double()])
+            sums[:2] += torch.stack([loss.total.double(), loss.tokens.double()])
         self.model.train()
-        total, tokens = self.machine.sum(sums).tolist()
-        return float(total / tokens)
+        total, tokens, stopped = self.machine.sum(sums).tolist()
+        return None if stopped else float(total / tokens)
 
     def resume(self) -> None:
         """Go on from the newest complete checkpoint, if there is one."""
@@ -279,6 +304,8 @@ class _Training:
                 self.machine.sum(weight.grad)
 
     def _checkpoint(self) -> None:
+        if self.writer is not None:
+            self.writer.flush()
         if self.machine.rank == 0:
             tensors = {
                 "model": self.model.state_dict(),
@@ -303,7 +330,7 @@ class _Training:
 
             # sends along whatever TensorBoard is given
             wandb.init(project=self.section.wandb_project, sync_tensorboard=True)
-        return SummaryWriter(str(self.run / "tensorboard"), purge_step=self.done)
+        return SummaryWriter(str(self.run / "tensorboard"), purge_step=self.done + 1)
 
     def _log(self, writer: SummaryWriter | None, name: str, value: float, **more: float) -> None:
         rate = self.optimizer.param_groups[0]["lr"]
@@ -314,7 +341,7 @@ class _Training:
 
 
 def _save(model: PreTrainedModel, base: Path, run: Path, facts: dict[str, Any]) -> None:
-    """Leave the tuned model as `run/model`, all or nothing; its checkpoints have then served their purpose."""
+    """Leave the tuned model as `run/model`, all or nothing."""
     partial = run / "model.partial"
     shutil.rmtree(partial, ignore_errors=True)
     stored: str = json.loads((base / "config.json").read_text()).get("dtype") or "float32"
@@ -322,9 +349,8 @@ def _save(model: PreTrainedModel, base: Path, run: Path, facts: dict[str, Any]) 
     AutoTokenizer.from_pretrained(base, padding_side="left").save_pretrained(partial)
     for file in partial.iterdir():
         file.chmod(0o644)  # safetensors writes for its owner alone, and a server may be another user
-    (run / "training.json").write_text(json.dumps(facts, indent=2))
-    partial.rename(run / "model")
-    shutil.rmtree(run / "checkpoints", ignore_errors=True)
+    durable.write(run / "training.json", json.dumps(facts, indent=2))
+    durable.place(partial, run / "model")
 
 
 def _is_out_of_memory(error: RuntimeError) -> bool:
