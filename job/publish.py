@@ -19,6 +19,7 @@ import httpx2
 from huggingface_hub import EvalResult, HfApi, ModelCard, ModelCardData, snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError, RepositoryNotFoundError
 
+from job import durable
 from job.config import Config, PublishSection, dump
 from job.errors import ConfigError, PublishError
 from job.rendering import METRICS, environment, side_by_side
@@ -85,10 +86,10 @@ def preflight(section: PublishSection, create: bool = True) -> None:
 def assemble(run: Path, config: Config) -> None:
     """Complete `run/model` to the repository of the contract: card, config, metrics, loss curve."""
     model = run / "model"
-    shutil.copyfile(run / "metrics.json", model / "metrics.json")
-    shutil.copyfile(run / "loss.png", model / "loss.png")
-    (model / "run.yaml").write_text(dump(config), encoding="utf-8")
-    (model / "README.md").write_text(card(run, config), encoding="utf-8")
+    for name in ("metrics.json", "loss.png"):
+        durable.write(model / name, (run / name).read_bytes())
+    durable.write(model / "run.yaml", dump(config))
+    durable.write(model / "README.md", card(run, config))
 
 
 def card(run: Path, config: Config) -> str:
@@ -146,14 +147,16 @@ def sentence(published: dict[str, str], model: Path) -> str:
 
 def _to_folder(target: Path, model: Path, questions: list[str], expected: list[str], answer: Answer) -> str:
     partial, old = target.with_name(target.name + ".partial"), target.with_name(target.name + ".old")
-    for leftover in (partial, old):
-        shutil.rmtree(leftover, ignore_errors=True)
     try:
+        if old.exists() and not target.exists():  # a run that was killed between the two renames below
+            old.rename(target)
+        for leftover in (partial, old):
+            shutil.rmtree(leftover, ignore_errors=True)
         shutil.copytree(model, partial)
         _require_same(str(partial), expected, answer(partial, questions))
         if target.exists():
             target.rename(old)
-        partial.rename(target)
+        durable.place(partial, target)
     except OSError as error:
         raise PublishError(f"publish.folder: {target} cannot be written: {error}; {_retry(model)}") from None
     shutil.rmtree(old, ignore_errors=True)
