@@ -16,8 +16,9 @@ import typer
 
 from job import interrupt
 from job.config import Config, load
-from job.errors import Exit, KickoffError
+from job.errors import Exit, Interrupted, KickoffError
 
+STOPPED = "stopped by a signal; finished work is kept, run the same command again"
 TERMINATION_LOG = Path("/dev/termination-log")
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False, help=__doc__
@@ -63,22 +64,29 @@ def _carry_out(command: str, path: Path, overrides: list[str] | None) -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stdout)
     for noisy in ("httpx", "httpx2", "datasets", "huggingface_hub", "filelock"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
-    interrupt.install()
     if not sys.stderr.isatty():
         os.environ.setdefault("TQDM_DISABLE", "1")  # read when tqdm is imported; bars wreck a container's log
+    interrupt.install()
     try:
-        config = load(path, overrides)
-        code, message = Exit.DONE, _stage(command)(config)
-    except KickoffError as error:
-        code, message = error.exit_code, str(error)
+        code, message = _outcome(command, path, overrides)
+        interrupt.over()
     except KeyboardInterrupt:
-        code, message = Exit.INTERRUPTED, "stopped by a signal; finished work is kept, run the same command again"
+        code, message = Exit.INTERRUPTED, STOPPED
+    _end(code, message)
+
+
+def _outcome(command: str, path: Path, overrides: list[str] | None) -> tuple[Exit, str]:
+    try:
+        return Exit.DONE, _stage(command)(load(path, overrides))
     except Exception as error:
+        if interrupt.seen():  # libraries turn the interruption into errors of their own
+            return Exit.INTERRUPTED, str(error) if isinstance(error, Interrupted) else STOPPED
+        if isinstance(error, KickoffError):
+            return error.exit_code, str(error)
         if not _is_of_the_disk(error):
             raise
         reason = next(iter(str(error).splitlines()), "")
-        code, message = Exit.FAILED, f"{reason}; free or repair the disk and run the same command again"
-    _end(code, message)
+        return Exit.FAILED, f"{reason}; free or repair the disk and run the same command again"
 
 
 def _is_of_the_disk(error: Exception) -> bool:
