@@ -79,6 +79,12 @@ def newest(folder: Path) -> tuple[dict[str, Any], dict[str, Any]] | None:
     return None
 
 
+def name_of_newest(folder: Path) -> str:
+    """For a message: which checkpoint a later run would go on from."""
+    found = next((path for path in _newest_first(folder) if _is_complete(path)), None)
+    return f"the checkpoint {found} is kept" if found else "there is no checkpoint yet"
+
+
 def _newest_first(folder: Path) -> Iterator[Path]:
     yield from sorted((path for path in folder.glob("step-" + "[0-9]" * 8) if path.is_dir()), reverse=True)
 

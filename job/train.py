@@ -20,10 +20,10 @@ import torch
 from torch.utils.tensorboard import SummaryWriter
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, get_scheduler
 
-from job import checkpoint, durable, interrupt
+from job import checkpoint, divergence, durable, interrupt
 from job.batches import epoch_steps, micro_batches, pad
 from job.config import TrainSection
-from job.errors import ConfigError, Interrupted, KickoffError, OutOfMemory
+from job.errors import ConfigError, Interrupted, OutOfMemory
 from job.loss import choose
 from job.machine import Machine
 from job.progress import Progress
@@ -46,6 +46,7 @@ def train(
     Raises:
         Interrupted: a signal came; the checkpoint of the last step is complete.
         OutOfMemory: not even one row fits.
+        Diverged: the loss or the gradient is no number, or the loss exploded.
         ConfigError: the run has fewer steps than its warm-up.
     """
     total_steps = count_steps(section, len(rows["train"]), machine.processes)
@@ -110,6 +111,7 @@ class _Training:
         self.section, self.seed, self.machine, self.run, self.total_steps = section, seed, machine, run, total_steps
         self.ids = {name: part["input_ids"][:] for name, part in rows.items()}
         self.labels = {name: part["labels"][:] for name, part in rows.items()}
+        self.where = rows["train"]["where"]  # read when training diverges
         self.lengths = [len(ids) for ids in self.ids["train"]]
         self.trained = [sum(label >= 0 for label in labels) for labels in self.labels["train"]]
         self.model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
@@ -123,6 +125,7 @@ class _Training:
         self.scaler = torch.amp.GradScaler(machine.device.type, enabled=machine.precision == "fp16")
         self.micro_size = section.batch_size
         self.done = 0
+        self.first_loss: float | None = None
         self.seconds = 0.0
         self.window = [0.0, 0.0]  # loss and trained tokens since the last logged point
         self.history: list[dict[str, float]] = []
@@ -180,11 +183,7 @@ class _Training:
         self.scaler.unscale_(self.optimizer)
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.section.max_grad_norm)
         loss = float(shared[0]) / tokens
-        if not math.isfinite(loss):
-            raise KickoffError(
-                f"the loss is {loss} at step {self.done + 1}, nothing was published; expected a finite number: "
-                "lower train.learning_rate, or set train.precision to fp32"
-            )
+        self._require_sane(loss, float(norm), rows)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.scheduler.step()
@@ -192,6 +191,15 @@ class _Training:
         self.done += 1
         self.window = [self.window[0] + float(shared[0]), self.window[1] + tokens]
         return loss, float(norm), bool(shared[1])
+
+    def _require_sane(self, loss: float, norm: float, rows: list[int]) -> None:
+        """Before the optimizer takes the step, so that no such gradient ever reaches a checkpoint."""
+        self.first_loss = loss if self.first_loss is None else self.first_loss
+        norm = norm if self.machine.precision != "fp16" else 0.0  # there the scaler leaves out what overflows
+        found = divergence.symptom(loss, norm, self.first_loss, self.model.config.get_text_config().vocab_size)
+        if found is not None:
+            kept = checkpoint.name_of_newest(self.run / "checkpoints")
+            raise divergence.diverged(found, self.done + 1, [self.where[row] for row in rows], kept)
 
     def _accumulate(self, rows: list[int]) -> float:
         """Gradients of the step's loss, divided by the trained tokens of the whole step over all processes.
@@ -261,6 +269,7 @@ class _Training:
         self.scaler.load_state_dict(tensors["scaler"])
         self.done, self.seconds, self.micro_size = state["step"], state["seconds"], state["micro_size"]
         self.window, self.history = state["window"], state["history"]
+        self.first_loss = state["first_loss"]
         log.info(f"train: going on from the checkpoint of step {self.done} of {self.total_steps}")
 
     def facts(self) -> dict[str, Any]:
@@ -318,6 +327,7 @@ class _Training:
                 "micro_size": self.micro_size,
                 "window": self.window,
                 "history": self.history,
+                "first_loss": self.first_loss,
             }
             checkpoint.save(self.run / "checkpoints", self.done, tensors, state, self.section.save_total_limit)
         self.machine.wait()
