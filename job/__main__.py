@@ -83,6 +83,8 @@ def _outcome(command: str, path: Path, overrides: list[str] | None) -> tuple[Exi
             return Exit.INTERRUPTED, str(error) if isinstance(error, Interrupted) else STOPPED
         if isinstance(error, KickoffError):
             return error.exit_code, str(error)
+        if isinstance(error, MemoryError):
+            return Exit.MEMORY, "out of memory outside of training; take fewer rows or a larger machine"
         if not _is_of_the_disk(error):
             raise
         reason = next(iter(str(error).splitlines()), "")

@@ -25,7 +25,7 @@ from job.batches import epoch_steps, micro_batches, pad
 from job.config import TrainSection
 from job.errors import ConfigError, Interrupted, OutOfMemory
 from job.loss import choose
-from job.machine import Machine
+from job.machine import Machine, is_out_of_memory
 from job.progress import Progress
 
 log = logging.getLogger(__name__)
@@ -55,6 +55,13 @@ def train(
     with interrupt.deferred() as stop_requested:
         try:
             trainer.loop(stop_requested)
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            raise OutOfMemory(
+                "out of memory for the optimizer, which needs 16 bytes a parameter with weights and gradients; take a "
+                "smaller model.base, or run on a machine with more memory"
+            ) from None
         finally:
             trainer.close()
         facts = trainer.facts()
@@ -218,7 +225,7 @@ class _Training:
                     total += loss.item()
                 return total
             except RuntimeError as error:
-                if not _is_out_of_memory(error):
+                if not is_out_of_memory(error):
                     raise
             self.optimizer.zero_grad()
             if self.micro_size == 1:
@@ -226,8 +233,13 @@ class _Training:
                     "out of memory with a single row in a forward pass; take a smaller model.base, lower "
                     "model.max_length, or run on a machine with more memory"
                 )
-            self.micro_size = math.ceil(self.micro_size / 2)
-            log.warning(f"out of memory: {self.micro_size} rows in a forward pass from now on, the step stays the same")
+            before, self.micro_size = self.micro_size, math.ceil(self.micro_size / 2)
+            size = rows_per_step(self.section, self.machine.processes)
+            passes = [math.ceil(size / self.machine.processes / rows) for rows in (before, self.micro_size)]
+            log.warning(
+                f"out of memory: {before} -> {self.micro_size} rows in a forward pass and {passes[0]} -> {passes[1]} "
+                f"passes in a step from now on; the effective batch of {size} rows stays"
+            )
 
     def _test_when_due(self, writer: SummaryWriter | None, per_epoch: int, stop_requested: Any) -> bool:
         """The test loss at the end of an epoch; True if a signal broke it off, and then it is due after the resume."""
@@ -361,10 +373,6 @@ def _save(model: PreTrainedModel, base: Path, run: Path, facts: dict[str, Any]) 
         file.chmod(0o644)  # safetensors writes for its owner alone, and a server may be another user
     durable.write(run / "training.json", json.dumps(facts, indent=2))
     durable.place(partial, run / "model")
-
-
-def _is_out_of_memory(error: RuntimeError) -> bool:
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
 
 
 def _peak_gib(machine: Machine) -> float:
