@@ -22,6 +22,7 @@ from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError, Repo
 from job import durable
 from job.config import Config, PublishSection, dump
 from job.errors import ConfigError, PublishError
+from job.hub import HubDown, wait_asked
 from job.rendering import METRICS, environment, side_by_side
 
 CONTRACT = (
@@ -52,7 +53,7 @@ def preflight(section: PublishSection, create: bool = True) -> None:
 
     Raises:
         ConfigError: no token, a wrong one, one that may not write, or a folder that holds something else.
-        PublishError: the Hub does not answer.
+        PublishError: the Hub does not answer. What is done so far is kept.
     """
     if section.folder is not None:
         _require_folder(Path(section.folder))
@@ -64,13 +65,7 @@ def preflight(section: PublishSection, create: bool = True) -> None:
         )
     api = HfApi(token=os.environ["HF_TOKEN"])
     try:
-        user = api.whoami()
-        if create:
-            api.create_repo(section.repo, private=section.private, exist_ok=True)
-        try:
-            api.auth_check(section.repo, write=True)
-        except RepositoryNotFoundError:
-            _require_may_create(section.repo, user)
+        _retried(lambda: _require_may_write(api, section, create))
     except (HfHubHTTPError, LocalTokenNotFoundError) as error:
         status = error.response.status_code if isinstance(error, HfHubHTTPError) and error.response is not None else 0
         if status in (401, 403, 404):
@@ -210,11 +205,13 @@ def _retried(call: Callable[[], Result]) -> Result:
     for attempt in range(1, ATTEMPTS):
         try:
             return call()
+        except (HubDown, LocalTokenNotFoundError):
+            raise
         except (httpx2.HTTPError, OSError, RuntimeError) as error:  # RuntimeError: an upload that was cut too often
             response = error.response if isinstance(error, HfHubHTTPError) else None
             if response is not None and response.status_code < 500 and response.status_code not in (408, 429):
                 raise
-            wait = 2.0**attempt
+            wait = max(2.0**attempt, wait_asked(response) if response is not None else 0)
             log.warning(f"publish: {_one_line(error)}; again in {wait:.0f} s")
             time.sleep(wait)
     return call()
@@ -235,6 +232,17 @@ def _require_folder(target: Path) -> None:
         raise ConfigError(f"publish.folder: {target.parent} cannot be made: {error.strerror}") from None
     if not os.access(target.parent, os.W_OK):
         raise ConfigError(f"publish.folder: {target.parent} is not writable; choose another folder")
+
+
+def _require_may_write(api: HfApi, section: PublishSection, create: bool) -> None:
+    repo = str(section.repo)
+    user = api.whoami()
+    if create:
+        api.create_repo(repo, private=section.private, exist_ok=True)
+    try:
+        api.auth_check(repo, write=True)
+    except RepositoryNotFoundError:
+        _require_may_create(repo, user)
 
 
 def _require_may_create(repo: str, user: dict[str, Any]) -> None:
@@ -276,7 +284,7 @@ def _metadata(config: Config, facts: dict[str, Any], base: dict[str, Any]) -> Mo
 
 
 def _unanswered(error: Exception) -> PublishError:
-    return PublishError(f"the Hub does not answer: {_one_line(error)}; nothing was trained, run the same command again")
+    return PublishError(f"the Hub does not answer: {_one_line(error)}; nothing was lost, run the same command again")
 
 
 def _retry(model: Path) -> str:
