@@ -39,6 +39,9 @@ CONTRACT = (
 )
 """What the repository holds; a server relies on it. Weights above the shard size come as several files."""
 ATTEMPTS = 3
+FAILURES = (httpx2.HTTPError, OSError, RuntimeError, json.JSONDecodeError)
+"""What the client raises when the Hub fails: RuntimeError where an upload was cut too often, and JSONDecodeError where
+it looks into an answer before it looks at its status."""
 PACKAGES = ("torch", "transformers", "datasets", "tokenizers", "huggingface_hub")
 log = logging.getLogger(__name__)
 Result = TypeVar("Result")
@@ -74,7 +77,7 @@ def preflight(section: PublishSection, create: bool = True) -> None:
                 "with write access, or name a repository of your own"
             ) from None
         raise _unanswered(error) from None
-    except (httpx2.HTTPError, OSError) as error:
+    except FAILURES as error:
         raise _unanswered(error) from None
 
 
@@ -169,7 +172,7 @@ def _to_hub(
             _require_same(f"{repo}@{sha}", expected, answer(Path(fresh), questions))
         if section.tag is not None:
             _retried(lambda: _tag(api, repo, str(section.tag), sha))
-    except (httpx2.HTTPError, OSError, RuntimeError) as error:
+    except FAILURES as error:
         raise PublishError(f"publishing to {repo} failed: {_one_line(error)}; {_retry(model)}") from None
     return {"repo": repo, "revision": sha, "url": f"{api.endpoint}/{repo}/tree/{sha}"}
 
@@ -207,7 +210,7 @@ def _retried(call: Callable[[], Result]) -> Result:
             return call()
         except (HubDown, LocalTokenNotFoundError):
             raise
-        except (httpx2.HTTPError, OSError, RuntimeError) as error:  # RuntimeError: an upload that was cut too often
+        except FAILURES as error:
             response = error.response if isinstance(error, HfHubHTTPError) else None
             if response is not None and response.status_code < 500 and response.status_code not in (408, 429):
                 raise
