@@ -26,17 +26,18 @@ class HubDown(OSError):
 def configure(timeout_seconds: float) -> None:
     """Give up on any answer that does not come within `timeout_seconds`; draw no bars without a terminal."""
 
-    limit = httpx2.Timeout(timeout_seconds)
     patience = _Patience(PATIENCE * timeout_seconds)
 
     def bound(request: httpx2.Request) -> None:
-        # listing calls ask for no time-out at all, which overrides the session's
-        if all(value is None for value in request.extensions["timeout"].values()):
-            request.extensions["timeout"] = limit.as_dict()
+        # listing calls ask for no time-out at all and a HEAD for one of its own; both override the session's
+        wanted = request.extensions["timeout"].items()
+        request.extensions["timeout"] = {
+            kind: timeout_seconds if seconds is None else min(seconds, timeout_seconds) for kind, seconds in wanted
+        }
 
     def client() -> httpx2.Client:
         session = default_client_factory()
-        session.timeout = limit
+        session.timeout = httpx2.Timeout(timeout_seconds)
         session.event_hooks = {
             "request": [*session.event_hooks["request"], bound, patience.before],
             "response": [*session.event_hooks["response"], patience.after],

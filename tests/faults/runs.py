@@ -136,14 +136,14 @@ def chance(*names: object) -> random.Random:
     return random.Random(f"{SEED} {names}")
 
 
-def note(title: str, found: list[dict[str, Any]]) -> None:
+def note(title: str, found: list[dict[str, Any]], points: int | None = None) -> None:
     """Add a line to the table of `make faults`, and say what went wrong."""
     for one in found:
         if not (one["survived"] and one["equal"]) or one["wrong"]:
             print(f"{title}, {one['point']}: {json.dumps(one, indent=1)}")
     if table := os.environ.get("FAULTS_TABLE"):
         with Path(table).open("a") as stream:
-            stream.write(json.dumps({"title": title, "found": found}) + "\n")
+            stream.write(json.dumps({"title": title, "points": points or len(found), "found": found}) + "\n")
 
 
 def result(run: Path) -> dict[str, Any]:
