@@ -14,7 +14,7 @@ from typing import Annotated
 
 import typer
 
-from job import interrupt
+from job import durable, interrupt
 from job.config import Config, load
 from job.errors import Exit, Interrupted, KickoffError
 
@@ -92,10 +92,7 @@ def _outcome(command: str, path: Path, overrides: list[str] | None) -> tuple[Exi
 
 
 def _is_of_the_disk(error: Exception) -> bool:
-    """What safetensors raises for a full disk is no OSError: it writes from Rust."""
-    if isinstance(error, OSError):
-        return error.errno is not None
-    return "No space left on device" in str(error)
+    return durable.is_full(error) or (isinstance(error, OSError) and error.errno is not None)
 
 
 def _stage(command: str) -> Callable[[Config], str]:

@@ -79,6 +79,8 @@ def resolve(section: ModelSection) -> tuple[str, str | None]:
     except RevisionNotFoundError:
         raise ConfigError(f"model.revision: {section.base} has no revision {section.revision!r}") from None
     except (httpx2.HTTPError, OSError) as error:
+        if durable.is_full(error):
+            raise
         raise KickoffError(
             f"the Hub did not give the base model {section.base}: {error}; run the same command again"
         ) from None

@@ -4,6 +4,7 @@ Everything is written aside, synced to the disk and renamed, and the rename is s
 file system may keep the new name and lose what it stands for. It knows nothing of what the files hold.
 """
 
+import errno
 import os
 import shutil
 from pathlib import Path
@@ -31,6 +32,14 @@ def place(partial: Path, target: Path) -> None:
         shutil.rmtree(target)
     partial.rename(target)
     _sync(target.parent)
+
+
+def is_full(error: BaseException | None) -> bool:
+    """Whether a disk or a quota is full, in the words of the libraries: datasets' error has no number, and
+    safetensors' is no OSError, since it writes from Rust."""
+    if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return True
+    return any(words in str(error) for words in ("No space left on device", "Not enough disk space"))
 
 
 def _sync(path: Path) -> None:

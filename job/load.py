@@ -18,6 +18,7 @@ import datasets
 import httpx2
 import pandas as pd
 
+from job import durable
 from job.config import DatasetSection
 from job.errors import ConfigError, DataError, KickoffError
 
@@ -178,6 +179,8 @@ def _load_hub(section: DatasetSection) -> tuple[datasets.Dataset, Rejected, dict
     except ValueError as error:  # an unknown split or configuration; the message lists the known ones
         raise DataError(f"dataset: {name}: {error}") from None
     except (httpx2.HTTPError, OSError) as error:
+        if durable.is_full(error):
+            raise
         raise KickoffError(f"the Hub did not give the data set {name}: {error}; run the same command again") from None
     frame = loaded.to_pandas()
     places = [f"{section.split} row {number}" for number in range(1, len(frame) + 1)]
