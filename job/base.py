@@ -63,6 +63,21 @@ def fetch(section: ModelSection, folder: Path) -> dict[str, Any]:
     return facts
 
 
+def tokenizer(section: ModelSection) -> PreTrainedTokenizerBase | None:
+    """The base's tokenizer as `fetch` would leave it, if it can be had without a download; else None."""
+    source = Path(section.base)
+    try:
+        if not source.is_dir():
+            source = Path(snapshot_download(section.base, revision=section.revision, local_files_only=True))
+        options = {"gguf_file": section.gguf_file} if section.gguf_file is not None else {}
+        found: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(source, padding_side="left", **options)
+    except (OSError, ValueError, KeyError):
+        return None
+    if not found.chat_template:
+        found.chat_template = _TEMPLATE.read_text()
+    return found if found.eos_token_id is not None else None
+
+
 def resolve(section: ModelSection) -> tuple[str, str | None]:
     """The local folder that holds the base's files, downloaded if need be, and its commit if it is on the Hub."""
     local = Path(section.base)

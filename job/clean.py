@@ -1,22 +1,30 @@
 """Clean: the same rows with their text repaired; what cannot be used is rejected with its reason.
 
-It knows single rows only: rows that repeat each other are dedupe's work. Each step is one small function from
-text to text, in the order of `_steps`; a step that is off costs nothing.
+It knows single rows only: rows that repeat each other are dedupe's work. It holds the steps, each a small function
+from text to text, and their order; why a row is rejected stands in `rules`, addresses and phone numbers in
+`contacts`, keys and tokens in `credentials`. A step that is off costs nothing.
 
-Lower-casing and the removal of HTML and addresses are classic NLP steps. A generative model learns to write what
-it reads, so it would answer in lower case and with holes; they are off by default, for those who want to compare.
+Lower-casing, stop words and stemming are classic steps for search and classification. A generative model learns to
+write what it reads, so it would answer in lower case, without articles and in stems; they are off, for those who
+want to compare.
 """
 
 import html
 import re
-import unicodedata
 from collections.abc import Callable
+from functools import cache, partial
 from typing import Any
 
 import datasets
 import ftfy
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 
+from job import contacts, rules
 from job.config import CleanSection
+from job.credentials import secret_in, without_secrets
+from job.rows import transformed
 
 # quotes stay curly, ligatures and full-width characters stay as written: they are no damage
 _REPAIR = ftfy.TextFixerConfig(
@@ -26,97 +34,150 @@ _REPAIR = ftfy.TextFixerConfig(
 # joiners stay, for emoji and Indic and Arabic script need them
 _INVISIBLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u200b\u2060\ufeff]")
 _TAG = re.compile(r"</?[a-zA-Z][^<>]*>|<!--.*?-->", re.DOTALL)
-_URL = re.compile(r"https?://\S+")
 _BLANKS = re.compile(r"[^\S\n]+")
+# all but blanks, digits and punctuation; letters' marks (Hindi's vowels) and joiners belong to the word
+_WORD = re.compile(r"[^\s\d!-/:-@\[-`{-~\xab\xbb\u060c\u061b\u061f\u0964\u0965\u2010-\u206f\u3000-\u303f]+")
+_ROUNDS = 20
+_LEAKING = "the row holds what looks like a secret:"
 
 Step = Callable[[str], str]
 
 
 def clean(section: CleanSection, rows: datasets.Dataset) -> tuple[datasets.Dataset, list[dict[str, Any]]]:
-    """Repair the text of every row.
+    """Repair the text of every row, and reject what breaks a rule.
+
+    It looks at each row alone, so the parts of a data set are cleaned by processes of their own. Cleaning what was
+    cleaned changes nothing.
 
     Args:
-        rows: {"question", "answer", "where"}, as load gives them.
+        rows: {"question", "answer", "where"}, as load gives them; other columns pass through.
 
     Returns:
-        The rows that still hold a question and an answer, and the rejected {"where", "stage", "reason"}.
+        The rows kept, and the rejected {"id" if rows have it, "where", "stage", "reason"}. One that holds a secret
+        has its "question" and "answer" with it, the secret blotted out, so that it is copied no further.
     """
-    steps = _steps(section)
-    unwanted = _unwanted(section.unwanted_words)
-    kept: list[int] = []
-    rejected: list[dict[str, Any]] = []
-    questions = [" ".join(_apply(steps, text).split()) for text in rows["question"]]
-    answers = [_apply(steps, text) for text in rows["answer"]]
-    for index, (question, answer) in enumerate(zip(questions, answers, strict=True)):
-        reason = _wrong(question, answer, unwanted)
-        if reason is None:
-            kept.append(index)
-        else:
-            rejected.append({"where": rows[index]["where"], "stage": "clean", "reason": reason})
-    cleaned = {"question": questions, "answer": answers, "where": rows["where"]}
-    return datasets.Dataset.from_dict(
-        {name: [column[index] for index in kept] for name, column in cleaned.items()}, features=rows.features
-    ), rejected
+    schema = rows.features.arrow_schema.remove_metadata().append(pa.field("reason", pa.string()))
+    judged = transformed(rows, partial(_judge, section, schema), schema, "clean")
+    wrong = pc.is_valid(judged.with_format("arrow")["reason"][:]).to_numpy(zero_copy_only=False)
+    rejected = [_rejection(row) for row in judged.select(np.flatnonzero(wrong))]
+    return judged.select(np.flatnonzero(~wrong)).remove_columns("reason"), rejected
 
 
-def _steps(section: CleanSection) -> list[Step]:
-    switched: list[tuple[bool, Step]] = [
-        (section.fix_text, fix_text),
-        (section.remove_html, remove_html),
-        (section.remove_urls, remove_urls),
-        (section.lowercase, str.lower),
-        (True, remove_invisible),
-        (section.fix_text, compose),  # once more: an accent may have stood behind something invisible
-        (True, tidy_whitespace),
+def _judge(section: CleanSection, schema: pa.Schema, table: pa.Table) -> pa.Table:
+    """The rows with both texts cleaned, or blotted, and the reason why a row cannot be used, if there is one."""
+    texts = zip(table["question"].to_pylist(), table["answer"].to_pylist(), strict=True)
+    questions, answers, reasons = zip(*(_judged(section, asked, answered) for asked, answered in texts), strict=True)
+    made = {"question": questions, "answer": answers, "reason": reasons}
+    columns = [pa.array(made[name], pa.string()) if name in made else table[name] for name in schema.names]
+    return pa.table(columns, schema=schema)
+
+
+def _judged(section: CleanSection, asked: str, answered: str) -> tuple[str, str, str | None]:
+    question, answer = repaired(section, asked, one_line), repaired(section, answered, tidy_whitespace)
+    if secret := _secret(remove_invisible(asked), remove_invisible(answered), question or "", answer or ""):
+        return _blotted(asked, question), _blotted(answered, answer), f"{_LEAKING} {secret}"
+    if question is None or answer is None:
+        return asked, answered, f"the text still changes after {_ROUNDS} rounds of cleaning"
+    return question, answer, rules.broken(section, question, answer)
+
+
+def _rejection(row: dict[str, Any]) -> dict[str, Any]:
+    shown = ("id", "where", "reason", *(("question", "answer") if row["reason"].startswith(_LEAKING) else ()))
+    return {"stage": "clean", **{name: row[name] for name in shown if name in row}}
+
+
+def flagged(section: CleanSection, rows: datasets.Dataset) -> list[dict[str, str]]:
+    """The rows that `clean.offensive: flag` keeps and wants shown: {"where", "reason", "question", "answer"}.
+
+    Args:
+        rows: cleaned rows, all or those that the later stages left.
+    """
+    if section.offensive != "flag":
+        return []
+    found = ((rules.offensive(section, row["question"], row["answer"]), row) for row in rows)
+    return [
+        {"where": row["where"], "reason": reason, "question": row["question"], "answer": row["answer"]}
+        for reason, row in found
+        if reason
     ]
-    return [step for on, step in switched if on]
 
 
-def _apply(steps: list[Step], text: str) -> str:
-    for step in steps:
-        text = step(text)
-    return text
+def repaired(section: CleanSection, text: str, layout: Step) -> str | None:
+    """The text after all steps, repeated until nothing changes: one may uncover work for another.
+
+    Most texts need one round, those that were changed need a second. None if it never settles, as `&amp;` escaped
+    more than twenty times.
+    """
+    steps = (*_steps(section), layout)
+    for _ in range(_ROUNDS):
+        before = text
+        for step in steps:
+            text = step(text)
+        if text == before:
+            return text
+    return None
+
+
+@cache
+def _steps(section: CleanSection) -> tuple[Step, ...]:
+    masks = (partial(contacts.mask_all, mask=mask, find=find) for _, mask, find in contacts.finders(section, "mask"))
+    return (
+        *([fix_text] if section.fix_text else ()),
+        *([remove_html] if section.remove_html else ()),
+        remove_invisible,
+        *masks,
+        *([str.lower] if section.lowercase else ()),
+        *([without_stop_words(section.words_language)] if section.remove_stop_words else ()),
+        *([stemmed(section.words_language)] if section.stem else ()),
+    )
 
 
 def fix_text(text: str) -> str:
-    """Undo mojibake (`cafÃ©`) and compose characters (NFC)."""
-    return ftfy.fix_text(text, _REPAIR)
+    """Undo mojibake (`cafÃ©`), drop terminal escapes (all that ASCII can hold of these), compose characters (NFC)."""
+    return text if text.isascii() and "\x1b" not in text else ftfy.fix_text(text, _REPAIR)
 
 
 def remove_html(text: str) -> str:
     """Drop tags and comments, then decode entities."""
-    return html.unescape(_TAG.sub(" ", text))
-
-
-def remove_urls(text: str) -> str:
-    return _URL.sub("", text)
+    return html.unescape(_TAG.sub(" ", text)) if "<" in text or "&" in text else text
 
 
 def remove_invisible(text: str) -> str:
-    return _INVISIBLE.sub("", text.replace("\r\n", "\n").replace("\r", "\n"))
+    return text if text.isprintable() else _INVISIBLE.sub("", text.replace("\r\n", "\n").replace("\r", "\n"))
 
 
-def compose(text: str) -> str:
-    return unicodedata.normalize("NFC", text)
+def one_line(text: str) -> str:
+    return " ".join(text.split())
 
 
 def tidy_whitespace(text: str) -> str:
     """One blank between words, at most one empty line between paragraphs, none around the text."""
+    if text.isprintable():  # no line break and no blank but the plain one
+        return " ".join(text.split())
     lines = [_BLANKS.sub(" ", line).strip() for line in text.split("\n")]
     return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip()
 
 
-def _unwanted(words: tuple[str, ...]) -> re.Pattern[str] | None:
-    if not words:
-        return None
-    alternatives = "|".join(re.escape(word) for word in words)
-    return re.compile(rf"(?<!\w)(?:{alternatives})(?!\w)", re.IGNORECASE)
+def without_stop_words(language: str) -> Step:
+    from stop_words import get_stop_words
+
+    stop_words = frozenset(get_stop_words(language))
+    return lambda text: _WORD.sub(lambda word: "" if word[0].lower() in stop_words else word[0], text)
 
 
-def _wrong(question: str, answer: str, unwanted: re.Pattern[str] | None) -> str | None:
-    for column, text in (("question", question), ("answer", answer)):
-        if not text:
-            return f"the {column} is empty once cleaned"
-        if unwanted is not None and (found := unwanted.search(text)):
-            return f"the {column} holds the unwanted word {found[0]!r}"
-    return None
+def stemmed(language: str) -> Step:
+    import snowballstemmer
+
+    stem = snowballstemmer.stemmer(language).stemWord
+    return lambda text: _WORD.sub(lambda word: stem(word[0].lower()), text)
+
+
+def _secret(*texts: str) -> str | None:
+    """Texts as they came count too: lower-casing, for one, hides what a key was."""
+    return next((kind for text in dict.fromkeys(texts) if (kind := secret_in(text))), None)
+
+
+def _blotted(before: str, after: str | None) -> str:
+    """The text without its secret, as it was, unless the secret shows only after the repair."""
+    visible = remove_invisible(before)
+    return without_secrets(visible if after is None or secret_in(visible) else after)

@@ -1,22 +1,21 @@
 """The config of a run: one YAML file, checked whole before anything is downloaded.
 
-It knows the keys, their types, defaults and contradictions, and where in the file each one stands. It does not
-know what the stages do with them, and it opens no file but the config itself.
+It knows the keys, their types, defaults and contradictions. It does not know YAML, which `document` reads, nor what
+the stages do with the keys, and it opens no file but the config itself.
 """
 
 import difflib
-import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
 
+from job import document
+from job.document import Document, KeyPath, dotted, shown
 from job.errors import ConfigError
 
-KeyPath = tuple[str | int, ...]
 Metric = Literal["loss", "perplexity", "token_accuracy", "f1", "exact_match", "ended"]
 LOWER_IS_BETTER: frozenset[str] = frozenset({"loss", "perplexity"})
 GENERATED: frozenset[str] = frozenset({"f1", "exact_match", "ended"})
@@ -28,33 +27,105 @@ class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
+Files = str | list[str]
+
+
+class SourceSection(Section):
+    file: Files | None = Field(None, description="Local files, as dataset.file.")
+    name: str | None = Field(None, description="Data set on the Hub (owner/name), instead of files.")
+    config: str | None = Field(None, description="Configuration (subset) of the Hub data set.")
+    revision: str | None = Field(None, description="Branch, tag or commit of the Hub data set.")
+    split: str = Field("train", description="Split of the Hub data set.")
+    question: str | None = Field(None, description="Column of its questions; dataset.question if not set.")
+    answer: str | None = Field(None, description="Column of its answers; dataset.answer if not set.")
+    weight: Annotated[float, Field(gt=0, le=1)] = Field(1.0, description="Share of its rows, drawn by seed.")
+
+
 class DatasetSection(Section):
-    file: str | None = Field(None, description="Local file: .json (array of rows), .jsonl, .csv or .parquet.")
+    file: Files | None = Field(
+        None,
+        description="Local file, glob, or a list of them: .json (array of rows), .jsonl, .csv, .parquet; .gz, .zst.",
+    )
     name: str | None = Field(None, description="Data set on the Hub (owner/name), instead of a file.")
     config: str | None = Field(None, description="Configuration (subset) of the Hub data set.")
     revision: str | None = Field(None, description="Branch, tag or commit of the Hub data set.")
     split: str = Field("train", description="Split of the Hub data set.")
     question: str | None = Field(None, description="Column of the questions; found by its name if not set.")
     answer: str | None = Field(None, description="Column of the answers; found by its name if not set.")
-    test: str | None = Field(None, description="Local file with the test rows, instead of a split.")
+    test: Files | None = Field(None, description="Local file, glob or list with the test rows, instead of a split.")
+    sources: tuple[SourceSection, ...] = Field(
+        (),
+        strict=False,
+        description="Several sources, each {file or name, config, revision, split, question, answer, "
+        "weight}; weight (1.0): share of its rows, drawn by seed.",
+    )
+
+
+Contacts = Literal["keep", "mask", "reject"]
+# those that the stop words, the stemmer and the list of offensive words all know
+WordsLanguage = Literal[
+    "arabic", "czech", "danish", "dutch", "english", "finnish", "french", "german", "hindi", "hungarian", "italian",
+    "norwegian", "persian", "polish", "portuguese", "russian", "spanish", "swedish", "turkish",
+]  # fmt: skip
 
 
 class CleanSection(Section):
     fix_text: bool = Field(True, description="Repair mojibake and normalise to Unicode NFC (ftfy).")
-    lowercase: bool = Field(False, description="Lower-case everything. Hurts a generative model.")
     remove_html: bool = Field(False, description="Remove HTML tags and decode entities. Hurts answers about HTML.")
-    remove_urls: bool = Field(False, description="Remove http(s) addresses. Leaves holes in sentences.")
+    urls: Contacts = Field("keep", description="Web addresses: keep; mask, as [url]; or reject the row.")
+    emails: Contacts = Field("keep", description="E-mail addresses: keep; mask, as [email]; or reject the row.")
+    phone_numbers: Contacts = Field("keep", description="Phone numbers: keep; mask, as [phone]; or reject the row.")
+    phone_region: Annotated[str, Field(pattern="^[A-Z]{2}$")] = Field(
+        "US", description="Country of phone numbers that are written without one."
+    )
+    min_question_characters: Annotated[int, Field(ge=1)] = Field(1, description="Reject shorter questions.")
+    max_question_characters: Annotated[int, Field(ge=1)] | None = Field(None, description="Reject longer questions.")
+    min_answer_characters: Annotated[int, Field(ge=1)] = Field(1, description="Reject shorter answers.")
+    max_answer_characters: Annotated[int, Field(ge=1)] | None = Field(None, description="Reject longer answers.")
+    reject_placeholders: bool = Field(True, description="Reject texts of nothing but dots, dashes, question marks.")
+    reject_echoes: bool = Field(True, description="Reject answers that only repeat the question.")
+    reject_repetition: bool = Field(True, description="Reject texts that are mostly one character or phrase repeated.")
     unwanted_words: tuple[Annotated[str, Field(min_length=1)], ...] = Field(
         (), strict=False, description="Reject rows that hold one of these words."
+    )
+    offensive: Literal["keep", "flag", "reject"] = Field(
+        "keep", description="Rows with offensive words (glin-profanity): keep; flag, in the report; or reject."
+    )
+    languages: tuple[Annotated[str, Field(pattern="^[a-z]{2,3}$")], ...] = Field(
+        (), strict=False, description="Reject texts surely in other languages than these ISO 639 codes; []: none."
+    )
+    lowercase: bool = Field(False, description="Lower-case everything. Hurts a generative model.")
+    remove_stop_words: bool = Field(False, description="Remove words such as the and of. Hurts a generative model.")
+    stem: bool = Field(False, description="Cut words to lower-case stems (Snowball). Hurts a generative model.")
+    words_language: WordsLanguage = Field(
+        "english", description="Language of the offensive words, the stop words and the stems."
     )
 
 
 class DedupeSection(Section):
-    exact: bool = Field(True, description="Keep only the first row of each question (case, punctuation apart).")
+    exact: bool = Field(True, description="Keep one row of each question (case, punctuation apart).")
+    near: bool = Field(True, description="Drop rows that ask and answer nearly the same as an earlier row.")
+    threshold: Annotated[float, Field(gt=0, le=1)] = Field(
+        0.7, description="Overlap (Jaccard) of two rows' character trigrams from which they may be near twins."
+    )
+    conflicts: Literal["keep_first", "keep_longest", "keep_all", "fail"] = Field(
+        "keep_first", description="What stays of rows with the same question and different answers."
+    )
+    semantic_model: str | None = Field(
+        None, description="Sentence-embedding model (Hub id or folder) that finds rows which mean the same."
+    )
+    semantic_threshold: Annotated[float, Field(gt=0, le=1)] = Field(
+        0.95, description="Cosine of question and of answer from which two rows mean the same."
+    )
 
 
 class SplitSection(Section):
     test_size: Annotated[float, Field(gt=0, lt=1)] = Field(0.15, description="Share of the rows kept for testing.")
+    group: str | None = Field(None, description="Column whose equal values stay on one side of the split.")
+    folds: Annotated[int, Field(ge=2)] | None = Field(
+        None, description="k-fold: deal the rows into so many parts, instead of test_size."
+    )
+    fold: Annotated[int, Field(ge=1)] = Field(1, description="The part that is tested, from 1 to folds.")
 
 
 class ModelSection(Section):
@@ -131,56 +202,6 @@ class Config(Section):
     seed: Annotated[int, Field(ge=0)] = Field(42, description="Seed of the split, the row order and dropout.")
 
 
-class _Loader(yaml.SafeLoader):
-    """YAML with the numbers and booleans of YAML 1.2: `1e-4` is a number, `off` and `no` are text."""
-
-    yaml_implicit_resolvers: dict[str, list[tuple[str, re.Pattern[str]]]] = {}
-
-    def construct_object(self, node: yaml.Node, deep: bool = False) -> Any:
-        try:
-            return super().construct_object(node, deep)
-        except (ValueError, AttributeError):  # a tag such as !!int on text, or an integer of 5,000 digits
-            problem = f"{_shown(node.value)} cannot be read as {node.tag.rpartition(':')[2]}"
-            raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark) from None
-
-
-for _tag, _pattern, _first in (
-    ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
-    ("int", r"[-+]?[0-9]+", "-+0123456789"),
-    ("float", r"[-+]?(\.[0-9]+|[0-9]+(\.[0-9]*)?)([eE][-+]?[0-9]+)?|[-+]?\.(inf|Inf)|\.(nan|NaN)", "-+.0123456789"),
-    ("null", r"~|null|Null|NULL|", ["~", "n", "N", ""]),
-    ("merge", r"<<", "<"),
-):
-    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(rf"^(?:{_pattern})$"), list(_first))
-
-
-def _construct_int(loader: _Loader, node: yaml.ScalarNode) -> int:
-    return int(loader.construct_scalar(node))  # SafeLoader would read 010 as 8 and 1:30 as 90
-
-
-def _construct_float(loader: _Loader, node: yaml.ScalarNode) -> float:
-    return float(loader.construct_scalar(node).lower().replace(".inf", "inf").replace(".nan", "nan"))
-
-
-_Loader.add_constructor("tag:yaml.org,2002:int", _construct_int)
-_Loader.add_constructor("tag:yaml.org,2002:float", _construct_float)
-
-
-class _Dumper(yaml.SafeDumper):
-    """Quotes whatever `_Loader` would not read back as the same text."""
-
-    yaml_implicit_resolvers = _Loader.yaml_implicit_resolvers
-
-
-def _represent_text(dumper: _Dumper, text: str) -> yaml.ScalarNode:
-    # YAML's rarer line breaks are read back as blanks unless they are escaped
-    style = '"' if re.search("[\x85\u2028\u2029]", text) else None
-    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style=style)
-
-
-_Dumper.add_representer(str, _represent_text)
-
-
 def load(path: Path, overrides: list[str] | None = None) -> Config:
     """Read and check a config.
 
@@ -191,25 +212,12 @@ def load(path: Path, overrides: list[str] | None = None) -> Config:
     Raises:
         ConfigError: with every error of the file at once, one to a line, as `file:line:column: ...`.
     """
-    text = _read(path)
-    places: dict[KeyPath, str] = {}
-    try:
-        loader = _Loader(text)
-        node = loader.get_single_node()
-        problems = list(_places_and_duplicates(node, str(path), (), places)) if node else []
-        data = loader.construct_document(node) if node else {}
-    except yaml.MarkedYAMLError as error:
-        raise ConfigError(_yaml_problem(path, error)) from None
-    except yaml.reader.ReaderError as error:
-        place = f"{path}:{text.count(chr(10), 0, error.position) + 1}"
-        raise ConfigError(f"{place}: not valid YAML: holds the control character {chr(error.character)!r}") from None
-    except RecursionError:
-        raise ConfigError(f"{path}: not valid YAML: nested too deeply, or an alias holds itself") from None
-    if not isinstance(data, dict):
-        raise ConfigError(f"{path}:1:1: found {_shown(data)}, expected sections such as `dataset:` and `train:`")
-    data = {key: {} if value is None and key in _sections() else value for key, value in data.items()}
-    problems += [problem for text in overrides or [] if (problem := _override(data, places, text))]
-    config, invalid = _validate(data, places, str(path))
+    found = document.read(path)
+    if not isinstance(found.data, dict):
+        raise ConfigError(f"{path}:1:1: found {shown(found.data)}, expected sections such as `dataset:` and `train:`")
+    data = {key: {} if value is None and key in _sections() else value for key, value in found.data.items()}
+    problems = found.problems + [problem for text in overrides or [] if (problem := _override(data, found, text))]
+    config, invalid = _validate(data, found)
     problems += invalid
     if problems or config is None:
         raise ConfigError("\n".join(problems))
@@ -218,93 +226,54 @@ def load(path: Path, overrides: list[str] | None = None) -> Config:
 
 def dump(config: Config) -> str:
     """The config as YAML with every default filled in; `load` reads it back to an equal config."""
-    return yaml.dump(config.model_dump(mode="json"), Dumper=_Dumper, sort_keys=False, allow_unicode=True)
+    return document.write(config.model_dump(mode="json"))
 
 
-def _read(path: Path) -> str:
-    try:
-        return path.read_text(encoding="utf-8-sig")
-    except FileNotFoundError:
-        raise ConfigError(f"{path}: no such file; expected the path of a YAML config") from None
-    except IsADirectoryError:
-        raise ConfigError(f"{path}: is a folder; expected the path of a YAML config") from None
-    except UnicodeDecodeError as error:
-        raise ConfigError(f"{path}: not UTF-8 text (byte {error.start}); save the file as UTF-8") from None
-    except OSError as error:
-        raise ConfigError(f"{path}: cannot be read ({error.strerror})") from None
-
-
-def _yaml_problem(path: Path, error: yaml.MarkedYAMLError) -> str:
-    mark = error.problem_mark or error.context_mark
-    place = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else str(path)
-    hint = "; YAML is indented with spaces, never with tabs" if "'\\t'" in (error.problem or "") else ""
-    return f"{place}: not valid YAML: {error.problem}{hint}"
-
-
-def _places_and_duplicates(node: yaml.Node, file: str, path: KeyPath, places: dict[KeyPath, str]) -> Iterator[str]:
-    """Note where every key stands, and yield a line for each key that stands twice in one mapping."""
-    if isinstance(node, yaml.SequenceNode):
-        for index, item in enumerate(node.value):
-            places[*path, index] = _place(file, item)
-            yield from _places_and_duplicates(item, file, (*path, index), places)
-    if isinstance(node, yaml.MappingNode):
-        for key, value in node.value:
-            here = (*path, key.value if isinstance(key, yaml.ScalarNode) else str(key.tag))
-            if here in places:
-                yield f"{_place(file, key)}: {_dotted(here)} stands here a second time; first at {places[here]}"
-                continue
-            places[here] = _place(file, key)
-            yield from _places_and_duplicates(value, file, here, places)
-
-
-def _place(file: str, node: yaml.Node) -> str:
-    return f"{file}:{node.start_mark.line + 1}:{node.start_mark.column + 1}"
-
-
-def _override(data: dict[Any, Any], places: dict[KeyPath, str], text: str) -> str | None:
+def _override(data: dict[Any, Any], found: Document, text: str) -> str | None:
     """Put one `section.key=value` into `data`; the problem in words if it cannot be."""
-    dotted, separator, value = text.partition("=")
-    path = tuple(dotted.split("."))
+    name, separator, value = text.partition("=")
+    path = tuple(name.split("."))
     if not separator or not all(path) or len(path) > 2:
         return f"command line: found {text!r}, expected section.key=value, such as train.epochs=3"
     target = data if len(path) == 1 else data.setdefault(path[0], {})
     if not isinstance(target, dict):
         return None  # the section itself is wrong, which validation reports
     try:
-        target[path[-1]] = yaml.load(value, Loader=_Loader)  # noqa: S506, a subclass of SafeLoader
-    except (yaml.YAMLError, RecursionError):
-        return f"command line: {dotted}: found {value!r}, which is not valid YAML; quote it"
-    places[path] = f"command line: {text}"
+        target[path[-1]] = document.value(value)
+    except ValueError as error:
+        return f"command line: {name}: {error}"
+    found.places[path] = f"command line: {text}"
     return None
 
 
-def _validate(data: dict[Any, Any], places: dict[KeyPath, str], file: str) -> tuple[Config | None, list[str]]:
+def _validate(data: dict[Any, Any], found: Document) -> tuple[Config | None, list[str]]:
     try:
         config = Config.model_validate(data)
     except ValidationError as error:
         # a union reports each of its arms; one line for each key is enough
-        lines = {_field_path(item): _problem(item, places, file) for item in reversed(error.errors())}
+        lines = {_field_path(item): _problem(item, found) for item in reversed(error.errors())}
         return None, list(reversed(lines.values()))
-    return config, [
-        f"{_nearest(path, places, file)}: {_dotted(path)}: {message}" for path, message in _contradictions(config)
-    ]
+    return config, [f"{found.nearest(path)}: {dotted(path)}: {message}" for path, message in _contradictions(config)]
 
 
 def _field_path(item: ErrorDetails) -> KeyPath:
     """The keys of an error's location, without the names of union arms that pydantic appends."""
-    return item["loc"][:2] if len(item["loc"]) < 3 or isinstance(item["loc"][2], str) else item["loc"][:3]
+    place = item["loc"]
+    if len(place) < 3 or isinstance(place[2], str):
+        return place[:2]
+    return place[:4] if len(place) > 3 and isinstance(place[3], str) else place[:3]
 
 
-def _problem(item: ErrorDetails, places: dict[KeyPath, str], file: str) -> str:
+def _problem(item: ErrorDetails, found: Document) -> str:
     path = _field_path(item)
-    start = f"{_nearest(path, places, file)}: {_dotted(path)}:"
+    start = f"{found.nearest(path)}: {dotted(path)}:"
     if item["type"] in ("extra_forbidden", "invalid_key"):  # invalid: a key that is no text, such as `1:`
         return f"{start} unknown key{_did_you_mean(path)}"
     if item["type"] == "missing":
         return f"{start} missing; expected a section `{path[-1]}:`"
     if path == ("publish", "repo"):
-        return f"{start} found {_shown(item['input'])}, expected owner/name"
-    return f"{start} found {_shown(item['input'])}, expected {_expected(path, item)}"
+        return f"{start} found {shown(item['input'])}, expected owner/name"
+    return f"{start} found {shown(item['input'])}, expected {_expected(path, item)}"
 
 
 def _expected(path: KeyPath, item: ErrorDetails) -> str:
@@ -326,44 +295,33 @@ def _sections() -> list[str]:
 def _keys() -> dict[str, list[str]]:
     """The keys of every section; under "" the keys on top."""
     sections = {name: list(getattr(Config.model_fields[name].annotation, "model_fields", {})) for name in _sections()}
-    return {"": list(Config.model_fields), **sections}
+    return {"": list(Config.model_fields), **sections, "dataset.sources": list(SourceSection.model_fields)}
 
 
 def _did_you_mean(path: KeyPath) -> str:
     *section, key = (str(part) for part in path)
     keys = _keys()
-    known = keys.get(".".join(section), [])
+    known = keys.get(".".join(part for part in section if not part.isdigit()), [])
     near = difflib.get_close_matches(key, known, n=1)
     elsewhere = [f"{name}.{key}".lstrip(".") for name, names in keys.items() if key in names]
     guess = elsewhere or [".".join((*section, near[0]))] if near or elsewhere else []
     return f"; did you mean {guess[0]}?" if guess else f"; known here: {', '.join(known)}"
 
 
-def _nearest(path: KeyPath, places: dict[KeyPath, str], file: str) -> str:
-    for end in range(len(path), 0, -1):
-        if path[:end] in places:
-            return places[path[:end]]
-    return f"{file}:1:1"
-
-
-def _dotted(path: KeyPath) -> str:
-    return ".".join(str(part) for part in path)
-
-
-def _shown(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."
-
-
 def _contradictions(config: Config) -> Iterator[tuple[KeyPath, str]]:
     """Keys that are right one by one and cannot be meant together."""
     dataset, evaluate, publish = config.dataset, config.evaluate, config.publish
-    if (dataset.file is None) == (dataset.name is None):
-        found = "neither file nor name is set" if dataset.file is None else "both file and name are set"
-        yield ("dataset",), f"{found}; expected one: `file:` for a local file or `name:` for a Hub data set"
-    for key in ("config", "revision"):
-        if dataset.file and getattr(dataset, key):
-            yield ("dataset", key), "is for a Hub data set, and dataset.file is set; remove one of the two"
+    if not dataset.sources or dataset.file is not None or dataset.name is not None:
+        yield from _one_place(("dataset",), dataset, ", or `sources:` for several")
+    for number, source in enumerate(dataset.sources):
+        yield from _one_place(("dataset", "sources", number), source, "")
+    for key in ("config", "revision") if dataset.sources else ():
+        if getattr(dataset, key):
+            yield ("dataset", key), "is set beside dataset.sources; set it in the source that it is meant for"
+    if dataset.test is not None and config.split.folds is not None:
+        yield ("split", "folds"), "is set, and dataset.test gives the test rows; remove one of the two"
+    if config.split.fold > (config.split.folds or 1):
+        yield ("split", "fold"), f"is {config.split.fold}, and split.folds is {config.split.folds or 'not set'}"
     if (dataset.question is None) != (dataset.answer is None):
         key = "question" if dataset.question else "answer"
         yield ("dataset", key), "is set alone; set both columns, question and answer, or neither"
@@ -378,3 +336,16 @@ def _contradictions(config: Config) -> Iterator[tuple[KeyPath, str]]:
     for key in ("branch", "tag"):
         if getattr(publish, key) and not publish.repo:
             yield ("publish", key), "is set without publish.repo; name the repository or remove it"
+
+
+def _one_place(path: KeyPath, section: DatasetSection | SourceSection, more: str) -> Iterator[tuple[KeyPath, str]]:
+    """Rows come from files or from the Hub, and what is for the one does not stand beside the other."""
+    sources = getattr(section, "sources", ())
+    if (section.file is None) == (section.name is None) or sources:
+        names = {"file": section.file, "name": section.name, "sources": sources or None}
+        named = [key for key, value in names.items() if value is not None]
+        found = f"both {' and '.join(named)} are set" if named else "neither file nor name is set"
+        yield path, f"{found}; expected one: `file:` for local files or `name:` for a Hub data set{more}"
+    for key in ("config", "revision"):
+        if section.file is not None and getattr(section, key):
+            yield (*path, key), f"is for a Hub data set, and {dotted((*path, 'file'))} is set; remove one of the two"

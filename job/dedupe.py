@@ -1,58 +1,220 @@
-"""Dedupe: of rows that ask the same question, the first is kept.
+"""Dedupe: of rows that say the same, one is kept.
 
-It knows rows that are equal once case, accents' encoding, punctuation and blanks are set aside. Rows that merely
-mean the same are not found.
+It knows rows that ask the same up to case, punctuation and blanks; near twins (misspelt, in another word order); and,
+if the config names a model, rows that mean the same. A near twin is dropped only if its answer is one too, so nothing
+that only one row says is lost. What counts as the same is in `twins`.
 """
 
-import re
-import unicodedata
+from collections import defaultdict
+from collections.abc import Iterator
 from typing import Any
 
 import datasets
+import numpy as np
 
+from job import semantic, twins
 from job.config import DedupeSection
+from job.errors import DataError
+from job.rows import BATCH
 
-_VARIATION = re.compile(r"[\ufe00-\ufe0f]")  # how an emoji is drawn; Unicode counts it as a mark
+Rejected = list[dict[str, Any]]
+_SHOWN = 20
+"""Clusters, victims of each, and conflicts that are handed on for the report."""
 
 
 def dedupe(
     section: DedupeSection, rows: datasets.Dataset, test: datasets.Dataset | None = None
-) -> tuple[datasets.Dataset, list[dict[str, Any]]]:
-    """Drop rows whose question came before.
+) -> tuple[datasets.Dataset, datasets.Dataset | None, Rejected, dict[str, Any]]:
+    """Drop rows that repeat another.
 
     Args:
-        rows: {"question", "answer", "where"}.
-        test: test rows given apart; a row that repeats one of them would leak into training and is dropped.
+        rows: {"question", "answer", "where"} and more.
+        test: test rows given apart; a training row that repeats one of them would leak and is dropped, whatever
+            `conflicts` says.
 
     Returns:
-        The rows kept, and the rejected {"where", "stage", "reason"}, each naming the row it repeats.
+        The rows and the test rows kept; the rejected {"id" if rows have it, "where", "stage", "reason"}, each naming
+        the row it repeats; and what was found: "families" (of each kept row, test rows first: see `twins`), "apart"
+        (similar pairs that are no kin: positions among the same, similarity), "clusters" and "conflicts".
+
+    Raises:
+        DataError: `conflicts` is fail, and there is one.
     """
-    if not section.exact:
-        return rows, []
-    first: dict[str, tuple[str, str]] = {}
-    for row in test if test is not None else ():
-        first.setdefault(normalised(row["question"]), (row["where"], row["answer"]))
-    kept: list[int] = []
-    rejected: list[dict[str, Any]] = []
-    for index, row in enumerate(rows):
-        key = normalised(row["question"])
-        before = first.get(key)
-        if before is None:
-            first[key] = (row["where"], row["answer"])
-            kept.append(index)
-        else:
-            other = "" if before[1] == row["answer"] else ", with another answer"
-            reason = f"asks the same as {before[0]}{other}"
-            rejected.append({"where": row["where"], "stage": "dedupe", "reason": reason})
-    return rows.select(kept), rejected
+    everything = rows if test is None else datasets.concatenate_datasets([test, rows])
+    tested = 0 if test is None else len(test)
+    search = _Dedupe(section, everything, tested)
+    search.exact()
+    search.near()
+    if section.semantic_model is not None:
+        search.semantic(section.semantic_model)
+    kept = np.flatnonzero(search.alive)
+    found = {
+        "families": search.families[kept],
+        "apart": search.apart_among(kept),
+        "clusters": search.clusters(),
+        "conflicts": search.conflicts,
+    }
+    kept_test = None if test is None else test.select(kept[kept < tested])
+    return rows.select(kept[kept >= tested] - tested), kept_test, search.rejected(), found
 
 
-def normalised(question: str) -> str:
-    """The question's letters, their marks and digits, compatibility-composed and case-folded, blanks between the words.
+class _Dedupe:
+    """Which rows are alive, and which row each of the others repeats."""
 
-    A question without any letter or digit is its own text, so that "?" and "!" stay two questions.
-    """
-    folded = _VARIATION.sub("", unicodedata.normalize("NFKC", question).casefold())
-    # marks count: they are the vowels of Hindi and the tones of Thai, which \w does not match
-    spelled = (character if unicodedata.category(character)[0] in "LMN" else " " for character in folded)
-    return " ".join("".join(spelled).split()) or question
+    def __init__(self, section: DedupeSection, rows: datasets.Dataset, tested: int) -> None:
+        self.section, self.rows, self.tested = section, rows, tested
+        self.spelled = twins.spelled(rows)
+        self.alive = np.ones(len(rows), bool)
+        self.families = np.arange(len(rows))
+        self.apart: list[tuple[int, int, float]] = []
+        self.victims: dict[int, tuple[int, float, str]] = {}
+        self.conflicts: list[dict[str, Any]] = []
+
+    def exact(self) -> None:
+        """Rows with the same question, once normalised."""
+        asked: dict[str, list[int]] = {}
+        for start in range(0, len(self.spelled), BATCH):
+            for position, question in enumerate(self.spelled[start : start + BATCH]["question"], start):
+                asked.setdefault(question, []).append(position)
+        same = [positions for positions in asked.values() if len(positions) > 1]
+        self.families = twins.joined(self.families, ((group[0], other) for group in same for other in group[1:]))
+        if self.section.exact:
+            for start in range(0, len(same), BATCH):
+                self._repeats(same[start : start + BATCH])
+
+    def _repeats(self, groups: list[list[int]]) -> None:
+        positions = sorted(position for group in groups for position in group)
+        answers = dict(zip(positions, self.spelled[positions]["answer"], strict=True))
+        for group in groups:
+            different = len({answers[position] for position in group}) > 1
+            kept = self._survivors(group, answers)
+            if different:
+                self._conflict(group, kept)
+            for position in group:
+                if position not in kept.values():
+                    survivor = kept.get(answers[position], next(iter(kept.values())))
+                    other = "" if answers[survivor] == answers[position] else ", with another answer"
+                    self._drop(position, survivor, 1.0, f"asks the same as {{}}{other}")
+
+    def _survivors(self, group: list[int], answers: dict[int, str]) -> dict[str, int]:
+        """Of rows with one question those that stay, by their answers."""
+        first: dict[str, int] = {}
+        for position in group:
+            first.setdefault(answers[position], position)
+        tested = {answer: position for answer, position in first.items() if position < self.tested}
+        candidates = tested or first
+        if self.section.conflicts == "keep_all":
+            return candidates
+        longest = self.section.conflicts == "keep_longest"
+        best = max(candidates, key=len) if longest else next(iter(candidates))
+        return {best: candidates[best]}
+
+    def _conflict(self, group: list[int], kept: dict[str, int]) -> None:
+        if self.section.conflicts != "fail" and len(self.conflicts) >= _SHOWN:
+            return
+        found = self.rows[group]
+        answers = [
+            {"where": where, "answer": answer} for where, answer in zip(found["where"], found["answer"], strict=True)
+        ]
+        if self.section.conflicts == "fail":
+            raise DataError(
+                f"{found['where'][0]} and {found['where'][1]} ask the same, {found['question'][0]!r}, and answer "
+                "differently; correct one of them, or set dedupe.conflicts to keep_first, keep_longest or keep_all"
+            )
+        stays = "all" if len(kept) > 1 else self.rows[next(iter(kept.values()))]["where"]
+        self.conflicts.append({"question": found["question"][0], "answers": answers[:_SHOWN], "kept": stays})
+
+    def near(self) -> None:
+        """Families of near twins, of the rows that are left; within each, what repeats an earlier row is dropped."""
+        left = np.flatnonzero(self.alive)
+        kin = twins.find(self.spelled.select(left), self.section.threshold)
+        self.apart = [(int(left[one]), int(left[other]), similarity) for one, other, similarity in kin.apart]
+        pairs = ((int(left[family]), int(left[row])) for row, family in enumerate(kin.families.tolist()))
+        self.families = twins.joined(self.families, ((one, other) for one, other in pairs if one != other))
+        if self.section.near:
+            for family in _members(kin.families):
+                self._near_within(left[family].tolist())
+
+    def _near_within(self, family: list[int]) -> None:
+        texts = self.spelled[family]
+        grams = twins.sets(texts["question"], texts["answer"])
+        kept: list[int] = []
+        for row in range(len(family)):
+            for before in kept:
+                asked, answered = ((texts[name][before], texts[name][row]) for name in ("question", "answer"))
+                similarity = twins.overlap(grams[before], grams[row])
+                if similarity >= self.section.threshold and twins.near(asked, answered):
+                    self._drop(
+                        family[row], family[before], similarity, f"nearly repeats {{}} (similarity {similarity:.2f})"
+                    )
+                    break
+            else:
+                kept.append(row)
+
+    def semantic(self, model: str) -> None:
+        """Rows whose question and answer mean the same as an earlier row's, to the model."""
+        left = np.flatnonzero(self.alive)
+        for before, row, similarity in semantic.repeats(model, self.rows.select(left), self.section.semantic_threshold):
+            self._drop(
+                int(left[row]), int(left[before]), similarity, f"means the same as {{}} (cosine {similarity:.2f})"
+            )
+
+    def _drop(self, row: int, survivor: int, similarity: float, reason: str) -> None:
+        self.alive[row] = False
+        self.victims[row] = (survivor, similarity, reason)
+
+    def apart_among(self, kept: np.ndarray) -> list[tuple[int, int, float]]:
+        place = {int(row): number for number, row in enumerate(kept)}
+        return [
+            (place[one], place[other], similarity)
+            for one, other, similarity in self.apart
+            if one in place and other in place
+        ]
+
+    def rejected(self) -> Rejected:
+        """The victims, test rows first, in the order in which they stood."""
+        return [row for start in range(0, len(self.victims), BATCH) for row in self._rejected(start)]
+
+    def _rejected(self, start: int) -> Iterator[dict[str, Any]]:
+        victims = sorted(self.victims)[start : start + BATCH]
+        reasons = [self.victims[row] for row in victims]
+        survivors = self.rows[[survivor for survivor, _, _ in reasons]]["where"]
+        rows = self.rows[victims]
+        for number, (_, _, reason) in enumerate(reasons):
+            yield {
+                **({"id": rows["id"][number]} if "id" in rows else {}),
+                "where": rows["where"][number],
+                "stage": "dedupe",
+                "reason": reason.format(survivors[number]),
+            }
+
+    def clusters(self) -> list[dict[str, Any]]:
+        """Survivors with what repeats them, the largest first."""
+        repeated: dict[int, list[tuple[int, float]]] = defaultdict(list)
+        for row, (survivor, similarity, _) in sorted(self.victims.items()):
+            repeated[survivor].append((row, similarity))
+        largest = sorted(repeated, key=lambda survivor: (-len(repeated[survivor]), survivor))[:_SHOWN]
+        return [
+            {
+                "survivor": self._told(survivor),
+                "victims": [
+                    {**self._told(row), "similarity": round(similarity, 3)}
+                    for row, similarity in repeated[survivor][:_SHOWN]
+                ],
+                "size": len(repeated[survivor]),
+            }
+            for survivor in largest
+        ]
+
+    def _told(self, row: int) -> dict[str, str]:
+        found = self.rows[row]
+        return {"where": found["where"], "question": found["question"]}
+
+
+def _members(families: np.ndarray) -> Iterator[np.ndarray]:
+    """The rows of each family of two or more, in order."""
+    order = np.argsort(families, kind="stable")
+    starts = np.flatnonzero(np.diff(families[order], prepend=-1))
+    for members in np.split(order, starts[1:]):
+        if len(members) > 1:
+            yield members

@@ -24,11 +24,11 @@ def write(path: Path, content: str | bytes) -> None:
 
 
 def place(partial: Path, target: Path) -> None:
-    """Give a folder that was written aside its name; an older one of that name goes first."""
+    """Give a file or a folder that was written aside its name; an older folder of that name goes first."""
     for path in sorted(partial.rglob("*")):
         _sync(path)
     _sync(partial)
-    if target.exists():
+    if target.is_dir():
         shutil.rmtree(target)
     partial.rename(target)
     _sync(target.parent)

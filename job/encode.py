@@ -8,13 +8,20 @@ Prompt and answer are tokenized apart and joined. Tokenizing them as one text co
 seam, and the server, which sees the prompt alone, would then send ids the model was never trained on.
 """
 
+from collections.abc import Callable
 from typing import Any
 
 import datasets
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
 from transformers import PreTrainedTokenizerBase
 
 from job.loss import IGNORED
 from job.prompt import prompt_ids
+from job.rows import transformed
+
+_IDS = pa.list_(pa.int32())
 
 
 def encode(
@@ -23,7 +30,7 @@ def encode(
     """Tokenize the rows.
 
     Args:
-        rows: {"question", "answer", "where"}.
+        rows: {"question", "answer", "where"}, and "id" if rejected rows shall have it.
         tokenizer: with a chat template and an end-of-text token.
         max_length: longest row in tokens, prompt, answer and end together.
 
@@ -31,55 +38,56 @@ def encode(
         {"question", "answer", "where", "input_ids", "labels"}: ids are prompt + answer + end of text, labels the
         same with IGNORED over the prompt. A row that is too long is rejected, never cut: a cut loses the end.
     """
+    fields = [pa.field(name, pa.string()) for name in ("question", "answer", "where", "reason")]
+    ids = [pa.field("id", pa.int64())] if "id" in rows.column_names else []
+    schema = pa.schema([*fields, *ids, pa.field("input_ids", _IDS), pa.field("labels", _IDS)])
+    encoded = transformed(rows, _encoder(tokenizer, max_length, schema), schema, "encode")
+    wrong = pc.is_valid(encoded.with_format("arrow")["reason"][:]).to_numpy(zero_copy_only=False)
+    columns = [name for name in ("id", "where", "reason") if name in schema.names]
+    rejected = [{**row, "stage": "encode"} for row in encoded.select_columns(columns).select(np.flatnonzero(wrong))]
+    kept = encoded.select(np.flatnonzero(~wrong)).remove_columns(["reason", *(["id"] if ids else [])])
+    return kept, rejected
+
+
+def _encoder(tokenizer: PreTrainedTokenizerBase, max_length: int, schema: pa.Schema) -> Callable[[pa.Table], pa.Table]:
     special = [token for token in tokenizer.all_special_tokens if token]
-    longest_token = max(map(len, tokenizer.get_vocab()))
-    kept: list[int] = []
-    rejected: list[dict[str, Any]] = []
-    for index, row in enumerate(rows):
-        reason = _wrong(row, special, max_length * longest_token)
-        if reason is None:
-            kept.append(index)
-        else:
-            rejected.append({"where": row["where"], "stage": "encode", "reason": reason})
-    if not kept:  # map would leave the new columns out
-        features = _features(rows)
-        return datasets.Dataset.from_dict({name: [] for name in features}, features=features), rejected
-    encoded = rows.select(kept).map(
-        lambda batch: _encode(batch["question"], batch["answer"], tokenizer),
-        batched=True,
-        features=_features(rows),
-        keep_in_memory=True,
-    )
-    lengths = [len(ids) for ids in encoded["input_ids"]]
-    for where, length in zip(encoded["where"], lengths, strict=True):
-        if length > max_length:
-            rejected.append({"where": where, "stage": "encode", "reason": _too_long(f"{length} tokens", max_length)})
-    return encoded.select([index for index, length in enumerate(lengths) if length <= max_length]), rejected
+    most_characters = max_length * max(map(len, tokenizer.get_vocab()))
+
+    def change(table: pa.Table) -> pa.Table:
+        questions, answers = table["question"].to_pylist(), table["answer"].to_pylist()
+        pairs = zip(questions, answers, strict=True)
+        reasons = [_wrong(question, answer, special, most_characters) for question, answer in pairs]
+        fine = [number for number, reason in enumerate(reasons) if reason is None]
+        ids: list[list[int]] = [[] for _ in reasons]
+        labels: list[list[int]] = [[] for _ in reasons]
+        asked = prompt_ids([questions[number] for number in fine], tokenizer)
+        answered = _answer_ids([answers[number] for number in fine], tokenizer)
+        for number, prompt, answer in zip(fine, asked, answered, strict=True):
+            length = len(prompt) + len(answer)
+            if length > max_length:
+                reasons[number] = _too_long(f"{length} tokens", max_length)
+            else:
+                ids[number], labels[number] = prompt + answer, [IGNORED] * len(prompt) + answer
+        made = {"reason": pa.array(reasons, pa.string()), "input_ids": pa.array(ids, _IDS)}
+        made["labels"] = pa.array(labels, _IDS)
+        return pa.table([made[name] if name in made else table[name] for name in schema.names], schema=schema)
+
+    return change
 
 
-def _encode(questions: list[str], answers: list[str], tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
-    asked = prompt_ids(questions, tokenizer)
-    answered = tokenizer(answers, add_special_tokens=False)["input_ids"] if answers else []
-    ends = [[*answer, tokenizer.eos_token_id] for answer in answered]
-    return {
-        "input_ids": [prompt + end for prompt, end in zip(asked, ends, strict=True)],
-        "labels": [[IGNORED] * len(prompt) + end for prompt, end in zip(asked, ends, strict=True)],
-    }
+def _answer_ids(answers: list[str], tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:
+    ids = tokenizer(answers, add_special_tokens=False)["input_ids"] if answers else []
+    return [[*answer, tokenizer.eos_token_id] for answer in ids]
 
 
-def _features(rows: datasets.Dataset) -> datasets.Features:
-    ids = datasets.List(datasets.Value("int32"))
-    return datasets.Features({**rows.features, "input_ids": ids, "labels": ids})
-
-
-def _wrong(row: dict[str, str], special: list[str], most_characters: int) -> str | None:
+def _wrong(question: str, answer: str, special: list[str], most_characters: int) -> str | None:
     """Reasons that need no tokenizing: a text of a million characters would take it minutes."""
-    for column in ("question", "answer"):
+    for column, text in (("question", question), ("answer", answer)):
         for token in special:
-            if token in row[column]:
+            if token in text:
                 return f"the {column} holds {token}, which the tokenizer would take for its own mark"
-        if len(row[column]) > most_characters:
-            return _too_long(f"{len(row[column])} characters", most_characters)
+        if len(text) > most_characters:
+            return _too_long(f"{len(text)} characters", most_characters)
     return None
 
 

@@ -16,10 +16,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import datasets
+import numpy as np
+import numpy.typing as npt
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from job.batches import pad
+from job.batches import Rows
 from job.config import LOWER_IS_BETTER, EvaluateSection
 from job.errors import GateRefused, OutOfMemory
 from job.loss import choose
@@ -27,8 +29,11 @@ from job.machine import Machine, is_out_of_memory
 from job.progress import Progress
 from job.prompt import prompt_ids
 
-Metrics = dict[str, float]
+Metrics = dict[str, Any]
 Result = TypeVar("Result")
+SMALL = 100
+"""Test rows below which the metrics come with intervals."""
+_RESAMPLES = 2000
 log = logging.getLogger(__name__)
 
 
@@ -43,7 +48,8 @@ def evaluate(
     Returns:
         The metrics: loss (mean over the trained tokens, in nats), perplexity, token_accuracy; and of the first
         `generate_rows` questions f1, exact_match and ended (share of answers that ended by themselves). And the
-        answers themselves, {"question", "expected", "answer", "f1", "ended"}.
+        answers themselves, {"question", "expected", "answer", "f1", "ended"}. Of fewer than SMALL rows also
+        "intervals", {metric: [low, high]}, 95 % by the bootstrap over rows (Efron 1979).
     """
     model, tokenizer = _load(folder, machine)
     metrics = _teacher_forced(section, model, tokenizer, test, machine)
@@ -62,7 +68,23 @@ def evaluate(
         "ended": _mean([row["ended"] for row in answers]),
         "answered_rows": len(answers),
     }
+    if len(test) < SMALL:
+        columns = {
+            "f1": [row["f1"] for row in answers],
+            "exact_match": exact,
+            "ended": [row["ended"] for row in answers],
+        }
+        metrics["intervals"] |= {
+            name: interval(np.array(values, float), np.ones(len(values))) for name, values in columns.items()
+        }
     return metrics, answers
+
+
+def interval(sums: npt.NDArray[np.float64], weights: npt.NDArray[np.float64]) -> list[float]:
+    """The 95 % interval of sum(sums) / sum(weights), over rows drawn with replacement, by a fixed seed."""
+    drawn = np.random.default_rng(0).integers(0, len(sums), (_RESAMPLES, len(sums)))
+    means = sums[drawn].sum(axis=1) / weights[drawn].sum(axis=1)
+    return [float(value) for value in np.quantile(means, (0.025, 0.975))]
 
 
 def answer(folder: Path, questions: list[str], machine: Machine) -> list[str]:
@@ -119,28 +141,34 @@ def _teacher_forced(
     machine: Machine,
 ) -> Metrics:
     """Loss and accuracy of each answer token, given the true ones before it."""
-    ids, labels = test["input_ids"][:], test["labels"][:]
-    order = sorted(range(len(ids)), key=lambda row: len(ids[row]))
+    rows = Rows(test, int(tokenizer.pad_token_id))
+    order = sorted(range(len(rows)), key=rows.lengths.__getitem__)
+    loss = choose(model, *rows.batch(order[-2:], machine.device))
 
-    def batch(rows: list[int]) -> list[torch.Tensor]:
-        tensors = pad([ids[row] for row in rows], [labels[row] for row in rows], int(tokenizer.pad_token_id))
-        return [tensor.to(machine.device) for tensor in tensors]
+    def measure(part: list[int]) -> list[tuple[float, ...]]:
+        return [tuple(float(value) for value in loss.measure(*rows.batch(part, machine.device)))]
 
-    loss = choose(model, *batch(order[-2:]))
-
-    def measure(rows: list[int]) -> list[tuple[float, ...]]:
-        return [tuple(float(value) for value in loss(*batch(rows))[:3])]
-
-    given = machine.share(_parts(order, section.batch_size), lambda rows: _halving(rows, measure))
+    # few rows are measured one by one, since their intervals need each row's share
+    size = section.batch_size if len(rows) >= SMALL else 1
+    given = machine.share(_parts(order, size), lambda part: _halving(part, measure))
     parts = list(itertools.chain.from_iterable(given))
     total, correct, tokens = (sum(part[field] for part in parts) for field in range(3))
     mean = total / tokens
-    return {
+    metrics: Metrics = {
         "loss": mean,
         "perplexity": math.exp(min(mean, 700)),  # beyond that a float overflows
         "token_accuracy": correct / tokens,
-        "rows": len(ids),
+        "rows": len(rows),
     }
+    if len(rows) < SMALL:
+        losses, hits, weights = (np.array([part[field] for part in parts]) for field in range(3))
+        loss_interval = interval(losses, weights)
+        metrics["intervals"] = {
+            "loss": loss_interval,
+            "perplexity": [math.exp(min(value, 700)) for value in loss_interval],
+            "token_accuracy": interval(hits, weights),
+        }
+    return metrics
 
 
 @torch.no_grad()

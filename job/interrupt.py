@@ -36,6 +36,14 @@ def install() -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _handle)
     threading.Thread(target=_watch, args=(heard,), name="signals", daemon=True).start()
+    os.register_at_fork(after_in_child=_uninstall)
+
+
+def _uninstall() -> None:
+    """In a worker, which its pool ends with SIGTERM: over the pipe that it shares the run would hear of that too."""
+    signal.set_wakeup_fd(-1)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, signal.SIG_DFL)
 
 
 @contextmanager

@@ -5,6 +5,7 @@ so calling `run` once more after an interruption or a failed push goes on where 
 """
 
 import logging
+import shutil
 import tempfile
 import time
 from collections.abc import Iterator
@@ -13,9 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import datasets
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from job import (
+    audit,
     base,
     check,
     clean,
@@ -50,7 +52,7 @@ def run(config: Config) -> str:
 def _run(config: Config, folder: RunFolder, here: machine.Machine) -> str:
     if here.rank == 0:
         _preflight(config, folder)
-        folder.claim(_fingerprints(config))
+        folder.claim(load.fingerprints(config.dataset))
         prepare(config, folder)
     here.wait()
     rows = _encoded(folder)
@@ -92,7 +94,7 @@ def check_only(config: Config) -> str:
     with tempfile.TemporaryDirectory(prefix="kickoff-check-") as scratch:
         trial = config.model_copy(update={"output": scratch})
         folder = RunFolder(trial)
-        folder.claim(_fingerprints(config))
+        folder.claim(load.fingerprints(config.dataset))
         prepare(trial, folder)
         rows = _encoded(folder)
         steps = train.count_steps(config.train, len(rows["train"]), here.processes)
@@ -102,59 +104,92 @@ def check_only(config: Config) -> str:
         return check.forecast(rows, steps, config.train.epochs, pace)
 
 
+def prepare_only(config: Config) -> str:
+    """The data part alone: counts, rejected rows and the report, without a model."""
+    hub.configure(config.publish.timeout_seconds)
+    folder = RunFolder(config)
+    with folder.held():
+        folder.claim(load.fingerprints(config.dataset))
+        if folder.read("data.json") is None:
+            prepare_rows(config, folder, base.tokenizer(config.model))
+        report.report(folder.path, config)
+        return f"prepared: {audit.data_line(folder.read('data.json'))[6:]}; see {folder / 'report.html'}"
+
+
 def prepare(config: Config, folder: RunFolder) -> None:
     """From the data set and the base model to encoded rows in the run folder."""
-    if folder.read("data.json") is not None and (folder / "base" / "base.json").exists():
+    if (
+        folder.read("data.json") is not None
+        and (folder / "base" / "base.json").exists()
+        and (folder / "encoded").exists()
+    ):
         log.info(f"data: prepared before, in {folder.path}")
         return
-    with _phase(folder, "load"):
-        rows, rejected, source = load.load(config.dataset)
-        apart = load.load_test(config.dataset)
-        test = apart[0] if apart else None
-        sources = [source, apart[2]] if apart else [source]
-        rejected += apart[1] if apart else []
-        loaded = [rows, test] if test is not None else [rows]
-        for facts in sources:
-            unused = f", not used: {', '.join(facts['unused'])}" if facts["unused"] else ""
-            log.info(
-                f"load: {facts['rows']} rows of {facts['source']}, {facts['question']} -> {facts['answer']}{unused}"
-            )
-    with _phase(folder, "clean"):
-        rows, dropped = clean.clean(config.clean, rows)
-        rejected += dropped
-        if test is not None:
-            test, dropped = clean.clean(config.clean, test)
-            rejected += dropped
-    with _phase(folder, "dedupe"):
-        if test is not None:
-            test, dropped = dedupe.dedupe(config.dedupe, test)
-            rejected += dropped
-        rows, dropped = dedupe.dedupe(config.dedupe, rows, test)
-        rejected += dropped
-    with _phase(folder, "split"):
-        parts = split.split(config.split, config.seed, rows, test)
     with _phase(folder, "base"):
         model = base.fetch(config.model, folder / "base")
         size = f"{model['parameters'] / 1e6:.1f}M parameters"
         log.info(f"base: {model['base']}, {size}, chat template: {model['chat_template']}")
-    with _phase(folder, "encode"):
-        tokenizer = AutoTokenizer.from_pretrained(folder / "base")
-        encoded = datasets.DatasetDict()
-        for name, part in parts.items():
-            encoded[name], dropped = encode.encode(part, tokenizer, config.model.max_length)
-            rejected += dropped
-    facts = report.data_facts(sources, rejected, encoded)
-    report.write_rejected(folder / "rejected.jsonl", rejected, loaded)
-    log.info(report.data_line(facts))
-    if not len(encoded["train"]):
+    parts = prepare_rows(config, folder, AutoTokenizer.from_pretrained(folder / "base"))
+    if not len(parts["train"]):
         raise DataError(f"no row is left to train on; {folder / 'rejected.jsonl'} says why each one was rejected")
-    if not len(encoded["test"]):
+    if not len(parts["test"]):
         log.warning("no row is left for testing: nothing can be measured, and the gate will refuse to publish")
-    # datasets cannot read back what holds no row
-    there = datasets.DatasetDict({name: part for name, part in encoded.items() if len(part)})
-    there.save_to_disk(folder / "encoded.partial")
-    durable.place(folder / "encoded.partial", folder / "encoded")
-    folder.write("data.json", facts)
+
+
+def prepare_rows(config: Config, folder: RunFolder, tokenizer: PreTrainedTokenizerBase | None) -> datasets.DatasetDict:
+    """The stages of the data; without a tokenizer the rows stay text, and no length in tokens is known.
+
+    Rows between the stages lie in `preparing/`, which is gone afterwards; what stays is data.json, rejected.jsonl and,
+    with a tokenizer, encoded/.
+    """
+    preparing = folder / "preparing"
+    preparing.mkdir()
+    try:
+        with _phase(folder, "load"):
+            rows, test, rejected, sources = load.load(config.dataset, preparing, config.seed, config.split.group)
+            loaded = [rows] if test is None else [rows, test]
+            for facts in sources:
+                log.info(_source_line(facts))
+        with _phase(folder, "clean"):
+            rows, dropped = clean.clean(config.clean, rows)
+            rejected += dropped
+            if test is not None:
+                test, dropped = clean.clean(config.clean, test)
+                rejected += dropped
+        with _phase(folder, "dedupe"):
+            rows, test, dropped, found = dedupe.dedupe(config.dedupe, rows, test)
+            rejected += dropped
+            where = [*(test["where"][:] if test is not None else []), *rows["where"][:]]
+        with _phase(folder, "split"):
+            families = found["families"][len(where) - len(rows) :]
+            parts = split.split(config.split, config.seed, rows, test, families)
+        if tokenizer is not None:
+            with _phase(folder, "encode"):
+                for name, part in parts.items():
+                    parts[name], dropped = encode.encode(part, tokenizer, config.model.max_length)
+                    rejected += dropped
+        with _phase(folder, "audit"):
+            apart = [(where[one], where[other], similarity) for one, other, similarity in found["apart"]]
+            counts = audit.write_rejected(folder / "rejected.jsonl", rejected, loaded)
+            found["closest"] = audit.closest(apart, parts)
+            facts = audit.facts(config, sources, counts, found, parts, tokenizer)
+            facts["flagged"] = [row for part in parts.values() for row in clean.flagged(config.clean, part)]
+            log.info(audit.data_line(facts))
+            if tokenizer is not None and len(parts["train"]):
+                # datasets cannot read back what holds no row
+                kept = datasets.DatasetDict({name: part for name, part in parts.items() if len(part)})
+                kept.save_to_disk(folder / "encoded.partial")
+                durable.place(folder / "encoded.partial", folder / "encoded")
+                parts = _encoded(folder)
+        folder.write("data.json", facts)
+    finally:
+        shutil.rmtree(preparing, ignore_errors=True)
+    return parts
+
+
+def _source_line(facts: dict[str, Any]) -> str:
+    unused = f", not used: {', '.join(facts['unused'])}" if facts["unused"] else ""
+    return f"load: {facts['rows']} rows of {facts['source']}, {facts['question']} -> {facts['answer']}{unused}"
 
 
 def measure(config: Config, folder: RunFolder, here: machine.Machine) -> None:
@@ -214,7 +249,7 @@ def _finished(config: Config) -> Iterator[tuple[RunFolder, machine.Machine]]:
     if not (folder / "model").exists():
         raise DataError(f"output: {folder.path} holds no trained model; expected one left by `python -m job run`")
     with folder.held():
-        folder.claim(_fingerprints(config))
+        folder.claim(load.fingerprints(config.dataset))
         yield folder, machine.detect(config.train.device, config.train.precision)
 
 
@@ -241,11 +276,6 @@ def _measured_before(folder: RunFolder, settings: dict[str, Any], here: machine.
     found: dict[str, Any] = folder.read("measured.json") or {}
     here.wait()
     return dict(found["of"]) if found.get("settings") == settings else {}
-
-
-def _fingerprints(config: Config) -> dict[str, str]:
-    files = [file for file in (config.dataset.file, config.dataset.test) if file is not None]
-    return {file: load.fingerprint(file) for file in files}
 
 
 def _summary(metrics: dict[str, Any]) -> str:

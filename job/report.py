@@ -7,23 +7,24 @@ not know the stages.
 import base64
 import io
 import json
-from collections import Counter
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import datasets
-
-from job import durable
+from job import datareport, durable
 from job.config import Config, dump
 from job.rendering import METRICS, environment, side_by_side
 
 
 def report(run: Path, config: Config) -> None:
-    """Write `report.html`, self-contained, and `loss.png` into the run folder."""
+    """Write `report.html`, self-contained, into the run folder, and `loss.png` if something was trained.
+
+    Only data.json has to be there; what the run has not reached yet is left out.
+    """
     facts = {name: _read(run, f"{name}.json") for name in ("data", "training", "metrics", "answers", "phases")}
     published = _read(run, "published.json")
-    durable.write(run / "loss.png", _loss_picture(facts["training"].get("history", [])))
+    loss = _loss_picture(facts["training"].get("history", [])) if facts["training"] else b""
+    if loss:
+        durable.write(run / "loss.png", loss)
     html = (
         environment(autoescape=True)
         .get_template("report.html.jinja")
@@ -35,8 +36,8 @@ def report(run: Path, config: Config) -> None:
             config=dump(config),
             title=config.publish.repo or run.name,
             samples=side_by_side(facts["answers"])[:20],
-            loss_picture=_embedded((run / "loss.png").read_bytes()),
-            length_picture=_embedded(_length_picture(facts["data"].get("lengths", {}))),
+            loss_picture=_embedded(loss),
+            view=datareport.view(facts["data"]),
         )
     )
     durable.write(run / "report.html", html)
@@ -47,54 +48,13 @@ def summary(metrics: dict[str, Any], answers: dict[str, list[dict[str, Any]]], c
     lines = [f"{'':34}{'tuned':>10}{'base':>10}"]
     for key, name in METRICS.items():
         if key in metrics["model"]:
-            lines.append(f"{name:34}{metrics['model'][key]:10.3f}{metrics['base'][key]:10.3f}")
+            between = metrics["model"].get("intervals", {}).get(key)
+            known = f"   tuned, 95 %: {between[0]:.3f} to {between[1]:.3f}" if between else ""
+            lines.append(f"{name:34}{metrics['model'][key]:10.3f}{metrics['base'][key]:10.3f}{known}")
     for row in side_by_side(answers)[:count]:
         lines.append(f"\nquestion  {row['question']}\nexpected  {row['expected']}")
         lines.append(f"tuned     {' '.join(row['answer'].split())}\nbase      {' '.join(row['base'].split())}")
     return "\n".join(lines)
-
-
-def data_facts(
-    sources: list[dict[str, Any]], rejected: list[dict[str, Any]], encoded: datasets.DatasetDict
-) -> dict[str, Any]:
-    """Counts of the data: rows in = rows trained + rows tested + rows rejected."""
-    counts = {name: len(part) for name, part in encoded.items()}
-    lengths = Counter(len(ids) for part in encoded.values() for ids in part["input_ids"])
-    return {
-        "sources": sources,
-        "rows": sum(source["rows"] for source in sources),
-        **counts,
-        "rejected": len(rejected),
-        "rejected_by_stage": dict(Counter(row["stage"] for row in rejected)),
-        "rejected_by_reason": dict(
-            Counter(f"{row['stage']}: {_kind(row['reason'])}" for row in rejected).most_common()
-        ),
-        "lengths": {str(length): lengths[length] for length in sorted(lengths)},
-    }
-
-
-def data_line(facts: dict[str, Any]) -> str:
-    """The counts in one line, for the log."""
-    reasons = ", ".join(f"{count} {reason}" for reason, count in facts["rejected_by_reason"].items())
-    return (
-        f"data: {facts['rows']} rows in = {facts['train']} to train + {facts['test']} to test + "
-        f"{facts['rejected']} rejected{f' ({reasons})' if reasons else ''}"
-    )
-
-
-def write_rejected(path: Path, rejected: list[dict[str, Any]], loaded: Iterable[datasets.Dataset]) -> None:
-    """One JSON line for each rejected row: where it stood, the stage, the reason, and the row as it was."""
-    wanted = {row["where"] for row in rejected if "question" not in row}
-    originals = {row["where"]: row for rows in loaded for row in rows if row["where"] in wanted}
-    with path.open("w", encoding="utf-8") as stream:
-        for row in rejected:
-            stream.write(json.dumps({**row, **originals.get(row["where"], {})}, ensure_ascii=False) + "\n")
-
-
-def _kind(reason: str) -> str:
-    """A reason without what is particular to one row."""
-    start = reason.split(":")[0]
-    return "asks the same as an earlier row" if start.startswith("asks the same as") else start.split(", with")[0]
 
 
 def _read(folder: Path, name: str) -> dict[str, Any]:
@@ -111,14 +71,6 @@ def _loss_picture(history: list[dict[str, float]]) -> bytes:
     axes.set(xlabel="step", ylabel="loss (nats a token)")
     if axes.lines:
         axes.legend()
-    return _png(figure)
-
-
-def _length_picture(lengths: dict[str, int]) -> bytes:
-    figure, axes = _axes(7, 2.5)
-    if lengths:
-        axes.hist([int(length) for length in lengths], bins=min(60, len(lengths)), weights=list(lengths.values()))
-    axes.set(xlabel="tokens a row", ylabel="rows")
     return _png(figure)
 
 

@@ -56,13 +56,15 @@ class RunFolder:
         Raises:
             ConfigError, DataError: it holds trained work of another config, or of other data.
         """
+        self.discard("preparing")  # a run that was killed leaves it behind
         before = self._config_before()
         differing = list(_differing(before, self.config.model_dump(mode="json"))) if before else []
-        changed = [file for file, sha in fingerprints.items() if self._sha_before(file) not in (None, sha)]
+        known = self._files_before()
+        changed = sorted({file for file, _ in known ^ set(fingerprints.items())}) if known else []
         if self.has_trained():
             self._refuse(differing, changed)
         elif differing or changed:
-            for name in ("data.json", "base"):
+            for name in ("data.json", "base", "encoded"):
                 self.discard(name)
         durable.write(self / "run.yaml", configs.dump(self.config))
 
@@ -100,9 +102,10 @@ class RunFolder:
         path = self / "run.yaml"
         return configs.load(path).model_dump(mode="json") if path.exists() else None
 
-    def _sha_before(self, file: str) -> str | None:
+    def _files_before(self) -> set[tuple[str, str]]:
+        """Local files that were prepared, with their hashes."""
         sources = (self.read("data.json") or {}).get("sources", [])
-        return next((source.get("sha256") for source in sources if source["source"] == file), None)
+        return {(source["source"], source["sha256"]) for source in sources if "sha256" in source}
 
     def _refuse(self, differing: list[str], changed: list[str]) -> None:
         remedy = f"choose another output, or remove {self.path} to start anew"

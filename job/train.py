@@ -21,9 +21,10 @@ from torch.utils.tensorboard import SummaryWriter
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, get_scheduler
 
 from job import checkpoint, divergence, durable, interrupt
-from job.batches import epoch_steps, micro_batches, pad
+from job.batches import Rows, epoch_steps, micro_batches
 from job.config import TrainSection
 from job.errors import ConfigError, Interrupted, OutOfMemory
+from job.layers import exchange
 from job.loss import choose
 from job.machine import Machine, is_out_of_memory
 from job.progress import Progress
@@ -116,17 +117,13 @@ class _Training:
         total_steps: int,
     ) -> None:
         self.section, self.seed, self.machine, self.run, self.total_steps = section, seed, machine, run, total_steps
-        self.ids = {name: part["input_ids"][:] for name, part in rows.items()}
-        self.labels = {name: part["labels"][:] for name, part in rows.items()}
-        self.where = rows["train"]["where"]  # read when training diverges
-        self.lengths = [len(ids) for ids in self.ids["train"]]
-        self.trained = [sum(label >= 0 for label in labels) for labels in self.labels["train"]]
+        self.source = rows["train"]  # asked where its rows stood when training diverges
         self.model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
         self.model.to(machine.device).train()  # type: ignore[arg-type]
-        self.pad_id = int(self.model.generation_config.pad_token_id)
-        self.loss = choose(
-            self.model, *self._batch("train", sorted(range(len(self.lengths)), key=self.lengths.__getitem__)[-2:])
-        )
+        exchange(self.model, machine.device)
+        pad_id = int(self.model.generation_config.pad_token_id)
+        self.rows, self.test = Rows(rows["train"], pad_id), Rows(rows["test"], pad_id)
+        self.loss = choose(self.model, *self.rows.batch(self._probe(), machine.device))
         self.optimizer = torch.optim.AdamW(self._groups(), lr=section.learning_rate, fused=True)
         self.scheduler = get_scheduler(section.lr_scheduler, self.optimizer, section.warmup_steps, total_steps)
         self.scaler = torch.amp.GradScaler(machine.device.type, enabled=machine.precision == "fp16")
@@ -140,7 +137,7 @@ class _Training:
 
     def loop(self, stop_requested: Any) -> None:
         """Every step that is still to do."""
-        lengths = self.lengths
+        lengths = self.rows.lengths
         size = rows_per_step(self.section, self.machine.processes)
         per_epoch = math.ceil(len(lengths) / size)
         writer = self.writer = self._writer()
@@ -184,20 +181,21 @@ class _Training:
             whether any process wants to stop.
         """
         total = self._accumulate(rows)
-        tokens = sum(self.trained[row] for row in rows)
-        shared = self.machine.sum(torch.tensor([total, float(stop)], dtype=torch.float64, device=self.machine.device))
+        tokens = sum(self.rows.trained[row] for row in rows)
         self._share_gradients()
         self.scaler.unscale_(self.optimizer)
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.section.max_grad_norm)
-        loss = float(shared[0]) / tokens
+        # the one place where a step waits for a GPU
+        summed, stopping = self.machine.sum(torch.stack([total.double(), total.new_tensor(stop).double()])).tolist()
+        loss = summed / tokens
         self._require_sane(loss, float(norm), rows)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.scheduler.step()
         self.optimizer.zero_grad()
         self.done += 1
-        self.window = [self.window[0] + float(shared[0]), self.window[1] + tokens]
-        return loss, float(norm), bool(shared[1])
+        self.window = [self.window[0] + summed, self.window[1] + tokens]
+        return loss, float(norm), bool(stopping)
 
     def _require_sane(self, loss: float, norm: float, rows: list[int]) -> None:
         """Before the optimizer takes the step, so that no such gradient ever reaches a checkpoint."""
@@ -206,23 +204,22 @@ class _Training:
         found = divergence.symptom(loss, norm, self.first_loss, self.model.config.get_text_config().vocab_size)
         if found is not None:
             kept = checkpoint.name_of_newest(self.run / "checkpoints")
-            raise divergence.diverged(found, self.done + 1, [self.where[row] for row in rows], kept)
+            raise divergence.diverged(found, self.done + 1, self.source.select(rows)["where"][:], kept)
 
-    def _accumulate(self, rows: list[int]) -> float:
-        """Gradients of the step's loss, divided by the trained tokens of the whole step over all processes.
+    def _accumulate(self, rows: list[int]) -> torch.Tensor:
+        """This process's summed loss; gradients, divided by the trained tokens of the step over all processes.
 
         When memory does not suffice the rows go through in smaller parts: the step stays the same step.
         """
-        tokens = sum(self.trained[row] for row in rows)
+        tokens = sum(self.rows.trained[row] for row in rows)
         while True:
             torch.manual_seed(hash((self.seed, self.done, self.machine.rank)))
-            total = 0.0
+            scale = self._fp16_scale() / tokens
+            total = torch.zeros((), device=self.machine.device)
             try:
                 for part in micro_batches(rows, self.micro_size, self.machine.rank, self.machine.processes):
                     with self.machine.autocast():
-                        loss = self.loss(*self._batch("train", part)).total
-                    self.scaler.scale(loss / tokens).backward()
-                    total += loss.item()
+                        total += self.loss.backward(*self.rows.batch(part, self.machine.device), scale)
                 return total
             except RuntimeError as error:
                 if not is_out_of_memory(error):
@@ -243,7 +240,7 @@ class _Training:
 
     def _test_when_due(self, writer: SummaryWriter | None, per_epoch: int, stop_requested: Any) -> bool:
         """The test loss at the end of an epoch; True if a signal broke it off, and then it is due after the resume."""
-        if self.done == 0 or self.done % per_epoch or not self.ids["test"]:
+        if self.done == 0 or self.done % per_epoch or not len(self.test):
             return False
         if any("test_loss" in point and point["step"] == self.done for point in self.history[-2:]):
             return False
@@ -257,13 +254,13 @@ class _Training:
         """Mean loss over the trained tokens of the test rows, shared out among the processes; None: broken off."""
         self.model.eval()
         sums = torch.zeros(3, dtype=torch.float64, device=self.machine.device)
-        everything = sorted(range(len(self.ids["test"])), key=lambda row: len(self.ids["test"][row]))
+        everything = sorted(range(len(self.test)), key=self.test.lengths.__getitem__)
         for part in micro_batches(everything, self.micro_size, self.machine.rank, self.machine.processes):
             if stop_requested():
                 sums[2] = 1
                 break
             with self.machine.autocast():
-                loss = self.loss(*self._batch("test", part))
+                loss = self.loss.measure(*self.test.batch(part, self.machine.device))
             sums[:2] += torch.stack([loss.total.double(), loss.tokens.double()])
         self.model.train()
         total, tokens, stopped = self.machine.sum(sums).tolist()
@@ -285,14 +282,14 @@ class _Training:
         log.info(f"train: going on from the checkpoint of step {self.done} of {self.total_steps}")
 
     def facts(self) -> dict[str, Any]:
-        tokens = sum(self.lengths) * self.section.epochs
+        tokens = sum(self.rows.lengths) * self.section.epochs
         return {
             "history": self.history,
             "steps": self.total_steps,
             "rows_per_step": rows_per_step(self.section, self.machine.processes),
             "forward_rows": self.micro_size,
             "tokens": tokens,
-            "trained_tokens": sum(self.trained) * self.section.epochs,
+            "trained_tokens": sum(self.rows.trained) * self.section.epochs,
             "seconds": round(self.seconds, 1),
             "tokens_per_second": round(tokens / self.seconds, 1),
             "precision": self.machine.precision,
@@ -302,10 +299,10 @@ class _Training:
             "peak_gib": _peak_gib(self.machine),
         }
 
-    def _batch(self, part: str, rows: list[int]) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        ids, labels = [self.ids[part][row] for row in rows], [self.labels[part][row] for row in rows]
-        batch = pad(ids, labels, self.pad_id)
-        return batch[0].to(self.machine.device), batch[1].to(self.machine.device), batch[2].to(self.machine.device)
+    def _probe(self) -> list[int]:
+        """The rows that the fast way is tried on: unlike in length, so that one of them is padded."""
+        order = sorted(range(len(self.rows)), key=self.rows.lengths.__getitem__)
+        return list({order[0], order[len(order) // 2]})
 
     def _groups(self) -> list[dict[str, Any]]:
         """Weight decay for matrices only: on biases and norms it does harm (as in transformers' Trainer)."""
@@ -315,6 +312,10 @@ class _Training:
             {"params": matrices, "weight_decay": self.section.weight_decay},
             {"params": others, "weight_decay": 0.0},
         ]
+
+    def _fp16_scale(self) -> float:
+        """What the loss is multiplied by so that small gradients survive fp16; 1 otherwise."""
+        return float(self.scaler.scale(torch.ones((), device=self.machine.device))) if self.scaler.is_enabled() else 1.0
 
     def _share_gradients(self) -> None:
         """Add up the gradients of all processes, once a step; a process without a row adds nothing."""

@@ -195,6 +195,6 @@ def whole(jobs: ForkServer, tiny_base: Path, tmp_path_factory: pytest.TempPathFa
 def job(*arguments: str | Path, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
     """Run `python -m job` as a user does."""
     root = Path(__file__).parents[1]
-    env = {**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "2", **environment}
+    env = {**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1", **environment}
     command = [sys.executable, "-m", "job", *map(str, arguments)]
     return subprocess.run(command, env=env, cwd=cwd or root, capture_output=True, text=True, timeout=110)

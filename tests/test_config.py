@@ -43,13 +43,9 @@ def test_defaults_are_the_articles(tmp_path: Path) -> None:
     train = run.train
     assert (train.batch_size, train.epochs, train.learning_rate, train.weight_decay) == (8, 5, 3e-5, 0.01)
     assert (train.logging_steps, train.warmup_steps, train.gradient_accumulation_steps) == (10, 0, 1)
-    assert run.clean.model_dump() == {
-        "fix_text": True,
-        "lowercase": False,
-        "remove_html": False,
-        "remove_urls": False,
-        "unwanted_words": (),
-    }
+    switched_on = {"fix_text", "reject_placeholders", "reject_echoes", "reject_repetition"}
+    assert {name for name, value in run.clean.model_dump().items() if value is True} == switched_on
+    assert run.clean.urls == run.clean.emails == run.clean.phone_numbers == run.clean.offensive == "keep"
     assert run.dedupe.exact and run.publish.private and run.publish.repo is None
     assert (run.evaluate.gate, run.evaluate.gate_threshold) == ("loss", None)
 
@@ -62,7 +58,7 @@ def test_defaults_are_the_articles(tmp_path: Path) -> None:
         ("dataset_: {}\n", "config.yaml:2:1: dataset_: unknown key; did you mean dataset?"),
         ("epochs: 3\n", "config.yaml:2:1: epochs: unknown key; did you mean train.epochs?"),
         ("train: {seed: 3}\n", "config.yaml:2:9: train.seed: unknown key; did you mean seed?"),
-        ("split: {zzz: 3}\n", "config.yaml:2:9: split.zzz: unknown key; known here: test_size"),
+        ("split: {zzz: 3}\n", "config.yaml:2:9: split.zzz: unknown key; known here: test_size, group, folds, fold"),
     ],
 )
 def test_unknown_key_names_its_place_and_a_guess(tmp_path: Path, text: str, line: str) -> None:
@@ -326,6 +322,6 @@ def test_schema_lists_every_section_and_forbids_unknown_keys() -> None:
     assert set(schema["properties"]) == {*SECTIONS, "output", "seed"}
     assert schema["required"] == ["dataset"]
     assert all(part["additionalProperties"] is False for part in (schema, *schema["$defs"].values()))
-    assert len(schema["$defs"]) == len(SECTIONS)
+    assert len(schema["$defs"]) == len(SECTIONS) + 1, "a section each, and a source"
     fields = (field for part in schema["$defs"].values() for field in part["properties"].values())
     assert all(field["description"] for field in fields)

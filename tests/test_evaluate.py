@@ -1,6 +1,7 @@
 import math
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from conftest import CPU, ROWS
@@ -10,7 +11,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenize
 from job.config import EvaluateSection
 from job.encode import encode
 from job.errors import GateRefused
-from job.evaluate import answer, check_gate, evaluate, f1, normalised, refuse
+from job.evaluate import answer, check_gate, evaluate, f1, interval, normalised, refuse
 
 
 @pytest.fixture
@@ -33,6 +34,15 @@ def test_metrics_against_a_plain_computation(fetched: Path, rows: Dataset) -> No
     assert metrics["perplexity"] == pytest.approx(math.exp(total / tokens), rel=1e-5)
     assert metrics["token_accuracy"] == correct / tokens
     assert metrics["f1"] == pytest.approx(sum(row["f1"] for row in answers) / 7)
+
+
+def test_few_rows_come_with_intervals(fetched: Path, rows: Dataset) -> None:
+    metrics, _ = evaluate(EvaluateSection(), fetched, rows, CPU, "tiny")
+    assert set(metrics["intervals"]) == {"loss", "perplexity", "token_accuracy", "f1", "exact_match", "ended"}
+    assert all(low <= metrics[name] <= high for name, (low, high) in metrics["intervals"].items())
+    assert metrics["intervals"]["loss"][0] < metrics["intervals"]["loss"][1]
+    many = interval(np.arange(1000) % 2 * 1.0, np.ones(1000))
+    assert many == pytest.approx([0.469, 0.531], abs=0.005), "the normal approximation of a share of one half"
 
 
 def test_batched_answers_are_those_of_plain_transformers(fetched: Path) -> None:

@@ -1,15 +1,18 @@
 """Load: each file format, how the columns are found, and that no row is lost without a reason."""
 
 import json
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
 import pytest
 
 from job.config import DatasetSection
 from job.errors import ConfigError, DataError, Exit
-from job.load import COLUMN_PAIRS, fingerprint, load, load_test
+from job.files import fingerprint
+from job.load import COLUMN_PAIRS, fingerprints, load
 
 Loaded = tuple[list[dict[str, Any]], list[dict[str, Any]], dict[str, Any]]
 PAIR = {"question": "What is DNS?", "answer": "A naming system."}
@@ -24,7 +27,8 @@ def put(folder: Path, name: str, content: str | bytes | list[Any]) -> Path:
 
 
 def read(path: Path, **section: Any) -> Loaded:
-    rows, rejected, facts = load(DatasetSection(file=str(path), **section))
+    with tempfile.TemporaryDirectory() as folder:
+        rows, _, rejected, (facts,) = load(DatasetSection(file=str(path), **section), Path(folder), 42)
     assert len(rows) + len(rejected) == facts["rows"]
     # the rejected rows are written as JSON in UTF-8
     json.dumps(rejected, ensure_ascii=False).encode()
@@ -50,7 +54,7 @@ def test_json_array(tmp_path: Path) -> None:
     assert rejected == []
     assert facts == {
         "source": str(path),
-        "sha256": fingerprint(str(path)),
+        "sha256": fingerprint(path),
         "question": "question",
         "answer": "answer",
         "unused": ["topic"],
@@ -97,7 +101,7 @@ def test_parquet_of_nullable_types_and_lists(tmp_path: Path) -> None:
         "stage": "load",
         "reason": "the question is missing",
         "question": None,
-        "answer": "[2]",
+        "answer": [2],
     }
 
 
@@ -263,10 +267,10 @@ def test_missing_file(tmp_path: Path, name: str) -> None:
     assert "no such file" in refused(tmp_path / name)
 
 
-@pytest.mark.parametrize(("name", "found"), [("qa.txt", ".txt"), ("qa", "no"), ("qa.json.gz", ".gz")])
+@pytest.mark.parametrize(("name", "found"), [("qa.txt", ".txt"), ("qa", "no"), ("qa.txt.gz", ".txt")])
 def test_unknown_extension(tmp_path: Path, name: str, found: str) -> None:
     message = refused(put(tmp_path, name, "x"))
-    assert message == f"{name}: found {found} extension, expected one of .json, .jsonl, .csv, .parquet"
+    assert message.startswith(f"{name}: found {found} extension, expected one of .json, .jsonl, .csv, .parquet, which")
 
 
 def test_extension_in_capitals(tmp_path: Path) -> None:
@@ -306,15 +310,52 @@ def test_test_file(tmp_path: Path) -> None:
     train = put(tmp_path, "qa.json", [PAIR])
     test = put(tmp_path, "held/qa.json", [{"question": "x", "answer": "y"}])
     section = DatasetSection(file=str(train), test=str(test))
-    apart = load_test(section)
+    rows, apart, _, _ = load(section, tmp_path, 42)
     assert apart is not None
-    assert apart[0]["where"][0] != load(section)[0]["where"][0]  # one name, two files: their places differ
-    assert apart[0]["question"][0] == "x"
-    assert load_test(DatasetSection(file=str(train))) is None
+    assert apart["where"][0] != rows["where"][0]  # one name, two files: their places differ
+    assert (apart["question"][0], rows["id"][0], apart["id"][0]) == ("x", 0, 1)
+    assert set(fingerprints(section)) == {str(train), str(test)}
+    assert load(DatasetSection(file=str(train)), tmp_path, 42)[1] is None
+
+
+@pytest.mark.parametrize("kind", ["json", "jsonl", "csv", "parquet"])
+@pytest.mark.parametrize("packed", ["gz", "zst"])
+def test_packed_files(tmp_path: Path, kind: str, packed: str) -> None:
+    frame = pd.DataFrame([PAIR, {"question": "é?", "answer": "ü"}])
+    path = tmp_path / f"qa.{kind}"
+    if kind == "parquet":
+        frame.to_parquet(path)
+    elif kind == "csv":
+        frame.to_csv(path, index=False)
+    else:
+        frame.to_json(path, orient="records", lines=kind == "jsonl", force_ascii=False)
+    target = path.with_name(f"{path.name}.{packed}")
+    with pa.CompressedOutputStream(pa.OSFile(str(target), "wb"), {"gz": "gzip", "zst": "zstd"}[packed]) as stream:
+        stream.write(path.read_bytes())
+    assert pairs(read(target)[0]) == [("What is DNS?", "A naming system."), ("é?", "ü")]
+
+
+def test_globs_lists_weights_and_groups(tmp_path: Path) -> None:
+    for name in ("a", "b"):
+        rows = [{"question": f"{name}{n}?", "answer": "x", "topic": n % 3} for n in range(10)]
+        put(tmp_path, f"{name}.json", rows)
+    both = DatasetSection(file=[str(tmp_path / "*.json"), str(tmp_path / "a.json")])
+    rows, _, rejected, facts = load(both, tmp_path, 42, "topic")
+    assert ([fact["rows"] for fact in facts], len(rows), rejected) == ([10, 10], 20, [])
+    assert rows["group"][:4] == ["0", "1", "2", "0"]
+    half = {"sources": [{"file": str(tmp_path / "a.json")}, {"file": str(tmp_path / "b.json"), "weight": 0.5}]}
+    drawn = [load(DatasetSection.model_validate(half), tmp_path, seed) for seed in (1, 1, 2)]
+    assert [len(rows) for rows, _, _, _ in drawn] == [15, 15, 15]
+    assert {row["reason"] for row in drawn[0][2]} == {"not drawn: its source has a weight below 1"}
+    assert [row["where"] for row in drawn[0][2]] == [row["where"] for row in drawn[1][2]]
+    with pytest.raises(DataError, match="no file matches"):
+        load(DatasetSection(file=str(tmp_path / "*.csv")), tmp_path, 42)
+    with pytest.raises(ConfigError, match=r"split\.group: .* has no column 'colour'"):
+        load(both, tmp_path, 42, "colour")
 
 
 def test_fingerprint_follows_the_bytes(tmp_path: Path) -> None:
     first, same, other = (put(tmp_path, name, text) for name, text in (("a", "x"), ("b", "x"), ("c", "y")))
-    assert fingerprint(str(first)) == fingerprint(str(same)) != fingerprint(str(other))
+    assert fingerprint(first) == fingerprint(same) != fingerprint(other)
     with pytest.raises(DataError, match="no such file"):
-        fingerprint(str(tmp_path / "no"))
+        fingerprint(tmp_path / "no")

@@ -1,17 +1,54 @@
-"""The answer-only loss is the loss of the slow way, or it is not used."""
+"""The answer-only loss is the loss of the slow way, gradients and all, or it is not used."""
 
+import random
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 from torch import nn
-from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers import (
+    AutoModelForCausalLM,
+    GPTJConfig,
+    GPTJForCausalLM,
+    LlamaConfig,
+    LlamaForCausalLM,
+    PreTrainedModel,
+)
 
+from job import head
 from job.batches import pad
-from job.loss import IGNORED, AnswerLoss, choose
+from job.loss import IGNORED, AnswerLoss, Batch, PlainLoss, choose
 
-IDS = [[5, 6, 7, 8, 0], [9, 10, 0], [11, 12, 13, 14, 15, 16, 0]]
-LABELS = [[IGNORED, IGNORED, 7, 8, 0], [IGNORED, 10, 0], [IGNORED] * 5 + [16, 0]]
+IDS = [
+    [5, 6, 7, 8, 0],
+    [9, 10, 0],
+    [11, 12, 13, 14, 15, 16, 0],
+    [6, 0, 5, 9, 9, 9, 9, 9, 17, 0],
+    [3, 4, 0],
+    [8, 2, 1, 0],
+]
+PROMPTS = [2, 1, 5, 8, 2, 1]
+LABELS = [[IGNORED] * prompt + ids[prompt:] for ids, prompt in zip(IDS, PROMPTS, strict=True)]
+FAMILIES = ["gpt2", "llama", "untied", "biased"]
+
+
+def model_of(family: str, request: pytest.FixtureRequest) -> PreTrainedModel:
+    """Tied and untied embeddings, a padding id without a gradient, an output layer with a bias."""
+    torch.manual_seed(0)
+    if family == "untied":
+        sizes = {"vocab_size": 400, "hidden_size": 48, "intermediate_size": 96, "num_hidden_layers": 2}
+        return LlamaForCausalLM(
+            LlamaConfig(**sizes, num_attention_heads=4, tie_word_embeddings=False, pad_token_id=0)
+        ).eval()
+    if family == "biased":
+        model = GPTJForCausalLM(
+            GPTJConfig(vocab_size=400, n_positions=64, n_embd=48, n_layer=2, n_head=2, rotary_dim=8)
+        )
+        nn.init.normal_(model.lm_head.bias)
+        return model.eval()
+    fixture = {"gpt2": "tiny_base", "llama": "tiny_llama"}[family]
+    return load(request.getfixturevalue(fixture))
 
 
 def load(folder: Path) -> PreTrainedModel:
@@ -19,38 +56,120 @@ def load(folder: Path) -> PreTrainedModel:
     return model.eval()
 
 
-def one_by_one(model: PreTrainedModel) -> torch.Tensor:
-    """Each row alone, all logits, torch's own shifted cross entropy."""
-    total = torch.tensor(0.0)
-    for ids, labels in zip(IDS, LABELS, strict=True):
-        logits = model(input_ids=torch.tensor([ids])).logits[0, :-1]
-        total = total + nn.functional.cross_entropy(logits, torch.tensor(labels[1:]), reduction="sum")
-    return total
+def batch(rows: list[int]) -> Batch:
+    return pad([IDS[row] for row in rows], [LABELS[row] for row in rows], pad_id=0)
 
 
-@pytest.mark.parametrize("family", ["tiny_base", "tiny_llama"])
-@pytest.mark.parametrize("answer_only", [True, False])
-def test_loss_and_gradients_are_those_of_rows_alone(
-    family: str, answer_only: bool, request: pytest.FixtureRequest
-) -> None:
-    model = load(request.getfixturevalue(family))
-    slow = one_by_one(model)
-    slow.backward()
-    wanted = [weight.grad.clone() for weight in model.parameters() if weight.grad is not None]
+def alone(model: PreTrainedModel, row: int) -> torch.Tensor:
+    """One row, all logits, torch's own shifted cross entropy."""
+    logits = model(input_ids=torch.tensor([IDS[row]])).logits[0, :-1]
+    return nn.functional.cross_entropy(logits, torch.tensor(LABELS[row][1:]), reduction="sum")
+
+
+def gradients(model: PreTrainedModel) -> dict[str, torch.Tensor]:
+    found = {name: weight.grad.clone() for name, weight in model.named_parameters() if weight.grad is not None}
     model.zero_grad()
-    fast = AnswerLoss(model, answer_only)(*pad(IDS, LABELS, pad_id=0))
-    fast.total.backward()
-    found = [weight.grad for weight in model.parameters() if weight.grad is not None]
-    assert fast.tokens == 7
-    assert torch.allclose(fast.total, slow, rtol=1e-5)
-    assert len(found) == len(wanted)
-    for left, right in zip(found, wanted, strict=True):
-        assert torch.allclose(left, right, atol=1e-5)
+    return found
 
 
-@pytest.mark.parametrize("family", ["tiny_base", "tiny_llama"])
+def mixes() -> Iterator[list[list[int]]]:
+    """All rows, dealt out to batches in ways that a run might."""
+    chance = random.Random(0)
+    for count in (1, 2, 3, 6):
+        rows = chance.sample(range(len(IDS)), len(IDS))
+        yield [rows[start::count] for start in range(count)]
+
+
+@pytest.mark.parametrize("mix", mixes(), ids=str)
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("way", [AnswerLoss, PlainLoss])
+def test_loss_and_gradients_are_those_of_rows_alone(
+    way: type[AnswerLoss | PlainLoss], family: str, mix: list[list[int]], request: pytest.FixtureRequest
+) -> None:
+    model = model_of(family, request)
+    slow = torch.stack([alone(model, row) for row in range(len(IDS))]).sum()
+    (slow / 7).backward()
+    wanted = gradients(model)
+    loss = way(model)
+    total = torch.stack([loss.backward(*batch(rows), 1 / 7) for rows in mix]).sum()
+    found = gradients(model)
+    assert torch.allclose(total, slow, rtol=1e-5)
+    assert found.keys() == wanted.keys()
+    for name, gradient in wanted.items():
+        assert torch.allclose(found[name], gradient, atol=1e-5), name
+    measured = [loss.measure(*batch(rows)) for rows in mix]
+    assert torch.allclose(torch.stack([sums.total for sums in measured]).sum(), slow, rtol=1e-5)
+    assert sum(int(sums.tokens) for sums in measured) == sum(map(len, IDS)) - sum(PROMPTS)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_a_rows_loss_does_not_depend_on_its_neighbours(family: str, request: pytest.FixtureRequest) -> None:
+    model = model_of(family, request)
+    loss = AnswerLoss(model)
+    for row in range(len(IDS)):
+        expected = float(alone(model, row).detach())
+        others = [other for other in range(len(IDS)) if other != row]
+        with_others = loss.measure(*batch([row, *others])).total - loss.measure(*batch(others)).total
+        assert float(loss.measure(*batch([row])).total) == pytest.approx(expected, rel=1e-5)
+        assert float(with_others) == pytest.approx(expected, rel=1e-4)
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_any_number_of_positions_at_once_gives_the_same(
+    family: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = model_of(family, request)
+    rows = batch(list(range(len(IDS))))
+    whole = float(AnswerLoss(model).backward(*rows, 1.0))
+    wanted = gradients(model)
+    monkeypatch.setattr(head, "BLOCK", 4)
+    monkeypatch.setattr(head, "SOFTMAX_ROWS", 3)
+    assert float(AnswerLoss(model).backward(*rows, 1.0)) == pytest.approx(whole, rel=1e-6)
+    for name, gradient in gradients(model).items():
+        assert torch.allclose(gradient, wanted[name], atol=1e-5), name
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_in_bfloat16_it_is_as_near_to_the_exact_gradient_as_the_plain_way(
+    family: str, request: pytest.FixtureRequest
+) -> None:
+    model = model_of(family, request)
+    rows = batch(list(range(len(IDS))))
+    PlainLoss(model).backward(*rows, 1.0)
+    exact = gradients(model)
+    errors = []
+    for way in (AnswerLoss, PlainLoss):
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            way(model).backward(*rows, 1.0)
+        rounded = gradients(model)
+        assert {gradient.dtype for gradient in rounded.values()} == {torch.float32}
+        differences = sum(float((rounded[name] - exact[name]).norm() ** 2) for name in exact)
+        errors.append((differences / sum(float(gradient.norm() ** 2) for gradient in exact.values())) ** 0.5)
+    assert 0 < errors[0] < 0.05
+    assert errors[0] < 1.5 * errors[1]
+
+
+def test_dropout_leaves_the_mean_loss_the_same(tiny_base: Path) -> None:
+    """Both ways draw other masks; over many the means meet within what chance allows."""
+    model = load(tiny_base).train()
+    rows = batch(list(range(len(IDS))))
+    means, deviations = [], []
+    for way in (AnswerLoss, PlainLoss):
+        losses = []
+        for seed in range(150):
+            torch.manual_seed(seed)
+            losses.append(float(way(model).measure(*rows).total))
+        means.append(torch.tensor(losses).mean())
+        deviations.append(torch.tensor(losses).std() / len(losses) ** 0.5)
+    assert deviations[0] > 0
+    assert abs(means[0] - means[1]) < 4 * (deviations[0] ** 2 + deviations[1] ** 2) ** 0.5
+
+
+@pytest.mark.parametrize("family", FAMILIES)
 def test_known_families_take_the_fast_path(family: str, request: pytest.FixtureRequest) -> None:
-    assert choose(load(request.getfixturevalue(family)), *pad(IDS, LABELS, 0)).answer_only
+    model = model_of(family, request)
+    assert choose(model, *batch([0, 3])).answer_only
+    assert all(weight.grad is None for weight in model.parameters())
 
 
 def test_a_model_that_scales_its_logits_takes_the_plain_path(
@@ -66,6 +185,25 @@ def test_a_model_that_scales_its_logits_takes_the_plain_path(
 
     monkeypatch.setattr(model, "forward", scaled)
     with caplog.at_level("INFO"):
-        chosen = choose(model, *pad(IDS, LABELS, 0))
+        chosen = choose(model, *batch([0, 3]))
     assert not chosen.answer_only
-    assert "plain way" in caplog.text
+    assert "training the plain way" in caplog.text
+    with torch.no_grad():
+        assert not choose(model, *batch([0, 3])).answer_only
+
+
+def test_a_model_with_the_same_loss_and_other_gradients_takes_the_plain_path(tiny_base: Path) -> None:
+    model = load(tiny_base)
+    model.transformer.wte.scale_grad_by_freq = True
+    assert not choose(model, *batch([0, 3])).answer_only
+
+
+def test_a_body_that_wants_ids_takes_the_plain_path(tiny_base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = load(tiny_base)
+    forward = model.base_model.forward
+
+    def picky(input_ids: torch.Tensor, **options: object) -> object:
+        return forward(input_ids=input_ids, **options)
+
+    monkeypatch.setattr(model.base_model, "forward", picky)
+    assert not choose(model, *batch([0, 3])).answer_only

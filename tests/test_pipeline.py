@@ -45,7 +45,10 @@ def test_from_the_hub_to_the_hub(hub: HubServer, tiny_base: Path, tmp_path: Path
 
 def test_every_row_is_accounted_for(make_config: MakeConfig, data_file: Path) -> None:
     rows: list[Any] = [*ROWS, ROWS[0], {"question": "Only a question?"}, {"question": 5, "answer": "five"}, "no row"]
-    rows += [{"question": "WHAT is 2 plus 2", "answer": "Four."}, {"question": "Long?", "answer": "is " * 500}]
+    rows += [
+        {"question": "WHAT is 2 plus 2", "answer": "Four."},
+        {"question": "Long?", "answer": " ".join(map(chr, range(0x4E00, 0x4E00 + 200)))},
+    ]
     data_file.write_text(json.dumps(rows))
     config = make_config()
     pipeline.run(config)
@@ -168,6 +171,20 @@ def test_check_trains_nothing_and_leaves_nothing(make_config: MakeConfig, caplog
     assert "34 rows to train, 6 to test, 10 steps" in last
     assert caplog.text.count(">>>") == 3
     assert "Answer:\n>>>" in caplog.text
+
+
+def test_prepare_needs_no_model_and_repeats_itself_to_the_byte(make_config: MakeConfig, data_file: Path) -> None:
+    offside = {"question": "What does the offside rule say in soccer?", "answer": "Stay behind the last defender."}
+    misspelt = {**offside, "question": "In soccer, waht does the offside rule say?"}
+    data_file.write_text(json.dumps([*ROWS, ROWS[0], {"question": 5, "answer": "five"}, offside, misspelt]))
+    written = []
+    for name in ("first", "second"):
+        config = make_config(output=make_config().output + name, model={"base": "nobody/nothing"})
+        assert "44 rows in = 35 to train + 6 to test + 3 rejected" in pipeline.prepare_only(config)
+        written.append([(Path(config.output) / file).read_bytes() for file in ("data.json", "rejected.jsonl")])
+    assert written[0] == written[1]
+    assert b"nearly repeats" in written[0][1]
+    assert "Rejected" in (Path(config.output) / "report.html").read_text()
 
 
 def test_check_refuses_a_warm_up_longer_than_the_run(make_config: MakeConfig) -> None:

@@ -2,10 +2,13 @@ import json
 import re
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
+import pytest
 from conftest import MakeConfig
 
-from job import pipeline
+from job import pipeline, report
+from job.config import Config
 
 
 class Outside(HTMLParser):
@@ -17,6 +20,100 @@ class Outside(HTMLParser):
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         self.addresses += [value or "" for name, value in attrs if name in ("src", "href")]
+
+
+EVIL = "<script>alert(1)</script>"
+
+
+@pytest.fixture
+def data() -> dict[str, Any]:
+    """A data.json with something in every part of it."""
+    first, second, third = ({"where": f"a.json row {n}", "question": f"Question {n} {EVIL}?"} for n in (1, 2, 3))
+    return {
+        "rows": 30,
+        "train": 20,
+        "test": 5,
+        "rejected": 5,
+        "rejected_by_stage": {"clean": 4, "dedupe": 1},
+        "rejected_by_reason": {"clean: the answer is a placeholder": 4, "dedupe: asks the same as an earlier row": 1},
+        "examples": {
+            "clean: the answer is a placeholder": [
+                {**first, "answer": EVIL, "reason": "the answer is a placeholder: '?'"}
+            ],
+            "dedupe: asks the same as an earlier row": [
+                {**third, "answer": 5, "reason": "asks the same as a.json row 2"}
+            ],
+        },
+        "clusters": [{"survivor": second, "victims": [{**third, "similarity": 0.934}], "size": 1}],
+        "conflicts": [
+            {
+                "question": second["question"],
+                "answers": [{"where": "a.json row 2", "answer": "yes"}, {"where": "a.json row 3", "answer": EVIL}],
+                "kept": "a.json row 2",
+            }
+        ],
+        "closest": {"similarity": 0.612, "train": first, "test": second},
+        "lengths": {
+            "tokens": {str(n): 5 for n in range(8, 13)},
+            "question_characters": {"10": 20, "20": 5},
+            "answer_characters": {"0": 24, "5000": 1},
+        },
+        "sources": [{"source": f"{EVIL}.json", "rows": 30, "sha256": "ab" * 32}],
+        "settings": {},
+        "rendered": [{"where": "a.json row 4", "prompt": f"Ask {EVIL}\n", "answer": f"{EVIL}<|endoftext|>"}],
+        "flagged": [{**first, "answer": EVIL, "reason": "the answer holds an offensive word: 'sh1t'"}],
+    }
+
+
+def rendered(folder: Path, data: dict[str, Any]) -> str:
+    (folder / "data.json").write_text(json.dumps(data))
+    report.report(folder, Config.model_validate({"dataset": {"file": "a.json"}}))
+    return (folder / "report.html").read_text()
+
+
+def test_data_alone_makes_a_report(tmp_path: Path, data: dict[str, Any]) -> None:
+    html = rendered(tmp_path, data)
+    headings = re.findall(r"<h[23]>(.*?)</h", html)
+    assert headings == [
+        "Data",
+        "Rejected rows by stage and reason",
+        "Flagged rows",
+        "Repeated questions",
+        "One question, different answers",
+        "The most similar pair left",
+        "Lengths",
+        "As the model reads them",
+        "Config",
+    ]
+    assert "30 rows in = 20 trained + 5 tested + 5 rejected" in html
+    assert "1 of 4:" in html, "more were rejected than are shown"
+    assert "dropped, 0.93" in html and "Similarity 0.61" in html
+    assert html.count("<strong>kept</strong>") == 2
+    assert not (tmp_path / "loss.png").exists()
+
+
+def test_what_rows_hold_is_shown_as_text_and_nothing_is_fetched(tmp_path: Path, data: dict[str, Any]) -> None:
+    html = rendered(tmp_path, data)
+    parser = Outside()
+    parser.feed(html)
+    assert parser.addresses == []
+    assert "<script" not in html
+    assert html.count("&lt;script&gt;alert(1)&lt;/script&gt;") == json.dumps(data).count(EVIL) + 1, "one in a summary"
+
+
+def test_data_without_anything_to_show(tmp_path: Path, data: dict[str, Any]) -> None:
+    empty: dict[str, Any] = {"clusters": [], "conflicts": [], "closest": None, "rendered": [], "flagged": []}
+    empty |= {"rejected_by_stage": {}, "rejected_by_reason": {}, "examples": {}, "lengths": {"tokens": {}}}
+    html = rendered(tmp_path, {**data, **empty, "rows": 0, "train": 0, "test": 0, "rejected": 0})
+    assert re.findall(r"<h[23]>(.*?)</h", html) == ["Data", "Config"]
+
+
+def test_the_trained_part_is_told_apart_without_colour(tmp_path: Path, data: dict[str, Any]) -> None:
+    html = rendered(tmp_path, data)
+    shown = re.search(r'<pre class="rendered">(.*?)</pre>', html, re.DOTALL)
+    assert shown is not None
+    assert re.fullmatch(r'<span class="prompt">Ask .*\n</span><mark>.*&lt;\|endoftext\|&gt;</mark>', shown[1])
+    assert re.search(r"mark \{[^}]*border: 1px", html)
 
 
 def test_the_report_is_one_file_with_everything(make_config: MakeConfig, data_file: Path) -> None:
@@ -32,7 +129,7 @@ def test_the_report_is_one_file_with_everything(make_config: MakeConfig, data_fi
     parser.feed(html)
     assert parser.addresses
     assert all(address.startswith("data:image/png;base64,") for address in parser.addresses)
-    for heading in ("Metrics", "Loss", "Data", "Rejected rows by reason", "Token lengths", "Sample answers", "Time"):
+    for heading in ("Metrics", "Loss", "Data", "Rejected rows by stage and reason", "Sample answers", "Time"):
         assert f">{heading}</h" in html
     assert "load: the answer is empty" in html
     assert "dedupe: asks the same as an earlier row" in html

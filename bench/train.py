@@ -1,0 +1,163 @@
+"""The job's training beside the article's recipe and TRL's, on this machine, in one run: `python -m bench.train`.
+
+Same base, same rows, same precision where a way allows it; each way alone in a process of its own. Counted are useful
+tokens: those of the rows' text, not padding. A model's arithmetic is counted as 6 FLOP for each weight and token that
+its loss needs (Kaplan et al. 2020, arXiv:2001.08361): the body for each useful token, the output layer for each token
+with a loss; the share of the machine's matrix products (MFU) is that over the rate of a product measured at the end of
+each process.
+
+It knows ways and rows, and how to show them. How each is run is in trainers.py.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from statistics import median
+from typing import Annotated, Any
+
+import typer
+
+from bench import gpt2, machine
+from bench.model import ROOT
+from bench.process import ENVIRONMENT
+from bench.results import LOGS, RESULTS, write
+
+Row = dict[str, Any]
+RUNS = (
+    # way, rows (packed: blocks of 512 tokens) in a step, steps
+    ("article", 8, 4),
+    ("trl", 8, 20),
+    ("trl", 64, 8),
+    ("trl-packed", 4, 4),
+    ("kickoff", 8, 40),
+    ("kickoff", 64, 14),
+)
+"""With few steps, since the article's take ten seconds each; the first two of each are warm-up."""
+ADAMW_BYTES = 16
+"""A weight, its gradient and AdamW's two moments, all in float32."""
+
+
+def encoded(dataset: Path, base: Path) -> tuple[Path, list[int]]:
+    """The rows as the job encodes them, with their text, in a folder; and their lengths in tokens."""
+    import datasets
+    from transformers import AutoTokenizer
+
+    from job.encode import encode
+
+    text = dataset.read_text()
+    lines = json.loads(text) if dataset.suffix == ".json" else [json.loads(line) for line in text.splitlines()]
+    columns = {key: [row[key] for row in lines] for key in ("question", "answer")}
+    where = [f"row {number}" for number in range(1, len(lines) + 1)]
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    rows, _ = encode(datasets.Dataset.from_dict({**columns, "where": where}), tokenizer, 512)
+    prompts = [
+        tokenizer.apply_chat_template(
+            [{"role": "user", "content": question}], add_generation_prompt=True, tokenize=False
+        )
+        for question in rows["question"]
+    ]
+    folder = gpt2.CACHE / "rows"
+    rows = rows.add_column("prompt", prompts).add_column("completion", rows["answer"][:])
+    rows.save_to_disk(folder)
+    return folder, list(map(len, rows["input_ids"]))
+
+
+def measure(way: str, batch: int, count: int, base: Path, rows: Path) -> Row:
+    """One way with one size of batch, as a row of the table."""
+    command = [sys.executable, "-m", "bench.trainers", way, str(base), str(rows), str(batch), str(count)]
+    LOGS.mkdir(parents=True, exist_ok=True)
+    with (LOGS / f"train-{way}-{batch}.log").open("wb") as log:
+        done = subprocess.run(  # noqa: S603 - our own command
+            command, cwd=ROOT, env={**os.environ, **ENVIRONMENT}, stdout=subprocess.PIPE, stderr=log, check=True
+        )
+    return {"way": way, "batch": batch, **summary(json.loads(done.stdout.splitlines()[-1]))}
+
+
+def summary(found: Row) -> Row:
+    """Rates, shares and memory of what a process measured."""
+    seconds, useful, trained, slots = (sum(found[key]) for key in ("seconds", "useful", "trained", "slots"))
+    best = max(found["matmul_gflops"].values())
+    flop = 6 * (gpt2.BODY * useful + gpt2.OUTPUT * min(trained, useful))
+    ordered = sorted(found["seconds"])
+    state = gpt2.WEIGHTS * ADAMW_BYTES / 2**20
+    return {
+        "useful_tokens_per_second": round(useful / seconds, 1),
+        "trained_tokens_per_second": round(trained / seconds, 1),
+        "padding": round(1 - useful / slots, 4),
+        "mfu": round(flop / seconds / 1e9 / best, 3),
+        "step_p50": round(median(ordered), 3),
+        "step_p95": round(ordered[min(len(ordered) - 1, int(len(ordered) * 0.95))], 3),
+        "steps": len(ordered),
+        "tokens_per_step": round(useful / len(ordered)),
+        "peak_mib": found["peak_mib"],
+        "above_rest_mib": round(found["peak_mib"] - found["resting_mib"], 1),
+        "over_weights_and_adamw": round((found["peak_mib"] - found["resting_mib"]) / state, 2),
+        "matmul_gflops": found["matmul_gflops"],
+        "phases": found["phases"],
+    }
+
+
+COLUMNS = {
+    "way": "way", "batch": "rows a step", "useful_tokens_per_second": "useful tokens/s",
+    "trained_tokens_per_second": "trained tokens/s", "padding": "padding", "mfu": "MFU", "step_p50": "step p50 s",
+    "step_p95": "p95 s", "peak_mib": "peak MiB", "over_weights_and_adamw": "x weights, gradients, AdamW",
+}  # fmt: skip
+
+
+def table(rows: list[Row]) -> str:
+    """Markdown."""
+    lines = [list(COLUMNS.values()), ["---"] * len(COLUMNS)]
+    lines += [[str(row[name]) for name in COLUMNS] for row in rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def ratios(rows: list[Row]) -> Row:
+    """kickoff's useful tokens a second over the recipe's and over TRL's best, whatever their batch."""
+    best: dict[str, float] = {}
+    for row in rows:
+        kind = row["way"].removesuffix("-packed")
+        best[kind] = max(best.get(kind, 0.0), row["useful_tokens_per_second"])
+    return {
+        f"kickoff {row['batch']} / {other}": round(row["useful_tokens_per_second"] / best[other], 1)
+        for row in rows if row["way"] == "kickoff"
+        for other in ("article", "trl") if other in best
+    }  # fmt: skip
+
+
+def main(
+    dataset: Annotated[Path, typer.Option(help="Questions and answers, .json or .jsonl.")],
+    out: Annotated[Path, typer.Option(help="Where the numbers go, as JSON.")] = RESULTS / "train.json",
+    only: Annotated[list[str] | None, typer.Option(help="A way; may be given again.")] = None,
+) -> None:
+    """Measure the ways one after the other, print a table and ratios, and write everything to a file."""
+    ways = list(dict.fromkeys(way for way, *_ in RUNS))
+    if unknown := set(only or []) - set(ways):
+        raise typer.BadParameter(f"found {', '.join(sorted(unknown))}, expected some of {', '.join(ways)}")
+    if not dataset.is_file():
+        raise typer.BadParameter(f"found no file {dataset}, expected questions and answers as .json or .jsonl")
+    known = machine.facts()
+    print(machine.lines(known), file=sys.stderr)
+    base = gpt2.prepared()
+    folder, lengths = encoded(dataset, base)
+    rows: list[Row] = []
+    for way, batch, count in RUNS:
+        if way in (only or ways):
+            rows.append(measure(way, batch, count, base, folder))
+            print(f"{way:12}{batch:>4} {rows[-1]['useful_tokens_per_second']:>8} useful tok/s", file=sys.stderr)
+    compared = ratios(rows)
+    result = {
+        "machine": known,
+        "model": "distilgpt2's size and shape, random weights, GPT-2's tokenizer",
+        "dataset": {"file": dataset.name, "rows": len(lengths), "mean_tokens": round(sum(lengths) / len(lengths), 1)},
+        "rows": rows,
+        "ratios": compared,
+    }
+    write(out, result)
+    print(f"{machine.lines(known)}\n\n{table(rows)}\n")
+    print("\n".join(f"{name}: {ratio} x" for name, ratio in compared.items()))
+
+
+if __name__ == "__main__":
+    typer.run(main)

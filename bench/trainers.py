@@ -1,0 +1,216 @@
+"""One way of training, in a process of its own, measured step by step: one line of JSON.
+
+`python -m bench.trainers NAME BASE ROWS BATCH STEPS`. ROWS is a folder of encoded rows that also hold their text. The
+first steps are warm-up and are left out. The process's peak memory is that of this way alone.
+
+It knows the job's loop, transformers' Trainer and TRL's. It does not know what is compared with what.
+"""
+
+import json
+import resource
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+STARTED = time.perf_counter()
+WARM_UP = 2
+LENGTH = 512
+RATE = 3e-5
+
+
+@dataclass
+class Steps:
+    """What each step took, and the tokens that went through it."""
+
+    seconds: list[float] = field(default_factory=list)
+    useful: list[int] = field(default_factory=list)
+    trained: list[int] = field(default_factory=list)
+    slots: list[int] = field(default_factory=list)
+    phases: dict[str, float] = field(default_factory=dict)
+    resting_mib: float = 0.0
+
+    def phase(self, name: str, began: float) -> float:
+        now = time.perf_counter()
+        self.phases[name] = round(now - began, 2)
+        return now
+
+
+def kickoff(steps: Steps, base: Path, rows: Any, batch: int, count: int) -> None:
+    """The job's own training loop, as `python -m job run` has it."""
+    began = STARTED
+    import datasets
+
+    from job import machine
+    from job.batches import epoch_steps
+    from job.config import TrainSection
+    from job.train import _Training
+
+    here = machine.detect("auto", "auto")
+    began = _rest(steps, began)
+    section = TrainSection(batch_size=batch, learning_rate=RATE)
+    parts = datasets.DatasetDict(train=rows, test=rows.select([]))
+    training = _Training(section, 0, parts, base, Path(), here, count)
+    lengths, trained = training.rows.lengths, training.rows.trained
+    began = steps.phase("load", began)
+    for step in epoch_steps(lengths, batch, 0, 0)[:count]:
+        training.step(step)
+        began = _note(steps, began)
+        steps.useful.append(sum(lengths[row] for row in step))
+        steps.trained.append(sum(trained[row] for row in step))
+        steps.slots.append(max(lengths[row] for row in step) * len(step))
+
+
+def article(steps: Steps, base: Path, rows: Any, batch: int, count: int) -> None:
+    """The article's recipe: every row padded to 512, float32, loss on everything, transformers' Trainer."""
+    began = STARTED
+    from transformers import AutoModelForCausalLM, AutoTokenizer, Trainer, TrainingArguments
+
+    began = _rest(steps, began)
+    tokenizer = AutoTokenizer.from_pretrained(base)
+    model = AutoModelForCausalLM.from_pretrained(base)
+
+    def encode(row: dict[str, str]) -> dict[str, Any]:
+        encoded = dict(tokenizer(row["prompt"] + row["completion"], padding="max_length", max_length=LENGTH))
+        return {**encoded, "labels": list(encoded["input_ids"])}
+
+    encoded = rows.map(encode, remove_columns=rows.column_names)
+    began = steps.phase("load", began)
+    settings = TrainingArguments(**arguments(batch, count))
+    _measured(steps, began, Trainer(model=model, args=settings, train_dataset=encoded))
+
+
+def trl(steps: Steps, base: Path, rows: Any, batch: int, count: int, packing: bool = False) -> None:
+    """TRL's SFTTrainer on prompt and completion, in bfloat16, rows of like length together, fused AdamW."""
+    began = STARTED
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from trl import SFTConfig, SFTTrainer
+
+    began = _rest(steps, began)
+    options = {**arguments(batch, count), "bf16": True, "gradient_checkpointing": False, "max_length": LENGTH}
+    if packing:
+        options["packing"] = True
+    else:
+        options["train_sampling_strategy"] = "group_by_length"
+    trainer = SFTTrainer(
+        model=AutoModelForCausalLM.from_pretrained(base),
+        args=SFTConfig(**options),
+        train_dataset=rows.select_columns(["prompt", "completion"]),
+        processing_class=AutoTokenizer.from_pretrained(base),
+    )
+    _measured(steps, steps.phase("load", began), trainer)
+
+
+def trl_packed(steps: Steps, base: Path, rows: Any, batch: int, count: int) -> None:
+    """The same with rows packed into blocks of 512; the batch counts blocks."""
+    trl(steps, base, rows, batch, count, packing=True)
+
+
+WAYS: dict[str, Callable[[Steps, Path, Any, int, int], None]] = {
+    "kickoff": kickoff, "article": article, "trl": trl, "trl-packed": trl_packed,
+}  # fmt: skip
+
+
+def arguments(batch: int, count: int) -> dict[str, Any]:
+    """Common to the Trainers. Nothing is saved, logged or evaluated."""
+    return {
+        "output_dir": "/tmp/kickoff-bench",  # noqa: S108 - nothing is written there
+        "per_device_train_batch_size": batch,
+        "max_steps": count,
+        "learning_rate": RATE,
+        "optim": "adamw_torch_fused",
+        "save_strategy": "no",
+        "logging_strategy": "no",
+        "report_to": "none",
+        "disable_tqdm": True,
+        "use_cpu": not _gpu(),
+        "dataloader_drop_last": False,
+    }
+
+
+def _gpu() -> bool:
+    import torch
+
+    return torch.cuda.is_available()
+
+
+def _measured(steps: Steps, began: float, trainer: Any) -> None:
+    """Train, with a clock at the end of each step and a count of what the collator gave."""
+    from transformers import TrainerCallback
+
+    collate = trainer.data_collator
+    batches: list[tuple[int, int, int]] = []
+
+    def counting(features: Any) -> Any:
+        batch = collate(features)
+        slots = batch["input_ids"].numel()
+        useful = int(batch["attention_mask"].sum()) if "attention_mask" in batch else slots
+        batches.append((useful, int((batch["labels"] != -100).sum()), slots))
+        return batch
+
+    class Clock(TrainerCallback):  # type: ignore[misc,unused-ignore]
+        def on_train_begin(self, *_: Any, **__: Any) -> None:
+            self.began = steps.phase("trainer", began)
+
+        def on_step_end(self, *_: Any, **__: Any) -> None:
+            self.began = _note(steps, self.began)
+
+    trainer.data_collator = counting
+    trainer.add_callback(Clock())
+    trainer.train()
+    for useful, trained, slots in batches[: len(steps.seconds)]:  # it is a batch ahead
+        steps.useful.append(useful)
+        steps.trained.append(trained)
+        steps.slots.append(slots)
+
+
+def _note(steps: Steps, began: float) -> float:
+    now = time.perf_counter()
+    steps.seconds.append(now - began)
+    return now
+
+
+def _rest(steps: Steps, began: float) -> float:
+    """After the imports: the memory before there is a model."""
+    steps.resting_mib = _peak_mib()
+    return steps.phase("import", began)
+
+
+def _peak_mib() -> float:
+    return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1)  # KiB on Linux
+
+
+def matmul_rate() -> dict[str, float]:
+    """GFLOP/s of a product of two matrices of 2,048 in float32 and bfloat16; the best of some, as hardware would."""
+    import torch
+
+    device = "cuda" if _gpu() else "cpu"
+    rates = {}
+    for dtype in (torch.float32, torch.bfloat16):
+        left, right = (torch.randn(2048, 2048, device=device).to(dtype) for _ in range(2))
+        times = []
+        for _ in range(12):
+            began = time.perf_counter()
+            (left @ right).sum().item()
+            times.append(time.perf_counter() - began)
+        rates[str(dtype).removeprefix("torch.")] = round(2 * 2048**3 / min(times) / 1e9, 1)
+    return rates
+
+
+def main(name: str, base: str, rows: str, batch: str, count: str) -> None:
+    import datasets
+
+    steps = Steps()
+    loaded = datasets.load_from_disk(rows)
+    WAYS[name](steps, Path(base), loaded, int(batch), int(count))
+    steps.phases["first step"] = round(steps.seconds[0], 2)
+    measured: dict[str, Any] = asdict(steps)
+    for key in ("seconds", "useful", "trained", "slots"):
+        measured[key] = measured[key][WARM_UP:]
+    print(json.dumps({**measured, "peak_mib": _peak_mib(), "matmul_gflops": matmul_rate()}))
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,215 @@
+"""Files: from a file of rows to chunks of columns, as they were written; gzip and Zstandard are unpacked on the way.
+
+It knows the formats and what can be wrong with a file. It does not know which columns are wanted. Only a chunk is in
+memory at a time, but for .json, whose array is read whole, and for a Parquet file that is packed once more.
+"""
+
+import csv
+import glob
+import hashlib
+import io
+import json
+import warnings
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from job.errors import DataError
+
+FORMATS = (".json", ".jsonl", ".csv", ".parquet")
+PACKED = (".gz", ".zst")
+DELIMITERS = ",;\t|"
+CHUNK = 10_000
+WANTED = 'expected an array of rows such as [{"question": "...", "answer": "..."}]'
+_UNREADABLE_JSON = "nested too deeply, or a number of thousands of digits"
+
+
+@dataclass(frozen=True)
+class Chunk:
+    """Rows of a file: the place of each in it, and the columns, values as they were found."""
+
+    places: list[str]
+    columns: dict[str, list[Any]]
+
+
+def paths(files: str | list[str]) -> list[Path]:
+    """The files that paths and globs name, each once, in a fixed order.
+
+    Raises:
+        DataError: a glob that matches nothing. A path that does not exist is found out when it is read.
+    """
+    found: dict[Path, None] = {}
+    for name in [files] if isinstance(files, str) else files:
+        plain = Path(name).exists() or not glob.has_magic(name)
+        matches = [name] if plain else sorted(glob.glob(name, recursive=True))  # noqa: PTH207, it may be absolute
+        if not matches:
+            raise DataError(f"{name}: no file matches (paths are taken from the folder the command runs in)")
+        found.update(dict.fromkeys(map(Path, matches)))
+    return list(found)
+
+
+def fingerprint(path: Path) -> str:
+    """SHA-256 of a file's bytes, by which a resumed run sees that its data has changed."""
+    try:
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise _unreadable(path, error) from None
+
+
+def read(path: Path) -> Iterator[Chunk]:
+    """The rows of a file, chunk after chunk.
+
+    Raises:
+        DataError: it cannot be read as what its name says it is; with the line where there is one.
+    """
+    suffix = _format(path)
+    if suffix not in FORMATS and path.is_file():
+        raise DataError(
+            f"{path}: found {suffix or 'no'} extension, expected one of {', '.join(FORMATS)}, "
+            f"which may be packed as {' or '.join(PACKED)}"
+        )
+    try:
+        yield from _READERS[suffix](path)
+    except UnicodeDecodeError as error:
+        raise DataError(f"{path}: not UTF-8 text (byte {error.start}); save the file as UTF-8") from None
+    except OSError as error:
+        raise _unreadable(path, error) from None
+
+
+def _format(path: Path) -> str:
+    return Path(path.stem).suffix.lower() if path.suffix.lower() in PACKED else path.suffix.lower()
+
+
+def _bytes(path: Path) -> Any:
+    """The file's bytes as a stream, unpacked."""
+    if path.suffix.lower() == ".gz":
+        return pa.CompressedInputStream(pa.OSFile(str(path)), "gzip")
+    if path.suffix.lower() == ".zst":
+        return pa.CompressedInputStream(pa.OSFile(str(path)), "zstd")
+    return path.open("rb")
+
+
+def _lines(path: Path) -> io.TextIOWrapper:
+    return io.TextIOWrapper(_bytes(path), encoding="utf-8-sig", newline="")
+
+
+def _json(path: Path) -> Iterator[Chunk]:
+    with _lines(path) as stream:
+        text = stream.read()
+    try:
+        rows = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise DataError(f"{path}:{error.lineno}:{error.colno}: not valid JSON: {error.msg}{_json_hint(text)}") from None
+    except (RecursionError, ValueError):
+        raise DataError(f"{path}: {_UNREADABLE_JSON}; {WANTED}") from None
+    if not isinstance(rows, list):
+        raise DataError(f"{path}: found {kind(rows)}, {WANTED}")
+    for start in range(0, len(rows), CHUNK):
+        part = rows[start : start + CHUNK]
+        yield Chunk([f"row {number}" for number in range(start + 1, start + len(part) + 1)], _columns(part))
+
+
+def _jsonl(path: Path) -> Iterator[Chunk]:
+    places: list[str] = []
+    rows: list[Any] = []
+    with _lines(path) as stream:
+        for number, line in enumerate(stream, 1):
+            if line.strip():
+                try:
+                    rows.append(json.loads(line))
+                except (ValueError, RecursionError) as error:
+                    message = getattr(error, "msg", _UNREADABLE_JSON)
+                    raise DataError(
+                        f"{path}:{number}: not valid JSON: {message}; expected one object to a line"
+                    ) from None
+                places.append(f"line {number}")
+            if len(rows) == CHUNK:
+                yield Chunk(places, _columns(rows))
+                places, rows = [], []
+    if rows:
+        yield Chunk(places, _columns(rows))
+
+
+def _csv(path: Path) -> Iterator[Chunk]:
+    with _lines(path) as stream:
+        header = stream.readline()
+    delimiter = max(DELIMITERS, key=lambda character: (header.count(character), character == ","))
+    first = 1
+    try:
+        with warnings.catch_warnings(), _lines(path) as stream:
+            # without index_col=False a field too many would shift the columns; with it, that is only a warning
+            warnings.simplefilter("error", pd.errors.ParserWarning)
+            for frame in pd.read_csv(
+                stream,
+                sep=delimiter,
+                dtype=str,
+                keep_default_na=False,
+                quoting=csv.QUOTE_MINIMAL,
+                index_col=False,
+                chunksize=CHUNK,
+            ):
+                places = [f"row {number}" for number in range(first, first + len(frame))]
+                if places:  # the first line alone makes an empty frame
+                    yield Chunk(places, {str(name): frame[name].tolist() for name in frame.columns})
+                first += len(frame)
+    except pd.errors.ParserWarning:
+        raise DataError(
+            f"{path}: the rows have more fields than the first line; put quotes around a text that holds {delimiter!r}"
+        ) from None
+    except pd.errors.EmptyDataError:
+        return
+    except pd.errors.ParserError as error:
+        raise DataError(
+            f"{path}: not valid CSV with the delimiter {delimiter!r} of its first line: {str(error).strip()}"
+        ) from None
+
+
+def _parquet(path: Path) -> Iterator[Chunk]:
+    first = 1
+    packed = path.suffix.lower() in PACKED
+    try:
+        with _bytes(path) as stream:
+            file = pq.ParquetFile(io.BytesIO(stream.read()) if packed else stream)
+            for batch in file.iter_batches(CHUNK):
+                places = [f"row {number}" for number in range(first, first + batch.num_rows)]
+                yield Chunk(places, batch.to_pydict())
+                first += batch.num_rows
+    except pa.ArrowException as error:
+        raise DataError(f"{path}: not a Parquet file: {error}") from None
+
+
+_READERS = {".json": _json, ".jsonl": _jsonl, ".csv": _csv, ".parquet": _parquet}
+
+
+def _columns(rows: list[Any]) -> dict[str, list[Any]]:
+    """Rows as parsed, as columns; what is no object becomes a row without any value."""
+    names = dict.fromkeys(name for row in rows if isinstance(row, dict) for name in row)
+    return {name: [row.get(name) if isinstance(row, dict) else None for row in rows] for name in names}
+
+
+def kind(value: object) -> str:
+    """What a value is, for people."""
+    kinds = {dict: "an object", list: "a list", bool: "true or false", int: "a number", float: "a number", str: "text"}
+    return "null" if value is None else kinds.get(type(value), type(value).__name__)
+
+
+def _json_hint(text: str) -> str:
+    if not text:
+        return f" (the file is empty); {WANTED}"
+    if text[0] == "{" and text[-1] != "]":
+        return "; one object to a line is the .jsonl format: rename the file"
+    return f"; was the file cut off? {WANTED}"
+
+
+def _unreadable(path: Path, error: OSError) -> DataError:
+    if path.is_dir():
+        return DataError(f"{path}: is a folder; expected a file: {', '.join(FORMATS)}")
+    if isinstance(error, FileNotFoundError):
+        return DataError(f"{path}: no such file (paths are taken from the folder the command runs in)")
+    return DataError(f"{path}: cannot be read ({error.strerror or error})")
