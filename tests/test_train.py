@@ -152,7 +152,7 @@ def test_a_loss_that_is_no_number_stops_the_run(rows: DatasetDict, fetched: Path
 
 def test_a_gradient_that_is_no_number_does_not_reach_the_weights(rows: DatasetDict, fetched: Path) -> None:
     training = _Training(SECTION, 1, rows, fetched, Path(), CPU, 10)
-    weight = next(training.model.parameters())
+    weight = list(training.model.parameters())[-1]
     weight.register_hook(lambda gradient: gradient * math.inf)
     before = weight.detach().clone()
     with pytest.raises(Diverged, match="the gradient is (nan|inf)"):
