@@ -25,7 +25,7 @@ CONTAINER = name=kickoff-$$$$; trap 'docker rm -f $$name > /dev/null 2>&1' EXIT;
 	--security-opt no-new-privileges --shm-size 2g -v $(CACHE):/cache -e HF_TOKEN $(MOUNTS)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run serve ask check test browser image train serve-image image-test k8s-check k8s-train k8s-serve \
+.PHONY: help demo run serve ask check test browser image train serve-image image-test faults k8s-check k8s-train k8s-serve \
 	bench-serve bench-train bench-quality bench-prepare clean
 
 help: ## List the targets
@@ -79,6 +79,13 @@ serve-image: image ## The server in its container: make serve-image MODEL=runs/s
 
 image-test: .venv/done ## The images in real containers; needs a container engine
 	$(BIN)/python -m pytest -m image
+
+faults: .venv/done ## kill -9, signals, damaged checkpoints and a failing Hub, hundreds of times: a quarter of an hour, one table
+	@mkdir -p .cache
+	@rm -f .cache/faults.jsonl
+	@echo "seed $${FAULTS_SEED:-7}"
+	@FAULTS_TABLE=$(CURDIR)/.cache/faults.jsonl $(BIN)/python -m pytest -q -m faults tests/faults; failed=$$?; \
+	$(BIN)/python tests/faults/table.py .cache/faults.jsonl && exit $$failed
 
 bench-serve: .venv/done ## The server beside its peers, one run; takes a quiet machine and half an hour
 	$(BIN)/python -m bench.serve

@@ -14,10 +14,11 @@ from typing import Annotated
 
 import typer
 
-from job import interrupt
+from job import durable, interrupt
 from job.config import Config, load
-from job.errors import Exit, KickoffError
+from job.errors import Exit, Interrupted, KickoffError
 
+STOPPED = "stopped by a signal; finished work is kept, run the same command again"
 TERMINATION_LOG = Path("/dev/termination-log")
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False, help=__doc__
@@ -69,29 +70,35 @@ def _carry_out(command: str, path: Path, overrides: list[str] | None) -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stdout)
     for noisy in ("httpx", "httpx2", "datasets", "huggingface_hub", "filelock"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
-    interrupt.install()
     if not sys.stderr.isatty():
         os.environ.setdefault("TQDM_DISABLE", "1")  # read when tqdm is imported; bars wreck a container's log
+    interrupt.install()
     try:
-        config = load(path, overrides)
-        code, message = Exit.DONE, _stage(command)(config)
-    except KickoffError as error:
-        code, message = error.exit_code, str(error)
+        code, message = _outcome(command, path, overrides)
+        interrupt.over()
     except KeyboardInterrupt:
-        code, message = Exit.INTERRUPTED, "stopped by a signal; finished work is kept, run the same command again"
-    except Exception as error:
-        if not _is_of_the_disk(error):
-            raise
-        reason = next(iter(str(error).splitlines()), "")
-        code, message = Exit.FAILED, f"{reason}; free or repair the disk and run the same command again"
+        code, message = Exit.INTERRUPTED, STOPPED
     _end(code, message)
 
 
+def _outcome(command: str, path: Path, overrides: list[str] | None) -> tuple[Exit, str]:
+    try:
+        return Exit.DONE, _stage(command)(load(path, overrides))
+    except Exception as error:
+        if interrupt.seen():  # libraries turn the interruption into errors of their own
+            return Exit.INTERRUPTED, str(error) if isinstance(error, Interrupted) else STOPPED
+        if isinstance(error, KickoffError):
+            return error.exit_code, str(error)
+        if isinstance(error, MemoryError):
+            return Exit.MEMORY, "out of memory outside of training; take fewer rows or a larger machine"
+        if not _is_of_the_disk(error):
+            raise
+        reason = next(iter(str(error).splitlines()), "")
+        return Exit.FAILED, f"{reason}; free or repair the disk and run the same command again"
+
+
 def _is_of_the_disk(error: Exception) -> bool:
-    """What safetensors raises for a full disk is no OSError: it writes from Rust."""
-    if isinstance(error, OSError):
-        return error.errno is not None
-    return "No space left on device" in str(error)
+    return durable.is_full(error) or (isinstance(error, OSError) and error.errno is not None)
 
 
 def _stage(command: str) -> Callable[[Config], str]:

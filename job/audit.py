@@ -15,6 +15,7 @@ import numpy as np
 import pyarrow.compute as pc
 from transformers import PreTrainedTokenizerBase
 
+from job import durable
 from job.config import Config
 from job.loss import IGNORED
 from job.rows import BATCH
@@ -41,7 +42,8 @@ def write_rejected(path: Path, rejected: Rejected, loaded: list[datasets.Dataset
     stages: Counter[str] = Counter()
     reasons: Counter[str] = Counter()
     examples: dict[str, list[dict[str, Any]]] = {}
-    with path.open("w", encoding="utf-8") as stream:
+    partial = path.with_name(f"{path.name}.partial")
+    with partial.open("w", encoding="utf-8") as stream:
         for start in range(0, len(rejected), BATCH):
             for row in _as_they_were(rejected[start : start + BATCH], originals, ids):
                 stream.write(json.dumps(row, ensure_ascii=False) + "\n")
@@ -51,6 +53,7 @@ def write_rejected(path: Path, rejected: Rejected, loaded: list[datasets.Dataset
                 shown = examples.setdefault(kind, [])
                 if len(shown) < EXAMPLES:
                     shown.append({key: row[key] for key in ("where", "question", "answer", "reason")})
+    durable.place(partial, path)
     by_reason = dict(reasons.most_common())
     return {
         "rejected": len(rejected),

@@ -22,6 +22,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
+from job import durable
 from job.config import ModelSection
 from job.errors import ConfigError, KickoffError
 
@@ -58,8 +59,7 @@ def fetch(section: ModelSection, folder: Path) -> dict[str, Any]:
     model.save_pretrained(partial)
     tokenizer.save_pretrained(partial)
     (partial / facts_file.name).write_text(json.dumps(facts, indent=2))
-    shutil.rmtree(folder, ignore_errors=True)
-    partial.rename(folder)
+    durable.place(partial, folder)
     return facts
 
 
@@ -94,6 +94,8 @@ def resolve(section: ModelSection) -> tuple[str, str | None]:
     except RevisionNotFoundError:
         raise ConfigError(f"model.revision: {section.base} has no revision {section.revision!r}") from None
     except (httpx2.HTTPError, OSError) as error:
+        if durable.is_full(error):
+            raise
         raise KickoffError(
             f"the Hub did not give the base model {section.base}: {error}; run the same command again"
         ) from None

@@ -16,6 +16,8 @@ from typing import Any
 
 import torch
 
+from job import durable
+
 MANIFEST = "complete.json"
 NEARLY_FULL = 2**24
 """Bytes free, below which a failed write is the full disk's."""
@@ -23,32 +25,49 @@ log = logging.getLogger(__name__)
 
 
 def save(folder: Path, step: int, tensors: dict[str, Any], state: dict[str, Any], keep: int) -> Path:
-    """Write the checkpoint of a step, then drop all but the newest `keep`.
+    """Write the checkpoint of a step, then drop all but the newest `keep` good ones.
 
     Args:
         tensors: state dicts, by name.
         state: everything else, as JSON.
+
+    Raises:
+        OSError: the disk is full or broken; the older checkpoints are as they were.
     """
     target = folder / f"step-{step:08d}"
     partial = target.with_suffix(".partial")
-    shutil.rmtree(partial, ignore_errors=True)
+    for unfinished in folder.glob("*.partial"):
+        shutil.rmtree(unfinished)
     partial.mkdir(parents=True)
+    try:
+        _write(partial, tensors, {**state, "step": step})
+        durable.place(partial, target)
+    except OSError:
+        shutil.rmtree(partial, ignore_errors=True)  # on a full disk it would only be in the way
+        raise
+    _drop_all_but(folder, target, keep)
+    return target
+
+
+def _write(partial: Path, tensors: dict[str, Any], state: dict[str, Any]) -> None:
     try:
         torch.save(tensors, partial / "tensors.pt")
     except RuntimeError:  # of torch's writer in C++, which says nothing of the disk
         code = errno.ENOSPC if shutil.disk_usage(partial).free < NEARLY_FULL else errno.EIO
         raise OSError(code, os.strerror(code), str(partial)) from None
-    (partial / "state.json").write_text(json.dumps({**state, "step": step}))
+    (partial / "state.json").write_text(json.dumps(state))
     sums = {file.name: _sha256(file) for file in sorted(partial.iterdir())}
     (partial / MANIFEST).write_text(json.dumps(sums))
-    for file in partial.iterdir():
-        _sync(file)
-    shutil.rmtree(target, ignore_errors=True)
-    partial.rename(target)
-    _sync(folder)
-    for old in list(_newest_first(folder))[keep:]:
-        shutil.rmtree(old)
-    return target
+
+
+def _drop_all_but(folder: Path, latest: Path, keep: int) -> None:
+    """A damaged checkpoint does not count, or else it would push out the good one that is older."""
+    good = 0
+    for path in list(_newest_first(folder)):
+        if good < keep and (path == latest or _is_complete(path)):
+            good += 1
+        else:
+            shutil.rmtree(path)
 
 
 def newest(folder: Path) -> tuple[dict[str, Any], dict[str, Any]] | None:
@@ -56,12 +75,18 @@ def newest(folder: Path) -> tuple[dict[str, Any], dict[str, Any]] | None:
     for path in _newest_first(folder):
         if _is_complete(path):
             return torch.load(path / "tensors.pt", map_location="cpu"), json.loads((path / "state.json").read_text())
-        log.warning(f"checkpoint {path.name} is damaged and is passed over")
+        log.warning(f"checkpoint {path.name} is incomplete or damaged and is passed over")
     return None
 
 
+def name_of_newest(folder: Path) -> str:
+    """For a message: which checkpoint a later run would go on from."""
+    found = next((path for path in _newest_first(folder) if _is_complete(path)), None)
+    return f"the checkpoint {found} is kept" if found else "there is no checkpoint yet"
+
+
 def _newest_first(folder: Path) -> Iterator[Path]:
-    yield from sorted((path for path in folder.glob("step-*") if path.suffix != ".partial"), reverse=True)
+    yield from sorted((path for path in folder.glob("step-" + "[0-9]" * 8) if path.is_dir()), reverse=True)
 
 
 def _is_complete(path: Path) -> bool:
@@ -75,11 +100,3 @@ def _is_complete(path: Path) -> bool:
 def _sha256(file: Path) -> str:
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

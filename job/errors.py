@@ -50,6 +50,12 @@ class PublishError(KickoffError):
     exit_code = Exit.PUBLISH
 
 
+class Diverged(KickoffError):
+    """The loss exploded or is no number; run again as it is, it would do so again."""
+
+    exit_code = Exit.CONFIG
+
+
 class OutOfMemory(KickoffError):
     """A single row does not fit into memory."""
 

@@ -5,13 +5,15 @@ So what is measured is what is served. It does not know whether the folder holds
 """
 
 import itertools
+import logging
 import math
 import re
 import string
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import datasets
 import numpy as np
@@ -21,16 +23,18 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 
 from job.batches import Rows
 from job.config import LOWER_IS_BETTER, EvaluateSection
-from job.errors import GateRefused
+from job.errors import GateRefused, OutOfMemory
 from job.loss import choose
-from job.machine import Machine
+from job.machine import Machine, is_out_of_memory
 from job.progress import Progress
 from job.prompt import prompt_ids
 
 Metrics = dict[str, Any]
+Result = TypeVar("Result")
 SMALL = 100
 """Test rows below which the metrics come with intervals."""
 _RESAMPLES = 2000
+log = logging.getLogger(__name__)
 
 
 def evaluate(
@@ -141,11 +145,13 @@ def _teacher_forced(
     order = sorted(range(len(rows)), key=rows.lengths.__getitem__)
     loss = choose(model, *rows.batch(order[-2:], machine.device))
 
-    def measure(part: list[int]) -> tuple[float, ...]:
-        return tuple(float(value) for value in loss.measure(*rows.batch(part, machine.device)))
+    def measure(part: list[int]) -> list[tuple[float, ...]]:
+        return [tuple(float(value) for value in loss.measure(*rows.batch(part, machine.device)))]
 
     # few rows are measured one by one, since their intervals need each row's share
-    parts = machine.share(_parts(order, section.batch_size if len(rows) >= SMALL else 1), measure)
+    size = section.batch_size if len(rows) >= SMALL else 1
+    given = machine.share(_parts(order, size), lambda part: _halving(part, measure))
+    parts = list(itertools.chain.from_iterable(given))
     total, correct, tokens = (sum(part[field] for part in parts) for field in range(3))
     mean = total / tokens
     metrics: Metrics = {
@@ -187,9 +193,23 @@ def _generate(
         return [_answer(ids, stops, tokenizer) for ids in output[:, batch["input_ids"].shape[1] :].tolist()]
 
     with Progress(f"answers of the {title} model", len(order), "question") as progress:
-        given = machine.share(_parts(order, batch_size), generate)
+        given = machine.share(_parts(order, batch_size), lambda rows: _halving(rows, generate))
     answers = dict(zip(order, itertools.chain.from_iterable(given), strict=True))
     return [answers[row] for row in range(len(prompts))]
+
+
+def _halving(rows: list[int], work: Callable[[list[int]], list[Result]]) -> list[Result]:
+    """The results of a batch; where memory does not suffice, of its halves."""
+    try:
+        return work(rows)
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+    if len(rows) == 1:
+        raise OutOfMemory("out of memory with a single test row; take a smaller model.base, or lower model.max_length")
+    middle = len(rows) // 2
+    log.warning(f"evaluate: out of memory with {len(rows)} rows, going on with {middle}")
+    return _halving(rows[:middle], work) + _halving(rows[middle:], work)
 
 
 def _answer(ids: list[int], stops: set[int], tokenizer: PreTrainedTokenizerBase) -> tuple[str, bool]:

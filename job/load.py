@@ -16,7 +16,7 @@ import httpx2
 import numpy as np
 import pyarrow as pa
 
-from job import files
+from job import durable, files
 from job.config import DatasetSection, SourceSection
 from job.errors import ConfigError, DataError, KickoffError
 from job.files import WANTED, Chunk, kind
@@ -132,6 +132,8 @@ def _hub(source: SourceSection | DatasetSection, section: DatasetSection) -> _So
     except ValueError as error:  # an unknown split or configuration; the message lists the known ones
         raise DataError(f"dataset: {name}: {error}") from None
     except (httpx2.HTTPError, OSError) as error:
+        if durable.is_full(error):
+            raise
         raise KickoffError(f"the Hub did not give the data set {name}: {error}; run the same command again") from None
     facts = {"source": name, "revision": sha, "config": source.config, "split": source.split}
     columns = _named_columns(source, section)

@@ -69,6 +69,11 @@ class Machine:
             dist.barrier()
 
 
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Of the device, or of the host, for which torch has no class of its own."""
+    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+
+
 def detect(device_wanted: str, precision_wanted: str) -> Machine:
     """The machine this process runs on; joins the process group when torchrun started it.
 

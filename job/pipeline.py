@@ -9,16 +9,32 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
 import datasets
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from job import audit, base, check, clean, dedupe, encode, evaluate, hub, load, machine, publish, report, split, train
+from job import (
+    audit,
+    base,
+    check,
+    clean,
+    dedupe,
+    durable,
+    encode,
+    evaluate,
+    hub,
+    load,
+    machine,
+    publish,
+    report,
+    split,
+    train,
+)
 from job.config import Config
-from job.errors import DataError
+from job.errors import DataError, PublishError
 from job.runfolder import RunFolder
 
 log = logging.getLogger(__name__)
@@ -29,8 +45,13 @@ def run(config: Config) -> str:
     hub.configure(config.publish.timeout_seconds)
     here = machine.detect(config.train.device, config.train.precision)
     folder = RunFolder(config)
+    with folder.held() if here.rank == 0 else nullcontext():
+        return _run(config, folder, here)
+
+
+def _run(config: Config, folder: RunFolder, here: machine.Machine) -> str:
     if here.rank == 0:
-        publish.preflight(config.publish)
+        _preflight(config, folder)
         folder.claim(load.fingerprints(config.dataset))
         prepare(config, folder)
     here.wait()
@@ -38,6 +59,8 @@ def run(config: Config) -> str:
     if not (folder / "model").exists():
         with _phase(folder, "train", here.rank):
             train.train(config.train, config.seed, rows, folder / "base", folder.path, here)
+    if here.rank == 0:
+        folder.discard("checkpoints")
     if _to_measure(config, folder, here):
         measure(config, folder, here)
     if here.rank > 0:
@@ -47,21 +70,20 @@ def run(config: Config) -> str:
 
 def evaluate_only(config: Config) -> str:
     """Measure again what `run` left, and write report and card anew."""
-    folder, here = _finished(config)
-    measure(config, folder, here)
-    report.report(folder.path, config)
-    publish.assemble(folder.path, config)
-    metrics = folder.read("metrics.json")
-    return f"measured {folder / 'model'}: {_summary(metrics)}"
+    with _finished(config) as (folder, here):
+        measure(config, folder, here)
+        report.report(folder.path, config)
+        publish.assemble(folder.path, config)
+        return f"measured {folder / 'model'}: {_summary(folder.read('metrics.json'))}"
 
 
 def publish_only(config: Config) -> str:
     """Publish what `run` left; the gate is asked again."""
-    folder, here = _finished(config)
-    publish.preflight(config.publish)
-    if _to_measure(config, folder, here):
-        measure(config, folder, here)
-    return deliver(config, folder, here)
+    with _finished(config) as (folder, here):
+        publish.preflight(config.publish)
+        if _to_measure(config, folder, here):
+            measure(config, folder, here)
+        return deliver(config, folder, here)
 
 
 def check_only(config: Config) -> str:
@@ -86,11 +108,12 @@ def prepare_only(config: Config) -> str:
     """The data part alone: counts, rejected rows and the report, without a model."""
     hub.configure(config.publish.timeout_seconds)
     folder = RunFolder(config)
-    folder.claim(load.fingerprints(config.dataset))
-    if folder.read("data.json") is None:
-        prepare_rows(config, folder, lambda: base.tokenizer(config.model))
-    report.report(folder.path, config)
-    return f"prepared: {audit.data_line(folder.read('data.json'))[6:]}; see {folder / 'report.html'}"
+    with folder.held():
+        folder.claim(load.fingerprints(config.dataset))
+        if folder.read("data.json") is None:
+            prepare_rows(config, folder, lambda: base.tokenizer(config.model))
+        report.report(folder.path, config)
+        return f"prepared: {audit.data_line(folder.read('data.json'))[6:]}; see {folder / 'report.html'}"
 
 
 def prepare(config: Config, folder: RunFolder) -> None:
@@ -129,7 +152,6 @@ def prepare_rows(
     tokenizer, encoded/.
     """
     preparing = folder / "preparing"
-    shutil.rmtree(preparing, ignore_errors=True)
     preparing.mkdir()
     try:
         with _phase(folder, "load"):
@@ -166,7 +188,8 @@ def prepare_rows(
             if tokenizer is not None and len(parts["train"]):
                 # datasets cannot read back what holds no row
                 kept = datasets.DatasetDict({name: part for name, part in parts.items() if len(part)})
-                kept.save_to_disk(folder / "encoded")
+                kept.save_to_disk(folder / "encoded.partial")
+                durable.place(folder / "encoded.partial", folder / "encoded")
                 parts = _encoded(folder)
         folder.write("data.json", facts)
     finally:
@@ -182,16 +205,24 @@ def _source_line(facts: dict[str, Any]) -> str:
 def measure(config: Config, folder: RunFolder, here: machine.Machine) -> None:
     """Metrics and answers of the tuned model, and of the base model beside it; process 0 writes them down."""
     test = _encoded(folder)["test"]
-    metrics: dict[str, Any] = {"settings": config.evaluate.model_dump(mode="json"), "model": {}, "base": {}}
+    settings = config.evaluate.model_dump(mode="json")
+    metrics: dict[str, Any] = {"settings": settings, "model": {}, "base": {}}
     answers: dict[str, Any] = {"model": [], "base": []}
+    before = _measured_before(folder, settings, here)
     with _phase(folder, "evaluate", here.rank):
         for name in ("model", "base") if len(test) else ():
-            metrics[name], answers[name] = evaluate.evaluate(config.evaluate, folder / name, test, here, name)
+            if name not in before:
+                before[name] = evaluate.evaluate(config.evaluate, folder / name, test, here, name)
+                if here.rank == 0:
+                    folder.write("measured.json", {"settings": settings, "of": before})
+            metrics[name], answers[name] = before[name]
     if here.rank > 0:
         return
     metrics["gate"] = evaluate.check_gate(config.evaluate, metrics["model"], metrics["base"])
+    folder.discard("metrics.json")  # which says that answers.json belongs to it
     folder.write("answers.json", answers)
     folder.write("metrics.json", metrics)
+    folder.discard("measured.json")
     log.info("evaluate:\n" + report.summary(metrics, answers))
 
 
@@ -221,13 +252,25 @@ def _encoded(folder: RunFolder) -> datasets.DatasetDict:
     return datasets.DatasetDict(train=parts["train"], test=parts.get("test", parts["train"].select([])))
 
 
-def _finished(config: Config) -> tuple[RunFolder, machine.Machine]:
+@contextmanager
+def _finished(config: Config) -> Iterator[tuple[RunFolder, machine.Machine]]:
     hub.configure(config.publish.timeout_seconds)
     folder = RunFolder(config)
     if not (folder / "model").exists():
         raise DataError(f"output: {folder.path} holds no trained model; expected one left by `python -m job run`")
-    folder.claim(load.fingerprints(config.dataset))
-    return folder, machine.detect(config.train.device, config.train.precision)
+    with folder.held():
+        folder.claim(load.fingerprints(config.dataset))
+        yield folder, machine.detect(config.train.device, config.train.precision)
+
+
+def _preflight(config: Config, folder: RunFolder) -> None:
+    """A run that goes on needs the Hub at its end only: one that is down now does not hold it up."""
+    try:
+        publish.preflight(config.publish)
+    except PublishError as error:
+        if not folder.has_trained():
+            raise
+        log.warning(f"publish: {error}; going on, since training had begun")
 
 
 def _to_measure(config: Config, folder: RunFolder, here: machine.Machine) -> bool:
@@ -236,6 +279,13 @@ def _to_measure(config: Config, folder: RunFolder, here: machine.Machine) -> boo
     settings = config.evaluate.model_dump(mode="json")
     here.wait()
     return metrics is None or metrics["settings"] != settings
+
+
+def _measured_before(folder: RunFolder, settings: dict[str, Any], here: machine.Machine) -> dict[str, Any]:
+    """What an evaluation that was broken off had finished: metrics and answers of a model, by its name."""
+    found: dict[str, Any] = folder.read("measured.json") or {}
+    here.wait()
+    return dict(found["of"]) if found.get("settings") == settings else {}
 
 
 def _summary(metrics: dict[str, Any]) -> str:

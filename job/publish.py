@@ -19,8 +19,10 @@ import httpx2
 from huggingface_hub import EvalResult, HfApi, ModelCard, ModelCardData, snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError, RepositoryNotFoundError
 
+from job import durable
 from job.config import Config, PublishSection, dump
 from job.errors import ConfigError, PublishError
+from job.hub import HubDown, wait_asked
 from job.rendering import METRICS, environment, side_by_side
 
 CONTRACT = (
@@ -37,6 +39,9 @@ CONTRACT = (
 )
 """What the repository holds; a server relies on it. Weights above the shard size come as several files."""
 ATTEMPTS = 3
+FAILURES = (httpx2.HTTPError, OSError, RuntimeError, json.JSONDecodeError)
+"""What the client raises when the Hub fails: RuntimeError where an upload was cut too often, and JSONDecodeError where
+it looks into an answer before it looks at its status."""
 PACKAGES = ("torch", "transformers", "datasets", "tokenizers", "huggingface_hub")
 log = logging.getLogger(__name__)
 Result = TypeVar("Result")
@@ -51,7 +56,7 @@ def preflight(section: PublishSection, create: bool = True) -> None:
 
     Raises:
         ConfigError: no token, a wrong one, one that may not write, or a folder that holds something else.
-        PublishError: the Hub does not answer.
+        PublishError: the Hub does not answer. What is done so far is kept.
     """
     if section.folder is not None:
         _require_folder(Path(section.folder))
@@ -63,13 +68,7 @@ def preflight(section: PublishSection, create: bool = True) -> None:
         )
     api = HfApi(token=os.environ["HF_TOKEN"])
     try:
-        user = api.whoami()
-        if create:
-            api.create_repo(section.repo, private=section.private, exist_ok=True)
-        try:
-            api.auth_check(section.repo, write=True)
-        except RepositoryNotFoundError:
-            _require_may_create(section.repo, user)
+        _retried(lambda: _require_may_write(api, section, create))
     except (HfHubHTTPError, LocalTokenNotFoundError) as error:
         status = error.response.status_code if isinstance(error, HfHubHTTPError) and error.response is not None else 0
         if status in (401, 403, 404):
@@ -78,17 +77,17 @@ def preflight(section: PublishSection, create: bool = True) -> None:
                 "with write access, or name a repository of your own"
             ) from None
         raise _unanswered(error) from None
-    except (httpx2.HTTPError, OSError) as error:
+    except FAILURES as error:
         raise _unanswered(error) from None
 
 
 def assemble(run: Path, config: Config) -> None:
     """Complete `run/model` to the repository of the contract: card, config, metrics, loss curve."""
     model = run / "model"
-    shutil.copyfile(run / "metrics.json", model / "metrics.json")
-    shutil.copyfile(run / "loss.png", model / "loss.png")
-    (model / "run.yaml").write_text(dump(config), encoding="utf-8")
-    (model / "README.md").write_text(card(run, config), encoding="utf-8")
+    for name in ("metrics.json", "loss.png"):
+        durable.write(model / name, (run / name).read_bytes())
+    durable.write(model / "run.yaml", dump(config))
+    durable.write(model / "README.md", card(run, config))
 
 
 def card(run: Path, config: Config) -> str:
@@ -146,14 +145,16 @@ def sentence(published: dict[str, str], model: Path) -> str:
 
 def _to_folder(target: Path, model: Path, questions: list[str], expected: list[str], answer: Answer) -> str:
     partial, old = target.with_name(target.name + ".partial"), target.with_name(target.name + ".old")
-    for leftover in (partial, old):
-        shutil.rmtree(leftover, ignore_errors=True)
     try:
+        if old.exists() and not target.exists():  # a run that was killed between the two renames below
+            old.rename(target)
+        for leftover in (partial, old):
+            shutil.rmtree(leftover, ignore_errors=True)
         shutil.copytree(model, partial)
         _require_same(str(partial), expected, answer(partial, questions))
         if target.exists():
             target.rename(old)
-        partial.rename(target)
+        durable.place(partial, target)
     except OSError as error:
         raise PublishError(f"publish.folder: {target} cannot be written: {error}; {_retry(model)}") from None
     shutil.rmtree(old, ignore_errors=True)
@@ -171,7 +172,7 @@ def _to_hub(
             _require_same(f"{repo}@{sha}", expected, answer(Path(fresh), questions))
         if section.tag is not None:
             _retried(lambda: _tag(api, repo, str(section.tag), sha))
-    except (httpx2.HTTPError, OSError, RuntimeError) as error:
+    except FAILURES as error:
         raise PublishError(f"publishing to {repo} failed: {_one_line(error)}; {_retry(model)}") from None
     return {"repo": repo, "revision": sha, "url": f"{api.endpoint}/{repo}/tree/{sha}"}
 
@@ -207,11 +208,13 @@ def _retried(call: Callable[[], Result]) -> Result:
     for attempt in range(1, ATTEMPTS):
         try:
             return call()
-        except (httpx2.HTTPError, OSError, RuntimeError) as error:  # RuntimeError: an upload that was cut too often
+        except (HubDown, LocalTokenNotFoundError):
+            raise
+        except FAILURES as error:
             response = error.response if isinstance(error, HfHubHTTPError) else None
             if response is not None and response.status_code < 500 and response.status_code not in (408, 429):
                 raise
-            wait = 2.0**attempt
+            wait = max(2.0**attempt, wait_asked(response) if response is not None else 0)
             log.warning(f"publish: {_one_line(error)}; again in {wait:.0f} s")
             time.sleep(wait)
     return call()
@@ -232,6 +235,17 @@ def _require_folder(target: Path) -> None:
         raise ConfigError(f"publish.folder: {target.parent} cannot be made: {error.strerror}") from None
     if not os.access(target.parent, os.W_OK):
         raise ConfigError(f"publish.folder: {target.parent} is not writable; choose another folder")
+
+
+def _require_may_write(api: HfApi, section: PublishSection, create: bool) -> None:
+    repo = str(section.repo)
+    user = api.whoami()
+    if create:
+        api.create_repo(repo, private=section.private, exist_ok=True)
+    try:
+        api.auth_check(repo, write=True)
+    except RepositoryNotFoundError:
+        _require_may_create(repo, user)
 
 
 def _require_may_create(repo: str, user: dict[str, Any]) -> None:
@@ -273,7 +287,7 @@ def _metadata(config: Config, facts: dict[str, Any], base: dict[str, Any]) -> Mo
 
 
 def _unanswered(error: Exception) -> PublishError:
-    return PublishError(f"the Hub does not answer: {_one_line(error)}; nothing was trained, run the same command again")
+    return PublishError(f"the Hub does not answer: {_one_line(error)}; nothing was lost, run the same command again")
 
 
 def _retry(model: Path) -> str:

@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from job import datareport
+from job import datareport, durable
 from job.config import Config, dump
 from job.rendering import METRICS, environment, side_by_side
 
@@ -24,7 +24,7 @@ def report(run: Path, config: Config) -> None:
     published = _read(run, "published.json")
     loss = _loss_picture(facts["training"].get("history", [])) if facts["training"] else b""
     if loss:
-        (run / "loss.png").write_bytes(loss)
+        durable.write(run / "loss.png", loss)
     html = (
         environment(autoescape=True)
         .get_template("report.html.jinja")
@@ -40,7 +40,7 @@ def report(run: Path, config: Config) -> None:
             view=datareport.view(facts["data"]),
         )
     )
-    (run / "report.html").write_text(html, encoding="utf-8")
+    durable.write(run / "report.html", html)
 
 
 def summary(metrics: dict[str, Any], answers: dict[str, list[dict[str, Any]]], count: int = 5) -> str:

@@ -3,6 +3,8 @@
     run.yaml        the config with every default          data.json, rejected.jsonl, encoded/    the prepared data
     base/           the base model, in published form       checkpoints/, tensorboard/             while training
     model/          the tuned model, then the whole published repository        training.json
+    lock.json       the process at work here
+    measured.json   what an evaluation that was broken off had finished
     metrics.json    both models' metrics and the gate       answers.json        report.html        published.json
 
 It knows names of files and when they are out of date. It does not know what a stage does.
@@ -14,10 +16,12 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 from job import config as configs
+from job import durable, lock
 from job.config import Config
 from job.errors import ConfigError, DataError
 
@@ -33,6 +37,16 @@ class RunFolder:
     def __truediv__(self, name: str) -> Path:
         return self.path / name
 
+    def held(self) -> AbstractContextManager[None]:
+        """Keep every other job out of the folder, until the end of the block or of this process.
+
+        Raises:
+            ConfigError: it cannot be written.
+            KickoffError: another job is at work there.
+        """
+        self._require_writable()
+        return lock.hold(self / "lock.json")
+
     def claim(self, fingerprints: dict[str, str]) -> None:
         """Take the folder for this run, or go on with what it holds.
 
@@ -42,17 +56,21 @@ class RunFolder:
         Raises:
             ConfigError, DataError: it holds trained work of another config, or of other data.
         """
-        self._require_writable()
+        self.discard("preparing")  # a run that was killed leaves it behind
         before = self._config_before()
         differing = list(_differing(before, self.config.model_dump(mode="json"))) if before else []
         known = self._files_before()
         changed = sorted({file for file, _ in known ^ set(fingerprints.items())}) if known else []
-        if (self / "model").exists() or list((self / "checkpoints").glob("step-*")):
+        if self.has_trained():
             self._refuse(differing, changed)
         elif differing or changed:
             for name in ("data.json", "base", "encoded"):
                 self.discard(name)
-        self._write_text("run.yaml", configs.dump(self.config))
+        durable.write(self / "run.yaml", configs.dump(self.config))
+
+    def has_trained(self) -> bool:
+        """Whether it holds work that is worth keeping: a model, or checkpoints on the way to it."""
+        return (self / "model").exists() or any((self / "checkpoints").glob("step-*"))
 
     def read(self, name: str) -> Any:
         """A JSON file of the folder; None if it is not there."""
@@ -61,12 +79,7 @@ class RunFolder:
 
     def write(self, name: str, value: Any) -> None:
         """Write a JSON file, all of it or nothing."""
-        self._write_text(name, json.dumps(value, indent=2, ensure_ascii=False))
-
-    def _write_text(self, name: str, text: str) -> None:
-        partial = self / f"{name}.partial"
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(self / name)
+        durable.write(self / name, json.dumps(value, indent=2, ensure_ascii=False))
 
     def _require_writable(self) -> None:
         try:

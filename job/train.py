@@ -13,20 +13,20 @@ import math
 import shutil
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import datasets
 import torch
 from torch.utils.tensorboard import SummaryWriter
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, get_scheduler
 
-from job import checkpoint, interrupt
+from job import checkpoint, divergence, durable, interrupt
 from job.batches import Rows, epoch_steps, micro_batches
 from job.config import TrainSection
-from job.errors import ConfigError, Interrupted, KickoffError, OutOfMemory
+from job.errors import ConfigError, Interrupted, OutOfMemory
 from job.layers import exchange
 from job.loss import choose
-from job.machine import Machine
+from job.machine import Machine, is_out_of_memory
 from job.progress import Progress
 
 log = logging.getLogger(__name__)
@@ -47,17 +47,28 @@ def train(
     Raises:
         Interrupted: a signal came; the checkpoint of the last step is complete.
         OutOfMemory: not even one row fits.
+        Diverged: the loss or the gradient is no number, or the loss exploded.
         ConfigError: the run has fewer steps than its warm-up.
     """
     total_steps = count_steps(section, len(rows["train"]), machine.processes)
     trainer = _Training(section, seed, rows, base, run, machine, total_steps)
     trainer.resume()
     with interrupt.deferred() as stop_requested:
-        trainer.loop(stop_requested)
-    facts = trainer.facts()
-    if machine.rank == 0:
-        _save(trainer.model, base, run, facts)
-    machine.wait()
+        try:
+            trainer.loop(stop_requested)
+        except RuntimeError as error:
+            if not is_out_of_memory(error):
+                raise
+            raise OutOfMemory(
+                "out of memory for the optimizer, which needs 16 bytes a parameter with weights and gradients; take a "
+                "smaller model.base, or run on a machine with more memory"
+            ) from None
+        finally:
+            trainer.close()
+        facts = trainer.facts()
+        if machine.rank == 0:
+            _save(trainer.model, base, run, facts)
+        machine.wait()
     return facts
 
 
@@ -106,6 +117,7 @@ class _Training:
         total_steps: int,
     ) -> None:
         self.section, self.seed, self.machine, self.run, self.total_steps = section, seed, machine, run, total_steps
+        self.source = rows["train"]  # asked where its rows stood when training diverges
         self.model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
         self.model.to(machine.device).train()  # type: ignore[arg-type]
         exchange(self.model, machine.device)
@@ -117,16 +129,20 @@ class _Training:
         self.scaler = torch.amp.GradScaler(machine.device.type, enabled=machine.precision == "fp16")
         self.micro_size = section.batch_size
         self.done = 0
+        self.first_loss: float | None = None
         self.seconds = 0.0
         self.window = [0.0, 0.0]  # loss and trained tokens since the last logged point
         self.history: list[dict[str, float]] = []
+        self.writer: SummaryWriter | None = None
 
     def loop(self, stop_requested: Any) -> None:
         """Every step that is still to do."""
         lengths = self.rows.lengths
         size = rows_per_step(self.section, self.machine.processes)
         per_epoch = math.ceil(len(lengths) / size)
-        writer = self._writer()
+        writer = self.writer = self._writer()
+        if self._test_when_due(writer, per_epoch, stop_requested):  # an interruption may have left it to do
+            self._stop()
         with Progress("train", self.total_steps, "step", self.done) as progress:
             while self.done < self.total_steps:
                 epoch, position = divmod(self.done, per_epoch)
@@ -140,17 +156,22 @@ class _Training:
                     if self.done % self.section.logging_steps == 0 or self.done == self.total_steps:
                         self._log(writer, "train_loss", self.window[0] / self.window[1], grad_norm=norm)
                         self.window = [0.0, 0.0]
-                    if self.done % per_epoch == 0 and len(self.test):
-                        self._log(writer, "test_loss", self.test_loss())
-                    if stop or (self.done % self.section.save_steps == 0 and self.done < self.total_steps):
+                    if stop or self._test_when_due(writer, per_epoch, stop_requested):
+                        self._stop()
+                    if self.done % self.section.save_steps == 0 and self.done < self.total_steps:
                         self._checkpoint()
-                    if stop:
-                        raise Interrupted(
-                            f"stopped at step {self.done} of {self.total_steps}, checkpoint complete; "
-                            "run the same command again to go on"
-                        )
-        if writer is not None:
-            writer.close()
+
+    def _stop(self) -> NoReturn:
+        self._checkpoint()
+        raise Interrupted(
+            f"stopped at step {self.done} of {self.total_steps}, checkpoint complete; "
+            "run the same command again to go on"
+        )
+
+    def close(self) -> None:
+        """Write down what TensorBoard has not yet written."""
+        if self.writer is not None:
+            self.writer.close()
 
     def step(self, rows: list[int], stop: bool = False) -> tuple[float, float, bool]:
         """One optimizer step over rows of the training set.
@@ -167,11 +188,7 @@ class _Training:
         # the one place where a step waits for a GPU
         summed, stopping = self.machine.sum(torch.stack([total.double(), total.new_tensor(stop).double()])).tolist()
         loss = summed / tokens
-        if not math.isfinite(loss):
-            raise KickoffError(
-                f"the loss is {loss} at step {self.done + 1}, nothing was published; expected a finite number: "
-                "lower train.learning_rate, or set train.precision to fp32"
-            )
+        self._require_sane(loss, float(norm), rows)
         self.scaler.step(self.optimizer)
         self.scaler.update()
         self.scheduler.step()
@@ -179,6 +196,15 @@ class _Training:
         self.done += 1
         self.window = [self.window[0] + summed, self.window[1] + tokens]
         return loss, float(norm), bool(stopping)
+
+    def _require_sane(self, loss: float, norm: float, rows: list[int]) -> None:
+        """Before the optimizer takes the step, so that no such gradient ever reaches a checkpoint."""
+        self.first_loss = loss if self.first_loss is None else self.first_loss
+        norm = norm if self.machine.precision != "fp16" else 0.0  # there the scaler leaves out what overflows
+        found = divergence.symptom(loss, norm, self.first_loss, self.model.config.get_text_config().vocab_size)
+        if found is not None:
+            kept = checkpoint.name_of_newest(self.run / "checkpoints")
+            raise divergence.diverged(found, self.done + 1, self.source.select(rows)["where"][:], kept)
 
     def _accumulate(self, rows: list[int]) -> torch.Tensor:
         """This process's summed loss; gradients, divided by the trained tokens of the step over all processes.
@@ -196,7 +222,7 @@ class _Training:
                         total += self.loss.backward(*self.rows.batch(part, self.machine.device), scale)
                 return total
             except RuntimeError as error:
-                if not _is_out_of_memory(error):
+                if not is_out_of_memory(error):
                     raise
             self.optimizer.zero_grad()
             if self.micro_size == 1:
@@ -204,22 +230,41 @@ class _Training:
                     "out of memory with a single row in a forward pass; take a smaller model.base, lower "
                     "model.max_length, or run on a machine with more memory"
                 )
-            self.micro_size = math.ceil(self.micro_size / 2)
-            log.warning(f"out of memory: {self.micro_size} rows in a forward pass from now on, the step stays the same")
+            before, self.micro_size = self.micro_size, math.ceil(self.micro_size / 2)
+            size = rows_per_step(self.section, self.machine.processes)
+            passes = [math.ceil(size / self.machine.processes / rows) for rows in (before, self.micro_size)]
+            log.warning(
+                f"out of memory: {before} -> {self.micro_size} rows in a forward pass and {passes[0]} -> {passes[1]} "
+                f"passes in a step from now on; the effective batch of {size} rows stays"
+            )
+
+    def _test_when_due(self, writer: SummaryWriter | None, per_epoch: int, stop_requested: Any) -> bool:
+        """The test loss at the end of an epoch; True if a signal broke it off, and then it is due after the resume."""
+        if self.done == 0 or self.done % per_epoch or not len(self.test):
+            return False
+        if any("test_loss" in point and point["step"] == self.done for point in self.history[-2:]):
+            return False
+        loss = self.test_loss(stop_requested)
+        if loss is not None:
+            self._log(writer, "test_loss", loss)
+        return loss is None
 
     @torch.no_grad()
-    def test_loss(self) -> float:
-        """Mean loss over the trained tokens of the test rows, shared out among the processes."""
+    def test_loss(self, stop_requested: Any) -> float | None:
+        """Mean loss over the trained tokens of the test rows, shared out among the processes; None: broken off."""
         self.model.eval()
-        sums = torch.zeros(2, dtype=torch.float64, device=self.machine.device)
+        sums = torch.zeros(3, dtype=torch.float64, device=self.machine.device)
         everything = sorted(range(len(self.test)), key=self.test.lengths.__getitem__)
         for part in micro_batches(everything, self.micro_size, self.machine.rank, self.machine.processes):
+            if stop_requested():
+                sums[2] = 1
+                break
             with self.machine.autocast():
                 loss = self.loss.measure(*self.test.batch(part, self.machine.device))
-            sums += torch.stack([loss.total.double(), loss.tokens.double()])
+            sums[:2] += torch.stack([loss.total.double(), loss.tokens.double()])
         self.model.train()
-        total, tokens = self.machine.sum(sums).tolist()
-        return float(total / tokens)
+        total, tokens, stopped = self.machine.sum(sums).tolist()
+        return None if stopped else float(total / tokens)
 
     def resume(self) -> None:
         """Go on from the newest complete checkpoint, if there is one."""
@@ -233,6 +278,7 @@ class _Training:
         self.scaler.load_state_dict(tensors["scaler"])
         self.done, self.seconds, self.micro_size = state["step"], state["seconds"], state["micro_size"]
         self.window, self.history = state["window"], state["history"]
+        self.first_loss = state["first_loss"]
         log.info(f"train: going on from the checkpoint of step {self.done} of {self.total_steps}")
 
     def facts(self) -> dict[str, Any]:
@@ -280,6 +326,8 @@ class _Training:
                 self.machine.sum(weight.grad)
 
     def _checkpoint(self) -> None:
+        if self.writer is not None:
+            self.writer.flush()
         if self.machine.rank == 0:
             tensors = {
                 "model": self.model.state_dict(),
@@ -292,6 +340,7 @@ class _Training:
                 "micro_size": self.micro_size,
                 "window": self.window,
                 "history": self.history,
+                "first_loss": self.first_loss,
             }
             checkpoint.save(self.run / "checkpoints", self.done, tensors, state, self.section.save_total_limit)
         self.machine.wait()
@@ -304,7 +353,7 @@ class _Training:
 
             # sends along whatever TensorBoard is given
             wandb.init(project=self.section.wandb_project, sync_tensorboard=True)
-        return SummaryWriter(str(self.run / "tensorboard"), purge_step=self.done)
+        return SummaryWriter(str(self.run / "tensorboard"), purge_step=self.done + 1)
 
     def _log(self, writer: SummaryWriter | None, name: str, value: float, **more: float) -> None:
         rate = self.optimizer.param_groups[0]["lr"]
@@ -315,7 +364,7 @@ class _Training:
 
 
 def _save(model: PreTrainedModel, base: Path, run: Path, facts: dict[str, Any]) -> None:
-    """Leave the tuned model as `run/model`, all or nothing; its checkpoints have then served their purpose."""
+    """Leave the tuned model as `run/model`, all or nothing."""
     partial = run / "model.partial"
     shutil.rmtree(partial, ignore_errors=True)
     stored: str = json.loads((base / "config.json").read_text()).get("dtype") or "float32"
@@ -323,13 +372,8 @@ def _save(model: PreTrainedModel, base: Path, run: Path, facts: dict[str, Any]) 
     AutoTokenizer.from_pretrained(base, padding_side="left").save_pretrained(partial)
     for file in partial.iterdir():
         file.chmod(0o644)  # safetensors writes for its owner alone, and a server may be another user
-    (run / "training.json").write_text(json.dumps(facts, indent=2))
-    partial.rename(run / "model")
-    shutil.rmtree(run / "checkpoints", ignore_errors=True)
-
-
-def _is_out_of_memory(error: RuntimeError) -> bool:
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+    durable.write(run / "training.json", json.dumps(facts, indent=2))
+    durable.place(partial, run / "model")
 
 
 def _peak_gib(machine: Machine) -> float:

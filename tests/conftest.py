@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 import torch
+from faults.runs import ForkServer
 from hub_server import HubServer
 from huggingface_hub import constants, set_client_factory
 from huggingface_hub.utils._http import default_client_factory
@@ -166,6 +167,29 @@ def guarded(published: Path) -> Iterator[Served]:
     """A server that asks for its `key`."""
     with Served(published, KICKOFF_API_KEY="a-secret-of-the-tests") as running:
         yield running
+
+
+@pytest.fixture(scope="session")
+def jobs() -> Iterator[ForkServer]:
+    """Starts jobs as processes of their own without the seconds that the imports take."""
+    with ForkServer() as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def whole(jobs: ForkServer, tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the config of a run of 100 steps, and the run itself, which nothing has broken."""
+    folder = tmp_path_factory.mktemp("whole")
+    (folder / "rows.json").write_text(json.dumps(ROWS))
+    (folder / "config.yaml").write_text(
+        f"dataset: {{file: {folder}/rows.json}}\n"
+        f"model: {{base: {tiny_base}, max_length: 64, max_new_tokens: 12}}\n"
+        "train: {epochs: 20, learning_rate: 3e-3, precision: fp32, logging_steps: 1, save_steps: 3}\n"
+        f"evaluate: {{batch_size: 2}}\noutput: {folder}/run\n"
+    )
+    run = jobs.run(folder, "run", f"{folder}/config.yaml")
+    assert run.code == 0, run.text()
+    return folder
 
 
 def job(*arguments: str | Path, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -99,11 +99,12 @@ class Repo:
 
 @dataclass
 class Fault:
-    """Spoils the next `times` requests of this method and path, after letting `skip` of them pass.
+    """Spoils the next `times` requests of this method ("*": any) and path, after letting `skip` of them pass.
 
     Without further options the answer is `status` with `headers`. `hang`: no answer until the server stops.
     `cut_after`: the connection drops after that many bytes of the body, of the request for PUT and POST, of
-    the answer otherwise. `lose_answer`: the request takes effect, and then the connection drops.
+    the answer otherwise. `reset`: the connection drops at once. `lose_answer`: the request takes effect, and then
+    the connection drops.
     """
 
     method: str
@@ -114,6 +115,7 @@ class Fault:
     headers: Mapping[str, str] = field(default_factory=dict)
     hang: bool = False
     cut_after: int | None = None
+    reset: bool = False
     lose_answer: bool = False
 
 
@@ -129,6 +131,7 @@ class HubServer:
     def __init__(self, lfs_limit: int = 50_000) -> None:
         self.lfs_limit = lfs_limit
         self.users: dict[str, dict[str, str]] = {}
+        self.delay = 0.0  # seconds before each answer
         self.repos: dict[tuple[str, str], Repo] = {}
         self.requests: list[tuple[str, str, str | None]] = []
         self._faults: list[Fault] = []
@@ -193,6 +196,7 @@ class HubServer:
         scope["path"] = scope["raw_path"].decode()
         authorization = Request(scope).headers.get("authorization")
         self.requests.append((scope["method"], scope["path"], authorization))
+        await asyncio.sleep(self.delay)
         fault = self._next_fault(scope["method"], scope["path"])
         if fault is None:
             await self._app(scope, receive, send)
@@ -201,7 +205,7 @@ class HubServer:
 
     def _next_fault(self, method: str, path: str) -> Fault | None:
         for fault in self._faults:
-            if fault.times == 0 or fault.method != method or not re.search(fault.path, path):
+            if fault.times == 0 or fault.method not in (method, "*") or not re.search(fault.path, path):
                 continue
             if fault.skip > 0:
                 fault.skip -= 1
@@ -214,7 +218,9 @@ class HubServer:
         transport: asyncio.Transport = scope["state"]["transport"]
         if fault.hang:
             self._hanging.append((asyncio.get_running_loop(), transport))
-        elif fault.cut_after is not None and fault.method in ("PUT", "POST"):
+        elif fault.reset:
+            transport.abort()
+        elif fault.cut_after is not None and scope["method"] in ("PUT", "POST"):
             await read_some(receive, fault.cut_after)
             transport.abort()
         elif fault.cut_after is not None:

@@ -49,4 +49,30 @@ def test_a_damaged_one_is_passed_over_and_said(tmp_path: Path, damage: str, capl
     found = checkpoint.newest(tmp_path)
     assert found is not None
     assert found[1]["step"] == 5
-    assert ("step-00000006 is damaged" in caplog.text) == (damage != "unfinished")
+    assert ("step-00000006 is incomplete or damaged" in caplog.text) == (damage != "unfinished")
+
+
+def test_damaged_ones_do_not_push_out_the_good_one(tmp_path: Path) -> None:
+    save(tmp_path, 5)
+    for step in (6, 7):
+        (save(tmp_path, step) / "tensors.pt").write_bytes(b"damaged")
+    save(tmp_path, 8)
+    (tmp_path / "step-00000008" / "state.json").unlink()
+    found = checkpoint.newest(tmp_path)
+    assert found is not None
+    assert found[1]["step"] == 5
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-00000005", "step-00000008"]
+
+
+def test_a_write_that_fails_leaves_the_older_ones_and_nothing_else(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    save(tmp_path, 5)
+
+    def broken(*arguments: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoint.durable, "place", broken)
+    with pytest.raises(OSError, match="No space"):
+        save(tmp_path, 6)
+    assert [path.name for path in tmp_path.iterdir()] == ["step-00000005"]

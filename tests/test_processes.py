@@ -120,3 +120,30 @@ def test_the_launcher_ends_as_the_job_did(tmp_path: Path, tiny_base: Path) -> No
     (tmp_path / "rows.json").unlink()
     code, output = run(2, config)
     assert code == Exit.DATA, output
+
+
+def test_one_process_killed_stops_both_and_the_next_run_ends_as_an_unbroken_one(still: Path, tmp_path: Path) -> None:
+    folders = [tmp_path / name for name in ("whole", "broken")]
+    configs = []
+    for folder in folders:
+        folder.mkdir()
+        configs.append(write_config(folder, still, TRAIN.format(epochs=8, size=8)))
+    overrides = ("train.save_steps=2", "evaluate.generate_rows=0")
+    assert run(2, configs[0], *overrides)[0] == Exit.DONE
+    process = launched(2, configs[1], *overrides)
+    deadline = time.monotonic() + 90
+    while not list((folders[1] / "run" / "checkpoints").glob("step-*")):
+        assert time.monotonic() < deadline and process.poll() is None
+        time.sleep(0.005)
+    ranks = [worker(psutil.Process(process.pid), rank) for rank in (0, 1)]
+    ranks[1].kill()
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode not in (Exit.DONE, Exit.CONFIG, Exit.DATA), output
+    assert not [rank for rank in ranks if rank.is_running() and rank.status() != psutil.STATUS_ZOMBIE]
+    assert not (folders[1] / "run" / "model").exists()
+    code, output = run(2, configs[1], *overrides)
+    assert code == Exit.DONE, output
+    assert "going on from the checkpoint of step" in output
+    assert curve(folders[0]) == curve(folders[1])
+    weights = [(folder / "run" / "model" / "model.safetensors").read_bytes() for folder in folders]
+    assert weights[0] == weights[1]

@@ -11,7 +11,10 @@ from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 from job import semantic
 from job.errors import ConfigError
 
-WORDS = "who what when where is was won lost the a cup match team goal ball in of".split()
+WORDS = [
+    *("who", "what", "when", "where", "is", "was", "won", "lost", "the", "a"),
+    *("cup", "match", "team", "goal", "ball", "in", "of"),
+]
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizerBase
 from job import train as stage
 from job.config import TrainSection
 from job.encode import encode
-from job.errors import ConfigError, Interrupted, KickoffError, OutOfMemory
+from job.errors import ConfigError, Diverged, Exit, Interrupted, OutOfMemory
 from job.machine import Machine
 from job.train import _Training, count_steps, train
 
@@ -25,7 +25,9 @@ SECTION = TrainSection(epochs=2, batch_size=4, learning_rate=1e-3, precision="fp
 @pytest.fixture
 def rows(tokenizer: PreTrainedTokenizerBase) -> DatasetDict:
     columns = {key: [row[key] for row in ROWS] for key in ("question", "answer")}
-    encoded, _ = encode(Dataset.from_dict({**columns, "where": ["" for _ in ROWS]}), tokenizer, 64)
+    encoded, _ = encode(
+        Dataset.from_dict({**columns, "where": [f"row {number}" for number in range(len(ROWS))]}), tokenizer, 64
+    )
     return DatasetDict(train=encoded.select(range(30)), test=encoded.select(range(30, 40)))
 
 
@@ -47,7 +49,6 @@ def test_it_learns_and_leaves_a_complete_folder(rows: DatasetDict, fetched: Path
     assert len(tests) == 4
     assert tests[-1] < tests[0] < math.log(400)
     assert facts["steps"] == 4 * 8
-    assert not (tmp_path / "checkpoints").exists()
     names = {path.name for path in (tmp_path / "model").iterdir()}
     assert {"model.safetensors", "config.json", "generation_config.json", "chat_template.jinja"} <= names
     assert {path.stat().st_mode & 0o777 for path in (tmp_path / "model").iterdir()} == {0o644}
@@ -144,8 +145,28 @@ def test_a_loss_that_is_no_number_stops_the_run(rows: DatasetDict, fetched: Path
     training = _Training(SECTION, 1, rows, fetched, Path(), CPU, 10)
     with torch.no_grad():
         next(training.model.parameters()).fill_(math.nan)
-    with pytest.raises(KickoffError, match="loss is nan at step 1"):
-        training.step([0, 1])
+    with pytest.raises(Diverged, match="at step 1: the loss is nan; the step's rows: row 3, row 17. Look") as caught:
+        training.step([3, 17])
+    assert caught.value.exit_code == Exit.CONFIG
+
+
+def test_a_gradient_that_is_no_number_does_not_reach_the_weights(rows: DatasetDict, fetched: Path) -> None:
+    training = _Training(SECTION, 1, rows, fetched, Path(), CPU, 10)
+    weight = list(training.model.parameters())[-1]
+    weight.register_hook(lambda gradient: gradient * math.inf)
+    before = weight.detach().clone()
+    with pytest.raises(Diverged, match="the gradient is (nan|inf)"):
+        training.step([3, 17])
+    assert torch.equal(weight, before)
+
+
+def test_a_loss_that_explodes_stops_the_run_and_the_checkpoint_is_kept(
+    rows: DatasetDict, fetched: Path, tmp_path: Path
+) -> None:
+    section = SECTION.model_copy(update={"learning_rate": 3.0, "max_grad_norm": 1e9, "save_steps": 1})
+    with pytest.raises(Diverged, match=r"the loss is .* at most .*step-0000000\d is kept"):
+        train(section, 1, rows, fetched, tmp_path, CPU)
+    assert not (tmp_path / "model").exists()
 
 
 @pytest.mark.parametrize("count", [1, 2, 5])
