@@ -93,7 +93,7 @@ bench-serve: .venv/done ## The server beside its peers, one run; takes a quiet m
 bench-train: .venv/bench ## The training beside its peers, one run: make bench-train ROWS=rows.jsonl (a quiet machine, 10 minutes)
 	$(BIN)/python -m bench.train --dataset $(ROWS)
 
-bench-quality: .venv/bench $(BASE)/done ## Seconds until a loss that the article's recipe reaches (20 minutes)
+bench-quality: .venv/bench $(BASE)/done ## Seconds until a loss that the article's recipe reaches (5 minutes)
 	$(BIN)/python -m bench.quality
 
 bench-prepare: .venv/done ## Data preparation, 20,000 and 1,000,000 rows: make bench-prepare ROWS=rows.jsonl
