@@ -48,3 +48,13 @@ def test_one_that_was_deferred_counts_at_the_end_of_the_block(number: int) -> No
     process = started(code)
     process.send_signal(number)
     assert process.communicate(timeout=20)[0] == "counted\n"
+
+
+def test_the_end_of_a_pool_of_workers_is_no_signal_to_the_run() -> None:
+    """datasets works in one, and ends its workers with SIGTERM."""
+    code = START + "from multiprocessing import get_context\n"
+    code += "with get_context('fork').Pool(2) as pool: pool.apply_async(time.sleep, [60]); time.sleep(0.3)\n"
+    code += "time.sleep(1.5); print('went on')"
+    process = started(code)
+    assert process.communicate(timeout=20)[0] == "went on\n"
+    assert process.returncode == 0

@@ -16,9 +16,16 @@ MIB = 2**20
 
 @pytest.fixture(scope="module")
 def wide(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A base whose logits take megabytes a row."""
+    """A base of few weights whose activations take megabytes a row."""
     config = GPT2Config(
-        vocab_size=60_000, n_positions=128, n_embd=8, n_layer=1, n_head=1, bos_token_id=0, eos_token_id=0
+        vocab_size=400,
+        n_positions=128,
+        n_embd=8,
+        n_layer=1,
+        n_head=1,
+        n_inner=32_768,
+        bos_token_id=0,
+        eos_token_id=0,
     )
     return save_tiny(tmp_path_factory.mktemp("wide"), GPT2LMHeadModel(config))
 
@@ -35,7 +42,7 @@ def start(jobs: ForkServer, base: Path, folder: Path, batch: int, memory: int) -
 
 
 def test_the_batch_is_halved_and_the_effective_batch_stays(jobs: ForkServer, wide: Path, tmp_path: Path) -> None:
-    code, text, run = start(jobs, wide, tmp_path / "halved", 32, 60 * MIB)
+    code, text, run = start(jobs, wide, tmp_path / "halved", 32, 200 * MIB)
     assert code == Exit.DONE, text
     halved = re.search(r"out of memory: 32 -> 16 rows in a forward pass and 1 -> 2 passes in a step", text)
     assert halved and "the effective batch of 32 rows stays" in text, text
