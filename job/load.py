@@ -84,8 +84,13 @@ def load(
 
 def fingerprints(section: DatasetSection) -> dict[str, str]:
     """SHA-256 of every local file that the config names, by the name under which `load` reports it."""
+    return {str(path): files.fingerprint(path) for path in local_files(section)}
+
+
+def local_files(section: DatasetSection) -> list[Path]:
+    """Every local file that the config names, for training or testing."""
     named = [section.file, section.test, *(source.file for source in section.sources)]
-    return {str(path): files.fingerprint(path) for name in named if name is not None for path in files.paths(name)}
+    return [path for name in named if name is not None for path in files.paths(name)]
 
 
 def _sources(section: DatasetSection) -> Iterator[_Source]:
@@ -99,8 +104,7 @@ def _sources(section: DatasetSection) -> Iterator[_Source]:
 def _files(
     named: str | list[str], source: SourceSection | DatasetSection, section: DatasetSection
 ) -> Iterator[_Source]:
-    every = [section.file, section.test, *(other.file for other in section.sources)]
-    names = [path.name for name in every if name is not None for path in files.paths(name)]
+    names = [path.name for path in local_files(section)]
     for path in files.paths(named):
         yield _Source(
             files.read(path),

@@ -17,7 +17,8 @@ from pathlib import Path
 import yaml
 
 from job.config import load
-from job.errors import ConfigError
+from job.errors import ConfigError, DataError
+from job.load import local_files
 
 HERE = Path(__file__).parent
 EXAMPLE = "examples/soccer"
@@ -36,8 +37,7 @@ def files_of(path: Path) -> list[Path]:
     folder = path.parent
     if not re.fullmatch(r"[\w-][\w./-]*", str(folder)) or ".." in folder.parts or folder.parts[0] == "runs":
         raise ConfigError(f"{path}: expected a path from here and a folder of its own, such as {EXAMPLE}/config.yaml")
-    data = [Path(file) for file in (config.dataset.file, config.dataset.test) if file is not None]
-    files = list(dict.fromkeys([path, *data]))
+    files = list(dict.fromkeys([path, *local_files(config.dataset)]))
     for file in files:
         if file.parent != folder or not re.fullmatch(r"[\w.-]+", file.name) or not file.is_file():
             raise ConfigError(f"{path}: names {file}, expected a file beside it, in {folder}; the pod sees that folder")
@@ -100,7 +100,7 @@ def main() -> None:
     given = parser.parse_args()
     try:
         print(render(given.config, given.overlay, time.strftime("-%y%m%d-%H%M%S")), end="")
-    except ConfigError as error:
+    except (ConfigError, DataError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)
 

@@ -577,6 +577,16 @@ def test_a_run_of_ones_own(here: Path, name: str) -> None:
     assert {"name": "config", "mountPath": "/work/mine/first", "readOnly": True} in mounts
 
 
+def test_all_files_of_a_run_go_along(here: Path) -> None:
+    for name in ("one.jsonl", "two.jsonl", "test.json"):
+        (here / name).write_text("[]")
+    sources = "sources: [{file: mine/first/asked.csv}, {file: mine/first/*.jsonl}]"
+    (here / "run.yaml").write_text(f"dataset: {{{sources}, test: [mine/first/test.json]}}\noutput: runs/first\n")
+    found = yaml.safe_load_all(render.render(Path("mine/first/run.yaml"), "train", "-1"))
+    (files,) = [item["data"] for item in found if item["kind"] == "ConfigMap"]
+    assert set(files) == {"run.yaml", "asked.csv", "one.jsonl", "two.jsonl", "test.json"}
+
+
 @pytest.mark.parametrize(
     ("config", "reason"),
     [
