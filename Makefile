@@ -80,7 +80,7 @@ serve-image: image ## The server in its container: make serve-image MODEL=runs/s
 image-test: .venv/done ## The images in real containers; needs a container engine
 	$(BIN)/python -m pytest -m image
 
-faults: .venv/done ## kill -9, signals, damaged checkpoints and a failing Hub, hundreds of times: a quarter of an hour, one table
+faults: .venv/done ## kill -9, signals, damaged checkpoints and a failing Hub, hundreds of times: one table; half an hour and more
 	@mkdir -p .cache
 	@rm -f .cache/faults.jsonl
 	@echo "seed $${FAULTS_SEED:-7}"
