@@ -49,10 +49,11 @@ def main() -> None:
         config = Config(dataset=DatasetSection(file=str(file)), output=str(Path(scratch) / "run"))
         folder = RunFolder(config)
         before = psutil.Process().memory_info().rss
-        folder.claim({})
-        started = time.perf_counter()
-        pipeline.prepare_rows(config, folder, lambda: tokenizer)
-        seconds = time.perf_counter() - started
+        with folder.held():
+            folder.claim({})
+            started = time.perf_counter()
+            pipeline.prepare_rows(config, folder, lambda: tokenizer)
+            seconds = time.perf_counter() - started
         facts = folder.read("data.json")
         result = {
             "machine": machine.facts(),
