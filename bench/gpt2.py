@@ -15,7 +15,8 @@ END = "<|endoftext|>"
 POSITIONS = 1024
 BODY = 42_500_000
 """Weights of the six layers, which every token goes through."""
-OUTPUT = 50257 * 768
+VOCABULARY = 50257
+OUTPUT = VOCABULARY * 768
 """Weights of the output layer, which only tokens with logits go through."""
 WEIGHTS = BODY + OUTPUT + POSITIONS * 768
 

