@@ -149,10 +149,7 @@ def data_line(facts: dict[str, Any]) -> str:
 def closest(pairs: list[tuple[str, str, float]], parts: datasets.DatasetDict) -> dict[str, Any] | None:
     """The first pair of places, the most similar first, that the split has put on both sides."""
     wanted = {where for pair in pairs for where in pair[:2]}
-    place = {
-        name: {where: number for number, where in enumerate(part["where"][:]) if where in wanted}
-        for name, part in parts.items()
-    }
+    place = {name: _places(part, wanted) for name, part in parts.items()}
     for one, other, similarity in pairs:
         sides = (one, other) if one in place["train"] else (other, one)
         if sides[0] in place["train"] and sides[1] in place["test"]:
@@ -160,6 +157,15 @@ def closest(pairs: list[tuple[str, str, float]], parts: datasets.DatasetDict) ->
             train, test = ({"where": row["where"], "question": row["question"]} for row in rows)
             return {"similarity": round(similarity, 3), "train": train, "test": test}
     return None
+
+
+def _places(part: datasets.Dataset, wanted: set[str]) -> dict[str, int]:
+    """The positions of the rows that stood at the places wanted."""
+    found: dict[str, int] = {}
+    for start in range(0, len(part), BATCH):
+        places = part[start : start + BATCH]["where"]
+        found |= {where: number for number, where in enumerate(places, start) if where in wanted}
+    return found
 
 
 def _lengths(parts: datasets.DatasetDict) -> dict[str, dict[str, int]]:

@@ -11,6 +11,7 @@ from typing import Any
 
 import datasets
 import numpy as np
+import xxhash
 
 from job import semantic, twins
 from job.config import DedupeSection
@@ -50,7 +51,7 @@ def dedupe(
     kept = np.flatnonzero(search.alive)
     found = {
         "families": search.families[kept],
-        "apart": search.apart_among(kept),
+        "apart": search.told_apart(),
         "clusters": search.clusters(),
         "conflicts": search.conflicts,
     }
@@ -72,15 +73,27 @@ class _Dedupe:
 
     def exact(self) -> None:
         """Rows with the same question, once normalised."""
-        asked: dict[str, list[int]] = {}
-        for start in range(0, len(self.spelled), BATCH):
-            for position, question in enumerate(self.spelled[start : start + BATCH]["question"], start):
-                asked.setdefault(question, []).append(position)
-        same = [positions for positions in asked.values() if len(positions) > 1]
+        same = sorted(self._same_questions())
         self.families = twins.joined(self.families, ((group[0], other) for group in same for other in group[1:]))
         if self.section.exact:
             for start in range(0, len(same), BATCH):
                 self._repeats(same[start : start + BATCH])
+
+    def _same_questions(self) -> Iterator[list[int]]:
+        """The positions of each question that is there more than once, by way of 8 bytes a question."""
+        hashes = np.empty(len(self.spelled), np.uint64)
+        for start in range(0, len(self.spelled), BATCH):
+            questions = self.spelled[start : start + BATCH]["question"]
+            hashes[start : start + BATCH] = [xxhash.xxh3_64_intdigest(question.encode()) for question in questions]
+        same = list(_members(hashes))
+        for start in range(0, len(same), BATCH):
+            groups = same[start : start + BATCH]
+            questions = iter(self.spelled[np.concatenate(groups)]["question"])
+            for positions in groups:
+                asked = defaultdict(list)  # two questions may have one hash
+                for position in positions.tolist():
+                    asked[next(questions)].append(position)
+                yield from (group for group in asked.values() if len(group) > 1)
 
     def _repeats(self, groups: list[list[int]]) -> None:
         positions = sorted(position for group in groups for position in group)
@@ -163,13 +176,11 @@ class _Dedupe:
         self.alive[row] = False
         self.victims[row] = (survivor, similarity, reason)
 
-    def apart_among(self, kept: np.ndarray) -> list[tuple[int, int, float]]:
-        place = {int(row): number for number, row in enumerate(kept)}
-        return [
-            (place[one], place[other], similarity)
-            for one, other, similarity in self.apart
-            if one in place and other in place
-        ]
+    def told_apart(self) -> list[tuple[str, str, float]]:
+        left = [pair for pair in self.apart if self.alive[pair[0]] and self.alive[pair[1]]]
+        positions = sorted({position for one, other, _ in left for position in (one, other)})
+        where = dict(zip(positions, self.rows[positions]["where"], strict=True)) if positions else {}
+        return [(where[one], where[other], similarity) for one, other, similarity in left]
 
     def rejected(self) -> Rejected:
         """The victims, test rows first, in the order in which they stood."""
@@ -211,10 +222,10 @@ class _Dedupe:
         return {"where": found["where"], "question": found["question"]}
 
 
-def _members(families: np.ndarray) -> Iterator[np.ndarray]:
-    """The rows of each family of two or more, in order."""
-    order = np.argsort(families, kind="stable")
-    starts = np.flatnonzero(np.diff(families[order], prepend=-1))
-    for members in np.split(order, starts[1:]):
-        if len(members) > 1:
-            yield members
+def _members(names: np.ndarray) -> Iterator[np.ndarray]:
+    """The positions, in order, of each name that is there more than once."""
+    order = np.argsort(names, kind="stable")
+    ordered = names[order]
+    bounds = np.flatnonzero(np.concatenate([[True], ordered[1:] != ordered[:-1], [True]]))
+    for several in np.flatnonzero(np.diff(bounds) > 1):
+        yield order[bounds[several] : bounds[several + 1]]

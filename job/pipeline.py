@@ -87,13 +87,16 @@ def publish_only(config: Config) -> str:
 
 
 def check_only(config: Config) -> str:
-    """Everything that can be known before spending a GPU minute, in a scratch folder."""
+    """Everything that can be known before spending a GPU minute, in a scratch folder; the report of the data stays."""
     hub.configure(config.publish.timeout_seconds)
     here = machine.detect(config.train.device, config.train.precision)
     publish.preflight(config.publish, create=False)
+    run = RunFolder(config)
+    run.require_writable()
     with tempfile.TemporaryDirectory(prefix="kickoff-check-") as scratch:
-        trial = config.model_copy(update={"output": scratch})
+        trial = config.model_copy(update={"output": str(Path(scratch) / run.path.name)})
         folder = RunFolder(trial)
+        folder.require_writable()
         folder.claim(load.fingerprints(config.dataset))
         prepare(trial, folder)
         rows = _encoded(folder)
@@ -101,7 +104,10 @@ def check_only(config: Config) -> str:
         check.show_rows(rows, AutoTokenizer.from_pretrained(folder / "base"))
         check.require_disk(Path(config.output), folder / "base", config.train.save_total_limit)
         pace = train.rehearse(config.train, rows["train"], folder / "base", here)
-        return check.forecast(rows, steps, config.train.epochs, pace)
+        report.report(folder.path, config)
+        durable.write(run / "check.html", (folder / "report.html").read_text(encoding="utf-8"))
+        forecast = check.forecast(rows, steps, config.train.epochs, pace)
+        return f"{forecast}; the data is shown in {run / 'check.html'}"
 
 
 def prepare_only(config: Config) -> str:
@@ -168,9 +174,8 @@ def prepare_rows(
         with _phase(folder, "dedupe"):
             rows, test, dropped, found = dedupe.dedupe(config.dedupe, rows, test)
             rejected += dropped
-            where = [*(test["where"][:] if test is not None else []), *rows["where"][:]]
         with _phase(folder, "split"):
-            families = found["families"][len(where) - len(rows) :]
+            families = found["families"][len(test) if test is not None else 0 :]
             parts = split.split(config.split, config.seed, rows, test, families)
         tokenizer = find_tokenizer()
         if tokenizer is not None:
@@ -179,9 +184,8 @@ def prepare_rows(
                     parts[name], dropped = encode.encode(part, tokenizer, config.model.max_length)
                     rejected += dropped
         with _phase(folder, "audit"):
-            apart = [(where[one], where[other], similarity) for one, other, similarity in found["apart"]]
             counts = audit.write_rejected(folder / "rejected.jsonl", rejected, loaded)
-            found["closest"] = audit.closest(apart, parts)
+            found["closest"] = audit.closest(found["apart"], parts)
             facts = audit.facts(config, sources, counts, found, parts, tokenizer)
             facts["flagged"] = [row for part in parts.values() for row in clean.flagged(config.clean, part)]
             log.info(audit.data_line(facts))

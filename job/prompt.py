@@ -8,14 +8,8 @@ from transformers import PreTrainedTokenizerBase
 
 def prompt_ids(questions: list[str], tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:
     """Token ids of each question, ready for the answer to follow."""
-    texts = [
-        str(
-            tokenizer.apply_chat_template(
-                [{"role": "user", "content": question}], add_generation_prompt=True, tokenize=False
-            )
-        )
-        for question in questions
-    ]
+    chats = [[{"role": "user", "content": question}] for question in questions]
+    texts = tokenizer.apply_chat_template(chats, add_generation_prompt=True, tokenize=False) if chats else []
     # the template has written every special token itself
     ids: list[list[int]] = tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else []
     return ids

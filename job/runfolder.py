@@ -44,8 +44,22 @@ class RunFolder:
             ConfigError: it cannot be written.
             KickoffError: another job is at work there.
         """
-        self._require_writable()
+        self.require_writable()
         return lock.hold(self / "lock.json")
+
+    def require_writable(self) -> None:
+        """Make the folder; raise ConfigError if it cannot be written."""
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryFile(dir=self.path):
+                pass
+        except OSError as error:
+            if error.errno == errno.ENOSPC:
+                raise
+            raise ConfigError(
+                f"output: expected a folder that can be written, found {self.path}: {error.strerror}; mount it "
+                f"writable for user {os.geteuid()}, or choose another output"
+            ) from None
 
     def claim(self, fingerprints: dict[str, str]) -> None:
         """Take the folder for this run, or go on with what it holds.
@@ -80,19 +94,6 @@ class RunFolder:
     def write(self, name: str, value: Any) -> None:
         """Write a JSON file, all of it or nothing."""
         durable.write(self / name, json.dumps(value, indent=2, ensure_ascii=False))
-
-    def _require_writable(self) -> None:
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=self.path):
-                pass
-        except OSError as error:
-            if error.errno == errno.ENOSPC:
-                raise
-            raise ConfigError(
-                f"output: expected a folder that can be written, found {self.path}: {error.strerror}; mount it "
-                f"writable for user {os.geteuid()}, or choose another output"
-            ) from None
 
     def discard(self, name: str) -> None:
         path = self / name

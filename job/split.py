@@ -5,6 +5,7 @@ with a row's near twin in training, its test would measure copying.
 """
 
 import logging
+from collections.abc import Iterator
 
 import datasets
 import numpy as np
@@ -13,6 +14,7 @@ import numpy.typing as npt
 from job import twins
 from job.config import SplitSection
 from job.errors import ConfigError
+from job.rows import BATCH
 
 Indices = npt.NDArray[np.int64]
 log = logging.getLogger(__name__)
@@ -37,53 +39,55 @@ def split(
     if test is not None:
         return datasets.DatasetDict(train=rows, test=test)
     groups = _groups(rows, families)
-    if len(groups) < 2:
+    sizes = np.bincount(groups)
+    if len(sizes) < 2:
         return datasets.DatasetDict(train=rows, test=rows.select([]))
-    order = np.random.default_rng(seed).permutation(len(groups)).tolist()
-    shuffled = [groups[number] for number in order]
-    dealt = _share(section.test_size, len(rows), shuffled) if section.folds is None else _fold(section, shuffled)
-    tested = np.concatenate(dealt)
-    together = f", {len(groups)} groups" if len(groups) < len(rows) else ""
-    log.info(f"split: {len(rows) - len(tested)} rows to train, {len(tested)} to test{together}")
-    trained = np.setdiff1d(np.arange(len(rows)), tested)
+    shuffled = np.random.default_rng(seed).permutation(len(sizes)).tolist()
+    deal = _share(section.test_size, sizes, shuffled) if section.folds is None else _fold(section, sizes, shuffled)
+    dealt = np.isin(groups, deal)
+    tested, trained = np.flatnonzero(dealt), np.flatnonzero(~dealt)
+    together = f", {len(sizes)} groups" if len(sizes) < len(rows) else ""
+    log.info(f"split: {len(trained)} rows to train, {len(tested)} to test{together}")
     # the first test rows are answered by generation, so they must not be the file's first
     shown = np.random.default_rng(seed).permutation(tested)
     return datasets.DatasetDict(train=rows.select(trained), test=rows.select(shown))
 
 
-def _share(size: float, rows: int, groups: list[Indices]) -> list[Indices]:
+def _share(share: float, sizes: Indices, groups: list[int]) -> list[int]:
     """The first groups that fit into a share of the rows; the smallest group if none does."""
-    wanted = min(max(1, round(size * rows)), rows - 1)
+    rows = int(sizes.sum())
+    wanted = min(max(1, round(share * rows)), rows - 1)
     dealt, count = [], 0
-    for group in groups:
-        if count + len(group) <= wanted:
+    for group, size in zip(groups, sizes[groups].tolist(), strict=True):
+        if count + size <= wanted:
             dealt.append(group)
-            count += len(group)
-    return dealt or [min(groups, key=len)]
+            count += size
+    return dealt or [min(groups, key=sizes.__getitem__)]
 
 
-def _fold(section: SplitSection, groups: list[Indices]) -> list[Indices]:
+def _fold(section: SplitSection, sizes: Indices, groups: list[int]) -> list[int]:
     """One of the folds: the largest groups are dealt first, each to the fold with the fewest rows."""
-    folds: list[list[Indices]] = [[] for _ in range(section.folds or 1)]
-    sizes = [0] * len(folds)
-    for group in sorted(groups, key=len, reverse=True):
-        smallest = sizes.index(min(sizes))
+    folds: list[list[int]] = [[] for _ in range(section.folds or 1)]
+    rows = [0] * len(folds)
+    for group in sorted(groups, key=sizes.__getitem__, reverse=True):
+        smallest = rows.index(min(rows))
         folds[smallest].append(group)
-        sizes[smallest] += len(group)
+        rows[smallest] += int(sizes[group])
     if not all(folds):
-        raise ConfigError(f"split.folds: found {section.folds}, and the rows make only {len(groups)} groups; lower it")
+        raise ConfigError(f"split.folds: found {section.folds}, and the rows make only {len(sizes)} groups; lower it")
     return folds[section.fold - 1]
 
 
-def _groups(rows: datasets.Dataset, families: Indices) -> list[Indices]:
-    """Positions of the rows that stay together, in order of the first."""
+def _groups(rows: datasets.Dataset, families: Indices) -> Indices:
+    """Of each row the number of its group: rows of one family or one value of split.group, counted from zero."""
     _, firsts, numbers = np.unique(families, return_index=True, return_inverse=True)
+    labels = twins.joined(firsts[numbers], _of_one_value(rows)) if len(rows) else firsts
+    return np.unique(labels, return_inverse=True)[1]
+
+
+def _of_one_value(rows: datasets.Dataset) -> Iterator[tuple[int, int]]:
     first: dict[str, int] = {}
-    pairs = [
-        (first.setdefault(value, position), position)
-        for position, value in enumerate(rows["group"][:])
-        if value is not None
-    ]
-    labels = twins.joined(firsts[numbers], pairs)
-    order = np.argsort(labels, kind="stable")
-    return np.split(order, np.flatnonzero(np.diff(labels[order])) + 1) if len(order) else []
+    for start in range(0, len(rows), BATCH):
+        for position, value in enumerate(rows[start : start + BATCH]["group"], start):
+            if value is not None:
+                yield first.setdefault(value, position), position

@@ -11,132 +11,27 @@ exactly:
     kin             similar, and questions agree, or long answers do: whoever has seen the one has seen the other;
                     the numbers in the question are the same
 
-Near twins are kin. Kin are found with MinHash and locality-sensitive hashing (Broder 1997; Leskovec, Rajaraman, Ullman:
-Mining of Massive Datasets, chapter 3): rensa computes the signatures; whatever shares a band is then compared in full.
+Near twins are kin. Kin are looked for among neighbours (`minhash`), which are compared in full.
 """
 
-import functools
 import itertools
-import re
-import unicodedata
-from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 import datasets
 import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
-import xxhash
-from rapidfuzz.distance import OSA
-from rensa import RMinHash
 
+from job.minhash import SKETCH, Bands, Bytes, Indices, neighbours, signatures, trigrams
 from job.rows import BATCH, transformed
+from job.spelling import differences, normalised, numbers
 
-ORDER = "order"
-PERMUTATIONS = 384
-SKETCH = 64
-"""Of each signature so many values are kept, a byte of each, to tell most false candidates without their texts."""
 LONG_ANSWER = 20
 """Characters from which an equal answer shows kinship; "Yes." is the answer to many questions."""
-_SHORTEST_MISSPELT = 4
-_MOST_CANDIDATES = 1e7
-_COMMON_OVERLAP = 0.17
-"""Similarity of two rows of a templated data set ("What does the noun ... mean?") that have nothing else in common."""
-_FOLLOWERS = 8
 _CANDIDATES = 100_000
 """Pairs whose sketches are compared at once."""
 _MOST_APART = 10_000
-_VARIATION = re.compile(r"[\ufe00-\ufe0f]")  # how an emoji is drawn; Unicode counts it as a mark
-
-_DIGIT = re.compile(r"\d")
-
-Indices = npt.NDArray[np.int64]
-Hashes = npt.NDArray[np.uint64]
-Bytes = npt.NDArray[np.uint8]
-
-
-class _Spelling(dict[int, str | int]):
-    """Per character, what is left of it: letters, marks, digits and symbols stay, punctuation separates words."""
-
-    def __missing__(self, code: int) -> str | int:
-        character = chr(code)
-        # marks count: they are the vowels of Hindi and the tones of Thai. So do C++, C#, 5 %, R&D
-        self[code] = code if unicodedata.category(character)[0] in "LMNS" or character in "#%&@*" else " "
-        return self[code]
-
-
-_SPELLING = _Spelling()
-
-
-def normalised(text: str) -> str:
-    """The text's words and symbols, compatibility-composed and case-folded, blanks between them.
-
-    Punctuation is left out where it is only punctuation. It stays where it stands for itself: between blanks inside the
-    text ('What does "!" do?'), or as the dot that begins a name (".NET"). A text of punctuation only is its own words.
-    """
-    folded = _VARIATION.sub("", unicodedata.normalize("NFKC", text).casefold())
-    words = folded.split()
-    spelled = [
-        _word(word, inside=0 < place < len(words) - 1) if not word.isalnum() else word
-        for place, word in enumerate(words)
-    ]
-    return " ".join(" ".join(spelled).split()) or " ".join(text.split())
-
-
-def _word(word: str, inside: bool) -> str:
-    bare = word.translate(_SPELLING)
-    if bare.isspace():
-        return word if inside else ""
-    return f".{bare.lstrip()}" if word[0] == "." and word[1].isalnum() else bare
-
-
-def differences(left: str, right: str) -> frozenset[tuple[str, str]] | None:
-    """In what two normalised texts differ that have the same words, up to misspellings, order, and blanks inside words.
-
-    Returns:
-        The letters that stand for others, and (ORDER, ORDER) if the words stand in another order; None if there are
-        words that the other has not.
-    """
-    if left == right:
-        return frozenset()
-    words, others = left.split(), right.split()
-    ours, theirs = Counter(words), Counter(others)
-    found, rest = set(), []
-    unmatched = list((theirs - ours).elements())
-    for word in (ours - theirs).elements():
-        same = next((other for other in unmatched if _misspelt(word, other)), None)
-        if same is None:
-            rest.append(word)
-            continue
-        unmatched.remove(same)
-        lost, gained = Counter(word) - Counter(same), Counter(same) - Counter(word)
-        found.add(("".join(lost), "".join(gained)))
-    spoken, other = ("".join(word for word in some if not _aside(word)) for some in (rest, unmatched))
-    if spoken != other:
-        return None
-    if [word for word in words if word in theirs] != [word for word in others if word in ours]:
-        found.add((ORDER, ORDER))
-    return frozenset(found)
-
-
-@functools.lru_cache(200_000)
-def _misspelt(word: str, other: str) -> bool:
-    """One letter wrong, missing, too many or in its neighbour's place; in a word of three letters only the last."""
-    if not (_is_word(word) and _is_word(other)):
-        return False
-    if max(len(word), len(other)) >= _SHORTEST_MISSPELT:
-        return OSA.distance(word, other, score_cutoff=1) <= 1
-    return len(word) == len(other) == 3 and sorted(word) == sorted(other)
-
-
-def _is_word(word: str) -> bool:
-    return all(unicodedata.category(character)[0] in "LM" for character in word)
-
-
-def _aside(word: str) -> bool:
-    return all(unicodedata.category(character)[0] == "P" for character in word) and not set(word) & set("#%&@*!?/\\")
-
 
 SCHEMA = pa.schema({"question": pa.string(), "answer": pa.string()})
 
@@ -151,37 +46,10 @@ def spelled(rows: datasets.Dataset) -> datasets.Dataset:
     return transformed(rows.select_columns(SCHEMA.names), change, SCHEMA, "dedupe")
 
 
-def trigrams(questions: list[str], answers: list[str]) -> tuple[Hashes, Hashes]:
-    """Each row's set of trigrams, of normalised texts.
-
-    A trigram is three code points of 21 bits and one bit for question or answer, so no two share a number. Words are
-    padded with a blank on both sides, and a trigram with the blank in its middle is none.
-
-    Returns:
-        The sets one after the other, and where each begins, with the end of the last.
-    """
-    parts = []
-    for side, texts in enumerate((questions, answers)):
-        padded = [f" {text} " for text in texts]
-        codes = np.frombuffer("".join(padded).encode("utf-32-le"), np.uint32).astype(np.uint64)
-        row = np.repeat(np.arange(len(texts)), [len(text) for text in padded])[1:-1]
-        grams = (codes[:-2] << np.uint64(43)) | (codes[1:-1] << np.uint64(22)) | (codes[2:] << np.uint64(1))
-        inside = codes[1:-1] != ord(" ")
-        parts.append((row[inside], grams[inside] | np.uint64(side)))
-    row, grams = (np.concatenate(columns) for columns in zip(*parts, strict=True))
-    order = np.lexsort((grams, row))
-    row, grams = row[order], grams[order]
-    first = np.ones(len(row), bool)
-    first[1:] = (row[1:] != row[:-1]) | (grams[1:] != grams[:-1])
-    row, grams = row[first], grams[first]
-    return grams, np.searchsorted(row, np.arange(len(questions) + 1)).astype(np.uint64)
-
-
 def sets(questions: list[str], answers: list[str]) -> list[frozenset[int]]:
-    """The same, as sets."""
-    grams, starts = trigrams(questions, answers)
-    numbers, ends = grams.tolist(), starts.tolist()
-    return [frozenset(numbers[start:end]) for start, end in itertools.pairwise(ends)]
+    """Each row's trigrams."""
+    grams, starts = (column.tolist() for column in trigrams(questions, answers))
+    return [frozenset(grams[start:end]) for start, end in itertools.pairwise(starts)]
 
 
 def overlap(left: frozenset[int], right: frozenset[int]) -> float:
@@ -212,79 +80,13 @@ def find(rows: datasets.Dataset, threshold: float) -> Kin:
     A pair at the threshold of 0.7 is met with a probability above 0.999 among 100,000 rows. Among a million it is 0.94
     (0.98 at 0.75), because more bands would bring more false candidates than can be compared.
     """
-    keys, sketches = _signatures(rows)
-    search = _Search(rows, threshold, sketches)
-    for band in range(keys.shape[1]):
-        for left, right in _neighbours(keys[:, band]):
-            search.compare(left, right)
+    with Bands(rows) as bands:
+        search = _Search(rows, threshold, signatures(rows, bands))
+        for band in range(bands.count):
+            for left, right in neighbours(bands.read(band)):
+                search.compare(left, right)
     search.finish()
-    return Kin(search.families, sorted(search.apart, key=lambda pair: (-pair[2], pair))[:_MOST_APART])
-
-
-def _signatures(rows: datasets.Dataset) -> tuple[Hashes, Bytes]:
-    """Per row a hash of each band of its MinHash signature, and the sketch."""
-    width = _band_width(len(rows))
-    keys = np.empty((len(rows), PERMUTATIONS // width), np.uint64)
-    sketches = np.empty((len(rows), SKETCH), np.uint8)
-    start = 0
-    for batch in rows.iter(BATCH):
-        grams, starts = trigrams(batch["question"], batch["answer"])
-        # rensa's threads do not survive a fork, so only this process calls it
-        matrix = RMinHash.digest_matrix_from_flat_token_hashes(_mixed(grams), starts, PERMUTATIONS, 42)
-        signatures = np.array(matrix.to_rows(), np.uint32)
-        key = np.repeat(_numbers(batch["question"])[:, None], keys.shape[1], axis=1)
-        for column in range(width):
-            key = _mixed(key ^ signatures[:, column : keys.shape[1] * width : width])
-        end = start + len(signatures)
-        keys[start:end], sketches[start:end] = key, signatures[:, :SKETCH] & 255
-        start = end
-    return keys, sketches
-
-
-def _band_width(rows: int) -> int:
-    """Values in a band: as few as the number of rows allows, since fewer find more twins and more false candidates."""
-    pairs = rows * (rows - 1) / 2
-    return next(
-        width
-        for width in range(2, PERMUTATIONS)
-        if pairs * (PERMUTATIONS // width) * _COMMON_OVERLAP**width <= _MOST_CANDIDATES
-    )
-
-
-def _numbers(questions: list[str]) -> Hashes:
-    """A hash of each question's numbers: rows that ask about other numbers are no kin, so they need not meet."""
-    return np.array([xxhash.xxh3_64_intdigest(" ".join(_numbers_of(text)).encode()) for text in questions], np.uint64)
-
-
-def _numbers_of(text: str) -> list[str]:
-    return sorted(word for word in text.split() if _DIGIT.search(word)) if _DIGIT.search(text) else []
-
-
-def _mixed(numbers: Hashes) -> Hashes:
-    """Evenly spread over 64 bits, one to one (the finalizer of MurmurHash3)."""
-    for factor in (0xFF51AFD7ED558CCD, 0xC4CEB9FE1A85EC53):
-        numbers = (numbers ^ (numbers >> np.uint64(33))) * np.uint64(factor)
-    return numbers ^ (numbers >> np.uint64(33))
-
-
-def _neighbours(keys: Hashes) -> Iterator[tuple[Indices, Indices]]:
-    """Pairs of rows with the same key: each with its nearest followers and with the first of all.
-
-    In a bucket of more than _FOLLOWERS rows not all pairs are named. Its rows become one family all the same where they
-    are kin, by way of each other.
-    """
-    order = np.argsort(keys, kind="stable")
-    ordered = keys[order]
-    begins = np.ones(len(keys), bool)
-    begins[1:] = ordered[1:] != ordered[:-1]
-    first = order[np.maximum.accumulate(np.where(begins, np.arange(len(keys)), 0))]
-    for distance in range(1, _FOLLOWERS + 1):
-        same = ordered[distance:] == ordered[:-distance]
-        if not same.any():
-            return
-        yield order[:-distance][same], order[distance:][same]
-        if distance == 1:
-            yield first[~begins], order[~begins]
+    return Kin(search.families, _most_similar(search.apart))
 
 
 class _Search:
@@ -337,7 +139,13 @@ class _Search:
                 kin.append((one, other))
             else:
                 self.apart.append((one, other, similarity))
+        if len(self.apart) > 10 * _MOST_APART:
+            self.apart = _most_similar(self.apart)
         return kin
+
+
+def _most_similar(pairs: list[tuple[int, int, float]]) -> list[tuple[int, int, float]]:
+    return sorted(pairs, key=lambda pair: (-pair[2], pair))[:_MOST_APART]
 
 
 def near(asked: tuple[str, str], answered: tuple[str, str]) -> bool:
@@ -352,25 +160,25 @@ def near(asked: tuple[str, str], answered: tuple[str, str]) -> bool:
 
 def are_kin(asked: tuple[str, str], answered: tuple[str, str]) -> bool:
     """Whether the words of two similar rows, given as normalised questions and answers, make them kin."""
-    if _numbers_of(asked[0]) != _numbers_of(asked[1]):
+    if numbers(asked[0]) != numbers(asked[1]):
         return False
     return differences(*asked) is not None or (len(answered[0]) >= LONG_ANSWER and differences(*answered) is not None)
 
 
 def joined(families: Indices, pairs: Iterable[tuple[int, int]]) -> Indices:
     """Families after each pair's have become one; a family is named by the smallest of its positions."""
-    parent = families.tolist()
+    parent: dict[int, int] = {}
 
-    def root(row: int) -> int:
-        while parent[row] != row:
-            parent[row] = parent[parent[row]]
-            row = parent[row]
-        return row
+    def root(family: int) -> int:
+        while (above := parent.get(family, family)) != family:
+            parent[family] = family = parent.get(above, above)
+        return family
 
     for one, other in pairs:
-        low, high = sorted((root(one), root(other)))
+        low, high = sorted((root(int(families[one])), root(int(families[other]))))
         parent[high] = low
-    result: Indices = np.array(parent, np.int64)
-    while (result != result[result]).any():
-        result = result[result]
+    named = np.arange(len(families))
+    for family in parent:
+        named[family] = root(family)
+    result: Indices = named[families]
     return result

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from job import dedupe as stage
 from job.config import DedupeSection
-from job.twins import normalised
+from job.spelling import normalised
 
 ON = DedupeSection()
 

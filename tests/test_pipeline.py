@@ -43,6 +43,31 @@ def test_from_the_hub_to_the_hub(hub: HubServer, tiny_base: Path, tmp_path: Path
     assert not [text for text in told if TOKEN.encode() in text]
 
 
+def test_several_data_sets_of_the_hub_with_weights(hub: HubServer, tmp_path: Path) -> None:
+    sources = {"sums": range(40), "products": range(20)}
+    revisions = {}
+    for name, numbers in sources.items():
+        rows = [{"prompt": f"What are the {name} of {n}?", "completion": f"The {name}: {n}."} for n in numbers]
+        content = "".join(json.dumps(row) + "\n" for row in rows).encode()
+        revisions[f"ada/{name}"] = hub.add_repo("datasets", f"ada/{name}", {"train.jsonl": content})
+    (tmp_path / "own.jsonl").write_text(json.dumps({"question": "What is two plus two?", "answer": "Four."}))
+    path = tmp_path / "config.yaml"
+    path.write_text(
+        "dataset:\n  sources:\n    - {name: ada/sums, weight: 0.25}\n    - {name: ada/products}\n"
+        f"    - {{file: {tmp_path}/own.jsonl}}\n"
+        f"dedupe: {{near: false}}\noutput: {tmp_path}/run\n"
+    )
+    done = job("prepare", path, HF_ENDPOINT=hub.url, HF_HOME=str(tmp_path / "home"), HF_HUB_DISABLE_XET="1")
+    assert done.returncode == 0, done.stdout + done.stderr
+    facts = json.loads((tmp_path / "run" / "data.json").read_text())
+    assert {source["source"]: source.get("revision") for source in facts["sources"][:2]} == revisions
+    assert [source["rows"] for source in facts["sources"]] == [40, 20, 1]
+    assert list(facts["rejected_by_reason"].values()) == [30]
+    assert facts["train"] + facts["test"] == 31
+    lines = (tmp_path / "run" / "rejected.jsonl").read_text().split("\n")[:-1]
+    assert {json.loads(line)["where"].split()[0] for line in lines} == {"ada/sums"}
+
+
 def test_every_row_is_accounted_for(make_config: MakeConfig, data_file: Path) -> None:
     rows: list[Any] = [*ROWS, ROWS[0], {"question": "Only a question?"}, {"question": 5, "answer": "five"}, "no row"]
     rows += [
@@ -163,11 +188,16 @@ def test_a_test_file_replaces_the_split(make_config: MakeConfig, tmp_path: Path)
     assert (facts["train"], facts["test"], facts["rejected"]) == (39, 2, 1), "the training row asked there is dropped"
 
 
-def test_check_trains_nothing_and_leaves_nothing(make_config: MakeConfig, caplog: pytest.LogCaptureFixture) -> None:
+def test_check_trains_nothing_and_leaves_the_report_of_the_data(
+    make_config: MakeConfig, caplog: pytest.LogCaptureFixture
+) -> None:
     config = make_config()
     with caplog.at_level("INFO"):
         last = pipeline.check_only(config)
-    assert not Path(config.output).exists()
+    assert [path.name for path in Path(config.output).iterdir()] == ["check.html"]
+    shown = (Path(config.output) / "check.html").read_text()
+    assert "<mark>" in shown
+    assert f"<title>{Path(config.output).name} " in shown
     assert "34 rows to train, 6 to test, 10 steps" in last
     assert caplog.text.count(">>>") == 3
     assert "Answer:\n>>>" in caplog.text

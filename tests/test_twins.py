@@ -11,6 +11,7 @@ import pytest
 
 from job import dedupe, split, twins
 from job.config import DedupeSection, SplitSection
+from job.spelling import differences, normalised
 
 SOCCER = json.loads((Path(__file__).parents[1] / "examples/soccer/dataset.json").read_text())
 KINDS = ("typo", "two typos", "order", "punctuation", "case")
@@ -98,7 +99,7 @@ def test_synonyms_are_not_expected() -> None:
     ],
 )
 def test_other_words_numbers_and_symbols_are_no_misspellings(one: str, other: str) -> None:
-    assert twins.differences(twins.normalised(one), twins.normalised(other)) is None
+    assert differences(normalised(one), normalised(other)) is None
 
 
 def test_no_kin_on_both_sides_by_brute_force() -> None:

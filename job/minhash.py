@@ -1,0 +1,147 @@
+"""MinHash: pairs of rows whose trigrams probably overlap, without comparing all with all.
+
+Locality-sensitive hashing (Broder 1997; Leskovec, Rajaraman, Ullman: Mining of Massive Datasets, chapter 3): rensa
+computes the signatures, whose bands lie in a file beside the rows, and rows that share a band are neighbours.
+
+It knows normalised texts. It does not know which neighbours are twins.
+"""
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import datasets
+import numpy as np
+import numpy.typing as npt
+import xxhash
+from rensa import RMinHash
+
+from job import spelling
+from job.rows import BATCH
+
+PERMUTATIONS = 384
+SKETCH = 64
+"""Of each signature so many values are kept, a byte of each, to tell most false candidates without their texts."""
+_MOST_CANDIDATES = 1e7
+_COMMON_OVERLAP = 0.17
+"""Similarity of two rows of a templated data set ("What does the noun ... mean?") that have nothing else in common."""
+_FOLLOWERS = 8
+
+Indices = npt.NDArray[np.int64]
+Hashes = npt.NDArray[np.uint64]
+Bytes = npt.NDArray[np.uint8]
+
+
+def trigrams(questions: list[str], answers: list[str]) -> tuple[Hashes, Hashes]:
+    """Each row's set of trigrams, of normalised texts.
+
+    A trigram is three code points of 21 bits and one bit for question or answer, so no two share a number. Words are
+    padded with a blank on both sides, and a trigram with the blank in its middle is none.
+
+    Returns:
+        The sets one after the other, and where each begins, with the end of the last.
+    """
+    parts = []
+    for side, texts in enumerate((questions, answers)):
+        padded = [f" {text} " for text in texts]
+        codes = np.frombuffer("".join(padded).encode("utf-32-le"), np.uint32).astype(np.uint64)
+        row = np.repeat(np.arange(len(texts)), [len(text) for text in padded])[1:-1]
+        grams = (codes[:-2] << np.uint64(43)) | (codes[1:-1] << np.uint64(22)) | (codes[2:] << np.uint64(1))
+        inside = codes[1:-1] != ord(" ")
+        parts.append((row[inside], grams[inside] | np.uint64(side)))
+    row, grams = (np.concatenate(columns) for columns in zip(*parts, strict=True))
+    order = np.lexsort((grams, row))
+    row, grams = row[order], grams[order]
+    first = np.ones(len(row), bool)
+    first[1:] = (row[1:] != row[:-1]) | (grams[1:] != grams[:-1])
+    row, grams = row[first], grams[first]
+    return grams, np.searchsorted(row, np.arange(len(questions) + 1)).astype(np.uint64)
+
+
+class Bands:
+    """Per band a hash of each row's part of the signature, in a file beside the rows: half a kilobyte a row."""
+
+    def __init__(self, rows: datasets.Dataset) -> None:
+        self.rows, self.width = len(rows), _band_width(len(rows))
+        self.count = PERMUTATIONS // self.width
+        folder = Path(rows.cache_files[0]["filename"]).parent if rows.cache_files else None
+        self._file = tempfile.TemporaryFile(dir=folder)  # noqa: SIM115 - closed by __exit__
+
+    def __enter__(self) -> "Bands":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
+
+    def write(self, start: int, keys: Hashes) -> None:
+        """The keys [rows, bands] of the rows from `start` on."""
+        for band, column in enumerate(keys.T):
+            self._file.seek((band * self.rows + start) * keys.itemsize)
+            self._file.write(column.tobytes())
+
+    def read(self, band: int) -> Hashes:
+        """The keys of all rows in one band."""
+        self._file.seek(band * self.rows * np.dtype(np.uint64).itemsize)
+        return np.fromfile(self._file, np.uint64, self.rows)
+
+
+def signatures(rows: datasets.Dataset, bands: Bands) -> Bytes:
+    """Write each row's bands of its MinHash signature; the rows' sketches."""
+    sketches = np.empty((len(rows), SKETCH), np.uint8)
+    start = 0
+    for batch in rows.iter(BATCH):
+        grams, starts = trigrams(batch["question"], batch["answer"])
+        # rensa's threads do not survive a fork, so only this process calls it
+        matrix = RMinHash.digest_matrix_from_flat_token_hashes(_mixed(grams), starts, PERMUTATIONS, 42)
+        values = np.array(matrix.to_rows(), np.uint32)
+        keys = np.repeat(_numbers(batch["question"])[:, None], bands.count, axis=1)
+        for column in range(bands.width):
+            keys = _mixed(keys ^ values[:, column : bands.count * bands.width : bands.width])
+        bands.write(start, keys)
+        sketches[start : start + len(keys)] = values[:, :SKETCH] & 255
+        start += len(keys)
+    return sketches
+
+
+def _band_width(rows: int) -> int:
+    """Values in a band: as few as the number of rows allows, since fewer find more twins and more false candidates."""
+    pairs = rows * (rows - 1) / 2
+    return next(
+        width
+        for width in range(2, PERMUTATIONS)
+        if pairs * (PERMUTATIONS // width) * _COMMON_OVERLAP**width <= _MOST_CANDIDATES
+    )
+
+
+def _numbers(questions: list[str]) -> Hashes:
+    """A hash of each question's numbers: rows that ask about other numbers are no kin, so they need not meet."""
+    return np.array(
+        [xxhash.xxh3_64_intdigest(" ".join(spelling.numbers(text)).encode()) for text in questions], np.uint64
+    )
+
+
+def _mixed(numbers: Hashes) -> Hashes:
+    """Evenly spread over 64 bits, one to one (the finalizer of MurmurHash3)."""
+    for factor in (0xFF51AFD7ED558CCD, 0xC4CEB9FE1A85EC53):
+        numbers = (numbers ^ (numbers >> np.uint64(33))) * np.uint64(factor)
+    return numbers ^ (numbers >> np.uint64(33))
+
+
+def neighbours(keys: Hashes) -> Iterator[tuple[Indices, Indices]]:
+    """Pairs of rows with the same key: each with its nearest followers and with the first of all.
+
+    In a bucket of more than _FOLLOWERS rows not all pairs are named. Its rows become one family all the same where they
+    are kin, by way of each other.
+    """
+    order = np.argsort(keys, kind="stable")
+    ordered = keys[order]
+    begins = np.ones(len(keys), bool)
+    begins[1:] = ordered[1:] != ordered[:-1]
+    first = order[np.maximum.accumulate(np.where(begins, np.arange(len(keys)), 0))]
+    for distance in range(1, _FOLLOWERS + 1):
+        same = ordered[distance:] == ordered[:-distance]
+        if not same.any():
+            return
+        yield order[:-distance][same], order[distance:][same]
+        if distance == 1:
+            yield first[~begins], order[~begins]
