@@ -15,6 +15,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 STARTED = time.perf_counter()
 LENGTH = 512
 RATE = 3e-5
@@ -65,7 +67,7 @@ def kickoff(steps: Steps, base: Path, rows: Any, batch: int, count: int) -> None
 def article(steps: Steps, base: Path, rows: Any, batch: int, count: int) -> None:
     """The article's recipe, with transformers' Trainer."""
     began = STARTED
-    import transformers  # noqa: F401 - the import is the phase
+    from transformers import Trainer  # noqa: F401 - the import is the phase
 
     began = _rest(steps, began)
     trainer = article_trainer(base, rows, arguments(batch, count))
@@ -90,7 +92,7 @@ def article_trainer(base: Path, rows: Any, options: dict[str, Any]) -> Any:
 def trl(steps: Steps, base: Path, rows: Any, batch: int, count: int, packing: bool = False) -> None:
     """TRL's SFTTrainer."""
     began = STARTED
-    import trl  # noqa: F401 - the import is the phase
+    from trl import SFTTrainer  # noqa: F401 - the import is the phase
 
     began = _rest(steps, began)
     trainer = trl_trainer(base, rows, arguments(batch, count), packing)
@@ -182,7 +184,8 @@ def _note(steps: Steps, began: float) -> float:
 
 def _rest(steps: Steps, began: float) -> float:
     """After the imports: the memory before there is a model."""
-    steps.resting_mib = _peak_mib()
+    # not the peak so far, which a process takes over from the one that starts it
+    steps.resting_mib = round(psutil.Process().memory_info().rss / 2**20, 1)
     return steps.phase("import", began)
 
 

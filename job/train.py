@@ -121,6 +121,8 @@ class _Training:
         self.model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
         self.model.to(machine.device).train()  # type: ignore[arg-type]
         exchange(self.model, machine.device)
+        # attention with dropout, for which a CPU has no fused kernel, is then not computed in fp32 under autocast
+        torch.backends.cuda.allow_fp16_bf16_reduction_math_sdp(True)  # of every device, whatever its name
         pad_id = int(self.model.generation_config.pad_token_id)
         self.rows, self.test = Rows(rows["train"], pad_id), Rows(rows["test"], pad_id)
         self.loss = choose(self.model, *self.rows.batch(self._probe(), machine.device))
