@@ -12,6 +12,7 @@ import json
 import logging
 import resource
 import tempfile
+import threading
 import time
 from pathlib import Path
 
@@ -36,6 +37,27 @@ def repeated(dataset: Path, rows: int, target: Path) -> None:
             stream.write(json.dumps(row) + "\n")
 
 
+class Watch:
+    """The most memory of this process, in KiB, that is not a file's: rows that lie on disk are mapped, not held."""
+
+    def __init__(self) -> None:
+        self.peak, self._done = 0, threading.Event()
+        self._thread = threading.Thread(target=self._look, daemon=True)
+
+    def __enter__(self) -> "Watch":
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        self._thread.join()
+
+    def _look(self) -> None:
+        while not self._done.wait(0.1):
+            status = Path("/proc/self/status").read_text()
+            self.peak = max(self.peak, int(status.partition("RssAnon:")[2].split()[0]))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--dataset", type=Path, required=True)
@@ -49,7 +71,7 @@ def main() -> None:
         config = Config(dataset=DatasetSection(file=str(file)), output=str(Path(scratch) / "run"))
         folder = RunFolder(config)
         before = psutil.Process().memory_info().rss
-        with folder.held():
+        with folder.held(), Watch() as watch:
             folder.claim({})
             started = time.perf_counter()
             pipeline.prepare_rows(config, folder, lambda: tokenizer)
@@ -62,6 +84,7 @@ def main() -> None:
             "stages": folder.read("phases.json"),
             "peak_gib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2),
             "peak_gib_of_a_worker": round(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20, 2),
+            "peak_gib_without_files": round(watch.peak / 2**20, 2),
             "gib_before": round(before / 2**30, 2),
             "counts": {key: facts[key] for key in ("rows", "train", "test", "rejected_by_reason")},
         }
