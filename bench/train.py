@@ -116,6 +116,14 @@ def table(rows: list[Row]) -> str:
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
+def phases(rows: list[Row]) -> str:
+    """Seconds before the steps: imports, model and rows, the trainer's own, the first step."""
+    return "\n".join(
+        f"{row['way']} {row['batch']}: {', '.join(f'{name} {seconds} s' for name, seconds in row['phases'].items())}"
+        for row in rows
+    )
+
+
 def ratios(rows: list[Row]) -> Row:
     """kickoff's useful tokens a second over the recipe's and over TRL's best, whatever their batch."""
     best: dict[str, float] = {}
@@ -158,7 +166,7 @@ def main(
         "ratios": compared,
     }
     write(out, result)
-    print(f"{machine.lines(known)}\n\n{table(rows)}\n")
+    print(f"{machine.lines(known)}\n\n{table(rows)}\n\n{phases(rows)}\n")
     print("\n".join(f"{name}: {ratio} x" for name, ratio in compared.items()))
 
 
