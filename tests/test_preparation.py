@@ -1,6 +1,7 @@
 """The data's way through all its stages: nothing lost whatever the rows are, and the same outputs every time."""
 
 import json
+import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
+from bench import prepare
 from job import pipeline
 from job.config import Config
 from job.errors import DataError
@@ -116,3 +118,15 @@ def _claimed(config: Config) -> RunFolder:
     folder = RunFolder(config)
     folder.path.mkdir(parents=True)
     return folder
+
+
+def test_its_benchmark_runs(tmp_path: Path, fetched: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    lines = (json.dumps({"question": f"What is {n} and {n}?", "answer": f"It is {2 * n}."}) for n in range(40))
+    (tmp_path / "rows.jsonl").write_text("\n".join(lines) + "\n")
+    monkeypatch.setattr(sys, "argv", ["prepare", "--dataset", str(tmp_path / "rows.jsonl"), "--rows", "100"])
+    monkeypatch.setattr(prepare.model, "prepared", lambda: fetched)
+    monkeypatch.setattr(prepare.results, "RESULTS", tmp_path)
+    prepare.main()
+    measured = json.loads((tmp_path / "prepare-100-rows.json").read_text())
+    assert measured["counts"]["rows"] == 100
+    assert set(measured["stages"]) == {"load", "clean", "dedupe", "split", "encode", "audit"}
