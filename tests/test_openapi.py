@@ -17,7 +17,7 @@ from serve import schema
 
 QUESTION = ROWS[1]["question"]
 SECONDS = 60
-EXAMPLES = 20
+EXAMPLES = 30
 GETS = ["/", "/health/live", "/health/ready", "/metrics", "/v1/models"]
 BY_NAME = "/v1/models/{id}"
 POSTS = ["/predict", "/v1/chat/completions"]
@@ -93,7 +93,7 @@ def test_a_post_answers_as_the_document_says(api: Any, path: str, mode: Generati
 
     answered()
     assert sum(statuses.values()) >= EXAMPLES
-    assert statuses[200 if mode is GenerationMode.POSITIVE else 422] >= 3
+    assert statuses[200 if mode is GenerationMode.POSITIVE else 422]  # how many is chance
     assert mode is GenerationMode.POSITIVE or not statuses[200]
 
 
