@@ -36,7 +36,7 @@ def dedupe(
     Returns:
         The rows and the test rows kept; the rejected {"id" if rows have it, "where", "stage", "reason"}, each naming
         the row it repeats; and what was found: "families" (of each kept row, test rows first: see `twins`), "apart"
-        (similar pairs that are no kin: positions among the same, similarity), "clusters" and "conflicts".
+        (similar pairs of kept rows that are no kin: where both stood, similarity), "clusters" and "conflicts".
 
     Raises:
         DataError: `conflicts` is fail, and there is one.

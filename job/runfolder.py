@@ -6,6 +6,7 @@
     lock.json       the process at work here
     measured.json   what an evaluation that was broken off had finished
     metrics.json    both models' metrics and the gate       answers.json        report.html        published.json
+    check.html      of `check`: the report of the data
 
 It knows names of files and when they are out of date. It does not know what a stage does.
 """
