@@ -38,7 +38,7 @@ def repeated(dataset: Path, rows: int, target: Path) -> None:
 
 
 class Watch:
-    """The most memory of this process, in KiB, that is not a file's: rows that lie on disk are mapped, not held."""
+    """The most bytes of this process that are not a file's: rows that lie on disk are mapped, not held."""
 
     def __init__(self) -> None:
         self.peak, self._done = 0, threading.Event()
@@ -54,8 +54,8 @@ class Watch:
 
     def _look(self) -> None:
         while not self._done.wait(0.1):
-            status = Path("/proc/self/status").read_text()
-            self.peak = max(self.peak, int(status.partition("RssAnon:")[2].split()[0]))
+            memory = psutil.Process().memory_info()
+            self.peak = max(self.peak, memory.rss - memory.shared)
 
 
 def main() -> None:
@@ -84,7 +84,7 @@ def main() -> None:
             "stages": folder.read("phases.json"),
             "peak_gib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2),
             "peak_gib_of_a_worker": round(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20, 2),
-            "peak_gib_without_files": round(watch.peak / 2**20, 2),
+            "peak_gib_without_files": round(watch.peak / 2**30, 2),
             "gib_before": round(before / 2**30, 2),
             "counts": {key: facts[key] for key in ("rows", "train", "test", "rejected_by_reason")},
         }

@@ -11,11 +11,11 @@ from typing import Any
 
 import datasets
 import numpy as np
-import xxhash
 
 from job import semantic, twins
 from job.config import DedupeSection
 from job.errors import DataError
+from job.minhash import hashed
 from job.rows import BATCH
 
 Rejected = list[dict[str, Any]]
@@ -81,14 +81,14 @@ class _Dedupe:
 
     def _same_questions(self) -> Iterator[list[int]]:
         """The positions of each question that is there more than once, by way of 8 bytes a question."""
-        hashes = np.empty(len(self.spelled), np.uint64)
-        for start in range(0, len(self.spelled), BATCH):
-            questions = self.spelled[start : start + BATCH]["question"]
-            hashes[start : start + BATCH] = [xxhash.xxh3_64_intdigest(question.encode()) for question in questions]
+        spelled = self.spelled.select_columns("question")
+        hashes = np.empty(len(spelled), np.uint64)
+        for start in range(0, len(spelled), BATCH):
+            hashes[start : start + BATCH] = hashed(spelled[start : start + BATCH]["question"])
         same = list(_members(hashes))
         for start in range(0, len(same), BATCH):
             groups = same[start : start + BATCH]
-            questions = iter(self.spelled[np.concatenate(groups)]["question"])
+            questions = iter(spelled[np.concatenate(groups)]["question"])
             for positions in groups:
                 asked = defaultdict(list)  # two questions may have one hash
                 for position in positions.tolist():

@@ -7,7 +7,7 @@ It knows normalised texts. It does not know which neighbours are twins.
 """
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import datasets
@@ -115,9 +115,12 @@ def _band_width(rows: int) -> int:
 
 def _numbers(questions: list[str]) -> Hashes:
     """A hash of each question's numbers: rows that ask about other numbers are no kin, so they need not meet."""
-    return np.array(
-        [xxhash.xxh3_64_intdigest(" ".join(spelling.numbers(text)).encode()) for text in questions], np.uint64
-    )
+    return hashed(" ".join(spelling.numbers(text)) for text in questions)
+
+
+def hashed(texts: Iterable[str]) -> Hashes:
+    """64 bits of each text."""
+    return np.array([xxhash.xxh3_64_intdigest(text.encode()) for text in texts], np.uint64)
 
 
 def _mixed(numbers: Hashes) -> Hashes:

@@ -87,7 +87,8 @@ def _groups(rows: datasets.Dataset, families: Indices) -> Indices:
 
 def _of_one_value(rows: datasets.Dataset) -> Iterator[tuple[int, int]]:
     first: dict[str, int] = {}
+    column = rows.select_columns("group")
     for start in range(0, len(rows), BATCH):
-        for position, value in enumerate(rows[start : start + BATCH]["group"], start):
+        for position, value in enumerate(column[start : start + BATCH]["group"], start):
             if value is not None:
                 yield first.setdefault(value, position), position

@@ -93,7 +93,7 @@ def test_a_post_answers_as_the_document_says(api: Any, path: str, mode: Generati
 
     answered()
     assert sum(statuses.values()) >= EXAMPLES
-    assert statuses[200 if mode is GenerationMode.POSITIVE else 422]  # how many is chance
+    assert statuses[200 if mode is GenerationMode.POSITIVE else 422] >= 3
     assert mode is GenerationMode.POSITIVE or not statuses[200]
 
 
