@@ -10,8 +10,8 @@ import pytest
 JOB = Path(__file__).parents[1] / "job"
 SERVE = JOB.with_name("serve")
 STAGES = {"load", "clean", "dedupe", "split", "base", "encode", "train", "evaluate", "report", "publish", "check"}
-JOB_FILES = sorted(JOB.glob("*.py"))
-SERVE_FILES = sorted(SERVE.glob("*.py"))
+JOB_FILES = sorted(JOB.rglob("*.py"))
+SERVE_FILES = sorted(SERVE.rglob("*.py"))
 
 
 def imported(path: Path) -> set[str]:
