@@ -5,9 +5,12 @@ file system may keep the new name and lose what it stands for. It knows nothing 
 """
 
 import errno
+import json
+import math
 import os
 import shutil
 from pathlib import Path
+from typing import Any
 
 
 def write(path: Path, content: str | bytes) -> None:
@@ -21,6 +24,19 @@ def write(path: Path, content: str | bytes) -> None:
         raise
     partial.replace(path)
     _sync(path.parent)
+
+
+def as_json(value: Any) -> str:
+    """As JSON that every reader takes: it has no NaN and no infinity, so both become null."""
+    return json.dumps(_finite(value), indent=2, ensure_ascii=False, allow_nan=False)
+
+
+def _finite(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def place(partial: Path, target: Path) -> None:

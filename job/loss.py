@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 
 class Sums(NamedTuple):
-    """Over the labelled positions of a batch, so that batches of any shape add up to the same mean."""
+    """Over the labelled positions of a batch, or of each of its rows, so that they add up to the same mean."""
 
     total: torch.Tensor
     correct: torch.Tensor
@@ -48,6 +48,9 @@ class Loss(Protocol):
     def measure(self, ids: torch.Tensor, labels: torch.Tensor, mask: torch.Tensor) -> Sums:
         """The summed loss and how many tokens were the likeliest, without gradients."""
 
+    def measure_rows(self, ids: torch.Tensor, labels: torch.Tensor, mask: torch.Tensor) -> Sums:
+        """The same for each row: three tensors [rows]."""
+
 
 class PlainLoss:
     """Logits at every position, as the model itself gives them."""
@@ -62,9 +65,12 @@ class PlainLoss:
         _backward(total * scale)
         return total.detach()
 
-    @torch.no_grad()
     def measure(self, ids: torch.Tensor, labels: torch.Tensor, mask: torch.Tensor) -> Sums:
-        return _sums(*self._logits(ids, labels, mask))
+        return _together(self.measure_rows(ids, labels, mask))
+
+    @torch.no_grad()
+    def measure_rows(self, ids: torch.Tensor, labels: torch.Tensor, mask: torch.Tensor) -> Sums:
+        return _by_row(labels, *_found(*self._logits(ids, labels, mask)))
 
     def _logits(self, ids: torch.Tensor, labels: torch.Tensor, mask: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         logits = self.model(input_ids=ids, attention_mask=mask, use_cache=False).logits
@@ -92,12 +98,15 @@ class AnswerLoss:
             _add_rows(self.table, ids, embedded.grad)
         return total
 
-    @torch.no_grad()
     def measure(self, ids: torch.Tensor, labels: torch.Tensor, mask: torch.Tensor) -> Sums:
+        return _together(self.measure_rows(ids, labels, mask))
+
+    @torch.no_grad()
+    def measure_rows(self, ids: torch.Tensor, labels: torch.Tensor, mask: torch.Tensor) -> Sums:
         hidden, wanted = _labelled(self._states(self.table(ids)), labels)
         blocks = zip(torch.split(hidden, BLOCK), torch.split(wanted, BLOCK), strict=True)
-        parts = [_sums(self.layer(states), targets) for states, targets in blocks]
-        return Sums(*(torch.stack(values).sum() for values in zip(*parts, strict=True)))
+        parts = [_found(self.layer(states), targets) for states, targets in blocks]
+        return _by_row(labels, *(torch.cat(values) for values in zip(*parts, strict=True)))
 
     def _states(self, embedded: torch.Tensor) -> torch.Tensor:
         states: torch.Tensor = self.body(inputs_embeds=embedded, use_cache=False).last_hidden_state
@@ -176,6 +185,19 @@ def _cross_entropy(logits: torch.Tensor, wanted: torch.Tensor) -> torch.Tensor:
     return F.cross_entropy(logits.float(), wanted, reduction="sum")
 
 
-def _sums(logits: torch.Tensor, wanted: torch.Tensor) -> Sums:
-    correct = (logits.argmax(-1) == wanted).sum()
-    return Sums(_cross_entropy(logits, wanted), correct, torch.tensor(len(wanted), device=logits.device))
+def _found(logits: torch.Tensor, wanted: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """The loss of each position, and 1 where the wanted token was the likeliest; both [positions]."""
+    correct = (logits.argmax(-1) == wanted).long()
+    return F.cross_entropy(logits.float(), wanted, reduction="none"), correct
+
+
+def _by_row(labels: torch.Tensor, losses: torch.Tensor, correct: torch.Tensor) -> Sums:
+    """What was found at the labelled positions, in the order of `_labelled`, added up for each row."""
+    kept = labels[:, 1:] != IGNORED
+    row = kept.nonzero()[:, 0]
+    total, hits = (values.new_zeros(len(labels)).index_add_(0, row, values) for values in (losses, correct))
+    return Sums(total, hits, kept.sum(1))
+
+
+def _together(rows: Sums) -> Sums:
+    return Sums(*(values.sum() for values in rows))

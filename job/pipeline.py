@@ -35,6 +35,8 @@ from job import (
 )
 from job.config import Config
 from job.errors import DataError, PublishError
+from job.evaluation import gate
+from job.rendering import shown
 from job.runfolder import RunFolder
 
 log = logging.getLogger(__name__)
@@ -130,12 +132,25 @@ def prepare(config: Config, folder: RunFolder) -> None:
         and (folder / "encoded").exists()
     ):
         log.info(f"data: prepared before, in {folder.path}")
+    else:
+        prepare_rows(config, folder, lambda: _fetch(config, folder))
+    _require_rows(config, folder)
+
+
+def _require_rows(config: Config, folder: RunFolder) -> None:
+    """Before anything is trained: rows to train on, and a row to test if the gate shall judge the model by it."""
+    counts, rejected = folder.read("data.json"), folder / "rejected.jsonl"
+    if not counts["train"]:
+        raise DataError(f"no row is left to train on; {rejected} says why each one was rejected")
+    if counts["test"]:
         return
-    parts = prepare_rows(config, folder, lambda: _fetch(config, folder))
-    if not len(parts["train"]):
-        raise DataError(f"no row is left to train on; {folder / 'rejected.jsonl'} says why each one was rejected")
-    if not len(parts["test"]):
-        log.warning("no row is left for testing: nothing can be measured, and the gate will refuse to publish")
+    if config.evaluate.gate != "off" and not (folder / "model").exists():
+        raise DataError(
+            f"no row is left for testing, and evaluate.gate is {config.evaluate.gate}: after the training it would "
+            f"refuse to publish. Expected a test row, found {counts['train']} rows to train and {counts['rejected']} "
+            f"rejected ({rejected}); give more rows, name test rows in dataset.test, or set evaluate.gate=off"
+        )
+    log.warning("no row is left for testing: nothing can be measured")
 
 
 def _fetch(config: Config, folder: RunFolder) -> PreTrainedTokenizerBase:
@@ -216,13 +231,13 @@ def measure(config: Config, folder: RunFolder, here: machine.Machine) -> None:
     with _phase(folder, "evaluate", here.rank):
         for name in ("model", "base") if len(test) else ():
             if name not in before:
-                before[name] = evaluate.evaluate(config.evaluate, folder / name, test, here, name)
+                before[name] = evaluate.evaluate(config.evaluate, config.seed, folder / name, test, here, name)
                 if here.rank == 0:
                     folder.write("measured.json", {"settings": settings, "of": before})
             metrics[name], answers[name] = before[name]
     if here.rank > 0:
         return
-    metrics["gate"] = evaluate.check_gate(config.evaluate, metrics["model"], metrics["base"])
+    metrics["gate"] = gate.check(config.evaluate, metrics["model"], metrics["base"])
     folder.discard("metrics.json")  # which says that answers.json belongs to it
     folder.write("answers.json", answers)
     folder.write("metrics.json", metrics)
@@ -235,7 +250,7 @@ def deliver(config: Config, folder: RunFolder, here: machine.Machine) -> str:
     with _phase(folder, "report"):
         report.report(folder.path, config)
         publish.assemble(folder.path, config)
-    evaluate.refuse(folder.read("metrics.json")["gate"], folder / "model")
+    gate.refuse(folder.read("metrics.json")["gate"], folder / "model")
     answered = [row["question"] for row in folder.read("answers.json")["model"]]
     # without test rows the training rows have to do: the question is only whether both places answer alike
     samples = (answered or _encoded(folder)["train"]["question"][:])[:5]
@@ -294,7 +309,8 @@ def _measured_before(folder: RunFolder, settings: dict[str, Any], here: machine.
 
 def _summary(metrics: dict[str, Any]) -> str:
     names = [name for name in ("loss", "f1", "exact_match") if name in metrics["model"]]
-    return ", ".join(f"{name} {metrics['model'][name]:.3f} (base {metrics['base'][name]:.3f})" for name in names)
+    tuned, base = metrics["model"], metrics["base"]
+    return ", ".join(f"{name} {shown(tuned[name], '.3f')} (base {shown(base[name], '.3f')})" for name in names)
 
 
 @contextmanager

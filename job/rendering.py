@@ -1,4 +1,4 @@
-"""What report and card have in common: the templates, the metrics' names, and answers side by side.
+"""What report and card have in common: the templates, the metrics with their intervals, and answers side by side.
 
 It knows how facts are shown, not where they come from.
 """
@@ -30,6 +30,34 @@ def environment(autoescape: bool = False) -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+
+
+def metric_rows(metrics: dict[str, Any]) -> list[dict[str, str]]:
+    """The table of the metrics: {"name", "tuned", "base"}, each value with its interval and the interval's kind."""
+    return [
+        {"name": name, "tuned": _measured(metrics["model"], key), "base": _measured(metrics["base"], key)}
+        for key, name in METRICS.items()
+        if key in metrics["model"]
+    ]
+
+
+def shown(value: float | None, digits: str = ".4g") -> str:
+    """A metric for people."""
+    return "no number" if value is None else format(value, digits)
+
+
+def _measured(metrics: dict[str, Any], key: str) -> str:
+    between = interval(metrics, key)
+    return shown(metrics[key]) + (f" ({between})" if between else "")
+
+
+def interval(metrics: dict[str, Any], key: str, digits: str = ".4g") -> str | None:
+    """As "0.31 to 0.52, Wilson"; None where there is none."""
+    bounds = metrics.get("intervals", {}).get(key)
+    if bounds is None:
+        return None
+    low, high = (format(bound, digits) for bound in bounds)
+    return f"{low} to {high}, {metrics.get('interval_kinds', {}).get(key, 'bootstrap')}"
 
 
 def side_by_side(answers: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:

@@ -12,7 +12,9 @@ from typing import Any
 
 from job import datareport, durable
 from job.config import Config, dump
-from job.rendering import METRICS, environment, side_by_side
+from job.rendering import METRICS, environment, interval, metric_rows, shown, side_by_side
+
+_SIDES = ("question", "expected", "answer", "base")
 
 
 def report(run: Path, config: Config) -> None:
@@ -32,7 +34,7 @@ def report(run: Path, config: Config) -> None:
             facts,
             base=_read(run / "base", "base.json"),
             published=published,
-            names=METRICS,
+            measured=metric_rows(facts["metrics"]) if facts["metrics"] else [],
             config=dump(config),
             title=config.publish.repo or run.name,
             samples=side_by_side(facts["answers"])[:20],
@@ -48,12 +50,13 @@ def summary(metrics: dict[str, Any], answers: dict[str, list[dict[str, Any]]], c
     lines = [f"{'':34}{'tuned':>10}{'base':>10}"]
     for key, name in METRICS.items():
         if key in metrics["model"]:
-            between = metrics["model"].get("intervals", {}).get(key)
-            known = f"   tuned, 95 %: {between[0]:.3f} to {between[1]:.3f}" if between else ""
-            lines.append(f"{name:34}{metrics['model'][key]:10.3f}{metrics['base'][key]:10.3f}{known}")
+            between = interval(metrics["model"], key, ".3f")
+            known = f"   tuned, 95 %: {between}" if between else ""
+            values = [shown(metrics[model][key], ".3f") for model in ("model", "base")]
+            lines.append(f"{name:34}{values[0]:>10}{values[1]:>10}{known}")
     for row in side_by_side(answers)[:count]:
-        lines.append(f"\nquestion  {row['question']}\nexpected  {row['expected']}")
-        lines.append(f"tuned     {' '.join(row['answer'].split())}\nbase      {' '.join(row['base'].split())}")
+        question, expected, tuned, base = (" ".join(row[key].split()) for key in _SIDES)
+        lines.append(f"\nquestion  {question}\nexpected  {expected}\ntuned     {tuned}\nbase      {base}")
     return "\n".join(lines)
 
 
@@ -62,10 +65,10 @@ def _read(folder: Path, name: str) -> dict[str, Any]:
     return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else {}
 
 
-def _loss_picture(history: list[dict[str, float]]) -> bytes:
+def _loss_picture(history: list[dict[str, float | None]]) -> bytes:
     figure, axes = _axes(7, 3.5)
     for key, label, style in (("train_loss", "training", "-"), ("test_loss", "test", "o-")):
-        points = [(point["step"], point[key]) for point in history if key in point]
+        points = [(point["step"], point[key]) for point in history if point.get(key) is not None]
         if points:
             axes.plot(*zip(*points, strict=True), style, label=label, markersize=4)
     axes.set(xlabel="step", ylabel="loss (nats a token)")

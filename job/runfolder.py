@@ -94,7 +94,7 @@ class RunFolder:
 
     def write(self, name: str, value: Any) -> None:
         """Write a JSON file, all of it or nothing."""
-        durable.write(self / name, json.dumps(value, indent=2, ensure_ascii=False))
+        durable.write(self / name, durable.as_json(value))
 
     def discard(self, name: str) -> None:
         path = self / name

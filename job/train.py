@@ -385,7 +385,7 @@ def _save(model: PreTrainedModel, base: Path, run: Path, facts: dict[str, Any]) 
     AutoTokenizer.from_pretrained(base, padding_side="left").save_pretrained(partial)
     for file in partial.iterdir():
         file.chmod(0o644)  # safetensors writes for its owner alone, and a server may be another user
-    durable.write(run / "training.json", json.dumps(facts, indent=2))
+    durable.write(run / "training.json", durable.as_json(facts))
     durable.place(partial, run / "model")
 
 

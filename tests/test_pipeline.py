@@ -133,7 +133,7 @@ def test_run_yaml_gives_the_same_model(make_config: MakeConfig) -> None:
 
     config = make_config()
     pipeline.run(config)
-    again = load(Path(config.output) / "model" / "run.yaml", [f"output={config.output}-again"])
+    again = load(Path(config.output) / "run.yaml", [f"output={config.output}-again"])
     pipeline.run(again)
     weights = [(Path(run.output) / "model" / "model.safetensors").read_bytes() for run in (config, again)]
     assert weights[0] == weights[1]
@@ -172,11 +172,26 @@ def test_tiny_data(count: int, make_config: MakeConfig, data_file: Path, tmp_pat
     assert (tmp_path / "there" / "model.safetensors").exists()
 
 
-def test_one_row_cannot_pass_a_gate(make_config: MakeConfig, data_file: Path, caplog: pytest.LogCaptureFixture) -> None:
+@pytest.mark.parametrize("gate", ["loss", "f1", "ended"])
+def test_without_a_test_row_the_gate_refuses_before_the_training(
+    gate: str, make_config: MakeConfig, data_file: Path, caplog: pytest.LogCaptureFixture
+) -> None:
     data_file.write_text(json.dumps(ROWS[:1]))
-    with pytest.raises(GateRefused, match="there is no test row"):
-        pipeline.run(make_config())
+    config = make_config(evaluate={"gate": gate})
+    for again in (pipeline.run, pipeline.run, pipeline.check_only):  # also where the data are prepared already
+        with pytest.raises(DataError, match=f"evaluate.gate is {gate}.*dataset.test, or set evaluate.gate=off"):
+            again(config)
+    assert not (Path(config.output) / "model").exists()
+    assert not (Path(config.output) / "tensorboard").exists(), "no step was trained"
+    assert "neither publish.repo nor publish.folder" in pipeline.run(make_config(evaluate={"gate": "off"}))
     assert "no row is left for testing" in caplog.text
+
+
+def test_test_rows_that_are_all_rejected_are_no_test_rows(make_config: MakeConfig, tmp_path: Path) -> None:
+    (tmp_path / "test.json").write_text(json.dumps([{"question": "Long?", "answer": "plus " * 200}]))
+    with pytest.raises(DataError, match="found 40 rows to train and 1 rejected") as caught:
+        pipeline.run(make_config(dataset={"test": str(tmp_path / "test.json")}))
+    assert caught.value.exit_code == 3
 
 
 def test_a_test_file_replaces_the_split(make_config: MakeConfig, tmp_path: Path) -> None:

@@ -1,0 +1,62 @@
+"""The gate passes what is better, and nothing else."""
+
+import math
+from pathlib import Path
+
+import pytest
+
+from job.config import EvaluateSection
+from job.errors import GateRefused
+from job.evaluation import gate
+
+
+@pytest.mark.parametrize(
+    ("settings", "tuned", "base", "passed"),
+    [
+        ({}, {"loss": 1.0}, {"loss": 2.0}, True),
+        ({}, {"loss": 2.0}, {"loss": 2.0}, False),
+        ({}, {"loss": 3.0}, {"loss": 2.0}, False),
+        ({"gate": "f1"}, {"f1": 0.5}, {"f1": 0.4}, True),
+        ({"gate": "f1"}, {"f1": 0.3}, {"f1": 0.4}, False),
+        ({"gate": "f1", "gate_threshold": 0.3}, {"f1": 0.3}, {"f1": 0.4}, True),
+        ({"gate": "f1", "gate_threshold": 0.0}, {"f1": 0.0}, {"f1": 0.4}, True),
+        ({"gate": "loss", "gate_threshold": 1.5}, {"loss": 1.6}, {"loss": 2.0}, False),
+        ({"gate": "loss", "gate_threshold": 1.5}, {"loss": 1.4}, None, True),
+        ({"gate": "off"}, {"loss": 9.0}, {"loss": 2.0}, True),
+        ({"gate": "off"}, {"loss": None}, {"loss": 2.0}, True),
+        ({}, {}, {}, False),
+    ],
+)
+def test_the_gate(
+    settings: dict[str, object], tuned: dict[str, float], base: dict[str, float] | None, passed: bool
+) -> None:
+    found = gate.check(EvaluateSection.model_validate(settings), tuned, base)
+    assert found["passed"] is passed
+    if passed:
+        gate.refuse(found, Path("model"))
+    else:
+        with pytest.raises(GateRefused, match="not published"):
+            gate.refuse(found, Path("model"))
+
+
+@pytest.mark.parametrize("metric", ["loss", "perplexity"])
+@pytest.mark.parametrize("number", [None, math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize(
+    ("tuned", "base", "threshold", "of"),
+    [
+        ("bad", 2.0, None, "tuned"),
+        ("bad", 2.0, 9.0, "tuned"),
+        ("bad", "bad", None, "tuned"),
+        (1.0, "bad", None, "base"),
+    ],
+)
+def test_no_number_passes_no_gate(
+    metric: str, number: float | None, tuned: object, base: object, threshold: float | None, of: str
+) -> None:
+    section = EvaluateSection.model_validate({"gate": metric, "gate_threshold": threshold})
+    values = [{metric: number if value == "bad" else value} for value in (tuned, base)]
+    found = gate.check(section, *values)
+    assert not found["passed"]
+    assert set(found) == {"metric", "passed", "rule"}, "a number that is none cannot stand in JSON"
+    with pytest.raises(GateRefused, match=f"{metric} could not be measured: the {of} model's is no number"):
+        gate.refuse(found, Path("model"))
