@@ -165,7 +165,7 @@ class TrainSection(Section):
 
 class EvaluateSection(Section):
     generate_rows: Annotated[int, Field(ge=0)] = Field(
-        200, description="Test questions answered by generation; 0: none, and no f1, exact_match, ended."
+        200, description="Test questions answered by generation, drawn by seed; 0: none, and no f1, exact_match, ended."
     )
     batch_size: Annotated[int, Field(ge=1)] = Field(32, description="Rows per forward pass while evaluating.")
     gate: Metric | Literal["off"] = Field("loss", description="Metric that decides whether to publish, or off.")
@@ -182,6 +182,7 @@ class PublishSection(Section):
     branch: str | None = Field(None, description="Branch of the repository; main if not set.")
     tag: str | None = Field(None, description="Tag put on the published commit.")
     folder: str | None = Field(None, description="Publish to this folder (as well as, or instead of, the Hub).")
+    samples: bool = Field(False, description="Show a few test questions with their answers on the model card.")
     license: str | None = Field(None, description="Licence field of the model card, such as apache-2.0.")
     language: str | None = Field("en", description="Language field of the model card.")
     timeout_seconds: Annotated[float, Field(gt=0)] = Field(60, description="Longest wait for any answer of the Hub.")

@@ -11,19 +11,18 @@ import shutil
 import tempfile
 import time
 from collections.abc import Callable
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, TypeVar
 
 import httpx2
-from huggingface_hub import EvalResult, HfApi, ModelCard, ModelCardData, snapshot_download
+from huggingface_hub import HfApi, snapshot_download
 from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError, RepositoryNotFoundError
 
 from job import durable
-from job.config import Config, PublishSection, dump
+from job.config import Config, PublishSection
 from job.errors import ConfigError, PublishError
 from job.hub import HubDown, wait_asked
-from job.rendering import METRICS, environment, side_by_side
+from job.publishing import card, paths
 
 CONTRACT = (
     "model.safetensors",
@@ -42,7 +41,6 @@ ATTEMPTS = 3
 FAILURES = (httpx2.HTTPError, OSError, RuntimeError, json.JSONDecodeError)
 """What the client raises when the Hub fails: RuntimeError where an upload was cut too often, and JSONDecodeError where
 it looks into an answer before it looks at its status."""
-PACKAGES = ("torch", "transformers", "datasets", "tokenizers", "huggingface_hub")
 log = logging.getLogger(__name__)
 Result = TypeVar("Result")
 Answer = Callable[[Path, list[str]], list[str]]
@@ -86,31 +84,8 @@ def assemble(run: Path, config: Config) -> None:
     model = run / "model"
     for name in ("metrics.json", "loss.png"):
         durable.write(model / name, (run / name).read_bytes())
-    durable.write(model / "run.yaml", dump(config))
-    durable.write(model / "README.md", card(run, config))
-
-
-def card(run: Path, config: Config) -> str:
-    """The model card, filled from nothing but the run's own facts."""
-    facts = {
-        name: json.loads((run / f"{name}.json").read_text()) for name in ("data", "training", "metrics", "answers")
-    }
-    base = json.loads((run / "base" / "base.json").read_text())
-    title = config.publish.repo or config.publish.folder or run.name
-    templates = environment()
-    templates.filters["cell"] = lambda text: " ".join(str(text).replace("|", "\\|").split())
-    return templates.get_template("model_card.md.jinja").render(
-        facts,
-        base=base,
-        title=title,
-        names=METRICS,
-        metadata=str(ModelCard(f"---\n{_metadata(config, facts, base).to_yaml()}\n---")).strip(),
-        samples=side_by_side(facts["answers"])[:5],
-        train=config.train.model_dump(),
-        model=config.model.model_dump(),
-        seed=config.seed,
-        versions={name: version(name) for name in PACKAGES},
-    )
+    durable.write(model / "run.yaml", paths.run_yaml(config))
+    durable.write(model / "README.md", card.card(run, config))
 
 
 def publish(section: PublishSection, model: Path, questions: list[str], answer: Answer) -> dict[str, str]:
@@ -257,41 +232,12 @@ def _require_may_create(repo: str, user: dict[str, Any]) -> None:
         raise ConfigError(f"publish.repo: {repo} is missing and HF_TOKEN ({found}) may not make it; use a write token")
 
 
-def _metadata(config: Config, facts: dict[str, Any], base: dict[str, Any]) -> ModelCardData:
-    source = facts["data"]["sources"][0]
-    test = facts["data"]["sources"][-1]
-    results = [
-        EvalResult(
-            task_type="text-generation",
-            dataset_type=source["source"] if "revision" in source else "file",
-            dataset_name=Path(test["source"]).name,
-            metric_type=key,
-            metric_name=name,
-            metric_value=round(float(facts["metrics"]["model"][key]), 6),
-        )
-        for key, name in METRICS.items()
-        if key in facts["metrics"]["model"]
-    ]
-    on_hub = base["revision"] is not None
-    return ModelCardData(
-        model_name=(config.publish.repo or Path(config.publish.folder or "model").name).split("/")[-1],
-        base_model=base["base"] if on_hub else None,
-        datasets=[source["source"]] if "revision" in source else None,
-        language=config.publish.language,
-        license=config.publish.license,
-        library_name="transformers",
-        pipeline_tag="text-generation",
-        tags=["question-answering", "kickoff"],
-        eval_results=results or None,
-    )
-
-
 def _unanswered(error: Exception) -> PublishError:
     return PublishError(f"the Hub does not answer: {_one_line(error)}; nothing was lost, run the same command again")
 
 
 def _retry(model: Path) -> str:
-    return f"the model is kept in {model}; publish it with: python -m job publish {model / 'run.yaml'}"
+    return f"the model is kept in {model}; publish it with: python -m job publish {model.with_name('run.yaml')}"
 
 
 def _one_line(error: Exception) -> str:

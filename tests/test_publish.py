@@ -5,10 +5,8 @@ import shutil
 from pathlib import Path
 
 import pytest
-import yaml
-from conftest import CPU, TOKEN, MakeConfig
+from conftest import CPU, TOKEN
 from hub_server import HubServer
-from huggingface_hub import ModelCard
 
 from job import evaluate, pipeline, publish
 from job import hub as hub_client
@@ -176,23 +174,3 @@ def test_an_incomplete_model_is_not_published(finished: Path, tmp_path: Path) ->
     (model / "chat_template.jinja").unlink()
     with pytest.raises(PublishError, match="missing: chat_template.jinja"):
         publish.publish(PublishSection(folder=str(tmp_path / "there")), model, QUESTIONS, ask)
-
-
-def test_the_card(finished: Path, make_config: MakeConfig) -> None:
-    text = (finished / "model" / "README.md").read_text()
-    data = ModelCard(text).data.to_dict()
-    metrics = json.loads((finished / "metrics.json").read_text())
-    facts = json.loads((finished / "data.json").read_text())
-    results = {
-        metric["type"]: metric["value"] for result in data["model-index"][0]["results"] for metric in result["metrics"]
-    }
-    assert data["license"] == "mit"
-    assert data["language"] == "en"
-    assert results["loss"] == pytest.approx(metrics["model"]["loss"], abs=1e-5)
-    assert set(results) == set(publish.METRICS)
-    for part in ("## How to use it", "## Metrics", "## Sample answers", "## Data", "## Training", "## Versions"):
-        assert part in text
-    assert facts["sources"][0]["sha256"] in text
-    assert f"40 rows in = {facts['train']} trained + {facts['test']} tested + 0 rejected" in text
-    assert "{{" not in text and "{%" not in text
-    assert yaml.safe_load((finished / "model" / "run.yaml").read_text())["publish"]["license"] == "mit"

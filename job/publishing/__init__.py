@@ -1,0 +1,1 @@
+"""Publishing: the parts of the published repository, and the way there."""

@@ -1,0 +1,107 @@
+"""Card: the README.md of the published repository, with the Hub's metadata on top.
+
+It knows the run's own facts, as its JSON files hold them, and the card's template. Names from outside (of files,
+folders, columns) and rows stand in it as text, never as HTML or Markdown; of local paths only the last name; rows only
+where `publish.samples` asks for them.
+"""
+
+import json
+import shlex
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import EvalResult, ModelCard, ModelCardData
+
+from job.config import Config
+from job.publishing import markdown, paths
+from job.rendering import METRICS, environment, metric_rows, side_by_side
+
+PACKAGES = ("torch", "transformers", "datasets", "tokenizers", "huggingface_hub")
+SAMPLES = 5
+
+
+def card(run: Path, config: Config) -> str:
+    """The model card, filled from nothing but the facts in the run folder."""
+    facts = {name: _read(run / f"{name}.json") for name in ("data", "training", "metrics", "answers")}
+    base = _read(run / "base" / "base.json")
+    sources = [{**source, "source": _source(source)} for source in facts["data"]["sources"]]
+    samples = side_by_side(facts["answers"])[:SAMPLES] if config.publish.samples else []
+    templates = environment()
+    templates.filters["text"] = markdown.text
+    return templates.get_template("model_card.md.jinja").render(
+        facts,
+        base={**base, "base": _base(base)},
+        sources=sources,
+        measured=metric_rows(facts["metrics"]),
+        metadata=str(ModelCard(f"---\n{_metadata(config, facts['metrics'], sources, base).to_yaml()}\n---")).strip(),
+        samples=samples,
+        train=config.train.model_dump(),
+        model=config.model.model_dump(),
+        seed=config.seed,
+        versions={name: version(name) for name in PACKAGES},
+        **_usage(run, config, samples),
+    )
+
+
+def _usage(run: Path, config: Config, samples: list[dict[str, Any]]) -> dict[str, Any]:
+    """What the examples need, quoted for the language that each is in; a text in JSON is one in Python too."""
+    repo, branch = config.publish.repo, config.publish.branch
+    title = repo or paths.name(config.publish.folder or str(run))
+    revision = f", revision={_quoted(branch)}" if repo and branch else ""
+    option = f" --revision {shlex.quote(branch)}" if repo and branch else ""
+    return {
+        "title": title,
+        "loaded": _quoted(title) + ("" if repo else "  # the path of this folder"),
+        "revision": revision,
+        "serve": f"python -m serve {shlex.quote(' '.join(title.split()))}{option}",
+        "question": _quoted(samples[0]["question"] if samples else "Your question?"),
+    }
+
+
+def _quoted(text: str) -> str:
+    return json.dumps(text, ensure_ascii=False)
+
+
+def _metadata(
+    config: Config, metrics: dict[str, Any], sources: list[dict[str, Any]], base: dict[str, Any]
+) -> ModelCardData:
+    tested = sources[-1:] if config.dataset.test is not None else sources
+    on_hub = [source["source"] for source in sources if "revision" in source]
+    dataset_type = tested[0]["source"] if len(tested) == 1 and "revision" in tested[0] else "file"
+    results = [
+        EvalResult(
+            task_type="text-generation",
+            dataset_type=dataset_type,
+            dataset_name=", ".join(source["source"].split("/")[-1] for source in tested),
+            metric_type=key,
+            metric_name=name,
+            metric_value=round(float(metrics["model"][key]), 6),
+        )
+        for key, name in METRICS.items()
+        if metrics["model"].get(key) is not None
+    ]
+    return ModelCardData(
+        model_name=(config.publish.repo or paths.name(config.publish.folder or "model")).split("/")[-1],
+        base_model=base["base"] if base["revision"] is not None else None,
+        datasets=list(dict.fromkeys(on_hub)) or None,
+        language=config.publish.language,
+        license=config.publish.license,
+        library_name="transformers",
+        pipeline_tag="text-generation",
+        tags=["question-answering", "kickoff"],
+        eval_results=results or None,
+    )
+
+
+def _source(source: dict[str, Any]) -> str:
+    """A data set's name on the Hub, or a file's own name."""
+    return str(source["source"]) if "revision" in source else paths.name(source["source"])
+
+
+def _base(base: dict[str, Any]) -> str:
+    return str(base["base"]) if base["revision"] is not None else paths.name(base["base"])
+
+
+def _read(path: Path) -> dict[str, Any]:
+    return dict(json.loads(path.read_text(encoding="utf-8")))
