@@ -1,6 +1,8 @@
 """Files and folders that are there whole or not at all."""
 
 import errno
+import json
+import math
 import os
 from pathlib import Path
 
@@ -72,3 +74,13 @@ def test_what_was_there_before_stays_when_writing_fails(tmp_path: Path, monkeypa
 )
 def test_a_full_disk_is_known_by_whatever_says_so(error: Exception | None, full: bool) -> None:
     assert durable.is_full(error) is full
+
+
+def test_json_holds_no_number_that_json_has_not() -> None:
+    value = {"a": [1, 1.5, math.nan, {"b": math.inf}], "c": (-math.inf, None, True, "NaN ☃")}
+    text = durable.as_json(value)
+    assert json.loads(text, parse_constant=pytest.fail) == {
+        "a": [1, 1.5, None, {"b": None}],
+        "c": [None, None, True, "NaN ☃"],
+    }
+    assert "☃" in text

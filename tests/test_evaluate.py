@@ -1,20 +1,30 @@
 """The stage: its numbers against plain computations, which rows are answered, and what memory does not hold."""
 
 import math
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
 from conftest import CPU, ROWS
 from datasets import Dataset
-from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GPT2Config,
+    GPT2LMHeadModel,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from job.config import EvaluateSection
 from job.encode import encode
 from job.errors import OutOfMemory
 from job.evaluate import answer, drawn, evaluate
 from job.evaluation.intervals import rate
-from job.evaluation.memory import halving, loading
+from job.evaluation.memory import halving
 from job.machine import Machine
 
 BF16 = Machine(torch.device("cpu"), "bf16")
@@ -187,8 +197,43 @@ def test_a_batch_that_does_not_fit_goes_through_in_halves(caplog: pytest.LogCapt
         halving([1], lambda part: torch.zeros(2) @ torch.zeros(3))  # type: ignore[arg-type, return-value]
 
 
-def test_loading_a_model_that_does_not_fit() -> None:
-    with pytest.raises(OutOfMemory, match="4 bytes a parameter"):
-        loading(lambda: torch.empty(2**60))
-    with pytest.raises(ValueError, match="other"):
-        loading(lambda: int("other"))
+BOUND = """
+import resource, sys, torch
+from pathlib import Path
+from job import evaluate, errors
+from job.machine import Machine
+
+used = {line.split(":")[0]: int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("Vm")}
+kind, key = {"address": (resource.RLIMIT_AS, "VmSize"), "data": (resource.RLIMIT_DATA, "VmData")}[sys.argv[2]]
+resource.setrlimit(kind, (used[key] * 1024 + int(sys.argv[3]) * 2**20,) * 2)
+try:
+    evaluate.answer(Path(sys.argv[1]), ["What?"], Machine(torch.device("cpu"), "fp32"))
+except errors.KickoffError as error:
+    print(error.exit_code.value, error)
+"""
+
+
+@pytest.mark.parametrize(("kind", "mebibytes"), [("address", 20), ("data", 20)])
+def test_a_model_that_does_not_fit_is_said_so(
+    kind: str, mebibytes: int, tmp_path_factory: pytest.TempPathFactory, fetched: Path
+) -> None:
+    """A real bound on the process, 77 MB of weights: allocation and mapping fail in words of their own."""
+    folder = tmp_path_factory.getbasetemp() / "large"
+    if not folder.exists():
+        config = GPT2Config(vocab_size=400, n_embd=512, n_layer=6, n_head=4, bos_token_id=0, eos_token_id=0)
+        GPT2LMHeadModel(config).save_pretrained(folder)
+        AutoTokenizer.from_pretrained(fetched).save_pretrained(folder)
+    root = Path(__file__).parents[1]
+    ended = subprocess.run(
+        [sys.executable, "-c", BOUND, str(folder), kind, str(mebibytes)],
+        cwd=root,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+    )
+    assert ended.stdout.startswith("6 out of memory while loading a model to measure it"), ended.stdout + ended.stderr
+
+
+def test_another_error_of_loading_stays_what_it_is(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="config.json"):
+        answer(tmp_path, ["What?"], CPU)

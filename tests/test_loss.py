@@ -115,6 +115,26 @@ def test_a_rows_loss_does_not_depend_on_its_neighbours(family: str, request: pyt
 
 
 @pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("way", [AnswerLoss, PlainLoss])
+def test_each_rows_share_is_that_of_the_row_alone(
+    way: type[AnswerLoss | PlainLoss], family: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    model = model_of(family, request)
+    for block in (1024, 4):  # rows may end within a block of positions
+        monkeypatch.setattr("job.loss.BLOCK", block)
+        rows = [3, 0, 5, 1, 4, 2]
+        found = way(model).measure_rows(*batch(rows))
+        together = way(model).measure(*batch(rows))
+        assert [values.shape for values in found] == [(6,)] * 3
+        assert found.total.tolist() == pytest.approx([alone(model, row).item() for row in rows], rel=1e-5)
+        assert found.tokens.tolist() == [len(IDS[row]) - PROMPTS[row] for row in rows]
+        likeliest = [int(way(model).measure(*batch([row])).correct) for row in rows]
+        assert found.correct.tolist() == likeliest
+        assert [int(value) for value in together[1:]] == [int(values.sum()) for values in found[1:]]
+        assert float(together.total) == pytest.approx(float(found.total.sum()))
+
+
+@pytest.mark.parametrize("family", FAMILIES)
 def test_any_number_of_positions_at_once_gives_the_same(
     family: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -101,6 +101,75 @@ def test_what_rows_hold_is_shown_as_text_and_nothing_is_fetched(tmp_path: Path, 
     assert html.count("&lt;script&gt;alert(1)&lt;/script&gt;") == json.dumps(data).count(EVIL) + 1, "one in a summary"
 
 
+@pytest.fixture
+def measured() -> dict[str, Any]:
+    """A metrics.json with a metric of each kind, one without an interval, and one that is no number."""
+    model = {
+        "loss": 1.25,
+        "perplexity": 3.5,
+        "exact_match": 0.0,
+        "rows": 5,
+        "answered_rows": 4,
+        "intervals": {"loss": [1.0, 1.5], "exact_match": [0.0, 0.48991]},
+        "interval_kinds": {"loss": "bootstrap", "exact_match": "Wilson"},
+    }
+    base = {**model, "loss": None, "perplexity": None, "intervals": {}}
+    gate = {"metric": "loss", "passed": False, "rule": f"no {EVIL}"}
+    return {"settings": {}, "model": model, "base": base, "gate": gate}
+
+
+def test_every_interval_is_shown_with_its_kind(tmp_path: Path, data: dict[str, Any], measured: dict[str, Any]) -> None:
+    (tmp_path / "metrics.json").write_text(json.dumps(measured))
+    html = rendered(tmp_path, data)
+    rows = re.findall(r'<tr><td>(.*?)</td><td class="number">(.*?)</td><td class="number">(.*?)</td></tr>', html)
+    assert rows[:3] == [
+        ("loss (lower is better)", "1.25 (1 to 1.5, bootstrap)", "no number"),
+        ("perplexity", "3.5", "no number"),
+        ("exact match", "0 (0 to 0.4899, Wilson)", "0"),
+    ]
+    assert "On 5 test rows, 4 of them answered by generation." in html
+    lines = report.summary(measured, {}).splitlines()
+    assert [" ".join(line.split()) for line in lines[1:]] == [
+        "loss (lower is better) 1.250 no number tuned, 95 %: 1.000 to 1.500, bootstrap",
+        "perplexity 3.500 no number",
+        "exact match 0.000 0.000 tuned, 95 %: 0.000 to 0.490, Wilson",
+    ]
+
+
+def test_names_are_text_too(tmp_path: Path, data: dict[str, Any], measured: dict[str, Any]) -> None:
+    """Of the run folder, the base, the repository, a reason, a rule, and what the config holds."""
+    run = tmp_path / "<script>run"
+    (run / "base").mkdir(parents=True)
+    base = {"base": EVIL, "revision": EVIL, "parameters": 1, "chat_template": EVIL}
+    answers = [{"question": EVIL, "expected": EVIL, "answer": EVIL, "f1": 0.5}]
+    files = {
+        "base/base": base,
+        "metrics": measured,
+        "answers": {"model": answers, "base": answers},
+        "published": {"folder": EVIL, "repo": EVIL, "revision": EVIL},
+        "phases": {EVIL: 1.0},
+        "data": {**data, "rejected_by_reason": {EVIL: 5}, "rejected_by_stage": {EVIL: 5}, "examples": {}},
+    }
+    for name, value in files.items():
+        (run / f"{name}.json").write_text(json.dumps(value))
+    report.report(run, Config.model_validate({"dataset": {"file": EVIL, "question": EVIL, "answer": EVIL}}))
+    html = (run / "report.html").read_text()
+    assert "<script" not in html
+    parser = Outside()
+    parser.feed(html)
+    assert parser.addresses == []
+
+
+def test_a_curve_with_a_point_that_is_no_number(tmp_path: Path, data: dict[str, Any]) -> None:
+    history = [{"step": 1, "train_loss": 2.0, "grad_norm": None}, {"step": 2, "test_loss": None}]
+    training = {
+        **{"history": history, "steps": 2, "rows_per_step": 8, "forward_rows": 8, "processes": 1, "seconds": 1.0},
+        **{"tokens_per_second": 5.0, "precision": "fp16", "device": "cuda"},
+    }
+    (tmp_path / "training.json").write_text(json.dumps(training))
+    assert "data:image/png" in rendered(tmp_path, data)
+
+
 def test_data_without_anything_to_show(tmp_path: Path, data: dict[str, Any]) -> None:
     empty: dict[str, Any] = {"clusters": [], "conflicts": [], "closest": None, "rendered": [], "flagged": []}
     empty |= {"rejected_by_stage": {}, "rejected_by_reason": {}, "examples": {}, "lengths": {"tokens": {}}}

@@ -18,7 +18,7 @@ def halving(rows: list[int], work: Callable[[list[int]], list[Result]]) -> list[
     """The results of a batch; where memory does not suffice, of its halves."""
     try:
         return work(rows)
-    except (RuntimeError, MemoryError) as error:
+    except (RuntimeError, MemoryError, OSError) as error:
         if not _is_of_memory(error):
             raise
     # outside of the handler, which would keep the failed batch's tensors alive
@@ -36,7 +36,7 @@ def loading(load: Callable[[], Result]) -> Result:
     """What `load` gives, a model; OutOfMemory where it does not fit."""
     try:
         return load()
-    except (RuntimeError, MemoryError) as error:
+    except (RuntimeError, MemoryError, OSError) as error:
         if not _is_of_memory(error):
             raise
     raise OutOfMemory(
@@ -45,5 +45,8 @@ def loading(load: Callable[[], Result]) -> Result:
     )
 
 
-def _is_of_memory(error: RuntimeError | MemoryError) -> bool:
-    return isinstance(error, MemoryError) or is_out_of_memory(error)
+def _is_of_memory(error: Exception) -> bool:
+    """Also where a file of weights cannot be mapped, which torch and safetensors tell in the system's words."""
+    if isinstance(error, MemoryError) or "Cannot allocate memory" in str(error):
+        return True
+    return isinstance(error, RuntimeError) and is_out_of_memory(error)
