@@ -56,7 +56,7 @@ def train(
     with interrupt.deferred() as stop_requested:
         try:
             trainer.loop(stop_requested)
-        except RuntimeError as error:
+        except Exception as error:
             if not is_out_of_memory(error):
                 raise
             raise OutOfMemory(
@@ -234,7 +234,7 @@ class _Training:
                     with self.machine.autocast():
                         total += self.loss.backward(*self.rows.batch(part, self.machine.device), scale)
                 return total
-            except RuntimeError as error:
+            except Exception as error:
                 if not is_out_of_memory(error):
                     raise
             self.optimizer.zero_grad()
