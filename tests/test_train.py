@@ -1,7 +1,6 @@
 """Training: the same weights whatever the way there."""
 
 import math
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +29,22 @@ def rows(tokenizer: PreTrainedTokenizerBase) -> DatasetDict:
         Dataset.from_dict({**columns, "where": [f"row {number}" for number in range(len(ROWS))]}), tokenizer, 64
     )
     return DatasetDict(train=encoded.select(range(30)), test=encoded.select(range(30, 40)))
+
+
+class Stopping:
+    """The learner's step, which a signal follows at some steps."""
+
+    def __init__(self, stops: list[int]) -> None:
+        stops, unchanged = list(stops), Learner.step
+
+        def step(learner: Learner, batch: list[int], stop: bool, save: bool) -> Outcome:
+            outcome = unchanged(learner, batch, stop, save)
+            if not (outcome.taken and learner.done in stops):
+                return outcome
+            stops.remove(learner.done)
+            return outcome._replace(stop=True)
+
+        self.step = step
 
 
 def weights(run: Path) -> dict[str, torch.Tensor]:
@@ -61,12 +76,7 @@ def test_resumed_equals_unbroken(
     stops: list[int], rows: DatasetDict, fetched: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = train(SECTION, 1, rows, fetched, tmp_path / "whole", CPU)
-    unchanged: Callable[..., Any] = Learner.step
-
-    def stopping(self: Learner, batch: list[int], stop: bool, save: bool) -> Outcome:
-        return unchanged(self, batch, stop or self.done + 1 in stops, save)  # type: ignore[no-any-return]
-
-    monkeypatch.setattr(Learner, "step", stopping)
+    monkeypatch.setattr(Learner, "step", Stopping(stops).step)
     for stop in stops:
         with pytest.raises(Interrupted, match=f"stopped at step {stop} of 16"):
             train(SECTION, 1, rows, fetched, tmp_path / "broken", CPU)
