@@ -87,6 +87,9 @@ class Watch:
 
 def kickoff(base: Path, parts: Any, epochs: int, target: float) -> Watch:
     """The job's loop."""
+    from job.run import waiting
+
+    waiting.choose()  # before torch, as the command line does
     from job import machine as job_machine
     from job.batches import epoch_steps
     from job.config import TrainSection

@@ -42,6 +42,9 @@ class Steps:
 def kickoff(steps: Steps, base: Path, rows: Any, batch: int, count: int) -> None:
     """The job's own training loop, as `python -m job run` has it."""
     began = STARTED
+    from job.run import waiting
+
+    waiting.choose()  # before torch, as the command line does
     from job import machine
     from job.batches import epoch_steps
     from job.config import TrainSection
