@@ -56,6 +56,14 @@ def overflowed(step: int, scale: float, rows: Sequence[str], kept: str) -> Diver
     )
 
 
+def unmeasurable(step: int, loss: float, precision: str, kept: str) -> Diverged:
+    """The error of a test loss that is no number, although the weights are: the gate would refuse it at the end."""
+    return Diverged(
+        f"the test loss after step {step} is {loss}: {precision} overflows on the test rows; set train.precision to "
+        f"fp32 (or bf16 where the hardware computes in it), and choose another output. Nothing was published; {kept}"
+    )
+
+
 def _named(rows: Sequence[str]) -> str:
     more = f" and {len(rows) - SHOWN} more" if len(rows) > SHOWN else ""
     return ", ".join(rows[:SHOWN]) + more

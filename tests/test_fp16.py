@@ -21,6 +21,7 @@ from job.errors import Diverged, Exit, Interrupted
 from job.machine import Machine
 from job.train import train
 from job.training.learner import Learner
+from job.training.loop import Training
 
 __all__ = ["rows"]  # the fixture
 FP16 = Machine(torch.device("cpu"), "fp16")
@@ -125,6 +126,24 @@ def test_resumed_equals_unbroken(
     assert same(weights(tmp_path / "whole"), weights(tmp_path / "broken"))
     assert curve(broken) == curve(whole)
     assert broken["skipped_steps"] == whole["skipped_steps"]
+
+
+def test_test_rows_that_overflow_end_the_run_at_the_first_epoch(
+    rows: DatasetDict, fetched: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Weights too large for fp16 while the test rows are measured, as one test row alone may have them."""
+    unchanged = Training.test_loss
+
+    def overflowing(self: Training, stop_requested: Any) -> float | None:
+        with torch.no_grad():
+            self.learner.model.transformer.ln_f.weight.mul_(1e6)
+        return unchanged(self, stop_requested)
+
+    monkeypatch.setattr(Training, "test_loss", overflowing)
+    with pytest.raises(
+        Diverged, match="test loss after step 8 is (nan|inf): fp16 overflows on the test rows; set train"
+    ):
+        train(GENTLE, 1, rows, fetched, tmp_path, FP16)
 
 
 def test_it_learns_what_fp32_learns(rows: DatasetDict, fetched: Path, tmp_path: Path) -> None:

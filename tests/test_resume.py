@@ -26,6 +26,7 @@ from job.train import train
 from job.training import geometry
 from job.training.geometry import Geometry
 from job.training.learner import Learner
+from job.training.loop import Training
 
 __all__ = ["rows", "still"]  # fixtures
 BF16, FP16 = (Machine(torch.device("cpu"), precision) for precision in ("bf16", "fp16"))
@@ -271,7 +272,9 @@ class Place:
         self.folder, self.base = folder, base
         rows.save_to_disk(folder / "encoded")
 
-    def train(self, processes: int, section: dict[str, Any], run: Any = "run", stop: int = 0) -> tuple[int, str]:
+    def train(
+        self, processes: int, section: dict[str, Any], run: Any = "run", stop: int = 0, full: int = -1
+    ) -> tuple[int, str]:
         order = self.folder / "order.json"
         runs = str(self.folder / run) if isinstance(run, str) else [str(self.folder / name) for name in run]
         fixed = {"epochs": 2, "learning_rate": 1e-4, "precision": "fp32", "logging_steps": 1, "save_steps": 1000}
@@ -283,6 +286,7 @@ class Place:
                     "base": str(self.base),
                     "run": runs,
                     "stop": stop,
+                    "full": full,
                 }
             )
         )
@@ -345,3 +349,22 @@ def test_processes_that_do_not_share_the_run_folder_are_refused(place: Place) ->
     code, output = place.train(2, {"batch_size": 4}, ["shared", "elsewhere"])
     assert code == Exit.CONFIG, output
     assert "step of the checkpoint: process 0: 3, process 1: None" in output
+
+
+@pytest.mark.parametrize("full", [0, 1])
+def test_the_launcher_ends_as_the_process_that_ran_out_of_memory(full: int, place: Place) -> None:
+    """The other one ends as well, with an error of the connection."""
+    code, output = place.train(2, {"batch_size": 4}, full=full)
+    assert code == Exit.MEMORY, output
+
+
+def test_a_checkpoint_that_is_there_is_not_written_anew(
+    rows: DatasetDict, fetched: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A kill while one of the same step is put in its place would leave none."""
+    broken_off(EIGHT, rows, fetched, tmp_path, CPU, 4)
+    before = state_of(tmp_path)[0].stat().st_ino
+    monkeypatch.setattr(Training, "test_loss", lambda self, stop_requested: None)
+    with pytest.raises(Interrupted, match="stopped at step 4 of 8, checkpoint complete"):
+        train(EIGHT, 1, rows, fetched, tmp_path, CPU)
+    assert state_of(tmp_path)[0].stat().st_ino == before

@@ -1,7 +1,8 @@
 """The stage that trains, as a process of its own, alone or under `job.launch`; it is no test.
 
-`train_process.py ORDER`: a JSON file {"section", "rows", "base", "run", "stop"}. A run is a folder, or one for each
-rank; `stop` is a step after which it ends as after a signal.
+`train_process.py ORDER`: a JSON file {"section", "rows", "base", "run", "stop", "full"}. A run is a folder, or one for
+each rank. It ends after step `stop` as after a signal. The memory of process `full` does not suffice for the second
+step.
 """
 
 import json
@@ -26,6 +27,8 @@ def main(order: Path) -> int:
     unchanged = Learner.step
 
     def step(learner: Learner, rows: list[int], stop: bool, save: bool) -> Outcome:
+        if here.rank == wanted["full"] and learner.done == 1:
+            raise MemoryError
         return unchanged(learner, rows, stop or learner.done + 1 == wanted["stop"], save)
 
     Learner.step = step  # type: ignore[method-assign]

@@ -7,6 +7,7 @@ It knows epochs, rows by their numbers and when to stop. It does not know how a 
 """
 
 import logging
+import math
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +17,7 @@ import datasets
 import torch
 from torch.utils.tensorboard import SummaryWriter
 
-from job import checkpoint
+from job import checkpoint, divergence
 from job.batches import Rows, epoch_steps, micro_batches
 from job.config import TrainSection
 from job.errors import ConfigError, Interrupted
@@ -56,6 +57,7 @@ class Training:
         self.history: list[dict[str, float]] = []
         self.writer: SummaryWriter | None = None
         self.saved_at = time.monotonic()
+        self._written = (-1, 0)  # steps taken and skipped when the newest checkpoint was written
         self._epoch: tuple[int, list[list[int]]] = (-1, [])
 
     def loop(self, stop_requested: Callable[[], bool]) -> None:
@@ -177,7 +179,9 @@ class Training:
         return done < self.total_steps and (outcome.save or done % self.section.save_steps == 0)
 
     def _stop(self) -> NoReturn:
-        self._checkpoint()
+        # one that is there already is not written anew: a kill in between would leave none
+        if self._written != (self.learner.done, self.learner.skipped):
+            self._checkpoint()
         raise Interrupted(
             f"stopped at step {self.learner.done} of {self.total_steps}, checkpoint complete; "
             "run the same command again to go on"
@@ -191,9 +195,13 @@ class Training:
         if any("test_loss" in point and point["step"] == done for point in self.history[-2:]):
             return False
         loss = self.test_loss(stop_requested)
-        if loss is not None:
-            self._log("test_loss", loss)
-        return loss is None
+        if loss is None:
+            return True
+        if not math.isfinite(loss):
+            kept = checkpoint.name_of_newest(self.checkpoints)
+            raise divergence.unmeasurable(done, loss, self.machine.precision, kept)
+        self._log("test_loss", loss)
+        return False
 
     def _measured(self, part: list[int]) -> torch.Tensor:
         """Loss and trained tokens of test rows; where memory does not suffice, of one half after the other."""
@@ -223,6 +231,7 @@ class Training:
         log.info(f"train: going on from the checkpoint of step {state['step']} of {then.total_steps}")
         if geometry.same_place(then, now):
             learner.micro_size = state["forward_rows"][self.machine.rank]
+            self._written = learner.done, learner.skipped
             return
         # what memory was too small for there may fit here; if not, it is halved anew
         course = "the same rows in the same steps"
@@ -253,6 +262,7 @@ class Training:
             checkpoint.save(
                 self.checkpoints, self.learner.done, self.learner.tensors(), state, self.section.save_total_limit
             )
+        self._written = self.learner.done, self.learner.skipped
         self.machine.wait()
         self.saved_at = time.monotonic()
 
