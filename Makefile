@@ -26,7 +26,7 @@ CONTAINER = name=kickoff-$$$$; trap 'docker rm -f $$name > /dev/null 2>&1' EXIT;
 
 .DEFAULT_GOAL := help
 .PHONY: help demo run serve ask check test browser image train serve-image image-test faults k8s-check k8s-train k8s-serve \
-	bench-serve bench-train bench-quality bench-prepare clean
+	bench-serve bench-train bench-quality bench-prepare bench-shared clean
 
 help: ## List the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -99,6 +99,9 @@ bench-quality: .venv/bench $(BASE)/done ## Seconds until a loss that the article
 bench-prepare: .venv/done ## Data preparation, 20,000 and 1,000,000 rows: make bench-prepare ROWS=rows.jsonl
 	$(BIN)/python -m bench.prepare --dataset $(ROWS)
 	$(BIN)/python -m bench.prepare --dataset $(ROWS) --rows 1000000
+
+bench-shared: .venv/done ## Training beside busy processes, for each way to wait (a quiet machine, 10 GiB, 10 minutes)
+	$(BIN)/python -m bench.shared
 
 k8s-check: .venv/done ## The manifests: rendered, validated and held against the code
 	$(BIN)/python -m pytest tests/test_k8s.py

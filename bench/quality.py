@@ -87,22 +87,24 @@ class Watch:
 
 def kickoff(base: Path, parts: Any, epochs: int, target: float) -> Watch:
     """The job's loop."""
-    import datasets
+    from job.run import waiting
 
+    waiting.choose()  # before torch, as the command line does
     from job import machine as job_machine
     from job.batches import epoch_steps
     from job.config import TrainSection
-    from job.train import _Training, count_steps
+    from job.train import count_steps
+    from job.training.learner import Learner
 
     here = job_machine.detect("auto", "auto")
     section = TrainSection(batch_size=BATCH, learning_rate=RATE, epochs=epochs)
-    only = datasets.DatasetDict(train=parts["train"], test=parts["test"].select([]))
-    training = _Training(section, 0, only, base, Path(), here, count_steps(section, len(only["train"]), 1))
-    lengths = training.rows.lengths
-    watch = Watch(training.model, parts["test"], _every(len(lengths)), target)
+    total_steps = count_steps(section, len(parts["train"]), 1)
+    learner = Learner(section, 0, parts["train"], base, Path(), here, total_steps)
+    lengths = learner.rows.lengths
+    watch = Watch(learner.model, parts["test"], _every(len(lengths)), target)
     for epoch in range(epochs):
         for step in epoch_steps(lengths, BATCH, 0, epoch):
-            training.step(step)
+            learner.step(step)
             if watch.step():
                 return watch
     return watch

@@ -42,22 +42,22 @@ class Steps:
 def kickoff(steps: Steps, base: Path, rows: Any, batch: int, count: int) -> None:
     """The job's own training loop, as `python -m job run` has it."""
     began = STARTED
-    import datasets
+    from job.run import waiting
 
+    waiting.choose()  # before torch, as the command line does
     from job import machine
     from job.batches import epoch_steps
     from job.config import TrainSection
-    from job.train import _Training
+    from job.training.learner import Learner
 
     here = machine.detect("auto", "auto")
     began = _rest(steps, began)
     section = TrainSection(batch_size=batch, learning_rate=RATE)
-    parts = datasets.DatasetDict(train=rows, test=rows.select([]))
-    training = _Training(section, 0, parts, base, Path(), here, count)
-    lengths, trained = training.rows.lengths, training.rows.trained
+    learner = Learner(section, 0, rows, base, Path(), here, count)
+    lengths, trained = learner.rows.lengths, learner.rows.trained
     began = steps.phase("load", began)
     for step in epoch_steps(lengths, batch, 0, 0)[:count]:
-        training.step(step)
+        learner.step(step)
         began = _note(steps, began)
         steps.useful.append(sum(lengths[row] for row in step))
         steps.trained.append(sum(trained[row] for row in step))

@@ -17,6 +17,7 @@ import typer
 from job import durable, interrupt
 from job.config import Config, load
 from job.errors import Exit, Interrupted, KickoffError
+from job.run import waiting
 
 STOPPED = "stopped by a signal; finished work is kept, run the same command again"
 TERMINATION_LOG = Path("/dev/termination-log")
@@ -72,6 +73,7 @@ def _carry_out(command: str, path: Path, overrides: list[str] | None) -> None:
         logging.getLogger(noisy).setLevel(logging.WARNING)
     if not sys.stderr.isatty():
         os.environ.setdefault("TQDM_DISABLE", "1")  # read when tqdm is imported; bars wreck a container's log
+    waiting.choose()
     interrupt.install()
     try:
         code, message = _outcome(command, path, overrides)

@@ -10,6 +10,7 @@ import datasets
 import numpy as np
 import pyarrow as pa
 import torch
+import xxhash
 
 from job.loss import IGNORED
 
@@ -51,6 +52,13 @@ class Rows:
 
     def __len__(self) -> int:
         return len(self.lengths)
+
+    def fingerprint(self) -> str:
+        """Hash of ids, labels and where each row begins: other rows, or the same in another order, have another."""
+        found = xxhash.xxh3_128()
+        for array in (self._bounds, self._ids, self._labels):
+            found.update(np.ascontiguousarray(array, dtype=np.int64).data)
+        return found.hexdigest()
 
     def batch(self, rows: list[int], device: torch.device) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Ids, labels and attention mask of the rows, as `pad` gives them."""

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 
 from job import durable
+from job.run.memory import is_out_of_memory
 
 MANIFEST = "complete.json"
 NEARLY_FULL = 2**24
@@ -25,7 +26,7 @@ log = logging.getLogger(__name__)
 
 
 def save(folder: Path, step: int, tensors: dict[str, Any], state: dict[str, Any], keep: int) -> Path:
-    """Write the checkpoint of a step, then drop all but the newest `keep` good ones.
+    """Write the checkpoint of a step, then drop all but the newest `keep` good ones, none of a later step.
 
     Args:
         tensors: state dicts, by name.
@@ -52,7 +53,9 @@ def save(folder: Path, step: int, tensors: dict[str, Any], state: dict[str, Any]
 def _write(partial: Path, tensors: dict[str, Any], state: dict[str, Any]) -> None:
     try:
         torch.save(tensors, partial / "tensors.pt")
-    except RuntimeError:  # of torch's writer in C++, which says nothing of the disk
+    except RuntimeError as error:  # of torch's writer in C++, which says nothing of the disk
+        if is_out_of_memory(error):
+            raise
         code = errno.ENOSPC if shutil.disk_usage(partial).free < NEARLY_FULL else errno.EIO
         raise OSError(code, os.strerror(code), str(partial)) from None
     (partial / "state.json").write_text(json.dumps(state))
@@ -61,10 +64,13 @@ def _write(partial: Path, tensors: dict[str, Any], state: dict[str, Any]) -> Non
 
 
 def _drop_all_but(folder: Path, latest: Path, keep: int) -> None:
-    """A damaged checkpoint does not count, or else it would push out the good one that is older."""
+    """A damaged checkpoint does not count, or else it would push out the good one that is older.
+
+    One of a later step was damaged, or its steps had another number of rows; the training has left it behind.
+    """
     good = 0
     for path in list(_newest_first(folder)):
-        if good < keep and (path == latest or _is_complete(path)):
+        if path.name <= latest.name and good < keep and (path == latest or _is_complete(path)):
             good += 1
         else:
             shutil.rmtree(path)

@@ -157,6 +157,9 @@ class TrainSection(Section):
     )
     logging_steps: Annotated[int, Field(ge=1)] = Field(10, description="Steps between points of the loss curve.")
     save_steps: Annotated[int, Field(ge=1)] = Field(500, description="Steps between checkpoints.")
+    save_minutes: Annotated[float, Field(gt=0)] = Field(
+        10.0, description="Minutes between checkpoints, if fewer steps than save_steps pass in them."
+    )
     save_total_limit: Annotated[int, Field(ge=1)] = Field(2, description="Checkpoints kept.")
     wandb_project: str | None = Field(
         None, description="Also log to this Weights & Biases project (pip install wandb)."

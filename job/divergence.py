@@ -10,6 +10,8 @@ from job.errors import Diverged
 
 SHOWN = 20
 """Rows named in the message; a batch may have hundreds."""
+MOST_OVERFLOWS = 20
+"""In a row. The scale is halved each time, so that a training which fp16 suits has found its own long before."""
 
 
 def symptom(loss: float, norm: float, first: float, vocabulary: int) -> str | None:
@@ -38,9 +40,30 @@ def diverged(found: str, step: int, rows: Sequence[str], kept: str) -> Diverged:
         rows: where each row of the step stood in its source.
         kept: which checkpoint there is.
     """
-    more = f" and {len(rows) - SHOWN} more" if len(rows) > SHOWN else ""
     return Diverged(
-        f"training diverged at step {step}: {found}; the step's rows: {', '.join(rows[:SHOWN])}{more}. Look at them, "
+        f"training diverged at step {step}: {found}; the step's rows: {_named(rows)}. Look at them, "
         "lower train.learning_rate, raise train.warmup_steps or set train.precision to fp32, and choose another "
         f"output. Nothing was published; {kept}"
     )
+
+
+def overflowed(step: int, scale: float, rows: Sequence[str], kept: str) -> Diverged:
+    """The error of a step whose gradients overflow fp16 however small the loss is scaled; arguments as above."""
+    return Diverged(
+        f"fp16 overflows: {MOST_OVERFLOWS} times in a row the gradients of step {step} were no numbers, down to a loss "
+        f"scale of {scale:g}; set train.precision to fp32 (or bf16 where the hardware computes in it), or lower "
+        f"train.learning_rate, and choose another output. The rows: {_named(rows)}. Nothing was published; {kept}"
+    )
+
+
+def unmeasurable(step: int, loss: float, precision: str, kept: str) -> Diverged:
+    """The error of a test loss that is no number, although the weights are: the gate would refuse it at the end."""
+    return Diverged(
+        f"the test loss after step {step} is {loss}: {precision} overflows on the test rows; set train.precision to "
+        f"fp32 (or bf16 where the hardware computes in it), and choose another output. Nothing was published; {kept}"
+    )
+
+
+def _named(rows: Sequence[str]) -> str:
+    more = f" and {len(rows) - SHOWN} more" if len(rows) > SHOWN else ""
+    return ", ".join(rows[:SHOWN]) + more

@@ -12,15 +12,21 @@ from torch.distributed.run import main
 
 from job.errors import Exit
 
+_REASONS = (Exit.CONFIG, Exit.DATA, Exit.GATE, Exit.PUBLISH, Exit.MEMORY)
+"""Codes that say what a retry does not cure or what is still to be done, so that they go before a lost connection."""
+
 
 def launch(arguments: list[str]) -> int:
-    """Run torchrun to its end; the exit code of the worker that failed first, or 75 after a signal."""
+    """Run torchrun to its end; the exit code of the worker that failed, or 75 after a signal."""
     try:
         main(arguments)
     except ChildFailedError as error:
         _, failure = error.get_first_failure()
+        # when one worker ends, the others lose the connection and end with 1, at times within the same second
+        reasons = [other.exitcode for other in error.failures.values() if other.exitcode in _REASONS]
+        code = reasons[0] if reasons else failure.exitcode
         # a negative number is the signal that killed the worker; shells and Kubernetes count it from 128
-        return failure.exitcode if failure.exitcode >= 0 else 128 - failure.exitcode
+        return code if code >= 0 else 128 - code
     except SignalException:
         return Exit.INTERRUPTED
     return Exit.DONE

@@ -19,6 +19,7 @@ import torch
 import torch.distributed as dist
 
 from job.errors import ConfigError
+from job.run.memory import is_out_of_memory as is_out_of_memory
 
 Precision = Literal["bf16", "fp16", "fp32"]
 OLDEST_DRIVER = 580
@@ -48,6 +49,20 @@ class Machine:
             return nullcontext()
         return torch.autocast(self.device.type, dtype=self.dtype)
 
+    @property
+    def exact(self) -> torch.dtype:
+        """The type that sums are kept in: float64 where the device has it. An Apple GPU and some of Intel's do not."""
+        if self.device.type == "mps":
+            return torch.float32
+        if self.device.type == "xpu" and not torch.xpu.get_device_properties(self.device).has_fp64:
+            return torch.float32
+        return torch.float64
+
+    @property
+    def name(self) -> str:
+        """The device's name: the GPU's model, else the kind of device."""
+        return torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else self.device.type
+
     def sum(self, values: torch.Tensor) -> torch.Tensor:
         """The sum of `values` over all processes, in place."""
         if self.processes > 1:
@@ -63,15 +78,28 @@ class Machine:
         dist.all_gather_object(parts, mine)
         return [parts[index % self.processes][index // self.processes] for index in range(len(items))]
 
+    def gather(self, value: Item) -> list[Item]:
+        """The `value` of each process, by rank."""
+        return self.share(range(self.processes), lambda _: value)
+
     def wait(self) -> None:
         """Wait until every process is here."""
         if self.processes > 1:
             dist.barrier()
 
+    def free_cache(self) -> None:
+        """Give back GPU memory that torch keeps for itself: cuBLAS and others cannot take it from there."""
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
 
-def is_out_of_memory(error: RuntimeError) -> bool:
-    """Of the device, or of the host, for which torch has no class of its own."""
-    return isinstance(error, torch.OutOfMemoryError) or "can't allocate memory" in str(error)
+    def peak_gib(self) -> float:
+        """The most memory that was in use: of the GPU if it is CUDA's, else of the process."""
+        if self.device.type == "cuda":
+            return round(torch.cuda.max_memory_allocated(self.device) / 2**30, 2)
+        import resource
+
+        unit = 1 if sys.platform == "darwin" else 2**10  # macOS counts bytes, Linux KiB
+        return round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 2**30, 2)
 
 
 def detect(device_wanted: str, precision_wanted: str) -> Machine:
@@ -89,7 +117,7 @@ def detect(device_wanted: str, precision_wanted: str) -> Machine:
         device = torch.device(accelerator.type, int(os.environ.get("LOCAL_RANK", "0")))
         torch.accelerator.set_device_index(device.index)
     if processes > 1 and not dist.is_initialized():
-        # rank 0 prepares the data while the others wait at a barrier: an hour is not too long
+        # the others wait at a barrier while rank 0 prepares the data, which may take hours for a million rows
         dist.init_process_group("nccl" if device.type == "cuda" else "gloo", timeout=timedelta(hours=4))
     rank = int(os.environ.get("RANK", "0"))
     return Machine(device, _precision(precision_wanted, device), rank, processes)

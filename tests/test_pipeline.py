@@ -10,7 +10,7 @@ from hub_server import HubServer
 
 from job import pipeline
 from job.errors import ConfigError, DataError, GateRefused, Interrupted, PublishError
-from job.train import _Training
+from job.training.learner import Learner
 
 
 def read(config: Any, name: str) -> Any:
@@ -100,11 +100,11 @@ def test_interrupted_and_called_again_it_goes_on(make_config: MakeConfig, monkey
     whole = make_config(output=make_config().output + "-whole")
     pipeline.run(whole)
     broken = make_config()
-    step = _Training.step
-    monkeypatch.setattr(_Training, "step", lambda self, rows, stop=False: step(self, rows, self.done == 2))
+    step = Learner.step
+    monkeypatch.setattr(Learner, "step", lambda self, rows, stop, save: step(self, rows, self.done == 2, save))
     with pytest.raises(Interrupted, match="stopped at step 3"):
         pipeline.run(broken)
-    monkeypatch.setattr(_Training, "step", step)
+    monkeypatch.setattr(Learner, "step", step)
     pipeline.run(broken)
     weights = [(Path(run.output) / "model" / "model.safetensors").read_bytes() for run in (whole, broken)]
     assert weights[0] == weights[1]

@@ -12,7 +12,9 @@ from typing import Any
 import psutil
 import pytest
 from test_main import ROOT, write_config
+from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 
+from job import launch
 from job.errors import Exit
 
 TRAIN = "train: {{epochs: {epochs}, batch_size: {size}, learning_rate: 3e-3, precision: fp32, logging_steps: 1}}"
@@ -122,6 +124,22 @@ def test_the_launcher_ends_as_the_job_did(tmp_path: Path, tiny_base: Path) -> No
     (tmp_path / "rows.json").unlink()
     code, output = run(2, config)
     assert code == Exit.DATA, output
+
+
+@pytest.mark.parametrize(
+    ("codes", "expected"), [((1, 6), 6), ((6, 1), 6), ((1, 2), 2), ((1, 1), 1), ((-9, 1), 137), ((75, 75), 75)], ids=str
+)
+def test_a_lost_connection_does_not_hide_the_reason(
+    codes: tuple[int, int], expected: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Both workers have ended within one second, which is all that torchrun tells apart."""
+    failures = {rank: ProcessFailure(rank, 1000 + rank, code, "none") for rank, code in enumerate(codes)}
+
+    def main(arguments: list[str]) -> None:
+        raise ChildFailedError("job", failures)
+
+    monkeypatch.setattr(launch, "main", main)
+    assert launch.launch([]) == expected
 
 
 def test_one_process_killed_stops_both_and_the_next_run_ends_as_an_unbroken_one(still: Path, tmp_path: Path) -> None:

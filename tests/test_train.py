@@ -1,7 +1,6 @@
 """Training: the same weights whatever the way there."""
 
 import math
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,8 @@ from job.config import TrainSection
 from job.encode import encode
 from job.errors import ConfigError, Diverged, Exit, Interrupted, OutOfMemory
 from job.machine import Machine
-from job.train import _Training, count_steps, train
+from job.train import count_steps, train
+from job.training.learner import Learner, Outcome
 
 SECTION = TrainSection(epochs=2, batch_size=4, learning_rate=1e-3, precision="fp32", logging_steps=1, save_steps=3)
 
@@ -29,6 +29,22 @@ def rows(tokenizer: PreTrainedTokenizerBase) -> DatasetDict:
         Dataset.from_dict({**columns, "where": [f"row {number}" for number in range(len(ROWS))]}), tokenizer, 64
     )
     return DatasetDict(train=encoded.select(range(30)), test=encoded.select(range(30, 40)))
+
+
+class Stopping:
+    """The learner's step, which a signal follows at some steps."""
+
+    def __init__(self, stops: list[int]) -> None:
+        stops, unchanged = list(stops), Learner.step
+
+        def step(learner: Learner, batch: list[int], stop: bool, save: bool) -> Outcome:
+            outcome = unchanged(learner, batch, stop, save)
+            if not (outcome.taken and learner.done in stops):
+                return outcome
+            stops.remove(learner.done)
+            return outcome._replace(stop=True)
+
+        self.step = step
 
 
 def weights(run: Path) -> dict[str, torch.Tensor]:
@@ -60,12 +76,7 @@ def test_resumed_equals_unbroken(
     stops: list[int], rows: DatasetDict, fetched: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     whole = train(SECTION, 1, rows, fetched, tmp_path / "whole", CPU)
-    unchanged: Callable[..., Any] = _Training.step
-
-    def stopping(self: _Training, batch: list[int], stop: bool = False) -> tuple[float, float, bool]:
-        return unchanged(self, batch, stop or self.done + 1 in stops)  # type: ignore[no-any-return]
-
-    monkeypatch.setattr(_Training, "step", stopping)
+    monkeypatch.setattr(Learner, "step", Stopping(stops).step)
     for stop in stops:
         with pytest.raises(Interrupted, match=f"stopped at step {stop} of 16"):
             train(SECTION, 1, rows, fetched, tmp_path / "broken", CPU)
@@ -81,9 +92,9 @@ def test_accumulation_gives_the_same_loss_and_weights(
     losses, results = [], []
     for batch, times in ((32, 1), (size, accumulation)):
         section = SECTION.model_copy(update={"batch_size": batch, "gradient_accumulation_steps": times})
-        training = _Training(section, 1, rows, fetched, Path(), CPU, 10)
+        training = Learner(section, 1, rows["train"], fetched, Path(), CPU, 10)
         training.model.eval()  # without dropout: its mask differs with the shape of the batch
-        losses.append([training.step(list(range(30)))[0] for _ in range(3)])
+        losses.append([training.step(list(range(30))).summed for _ in range(3)])
         results.append({name: weight.detach().clone() for name, weight in training.model.named_parameters()})
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
     assert all(torch.allclose(results[0][name], results[1][name], atol=1e-5) for name in results[0])
@@ -92,7 +103,7 @@ def test_accumulation_gives_the_same_loss_and_weights(
 def test_gradients_are_clipped_as_torch_clips_them(rows: DatasetDict, fetched: Path) -> None:
     """AdamW does not feel the size of the gradients, only how it changes from step to step."""
     section = SECTION.model_copy(update={"max_grad_norm": 0.5, "weight_decay": 0.0})
-    training, plain = (_Training(section, 1, rows, fetched, Path(), CPU, 10) for _ in range(2))
+    training, plain = (Learner(section, 1, rows["train"], fetched, Path(), CPU, 10) for _ in range(2))
     optimizer = torch.optim.AdamW(plain.model.parameters(), lr=section.learning_rate, weight_decay=0.0)
     for each in (training, plain):
         each.model.eval()
@@ -103,7 +114,7 @@ def test_gradients_are_clipped_as_torch_clips_them(rows: DatasetDict, fetched: P
         expected = torch.nn.utils.clip_grad_norm_(plain.model.parameters(), section.max_grad_norm)
         optimizer.step()
         optimizer.zero_grad()
-        assert training.step(batch)[1] == pytest.approx(float(expected))
+        assert training.step(batch).norm == pytest.approx(float(expected))
         assert expected > section.max_grad_norm
     for ours, theirs in zip(training.model.parameters(), plain.model.parameters(), strict=True):
         assert torch.allclose(ours, theirs, atol=1e-6)
@@ -111,12 +122,12 @@ def test_gradients_are_clipped_as_torch_clips_them(rows: DatasetDict, fetched: P
 
 def test_processes_without_a_row_of_their_own_change_nothing(rows: DatasetDict, fetched: Path) -> None:
     """The gradients that three processes compute for a step of two rows add up to those of one process."""
-    whole = _Training(SECTION, 1, rows, fetched, Path(), CPU, 10)
+    whole = Learner(SECTION, 1, rows["train"], fetched, Path(), CPU, 10)
     whole.model.eval()
     whole._accumulate([3, 17])
     total = [torch.zeros_like(weight) for weight in whole.model.parameters()]
     for rank in range(3):
-        part = _Training(SECTION, 1, rows, fetched, Path(), Machine(CPU.device, "fp32", rank, 3), 10)
+        part = Learner(SECTION, 1, rows["train"], fetched, Path(), Machine(CPU.device, "fp32", rank, 3), 10)
         part.model.eval()
         part._accumulate([3, 17])
         for sum_, weight in zip(total, part.model.parameters(), strict=True):
@@ -130,10 +141,10 @@ def test_out_of_memory_halves_the_batch_and_keeps_the_step(
     rows: DatasetDict, fetched: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     section = SECTION.model_copy(update={"batch_size": 16})
-    whole = _Training(section, 1, rows, fetched, Path(), CPU, 10)
+    whole = Learner(section, 1, rows["train"], fetched, Path(), CPU, 10)
     whole.model.eval()
     expected = whole.step(list(range(16)))
-    training = _Training(section, 1, rows, fetched, Path(), CPU, 10)
+    training = Learner(section, 1, rows["train"], fetched, Path(), CPU, 10)
     training.model.eval()
     batch = training.rows.batch
 
@@ -145,13 +156,13 @@ def test_out_of_memory_halves_the_batch_and_keeps_the_step(
     monkeypatch.setattr(training.rows, "batch", small_memory)
     found = training.step(list(range(16)))
     assert training.micro_size == 4
-    assert found[:2] == pytest.approx(expected[:2], rel=1e-5)
+    assert (found.summed, found.norm) == pytest.approx((expected.summed, expected.norm), rel=1e-5)
 
 
 def test_out_of_memory_with_one_row_ends_the_run(
     rows: DatasetDict, fetched: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    training = _Training(SECTION, 1, rows, fetched, Path(), CPU, 10)
+    training = Learner(SECTION, 1, rows["train"], fetched, Path(), CPU, 10)
 
     def no_memory(batch_rows: list[int], device: torch.device) -> Any:
         raise torch.OutOfMemoryError("CUDA out of memory")
@@ -162,7 +173,7 @@ def test_out_of_memory_with_one_row_ends_the_run(
 
 
 def test_a_loss_that_is_no_number_stops_the_run(rows: DatasetDict, fetched: Path) -> None:
-    training = _Training(SECTION, 1, rows, fetched, Path(), CPU, 10)
+    training = Learner(SECTION, 1, rows["train"], fetched, Path(), CPU, 10)
     with torch.no_grad():
         next(training.model.parameters()).fill_(math.nan)
     with pytest.raises(Diverged, match="at step 1: the loss is nan; the step's rows: row 3, row 17. Look") as caught:
@@ -171,7 +182,7 @@ def test_a_loss_that_is_no_number_stops_the_run(rows: DatasetDict, fetched: Path
 
 
 def test_a_gradient_that_is_no_number_does_not_reach_the_weights(rows: DatasetDict, fetched: Path) -> None:
-    training = _Training(SECTION, 1, rows, fetched, Path(), CPU, 10)
+    training = Learner(SECTION, 1, rows["train"], fetched, Path(), CPU, 10)
     weight = list(training.model.parameters())[-1]
     weight.register_hook(lambda gradient: gradient * math.inf)
     before = weight.detach().clone()

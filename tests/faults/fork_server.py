@@ -28,7 +28,8 @@ from huggingface_hub import constants
 from torch.utils import tensorboard  # noqa: F401
 
 from job import __main__ as command_line
-from job import pipeline, train
+from job import pipeline
+from job.training.loop import Training
 
 FILES = {"open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "shutil.rmtree", "shutil.copyfile"}
 """Audit events of Python that touch a file."""
@@ -137,14 +138,14 @@ def touches(arguments: tuple[Any, ...]) -> bool:
 
 def bound_memory(more: int) -> None:
     """From the first step of training on the process may have that many bytes more than it has."""
-    unchanged = train._Training.loop
+    unchanged = Training.loop
 
     def bounded(self: Any, *arguments: Any) -> None:
         now = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
         resource.setrlimit(resource.RLIMIT_AS, (now + more, now + more))
         unchanged(self, *arguments)
 
-    train._Training.loop = bounded  # type: ignore[method-assign]
+    Training.loop = bounded  # type: ignore[method-assign]
 
 
 if __name__ == "__main__":

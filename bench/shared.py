@@ -1,0 +1,186 @@
+"""Training on a machine that it shares: quiet, beside one and beside three busy processes: `python -m bench.shared`.
+
+The job's own step on a model of distilgpt2's size with random weights and random rows, once for each way to wait. Each
+way has a process of its own, since OpenMP reads its settings when it is loaded. All processes are there from the start
+and are asked one after the other, round by round in another order, so that a change of the machine meets all of them.
+
+It knows OpenMP's settings and the learner. It does not choose among them: job/run/waiting.py does.
+"""
+
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from statistics import median
+from typing import Annotated, Any
+
+import typer
+
+from bench import machine
+from bench.model import ROOT
+from bench.process import ENVIRONMENT
+from bench.results import LOGS, RESULTS, write
+
+WAYS: dict[str, dict[str, str]] = {
+    "torch's own": {},
+    "passive": {"OMP_WAIT_POLICY": "passive"},
+    **{f"{spins:,} spins": {"GOMP_SPINCOUNT": str(spins)} for spins in (1_000, 3_000, 10_000, 30_000, 100_000)},
+}
+NEIGHBOURS = (0, 1, 3)
+BUSY = "while True: pass"
+VOCABULARY, ROWS, BATCH = 50257, 512, 8
+SHORTEST, LONGEST = 16, 50
+"""Tokens of a row; 33 on average, as in bench-train."""
+BASE = ROOT / ".cache" / "bench-shared" / "base"
+Rates = dict[str, dict[int, list[float]]]
+
+
+def prepared() -> Path:
+    """The base folder; the first call makes it, in a process of its own."""
+    if not (BASE / "model.safetensors").exists():
+        subprocess.run([sys.executable, "-m", "bench.shared", "make"], cwd=ROOT, check=True)  # noqa: S603 - our own
+    return BASE
+
+
+def make() -> None:
+    import torch
+    from transformers import GPT2Config, GPT2LMHeadModel
+
+    torch.manual_seed(0)
+    model = GPT2LMHeadModel(GPT2Config(n_layer=6, vocab_size=VOCABULARY))
+    model.generation_config.pad_token_id = 0
+    model.save_pretrained(BASE)
+
+
+def work() -> None:
+    """Train as many steps as each line of the standard input says, and answer with tokens a second."""
+    import datasets
+    import numpy as np
+
+    from job import machine as job_machine
+    from job.config import TrainSection
+    from job.training.learner import Learner
+
+    random = np.random.default_rng(0)
+    ids = [random.integers(1, VOCABULARY, size).tolist() for size in random.integers(SHORTEST, LONGEST + 1, ROWS)]
+    labels = [[-100] * (len(row) // 2) + row[len(row) // 2 :] for row in ids]
+    rows = datasets.Dataset.from_dict({"input_ids": ids, "labels": labels, "where": [""] * ROWS})
+    here = job_machine.detect("cpu", "auto")
+    learner = Learner(TrainSection(batch_size=BATCH), 0, rows, BASE, Path(), here, 10**6)
+    for line in sys.stdin:
+        order = random.integers(0, ROWS, (int(line), BATCH)).tolist()
+        began = time.perf_counter()
+        for step in order:
+            learner.step(step)
+        seconds = time.perf_counter() - began
+        print(sum(learner.rows.lengths[row] for step in order for row in step) / seconds, flush=True)
+
+
+class Worker:
+    """A process that trains when it is asked to."""
+
+    def __init__(self, way: str, environment: dict[str, str], stack: ExitStack) -> None:
+        inherited = {
+            key: value for key, value in os.environ.items() if key not in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT")
+        }
+        LOGS.mkdir(parents=True, exist_ok=True)
+        log = stack.enter_context((LOGS / f"shared-{way.replace(' ', '-')}.log").open("wb"))
+        self._process = subprocess.Popen(  # noqa: S603 - our own command
+            [sys.executable, "-m", "bench.shared", "work"], cwd=ROOT, env={**inherited, **ENVIRONMENT, **environment},
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True,
+        )  # fmt: skip
+        stack.callback(self._end)
+
+    def tokens_per_second(self, steps: int) -> float:
+        assert self._process.stdin is not None and self._process.stdout is not None  # noqa: S101 - both are pipes
+        self._process.stdin.write(f"{steps}\n")
+        self._process.stdin.flush()
+        return float(self._process.stdout.readline())
+
+    def _end(self) -> None:
+        self._process.kill()
+        self._process.wait()
+
+
+@contextmanager
+def busy(count: int) -> Iterator[None]:
+    """That many processes which do nothing but keep a processor busy."""
+    others = [subprocess.Popen([sys.executable, "-c", BUSY]) for _ in range(count)]  # noqa: S603 - our own command
+    try:
+        yield
+    finally:
+        for other in others:
+            other.kill()
+            other.wait()
+
+
+def measure(ways: dict[str, dict[str, str]], rounds: int, steps: int) -> Rates:
+    """Tokens a second of each way with each number of neighbours, round by round."""
+    rates: Rates = {way: {count: [] for count in NEIGHBOURS} for way in ways}
+    with ExitStack() as stack:
+        workers = {way: Worker(way, environment, stack) for way, environment in ways.items()}
+        for worker in workers.values():
+            worker.tokens_per_second(2)  # memory grows and kernels are made in the first steps
+        for number in range(rounds):
+            for count in NEIGHBOURS:
+                order = list(workers)
+                order = order[number % len(order) :] + order[: number % len(order)]
+                with busy(count):
+                    for way in order:
+                        rates[way][count].append(workers[way].tokens_per_second(steps))
+                        print(f"{number + 1} {count} {way:14} {rates[way][count][-1]:8.1f} tok/s", file=sys.stderr)
+    return rates
+
+
+def summary(rates: Rates) -> list[dict[str, Any]]:
+    """Medians, and their share of the quiet speed of torch's own way (or of the first way, where that is left out)."""
+    quiet = median(next(iter(rates.values()))[0])
+    rows = []
+    for way, found in rates.items():
+        middle = {count: median(values) for count, values in found.items()}
+        shares = {count: round(value / quiet, 3) for count, value in middle.items()}
+        rows.append({"way": way, "tokens_per_second": {k: round(v, 1) for k, v in middle.items()}, "shares": shares})
+    return rows
+
+
+def table(rows: list[dict[str, Any]]) -> str:
+    """Markdown."""
+    lines = ["| way to wait | quiet | beside one busy process | beside three |", "| --- | --- | --- | --- |"]
+    for row in rows:
+        cells = [f"{row['tokens_per_second'][count]} ({row['shares'][count]:.0%})" for count in NEIGHBOURS]
+        lines.append(f"| {row['way']} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
+app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
+app.command("make", hidden=True)(make)
+app.command("work", hidden=True)(work)
+
+
+@app.callback(invoke_without_command=True)
+def main(
+    context: typer.Context,
+    rounds: Annotated[int, typer.Option(min=1, help="Times that every way is measured.")] = 5,
+    steps: Annotated[int, typer.Option(min=1, help="Steps of 8 rows in each measurement.")] = 8,
+    only: Annotated[list[str] | None, typer.Option(help="A way; may be given again.")] = None,
+    out: Annotated[Path, typer.Option(help="Where the numbers go, as JSON.")] = RESULTS / "shared.json",
+) -> None:
+    """Measure every way to wait, print a table of tokens a second, and write everything to a file."""
+    if context.invoked_subcommand is not None:
+        return
+    if unknown := set(only or []) - set(WAYS):
+        raise typer.BadParameter(f"found {', '.join(sorted(unknown))}, expected some of {', '.join(WAYS)}")
+    known = machine.facts()
+    print(machine.lines(known), file=sys.stderr)
+    prepared()
+    rates = measure({way: WAYS[way] for way in WAYS if way in (only or WAYS)}, rounds, steps)
+    rows = summary(rates)
+    write(out, {"machine": known, "rounds": rounds, "steps": steps, "batch": BATCH, "rows": rows, "rates": rates})
+    print(f"{machine.lines(known)}\n\n{table(rows)}")
+
+
+if __name__ == "__main__":
+    app()

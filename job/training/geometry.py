@@ -1,0 +1,169 @@
+"""Geometry: what decides the course of a training, and whether another place can go on from a checkpoint.
+
+The course is which rows go into which step, and with what learning rate. It depends on the rows, the seed, the config
+and the number of rows in a step, and not on how processes, forward passes and precision share out a step. So the same
+number of rows in a step goes on anywhere. Another number goes on from the end of an epoch only: amid an epoch some
+rows would be trained twice and others never.
+
+It knows numbers and the config's keys. It knows neither tensors nor files.
+"""
+
+import math
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from job.batches import Rows
+from job.config import TrainSection
+from job.errors import ConfigError
+from job.machine import Machine
+
+_RECIPE = ("epochs", "learning_rate", "lr_scheduler", "warmup_steps", "weight_decay", "max_grad_norm")
+
+
+def rows_per_step(section: TrainSection, processes: int) -> int:
+    return section.batch_size * section.gradient_accumulation_steps * processes
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Of a training; a checkpoint keeps it as JSON."""
+
+    rows: int
+    data: str
+    """Hash of the encoded rows."""
+    recipe: dict[str, Any]
+    """The config's keys that decide the weights, with their values."""
+    batch_size: int
+    accumulation: int
+    processes: int
+    precision: str
+    device: str
+
+    @property
+    def rows_per_step(self) -> int:
+        return self.batch_size * self.accumulation * self.processes
+
+    @property
+    def steps_per_epoch(self) -> int:
+        return math.ceil(self.rows / self.rows_per_step)
+
+    @property
+    def total_steps(self) -> int:
+        return self.steps_per_epoch * int(self.recipe["train.epochs"])
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+def here(section: TrainSection, seed: int, rows: Rows, machine: Machine) -> Geometry:
+    """The geometry of a training with this config, on these rows, on this machine."""
+    recipe = {f"train.{key}": getattr(section, key) for key in _RECIPE} | {"seed": seed}
+    return Geometry(
+        rows=len(rows),
+        data=rows.fingerprint(),
+        recipe=recipe,
+        batch_size=section.batch_size,
+        accumulation=section.gradient_accumulation_steps,
+        processes=machine.processes,
+        precision=machine.precision,
+        device=machine.name,
+    )
+
+
+def read(found: Any, step: int, checkpoints: Path) -> Geometry:
+    """What a checkpoint holds as JSON.
+
+    Raises:
+        ConfigError: another version of the job wrote it.
+    """
+    try:
+        return Geometry(**found)
+    except TypeError:
+        raise ConfigError(
+            f"output: another version of Kickoff wrote the checkpoint of step {step}: it does not say for which rows "
+            f"and how many of them in a step; finish the run with that version, or {_anew(checkpoints)}"
+        ) from None
+
+
+def position(then: Geometry, now: Geometry, done: int, checkpoints: Path) -> int:
+    """The step at which `now` goes on, when `then` had done so many.
+
+    Raises:
+        ConfigError: it would be another course of rows or another recipe; it says what to do.
+    """
+    _require_same_recipe(then, now, checkpoints)
+    if then.rows_per_step == now.rows_per_step:
+        return done
+    epochs, rest = divmod(done, then.steps_per_epoch)
+    if rest:
+        raise ConfigError(
+            f"output: the checkpoint of step {done} was written with {_product(then)}, and here it would be "
+            f"{_product(now)}; within an epoch a run goes on only with the same number. Run it with "
+            f"{' or with '.join(_ways(then, now))}, or {_anew(checkpoints)}"
+        )
+    return epochs * now.steps_per_epoch
+
+
+def on_new_steps(then: Geometry, now: Geometry, step: int) -> int:
+    """A step of `then` in steps of `now`: exact at the end of an epoch, the nearest one elsewhere."""
+    return (step * now.steps_per_epoch + then.steps_per_epoch // 2) // then.steps_per_epoch
+
+
+def changes(then: Geometry, now: Geometry) -> str:
+    """What differs between two places that share a course, for the log; empty if nothing does."""
+    names = {"accumulation": "gradient_accumulation_steps"}
+    pairs = {key: (value, getattr(now, key)) for key, value in asdict(then).items() if key != "recipe"}
+    return ", ".join(f"{names.get(key, key)} {old} -> {new}" for key, (old, new) in pairs.items() if old != new)
+
+
+def same_place(then: Geometry, now: Geometry) -> bool:
+    """Whether a resumed training computes bit for bit what an unbroken one would."""
+    return replace(then, recipe=now.recipe) == now
+
+
+def _require_same_recipe(then: Geometry, now: Geometry, checkpoints: Path) -> None:
+    names = sorted(then.recipe.keys() | now.recipe.keys())
+    changed = [
+        f"{name} was {then.recipe.get(name)} and is {now.recipe.get(name)}"
+        for name in names
+        if then.recipe.get(name) != now.recipe.get(name)
+    ]
+    if changed:
+        raise ConfigError(
+            f"output: the checkpoint is of another training: {'; '.join(changed)}; set it back, or {_anew(checkpoints)}"
+        )
+    if (then.rows, then.data) != (now.rows, now.data):
+        counts = f"{then.rows} rows then, {now.rows} now" if then.rows != now.rows else f"{now.rows} rows, not the same"
+        raise ConfigError(
+            f"output: the checkpoint was trained on other encoded rows ({counts}); bring the run folder's `encoded` "
+            f"back, or {_anew(checkpoints)}"
+        )
+
+
+def _product(of: Geometry) -> str:
+    return (
+        f"{of.processes} {'process' if of.processes == 1 else 'processes'} x train.batch_size {of.batch_size} x "
+        f"train.gradient_accumulation_steps {of.accumulation} = {of.rows_per_step} rows in a step"
+    )
+
+
+def _ways(then: Geometry, now: Geometry) -> list[str]:
+    """Settings that give the checkpoint's rows in a step, the smallest change first."""
+    wanted, ways = then.rows_per_step, []
+    share, left = divmod(wanted, now.processes)
+    if left == 0:
+        batch = max(size for size in range(1, min(now.batch_size, share) + 1) if share % size == 0)
+        size = "" if batch == now.batch_size else f"train.batch_size={batch} "
+        ways.append(f"{size}train.gradient_accumulation_steps={share // batch}")
+    processes, left = divmod(wanted, now.batch_size * now.accumulation)
+    if left == 0:
+        ways.append(f"{processes} {'process' if processes == 1 else 'processes'}")
+    return ways or [
+        f"{then.processes} processes, train.batch_size={then.batch_size} and "
+        f"train.gradient_accumulation_steps={then.accumulation}"
+    ]
+
+
+def _anew(checkpoints: Path) -> str:
+    return f"choose another output, or remove {checkpoints} to train anew"

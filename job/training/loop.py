@@ -1,0 +1,284 @@
+"""Loop: every step of a training, with its loss curve, its test losses and its checkpoints.
+
+Every source of chance is a function of (seed, epoch) or (seed, step, rank), and so is the learning rate. So a resumed
+training draws the same row order and the same dropout as an unbroken one, and a checkpoint needs no generator's state.
+
+It knows epochs, rows by their numbers and when to stop. It does not know how a step is computed.
+"""
+
+import logging
+import math
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NoReturn
+
+import datasets
+import torch
+from torch.utils.tensorboard import SummaryWriter
+
+from job import checkpoint, divergence
+from job.batches import Rows, epoch_steps, micro_batches
+from job.config import TrainSection
+from job.errors import ConfigError, Interrupted
+from job.machine import Machine
+from job.progress import Progress
+from job.run import memory
+from job.training import geometry
+from job.training.geometry import rows_per_step
+from job.training.learner import Learner, Outcome
+
+log = logging.getLogger(__name__)
+
+
+class Training:
+    """What changes while training, beside the learner: seconds, the loss curve and what was trained."""
+
+    def __init__(
+        self,
+        section: TrainSection,
+        seed: int,
+        rows: datasets.DatasetDict,
+        base: Path,
+        run: Path,
+        machine: Machine,
+        total_steps: int,
+    ) -> None:
+        self.section, self.seed, self.machine, self.run, self.total_steps = section, seed, machine, run, total_steps
+        self.checkpoints = run / "checkpoints"
+        self.learner = Learner(section, seed, rows["train"], base, self.checkpoints, machine, total_steps)
+        self.rows, self.test = self.learner.rows, Rows(rows["test"], self.learner.pad_id)
+        self.geometry = geometry.here(section, seed, self.rows, machine)
+        self.per_epoch = self.geometry.steps_per_epoch
+        self.seconds = 0.0
+        self.trained_rows = 0
+        self.trained_tokens = 0
+        self.window = [0.0, 0]  # loss and trained tokens since the last logged point
+        self.history: list[dict[str, float]] = []
+        self.writer: SummaryWriter | None = None
+        self.saved_at = time.monotonic()
+        self._written = (-1, 0)  # steps taken and skipped when the newest checkpoint was written
+        self._epoch: tuple[int, list[list[int]]] = (-1, [])
+
+    def loop(self, stop_requested: Callable[[], bool]) -> None:
+        """Every step that is still to do."""
+        learner = self.learner
+        self.writer = self._writer()
+        self.saved_at = time.monotonic()
+        if self._test_when_due(stop_requested):  # an interruption may have left it to do
+            self._stop()
+        with Progress("train", self.total_steps, "step", learner.done) as progress:
+            while learner.done < self.total_steps:
+                rows = self._next_rows()
+                started = time.monotonic()
+                outcome = learner.step(rows, stop_requested(), self._minutes_have_passed())
+                elapsed = time.monotonic() - started
+                self.seconds += elapsed
+                if outcome.taken:
+                    self._count(rows, outcome)
+                    speed = f"{sum(self.rows.lengths[row] for row in rows) / elapsed:.0f} tokens/s"
+                    progress.update(1, loss=f"{outcome.summed / outcome.tokens:.3f}", speed=speed)
+                if outcome.stop or (outcome.taken and self._test_when_due(stop_requested)):
+                    self._stop()
+                if outcome.taken and self._to_save(outcome):
+                    self._checkpoint()
+        self._require_all_rows()
+
+    def close(self) -> None:
+        """Write down what TensorBoard has not yet written."""
+        if self.writer is not None:
+            self.writer.close()
+
+    @torch.no_grad()
+    def test_loss(self, stop_requested: Callable[[], bool]) -> float | None:
+        """Mean loss over the trained tokens of the test rows, shared out among the processes; None: broken off."""
+        self.learner.model.eval()
+        sums = torch.zeros(3, dtype=self.machine.exact, device=self.machine.device)
+        everything = sorted(range(len(self.test)), key=self.test.lengths.__getitem__)
+        for part in micro_batches(everything, self.learner.micro_size, self.machine.rank, self.machine.processes):
+            if stop_requested():
+                sums[2] = 1
+                break
+            sums[:2] += self._measured(part)
+        self.learner.model.train()
+        total, tokens, stopped = self.machine.sum(sums).tolist()
+        return None if stopped else float(total / tokens)
+
+    def resume(self) -> None:
+        """Go on from the newest complete checkpoint, if there is one.
+
+        Raises:
+            ConfigError: it cannot go on here exactly, or the processes do not see the same checkpoint.
+        """
+        found = checkpoint.newest(self.checkpoints)
+        step = None if found is None else found[1]["step"]
+        everywhere = self.machine.gather((step, self.geometry.data))
+        if len(set(everywhere)) > 1:
+            steps = ", ".join(f"process {rank}: {step}" for rank, (step, _) in enumerate(everywhere))
+            raise ConfigError(
+                f"output: the processes do not see the same checkpoint and rows (step of the checkpoint: {steps}); all "
+                f"nodes have to share the run folder {self.run}"
+            )
+        if found is not None:
+            self._go_on(*found)
+
+    def facts(self) -> dict[str, Any]:
+        tokens = sum(self.rows.lengths) * self.section.epochs
+        return {
+            "history": self.history,
+            "steps": self.total_steps,
+            "skipped_steps": self.learner.skipped,
+            "rows_per_step": rows_per_step(self.section, self.machine.processes),
+            "forward_rows": self.learner.micro_size,
+            "tokens": tokens,
+            "trained_tokens": self.trained_tokens,
+            "seconds": round(self.seconds, 1),
+            "tokens_per_second": round(tokens / self.seconds, 1),
+            "precision": self.machine.precision,
+            "device": str(self.machine.device.type),
+            "processes": self.machine.processes,
+            "answer_only_logits": self.learner.loss.answer_only,
+            "peak_gib": self.machine.peak_gib(),
+        }
+
+    def _next_rows(self) -> list[int]:
+        """The rows of the next step."""
+        epoch, place = divmod(self.learner.done, self.per_epoch)
+        if self._epoch[0] != epoch:
+            size = rows_per_step(self.section, self.machine.processes)
+            self._epoch = epoch, epoch_steps(self.rows.lengths, size, self.seed, epoch)
+        return self._epoch[1][place]
+
+    def _count(self, rows: list[int], outcome: Outcome) -> None:
+        """Note a step that was taken."""
+        self.trained_rows += len(rows)
+        self.trained_tokens += outcome.tokens
+        self.window = [self.window[0] + outcome.summed, self.window[1] + outcome.tokens]
+        done = self.learner.done
+        if done % self.section.logging_steps == 0 or done == self.total_steps:
+            self._log("train_loss", self.window[0] / self.window[1], grad_norm=outcome.norm)
+            self.window = [0.0, 0]
+
+    def _require_all_rows(self) -> None:
+        """Raise ConfigError unless each row was trained in each epoch: nothing else may become a model."""
+        found = (self.trained_rows, self.trained_tokens)
+        expected = (len(self.rows) * self.section.epochs, sum(self.rows.trained) * self.section.epochs)
+        if found != expected:
+            raise ConfigError(
+                f"output: the training ended after {found[0]} rows and {found[1]} trained tokens, expected "
+                f"{expected[0]} and {expected[1]}; its checkpoints do not belong to these rows, and no model was "
+                f"saved; remove {self.checkpoints} to train anew"
+            )
+
+    def _minutes_have_passed(self) -> bool:
+        """Since the last checkpoint. Process 0 decides, whose clock is as good as any."""
+        return self.machine.rank == 0 and time.monotonic() - self.saved_at >= self.section.save_minutes * 60
+
+    def _to_save(self, outcome: Outcome) -> bool:
+        done = self.learner.done
+        return done < self.total_steps and (outcome.save or done % self.section.save_steps == 0)
+
+    def _stop(self) -> NoReturn:
+        # one that is there already is not written anew: a kill in between would leave none
+        if self._written != (self.learner.done, self.learner.skipped):
+            self._checkpoint()
+        raise Interrupted(
+            f"stopped at step {self.learner.done} of {self.total_steps}, checkpoint complete; "
+            "run the same command again to go on"
+        )
+
+    def _test_when_due(self, stop_requested: Callable[[], bool]) -> bool:
+        """The test loss at the end of an epoch; True if a signal broke it off, and then it is due after the resume."""
+        done = self.learner.done
+        if done == 0 or done % self.per_epoch or not len(self.test):
+            return False
+        if any("test_loss" in point and point["step"] == done for point in self.history[-2:]):
+            return False
+        loss = self.test_loss(stop_requested)
+        if loss is None:
+            return True
+        if not math.isfinite(loss):
+            kept = checkpoint.name_of_newest(self.checkpoints)
+            raise divergence.unmeasurable(done, loss, self.machine.precision, kept)
+        self._log("test_loss", loss)
+        return False
+
+    def _measured(self, part: list[int]) -> torch.Tensor:
+        """Loss and trained tokens of test rows; where memory does not suffice, of one half after the other."""
+        try:
+            with self.machine.autocast():
+                loss = self.learner.loss.measure(*self.test.batch(part, self.machine.device))
+            return torch.stack([loss.total.to(self.machine.exact), loss.tokens.to(self.machine.exact)])
+        except Exception as error:
+            if not memory.is_out_of_memory(error) or len(part) == 1:
+                raise
+        self.machine.free_cache()
+        middle = len(part) // 2
+        return self._measured(part[:middle]) + self._measured(part[middle:])
+
+    def _go_on(self, tensors: dict[str, Any], state: dict[str, Any]) -> None:
+        then, now = geometry.read(state.get("geometry"), state["step"], self.checkpoints), self.geometry
+        learner = self.learner
+        learner.done = geometry.position(then, now, state["step"], self.checkpoints)
+        learner.load(tensors)
+        learner.first_loss, learner.skipped = state["first_loss"], state["skipped"]
+        learner.skipped_in_a_row = state["skipped_in_a_row"]
+        self.seconds, self.window = state["seconds"], state["window"]
+        self.trained_rows, self.trained_tokens = state["trained_rows"], state["trained_tokens"]
+        self.history = [
+            {**point, "step": geometry.on_new_steps(then, now, int(point["step"]))} for point in state["history"]
+        ]
+        log.info(f"train: going on from the checkpoint of step {state['step']} of {then.total_steps}")
+        if geometry.same_place(then, now):
+            learner.micro_size = state["forward_rows"][self.machine.rank]
+            self._written = learner.done, learner.skipped
+            return
+        # what memory was too small for there may fit here; if not, it is halved anew
+        course = "the same rows in the same steps"
+        if then.total_steps != now.total_steps:
+            course = f"from this end of an epoch on, which is step {learner.done} of {now.total_steps} here"
+        log.info(
+            f"train: it was written in another place ({geometry.changes(then, now)}); {course}, and the last bits of "
+            "the weights may differ from those of an unbroken run"
+        )
+
+    def _checkpoint(self) -> None:
+        if self.writer is not None:
+            self.writer.flush()
+        forward_rows = self.machine.gather(self.learner.micro_size)
+        if self.machine.rank == 0:
+            state = {
+                "geometry": self.geometry.as_json(),
+                "seconds": self.seconds,
+                "forward_rows": forward_rows,
+                "window": self.window,
+                "history": self.history,
+                "first_loss": self.learner.first_loss,
+                "skipped": self.learner.skipped,
+                "skipped_in_a_row": self.learner.skipped_in_a_row,
+                "trained_rows": self.trained_rows,
+                "trained_tokens": self.trained_tokens,
+            }
+            checkpoint.save(
+                self.checkpoints, self.learner.done, self.learner.tensors(), state, self.section.save_total_limit
+            )
+        self._written = self.learner.done, self.learner.skipped
+        self.machine.wait()
+        self.saved_at = time.monotonic()
+
+    def _writer(self) -> SummaryWriter | None:
+        if self.machine.rank > 0:
+            return None
+        if self.section.wandb_project is not None:
+            import wandb  # type: ignore[import-not-found,unused-ignore]
+
+            # sends along whatever TensorBoard is given
+            wandb.init(project=self.section.wandb_project, sync_tensorboard=True)
+        return SummaryWriter(str(self.run / "tensorboard"), purge_step=self.learner.done + 1)
+
+    def _log(self, name: str, value: float, **more: float) -> None:
+        values = {name: value, "learning_rate": self.learner.rate, **more}
+        self.history.append({"step": self.learner.done, **values})
+        if self.writer is not None:
+            for key, number in values.items():
+                self.writer.add_scalar(key, number, self.learner.done)
