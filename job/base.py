@@ -54,7 +54,7 @@ def fetch(section: ModelSection, folder: Path) -> dict[str, Any]:
             tokenizer, model, facts = _from_checkpoint(section)
         else:
             tokenizer, model, facts = _from_source(section)
-        facts |= {"parameters": model.num_parameters(), **_judge(section, tokenizer, model)}
+        facts = {"parameters": model.num_parameters(), **_judge(section, tokenizer, model), **facts}
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     model.save_pretrained(partial)
@@ -118,6 +118,8 @@ def _from_checkpoint(section: ModelSection) -> tuple[PreTrainedTokenizerBase, Pr
             f"model.base: the checkpoint {path} does not belong to {folder}: {files.one_line(error)}"
         ) from None
     facts = {"base": before["base"], "revision": before["revision"], "checkpoint": str(path)}
+    if section.chat_template == "base" and before.get("template_date") is not None:
+        facts["template_date"] = before["template_date"]
     return _load_tokenizer(section, folder), model, facts
 
 

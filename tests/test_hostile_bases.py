@@ -7,16 +7,14 @@ what to do, or it is taken and then right.
 import json
 import shutil
 from collections.abc import Callable
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from conftest import END, ROWS, job, save_tiny
-from hub_server import HubServer
+from conftest import job
+from hostile import SMALL, Spoil, config, edit, refused, saved, section, t5
 from safetensors.torch import load_file, save_file
-from tokenizers import ByteLevelBPETokenizer, Tokenizer, models, pre_tokenizers, processors
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
@@ -33,53 +31,13 @@ from transformers import (
     MixtralForCausalLM,
     OPTConfig,
     OPTForCausalLM,
-    PreTrainedTokenizerBase,
-    PreTrainedTokenizerFast,
     RobertaConfig,
     RobertaForCausalLM,
-    T5Config,
-    T5ForConditionalGeneration,
 )
-from transformers.utils import chat_template_utils
 
 from job import base
-from job.config import ModelSection
 from job.errors import ConfigError, Exit
 from job.model import probe
-from job.prompt import prompt_ids
-
-SMALL: dict[str, Any] = {
-    "vocab_size": 400,
-    "hidden_size": 48,
-    "intermediate_size": 96,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "max_position_embeddings": 128,
-    "bos_token_id": 0,
-    "eos_token_id": 0,
-    "pad_token_id": 0,
-}
-Spoil = Callable[[Path], None]
-
-
-def section(folder: Path | str, **values: object) -> ModelSection:
-    return ModelSection.model_validate({"base": str(folder), "max_length": 64, "max_new_tokens": 12, **values})
-
-
-def refused(folder: Path | str, tmp_path: Path, **values: object) -> str:
-    """The one line with which a base is refused; nothing of it stays."""
-    with pytest.raises(ConfigError) as caught:
-        base.fetch(section(folder, **values), tmp_path / "out" / "base")
-    line = str(caught.value)
-    assert caught.value.exit_code == Exit.CONFIG
-    assert "\n" not in line
-    assert len(line) < 800, line
-    assert not (tmp_path / "out").exists()
-    return line
-
-
-def edit(path: Path, **values: object) -> None:
-    path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
 
 
 def change_weights(folder: Path, change: Callable[[dict[str, torch.Tensor]], None]) -> None:
@@ -88,33 +46,7 @@ def change_weights(folder: Path, change: Callable[[dict[str, torch.Tensor]], Non
     save_file(weights, folder / "model.safetensors", {"format": "pt"})
 
 
-def saved(folder: Path, model: Any, **tokens: str) -> Path:
-    save_tiny(folder, model)
-    if tokens:
-        tokenizer = AutoTokenizer.from_pretrained(folder)
-        tokenizer.add_special_tokens(tokens)
-        tokenizer.save_pretrained(folder)
-    return folder
-
-
-@pytest.fixture
-def copy(tiny_llama: Path, tmp_path: Path) -> Path:
-    """A tiny Llama to spoil."""
-    return Path(shutil.copytree(tiny_llama, tmp_path / "copy"))
-
-
-def templated(folder: Path, template: str | dict[str, str]) -> Path:
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    tokenizer.chat_template = template
-    tokenizer.save_pretrained(folder)
-    return folder
-
-
 # --- models of another kind -----------------------------------------------------------------------------------------
-
-
-def t5(folder: Path) -> None:
-    saved(folder, T5ForConditionalGeneration(T5Config(vocab_size=400, d_model=32, d_ff=64, num_layers=1, num_heads=2)))
 
 
 def roberta(folder: Path) -> None:
@@ -515,264 +447,7 @@ def test_positions_that_differ_in_generation(tmp_path: Path) -> None:
     assert "generates otherwise than it predicts in one pass (its cache or its positions" in refused(source, tmp_path)
 
 
-# --- the tokenizer's own tokens --------------------------------------------------------------------------------------
-
-
-def with_bos(folder: Path, text: str = "<s>", after: str = "") -> Path:
-    """The tokenizer puts `text` before and `after` behind every text by itself, as Llama's and T5's do."""
-    tokenizer = AutoTokenizer.from_pretrained(folder)
-    words = [word for word in (text, after) if word]
-    tokenizer.add_special_tokens({"additional_special_tokens": [word for word in words if word != END]})
-    if text:
-        tokenizer.add_special_tokens({"bos_token": text})
-    pairs = [(word, tokenizer.convert_tokens_to_ids(word)) for word in words]
-    single = f"{text}:0 $A:0 {after + ':0' if after else ''}".strip()
-    tokenizer.backend_tokenizer.post_processor = processors.TemplateProcessing(single=single, special_tokens=pairs)
-    model = AutoModelForCausalLM.from_pretrained(folder)
-    model.resize_token_embeddings(len(tokenizer))
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    return folder
-
-
-def test_a_base_whose_tokenizer_begins_with_bos_gets_it_with_our_template(copy: Path, tmp_path: Path) -> None:
-    with_bos(copy, after=END)
-    base.fetch(section(copy), tmp_path / "base")
-    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "base")
-    bos = tokenizer.bos_token_id
-    assert tokenizer("x")["input_ids"][0] == bos
-    (ids,) = prompt_ids(["What is DNS?"], tokenizer)
-    assert (ids[0], ids.count(bos), tokenizer.eos_token_id in ids) == (bos, 1, False)
-    told = tokenizer.apply_chat_template([{"role": "user", "content": "What is DNS?"}], add_generation_prompt=True)
-    assert told["input_ids"] == ids
-    assert tokenizer.decode(ids) == "<s>Question:\nWhat is DNS?\n\nAnswer:\n"
-
-
-def test_a_tokenizer_that_begins_with_something_else_gets_that(copy: Path, tmp_path: Path) -> None:
-    with_bos(copy, "[CLS]")
-    for name in ("tokenizer_config.json", "special_tokens_map.json"):
-        if (copy / name).exists():
-            edit(copy / name, bos_token=None)
-    base.fetch(section(copy), tmp_path / "base")
-    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "base")
-    assert tokenizer.decode(prompt_ids(["Why?"], tokenizer)[0]) == "[CLS]Question:\nWhy?\n\nAnswer:\n"
-
-
-def test_a_tokenizer_that_adds_nothing_gets_nothing(tiny_base: Path, tmp_path: Path) -> None:
-    """GPT-2 has a BOS and never writes it."""
-    base.fetch(section(tiny_base), tmp_path / "base")
-    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "base")
-    assert tokenizer.decode(prompt_ids(["Why?"], tokenizer)[0]) == "Question:\nWhy?\n\nAnswer:\n"
-
-
-def test_a_templates_own_opening_is_left_alone(copy: Path, tmp_path: Path) -> None:
-    own = "{{ bos_token }}{% for m in messages %}[{{ m.role }}]{{ m.content }}{% endfor %}"
-    templated(with_bos(copy), own)
-    base.fetch(section(copy), tmp_path / "base")
-    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "base")
-    assert tokenizer.chat_template == own
-    assert tokenizer.decode(prompt_ids(["Why?"], tokenizer)[0]) == "<s>[user]Why?"
-
-
-def word_level(folder: Path, words: list[str]) -> PreTrainedTokenizerBase:
-    vocabulary = {word: number for number, word in enumerate(["[UNK]", END, *words])}
-    made = Tokenizer(models.WordLevel(vocabulary, unk_token="[UNK]"))
-    made.pre_tokenizer = pre_tokenizers.Whitespace()
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=made, eos_token=END, unk_token="[UNK]")
-    tokenizer.save_pretrained(folder)
-    return tokenizer
-
-
-def test_a_tokenizer_that_cannot_write_our_template(copy: Path, tmp_path: Path) -> None:
-    word_level(copy, ["what", "is", "dns"])
-    assert "cannot write 'Question:'" in refused(copy, tmp_path)
-
-
-def test_a_tokenizer_without_an_end_of_text(copy: Path, tmp_path: Path) -> None:
-    bpe = ByteLevelBPETokenizer()
-    bpe.train_from_iterator([row["question"] for row in ROWS], vocab_size=400, show_progress=False)
-    PreTrainedTokenizerFast(tokenizer_object=bpe._tokenizer).save_pretrained(copy)
-    assert "has no end-of-text token" in refused(copy, tmp_path)
-
-
-# --- chat templates --------------------------------------------------------------------------------------------------
-
-CHATML = (
-    "{% for m in messages %}<|{{ m.role }}|>\n{{ m.content }}<|end|>\n{% endfor %}"
-    "{% if add_generation_prompt %}<|assistant|>\n{% endif %}"
-)
-ENDED = "{{ '<a>' if add_generation_prompt }}"
-REFUSED_TEMPLATES: dict[str, tuple[str | dict[str, str], str]] = {
-    "no syntax": ("{% for m in messages %}{{ m.content }}", "does not take a single question"),
-    "needs a system message": (
-        "{% if messages[0].role != 'system' %}{{ raise_exception('a system message must come first') }}{% endif %}",
-        "does not take a single question: a system message must come first",
-    ),
-    "parts": ("{{ messages[0].content[0].text }}" + ENDED, "drops or changes the question"),
-    "undefined": ("{{ messages[0].content.x.y }}", "does not take a single question"),
-    "drops the question": ("Be brief.{{ '<a>' if add_generation_prompt }}", "drops or changes the question"),
-    "cuts the question": ("{{ messages[0].content[:20] }}" + ENDED, "drops or changes the question"),
-    "upper case": ("{{ messages[0].content | upper }}" + ENDED, "drops or changes the question"),
-    "escaped": ("{{ messages[0].content | e }}" + ENDED, "drops or changes the question"),
-    "one line": ("{{ messages[0].content.split() | join(' ') }}" + ENDED, "drops or changes the question"),
-    "by chance": (
-        "{{ ['A', 'B', 'C', 'D'] | random }}{{ messages[0].content }}" + ENDED,
-        "writes another prompt each time",
-    ),
-    "thinks": (CHATML.replace("<|assistant|>\n", "<|assistant|>\n<think>\n"), "ends its prompt inside a thought"),
-    "no place": (
-        "{% for m in messages %}{{ m.content }}{{ '<last>' if loop.last }}{% endfor %}",
-        "has no place where an answer begins",
-    ),
-    "named": ({"rag": CHATML, "tool_use": CHATML}, "several chat templates and none named default: rag, tool_use"),
-}
-
-
-@pytest.mark.parametrize("name", REFUSED_TEMPLATES)
-def test_a_template_that_is_not_understood_is_refused_or_replaced(name: str, copy: Path, tmp_path: Path) -> None:
-    template, says = REFUSED_TEMPLATES[name]
-    templated(copy, template)
-    line = refused(copy, tmp_path)
-    assert says in line
-    assert "model.chat_template=kickoff" in line
-    facts = base.fetch(section(copy, chat_template="kickoff"), tmp_path / "base")
-    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "base")
-    assert facts["chat_template"] == "Kickoff's"
-    assert tokenizer.decode(prompt_ids(["Why?"], tokenizer)[0]) == "Question:\nWhy?\n\nAnswer:\n"
-
-
-TAKEN_TEMPLATES = {
-    "chatml": CHATML,
-    "closed thought": CHATML.replace("<|assistant|>\n{% endif", "<|assistant|>\n<think>\n\n</think>\n\n{% endif"),
-    "no generation prompt": "{% for m in messages %}[{{ m.role }}] {{ m.content }} [/]{% endfor %}",
-    "trimmed": "{{ '<q>' + messages[0].content | trim + '</q>' }}{{ messages[1].content if messages | length > 1 }}",
-    "only user turns": "{% for m in messages %}{% if m.role != 'user' %}{{ raise_exception('no') }}{% endif %}"
-    "{{ m.content }}{% endfor %}" + ENDED,
-}
-
-
-@pytest.mark.parametrize("name", TAKEN_TEMPLATES)
-def test_a_template_of_another_form_is_taken_as_it_is(name: str, copy: Path, tmp_path: Path) -> None:
-    templated(copy, TAKEN_TEMPLATES[name])
-    facts = base.fetch(section(copy), tmp_path / "base")
-    assert facts["chat_template"] == "the base model's own"
-    assert AutoTokenizer.from_pretrained(tmp_path / "base").chat_template == TAKEN_TEMPLATES[name]
-
-
-def test_of_named_templates_the_default_alone_is_published(copy: Path, tmp_path: Path) -> None:
-    templated(copy, {"default": CHATML, "tool_use": "{{ tools }}"})
-    base.fetch(section(copy), tmp_path / "base")
-    assert AutoTokenizer.from_pretrained(tmp_path / "base").chat_template == CHATML
-    assert not (tmp_path / "base" / "additional_chat_templates").exists()
-
-
-LLAMA_31 = (
-    "{%- if not date_string is defined %}\n    {%- if strftime_now is defined %}\n"
-    '        {%- set date_string = strftime_now("%d %b %Y") %}\n    {%- else %}\n'
-    '        {%- set date_string = "26 Jul 2024" %}\n    {%- endif %}\n{%- endif %}\n'
-    "{{- 'Cutting Knowledge Date: December 2023\\nToday Date: ' + date_string + '\\n\\n' }}\n"
-    "{%- for m in messages %}<{{ m.role }}>{{ m.content }}{% endfor %}{{ '<a>' if add_generation_prompt }}"
-)
-DATED = {
-    "Llama 3.1": LLAMA_31,
-    "in a macro": "{% macro day() %}{{ strftime_now('%Y-%m-%d') }}{% endmacro %}\n\n"
-    "  {% if true %}{{ day() }}{% endif %}"
-    "{% for m in messages %}{{ m.content }}{% endfor %}" + ENDED,
-    "weekday and hour": "{{ strftime_now('It is %A, %-d. %B, %H h') }}\n{{ messages[0].content }}" + ENDED,
-    "format in a variable": "\n {% set form = '%B %d, %Y' %}\n{{ strftime_now(form) }} {{ messages[0].content }}"
-    + ENDED,
-}
-
-
-@pytest.mark.parametrize("name", DATED)
-def test_a_date_in_a_template_stands_still(
-    name: str, copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    caplog.set_level("INFO")
-    question = [{"role": "user", "content": "Why?"}]
-    templated(copy, DATED[name])
-    before = AutoTokenizer.from_pretrained(copy).apply_chat_template(question, tokenize=False)
-    facts = base.fetch(section(copy), tmp_path / "base")
-    today = datetime.now()
-    assert facts["template_date"] == today.date().isoformat()
-    assert f"fixed to {facts['template_date']}" in caplog.text
-
-    class Later(datetime):
-        @classmethod
-        def now(cls, tz: Any = None) -> "Later":
-            return cls(2031, 2, 3, 4, 5, 6)
-
-    monkeypatch.setattr(chat_template_utils, "datetime", Later)
-    rendered = AutoTokenizer.from_pretrained(tmp_path / "base").apply_chat_template(question, tokenize=False)
-    assert rendered == before
-    # a model that is fine-tuned once more keeps the date of its first time
-    again = base.fetch(section(tmp_path / "base"), tmp_path / "again")
-    kept = AutoTokenizer.from_pretrained(tmp_path / "again")
-    assert kept.apply_chat_template(question, tokenize=False) == before
-    assert kept.chat_template.count("macro strftime_now(") == 1
-    assert again["template_date"] is None
-
-
-def test_a_template_without_a_date_has_none(copy: Path, tmp_path: Path) -> None:
-    templated(copy, CHATML)
-    assert base.fetch(section(copy), tmp_path / "base")["template_date"] is None
-
-
-# --- the Hub ---------------------------------------------------------------------------------------------------------
-
-
-def test_a_gated_base_says_where_to_ask(hub: HubServer, tiny_base: Path, tmp_path: Path) -> None:
-    hub.add_repo("models", "ada/tiny", tiny_base)
-    hub.fail("*", "/resolve/", times=50, status=403, headers={"X-Error-Code": "GatedRepo"})
-    assert f"ada/tiny is gated: ask for access at {hub.url}/ada/tiny" in refused("ada/tiny", tmp_path)
-
-
-def test_an_unfit_base_costs_no_download_of_its_weights(hub: HubServer, tmp_path: Path) -> None:
-    t5(tmp_path / "source")
-    hub.add_repo("models", "ada/t5", tmp_path / "source")
-    assert "encoder-decoder" in refused("ada/t5", tmp_path)
-    assert not [one for one in hub.requests if "safetensors" in str(one)]
-
-
-def test_weights_of_other_libraries_are_not_downloaded(hub: HubServer, tiny_base: Path, tmp_path: Path) -> None:
-    files = {path.name: path.read_bytes() for path in tiny_base.iterdir()}
-    hub.add_repo("models", "ada/tiny", {**files, "original/consolidated.safetensors": b"x" * 99, "model.bin": b"y"})
-    base.fetch(section("ada/tiny"), tmp_path / "base")
-    assert not [one for one in hub.requests if "consolidated" in str(one) or "model.bin" in str(one)]
-
-
-def test_offline_with_a_full_cache_nothing_is_asked(hub: HubServer, tiny_base: Path, tmp_path: Path) -> None:
-    sha = hub.add_repo("models", "ada/tiny", tiny_base)
-    environment = {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "home"), "HF_HUB_DISABLE_XET": "1"}
-    path = config(tmp_path, "ada/tiny")
-    empty = job("check", path, HF_HUB_OFFLINE="1", **environment)
-    assert empty.returncode == Exit.CONFIG, empty.stdout
-    assert "HF_HUB_OFFLINE is set and ada/tiny is not in the cache" in empty.stdout.splitlines()[-1]
-    online = job("check", path, **environment)
-    assert online.returncode == 0, online.stdout + online.stderr
-    hub.requests.clear()
-    offline = job("run", path, HF_HUB_OFFLINE="1", **environment)
-    assert offline.returncode == 0, offline.stdout + offline.stderr
-    assert hub.requests == []
-    assert json.loads((tmp_path / "run" / "base" / "base.json").read_text())["revision"] == sha
-
-
-def test_a_folder_has_no_revisions(tiny_base: Path, tmp_path: Path) -> None:
-    assert "is a folder, which has no revisions" in refused(tiny_base, tmp_path, revision="v1")
-
-
 # --- as a user meets them --------------------------------------------------------------------------------------------
-
-
-def config(folder: Path, source: Path | str, more: str = "") -> Path:
-    (folder / "rows.json").write_text(json.dumps(ROWS))
-    path = folder / "config.yaml"
-    path.write_text(
-        f"dataset: {{file: {folder}/rows.json}}\nmodel: {{base: {source}, max_length: 64, max_new_tokens: 12{more}}}\n"
-        "train: {epochs: 1, learning_rate: 3e-3, precision: fp32}\nevaluate: {gate: 'off'}\n"
-        f"publish: {{folder: {folder}/published}}\noutput: {folder}/run\n"
-    )
-    return path
 
 
 @pytest.mark.parametrize(
@@ -795,14 +470,3 @@ def test_the_last_line_says_it(make: Spoil, command: str, says: str, tiny_llama:
     assert says in last
     assert "Traceback" not in ended.stdout + ended.stderr
     assert not (tmp_path / "published").exists()
-
-
-def test_bos_and_date_all_the_way_to_the_published_folder(copy: Path, tmp_path: Path) -> None:
-    with_bos(copy)
-    templated(copy, "{{ bos_token }}{{ strftime_now('%d %b %Y') }}\n{{ messages[0].content }}\n" + ENDED)
-    ended = job("run", config(tmp_path, copy))
-    assert ended.returncode == 0, ended.stdout + ended.stderr
-    facts = json.loads((tmp_path / "run" / "base" / "base.json").read_text())
-    published = AutoTokenizer.from_pretrained(tmp_path / "published")
-    assert "macro strftime_now(" in published.chat_template
-    assert f"fixed to {facts['template_date']}" in ended.stdout

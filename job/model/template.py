@@ -45,7 +45,9 @@ def put_on(section: ModelSection, tokenizer: PreTrainedTokenizerBase) -> dict[st
     prompt = _require_usable(section.base, tokenizer)
     date = _fix_date(section.base, tokenizer, own) if _asks_for_the_time(own) else None
     _warn_of_unknown(section.base, tokenizer, prompt)
-    return {"chat_template": "the base model's own", "template_date": date}
+    # a model that was published by an earlier run brings Kickoff's
+    whose = "Kickoff's" if own.strip().endswith(KICKOFF.read_text().strip()) else "the base model's own"
+    return {"chat_template": whose, "template_date": date}
 
 
 def _own(base: str, tokenizer: PreTrainedTokenizerBase) -> str | None:
