@@ -1,18 +1,20 @@
 """Base: the model to start from, from wherever it is to a folder in the form that is published.
 
-It knows the Hub, local folders and GGUF files, and what a base may lack (a chat template, a padding token). After
-it, every later stage loads base and tuned model in the same way, and a resumed run needs the Hub no more.
+It loads the model once, lets `job.model` judge it (files, weights, causality, template), and completes what a base
+may lack (a chat template, a padding token). After it, every later stage loads base and tuned model in the same way,
+and a resumed run needs the Hub no more.
 """
 
 import json
+import logging
 import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import httpx2
 import torch
-from huggingface_hub import HfApi, snapshot_download
-from huggingface_hub.errors import HFValidationError, RepositoryNotFoundError, RevisionNotFoundError
+from huggingface_hub import snapshot_download
 from transformers import (
     AutoModelForCausalLM,
     AutoTokenizer,
@@ -22,120 +24,176 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from job import durable
+from job import checkpoint, durable
 from job.config import ModelSection
-from job.errors import ConfigError, KickoffError
+from job.errors import ConfigError, OutOfMemory
+from job.machine import is_out_of_memory
+from job.model import files, probe, source, template
 
-_TEMPLATE = Path(__file__).parent / "templates" / "chat_template.jinja"
-_PATTERNS = ["*.json", "*.safetensors", "*.txt", "*.model", "*.jinja"]
+FACTS = "base.json"
+log = logging.getLogger(__name__)
 
 
 def fetch(section: ModelSection, folder: Path) -> dict[str, Any]:
     """Bring the base model into `folder`, which then holds weights, tokenizer, chat template and generation config.
 
     Returns:
-        What the card says of it: id, revision, parameters, whose chat template, context length.
+        What the card says of it: id, revision, parameters, whose chat template and the date it is fixed to, context
+        length, and the checkpoint if it starts from one.
 
     Raises:
         ConfigError: there is no such model, or it cannot be fine-tuned for text, or the context is too short.
         KickoffError: the Hub did not answer; a retry may help.
+        OutOfMemory: it does not fit into memory.
     """
-    facts_file = folder / "base.json"
+    facts_file = folder / FACTS
     if facts_file.exists():
         return dict(json.loads(facts_file.read_text()))
-    source, revision = resolve(section)
-    tokenizer, model = _load(section, source)
-    own_template = bool(tokenizer.chat_template)
-    _complete(tokenizer, model, section.max_new_tokens)
-    facts = {
-        "base": section.base,
-        "revision": revision,
-        "parameters": model.num_parameters(),
-        "chat_template": "the base model's own" if own_template else "Kickoff's",
-        "context": _context(model, section),
-    }
+    with _memory(section.base):
+        if _is_checkpoint(Path(section.base)):
+            tokenizer, model, facts = _from_checkpoint(section)
+        else:
+            tokenizer, model, facts = _from_source(section)
+        facts = {"parameters": model.num_parameters(), **_judge(section, tokenizer, model), **facts}
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     model.save_pretrained(partial)
     tokenizer.save_pretrained(partial)
-    (partial / facts_file.name).write_text(json.dumps(facts, indent=2))
+    (partial / FACTS).write_text(json.dumps(facts, indent=2))
     durable.place(partial, folder)
     return facts
 
 
 def tokenizer(section: ModelSection) -> PreTrainedTokenizerBase | None:
     """The base's tokenizer as `fetch` would leave it, if it can be had without a download; else None."""
-    source = Path(section.base)
+    folder = Path(section.base)
     try:
-        if not source.is_dir():
-            source = Path(snapshot_download(section.base, revision=section.revision, local_files_only=True))
-        options = {"gguf_file": section.gguf_file} if section.gguf_file is not None else {}
-        found: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(source, padding_side="left", **options)
-    except (OSError, ValueError, KeyError):
+        if _is_checkpoint(folder):
+            folder = _beside(folder)
+        elif not folder.is_dir():
+            folder = Path(snapshot_download(section.base, revision=section.revision, local_files_only=True))
+        found = _load_tokenizer(section, folder)
+        template.put_on(section, found)
+    except (OSError, ValueError, ConfigError):
         return None
-    if not found.chat_template:
-        found.chat_template = _TEMPLATE.read_text()
     return found if found.eos_token_id is not None else None
 
 
-def resolve(section: ModelSection) -> tuple[str, str | None]:
-    """The local folder that holds the base's files, downloaded if need be, and its commit if it is on the Hub."""
-    local = Path(section.base)
-    if local.is_dir():
-        return str(local), None
-    try:
-        sha = HfApi().model_info(section.base, revision=section.revision).sha
-        return snapshot_download(section.base, revision=sha, allow_patterns=_patterns(section)), sha
-    except (RepositoryNotFoundError, HFValidationError):
-        raise ConfigError(
-            f"model.base: found {section.base!r}, which is no folder here and no model on the Hub that HF_TOKEN may "
-            "read; check the name (owner/name) and the token"
-        ) from None
-    except RevisionNotFoundError:
-        raise ConfigError(f"model.revision: {section.base} has no revision {section.revision!r}") from None
-    except (httpx2.HTTPError, OSError) as error:
-        if durable.is_full(error):
-            raise
-        raise KickoffError(
-            f"the Hub did not give the base model {section.base}: {error}; run the same command again"
-        ) from None
+def _from_source(section: ModelSection) -> tuple[PreTrainedTokenizerBase, PreTrainedModel, dict[str, Any]]:
+    weights: list[str] = []
 
+    def admit(folder: Path, names: set[str]) -> list[str]:
+        weights[:] = files.admit(section, folder, names)
+        return weights
 
-def _patterns(section: ModelSection) -> list[str]:
-    return [*_PATTERNS, section.gguf_file] if section.gguf_file else _PATTERNS
-
-
-def _load(section: ModelSection, source: str) -> tuple[PreTrainedTokenizerBase, PreTrainedModel]:
-    options: dict[str, Any] = {}
+    folder, revision = source.find(section, admit)
+    options: dict[str, Any] = {"dtype": "auto", "use_safetensors": True}
     if section.gguf_file is not None:
-        if not (Path(source) / section.gguf_file).is_file():
-            raise ConfigError(f"model.gguf_file: {section.base} holds no file {section.gguf_file!r}")
-        options["gguf_file"] = section.gguf_file
-    elif not list(Path(source).glob("*.safetensors")):
-        raise ConfigError(
-            f"model.base: {section.base} holds no *.safetensors weights; convert it, or set model.gguf_file"
-        )
+        # unpacked into plain dense weights, which can be trained and saved
+        options = {"dtype": torch.float32, "gguf_file": section.gguf_file}
+        options["quantization_config"] = GgufConfig(dequantize=True)
+    else:
+        files.require_whole(section.base, folder, weights)
+    tokenizer = _load_tokenizer(section, folder)
+    model = _load_model(section.base, folder, **options)
+    return tokenizer, model, {"base": section.base, "revision": revision, "checkpoint": None}
+
+
+def _from_checkpoint(section: ModelSection) -> tuple[PreTrainedTokenizerBase, PreTrainedModel, dict[str, Any]]:
+    """The base of an earlier run with the weights of one of its checkpoints."""
+    path = Path(section.base)
+    folder = _beside(path)
+    before = json.loads((folder / FACTS).read_text())
+    unused = [name for name in ("revision", "gguf_file") if getattr(section, name) is not None]
+    if unused:
+        log.info(f"base: a checkpoint brings its own base, {before['base']}; model.{', model.'.join(unused)} not used")
+    weights = checkpoint.weights(path)
+    if weights is None:
+        raise ConfigError(f"model.base: the checkpoint {path} is incomplete or damaged; take an older one")
+    model = _load_model(section.base, folder, dtype=torch.float32, use_safetensors=True)
     try:
-        tokenizer = AutoTokenizer.from_pretrained(source, padding_side="left", **options)
-        if section.gguf_file is not None:
-            # unpacked into plain dense weights, which can be trained and saved
-            options["quantization_config"] = GgufConfig(dequantize=True)
-            return tokenizer, AutoModelForCausalLM.from_pretrained(source, dtype=torch.float32, **options)
-        return tokenizer, AutoModelForCausalLM.from_pretrained(source, dtype="auto", use_safetensors=True)
-    except (OSError, ValueError, KeyError) as error:
+        model.load_state_dict(weights)
+    except RuntimeError as error:
         raise ConfigError(
-            f"model.base: {section.base} is no causal language model that can be loaded: {error}"
+            f"model.base: the checkpoint {path} does not belong to {folder}: {files.one_line(error)}"
         ) from None
+    facts = {"base": before["base"], "revision": before["revision"], "checkpoint": str(path)}
+    if section.chat_template == "base" and before.get("template_date") is not None:
+        facts["template_date"] = before["template_date"]
+    return _load_tokenizer(section, folder), model, facts
+
+
+def _is_checkpoint(path: Path) -> bool:
+    return (path / "tensors.pt").is_file() and (path / "state.json").is_file()
+
+
+def _beside(path: Path) -> Path:
+    """The folder with the base of the run that a checkpoint belongs to."""
+    folder = path.absolute().parents[1] / "base"
+    if not (folder / FACTS).is_file():
+        raise ConfigError(
+            f"model.base: {path} is a checkpoint of Kickoff without its run: expected its base in {folder}; "
+            "name the checkpoint inside its run folder"
+        )
+    return folder
+
+
+def _load_tokenizer(section: ModelSection, folder: Path) -> PreTrainedTokenizerBase:
+    own_gguf = section.gguf_file is not None and (folder / section.gguf_file).is_file()
+    options = {"gguf_file": section.gguf_file} if own_gguf else {}
+    try:
+        found: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+            folder, padding_side="left", trust_remote_code=False, **options
+        )
+    except Exception as error:  # whatever a foreign file makes a library raise
+        _reraise_if_ours(error)
+        raise ConfigError(
+            f"model.base: {section.base} has no tokenizer that can be loaded: {files.one_line(error)}; expected a "
+            "tokenizer.json, which transformers' save_pretrained writes"
+        ) from None
+    if not found.is_fast:
+        raise ConfigError(
+            f"model.base: {section.base} has a tokenizer in Python alone ({type(found).__name__}), which cannot be "
+            "served; expected a tokenizer.json"
+        )
+    return found
+
+
+def _load_model(base: str, folder: Path, **options: Any) -> PreTrainedModel:
+    options |= {"output_loading_info": True, "ignore_mismatched_sizes": True, "trust_remote_code": False}
+    try:
+        loaded: Any = AutoModelForCausalLM.from_pretrained(folder, **options)
+    except Exception as error:  # whatever a foreign file makes a library raise
+        _reraise_if_ours(error)
+        raise ConfigError(
+            f"model.base: {base} is no causal language model that can be loaded: {type(error).__name__}: "
+            f"{files.one_line(error)}"
+        ) from None
+    model: PreTrainedModel = loaded[0]
+    probe.require_loaded(base, model, loaded[1])
+    return model
+
+
+def _judge(section: ModelSection, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> dict[str, Any]:
+    """Complete tokenizer and model, or refuse them; the facts about template and context."""
+    base = section.base
+    probe.require_ids(base, model, tokenizer)
+    special = set(tokenizer.added_tokens_decoder)
+    padding = next((one for one in (tokenizer.pad_token_id, tokenizer.eos_token_id) if one is not None), 0)
+    context = probe.require_causal(base, model, padding, special)
+    _require_room(section, context)
+    if tokenizer.eos_token_id is None:
+        raise ConfigError(
+            f"model.base: the tokenizer of {base} has no end-of-text token, so no answer could ever end; take another"
+        )
+    facts = template.put_on(section, tokenizer)
+    _complete(tokenizer, model, section.max_new_tokens)
+    probe.require_generation(base, model, special, context)
+    return {**facts, "context": context}
 
 
 def _complete(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel, max_new_tokens: int) -> None:
     """Give tokenizer and model what the published repository must hold."""
-    if tokenizer.eos_token_id is None:
-        raise ConfigError(
-            "model.base: its tokenizer has no end-of-text token, so no answer could ever end; take another"
-        )
-    if not tokenizer.chat_template:
-        tokenizer.chat_template = _TEMPLATE.read_text()
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token  # safe: padding is masked by length, never by id
     stops = model.generation_config.eos_token_id if model.generation_config else None
@@ -150,11 +208,44 @@ def _complete(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel, max_ne
     )
 
 
-def _context(model: PreTrainedModel, section: ModelSection) -> int | None:
-    config = model.config.get_text_config()
-    context: int | None = getattr(config, "max_position_embeddings", None)
-    if context is not None and section.max_length > context:
-        raise ConfigError(
-            f"model.max_length: found {section.max_length}, and {section.base} reads at most {context} tokens; lower it"
+def _require_room(section: ModelSection, context: int | None) -> None:
+    """Rows must fit into the context, and so must a question with the longest answer: generation ends there."""
+    if context is None:
+        return
+    reads = f"{section.base} reads at most {context} tokens"
+    wrong = []
+    if section.max_length > context:
+        wrong.append(
+            f"model.max_length: found {section.max_length}, and {reads}; lower model.max_length to {context} or less"
         )
-    return context
+    if section.max_new_tokens >= context:
+        wrong.append(
+            f"model.max_new_tokens: found {section.max_new_tokens}, and {reads}, with the question; lower "
+            f"model.max_new_tokens to {context // 2} or so"
+        )
+    if wrong:
+        raise ConfigError("; ".join(wrong))
+
+
+@contextmanager
+def _memory(base: str) -> Iterator[None]:
+    try:
+        yield
+    except (MemoryError, RuntimeError, OSError) as error:
+        if not _is_of_memory(error):
+            raise
+        raise OutOfMemory(
+            f"out of memory while loading {base}; take a smaller model.base, or run on a machine with more memory"
+        ) from None
+
+
+def _is_of_memory(error: BaseException) -> bool:
+    if isinstance(error, MemoryError) or "Cannot allocate memory" in str(error):  # safetensors' words, from mmap
+        return True
+    return isinstance(error, RuntimeError) and is_out_of_memory(error)
+
+
+def _reraise_if_ours(error: Exception) -> None:
+    """A full disk and a full memory are no fault of the base."""
+    if isinstance(error, ConfigError) or durable.is_full(error) or _is_of_memory(error):
+        raise error

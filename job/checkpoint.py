@@ -106,3 +106,11 @@ def _is_complete(path: Path) -> bool:
 def _sha256(file: Path) -> str:
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def weights(path: Path) -> dict[str, torch.Tensor] | None:
+    """The model's weights in one checkpoint; None if it is incomplete or damaged."""
+    if not _is_complete(path):
+        return None
+    found: dict[str, torch.Tensor] = torch.load(path / "tensors.pt", map_location="cpu", mmap=True)["model"]
+    return found

@@ -129,9 +129,15 @@ class SplitSection(Section):
 
 
 class ModelSection(Section):
-    base: str = Field("distilbert/distilgpt2", description="Hub id or local folder of the model to start from.")
+    base: str = Field(
+        "distilbert/distilgpt2",
+        description="Hub id or local folder of the model to start from, or a checkpoint of an earlier run.",
+    )
     revision: str | None = Field(None, description="Branch, tag or commit of the base on the Hub.")
     gguf_file: str | None = Field(None, description="GGUF file inside base, if its weights come as GGUF.")
+    chat_template: Literal["base", "kickoff"] = Field(
+        "base", description="base: the base's own chat template, Kickoff's where it has none; kickoff: Kickoff's."
+    )
     max_length: Annotated[int, Field(ge=8)] = Field(512, description="Longest row in tokens; longer ones are rejected.")
     max_new_tokens: Annotated[int, Field(ge=1)] = Field(
         128, description="Longest answer in tokens, published in generation_config.json."

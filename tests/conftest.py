@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -74,6 +75,12 @@ def tiny_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
         tie_word_embeddings=True,
     )
     return save_tiny(tmp_path_factory.mktemp("llama"), LlamaForCausalLM(config))
+
+
+@pytest.fixture
+def copy(tiny_llama: Path, tmp_path: Path) -> Path:
+    """A tiny Llama to spoil."""
+    return Path(shutil.copytree(tiny_llama, tmp_path / "copy"))
 
 
 @pytest.fixture(scope="session")

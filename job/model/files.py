@@ -1,0 +1,197 @@
+"""Files: what the files of a base tell before anything is loaded: is this a model that can be fine-tuned here?
+
+It knows the layouts that people publish: adapters, pickles, GGUF, quantized weights, encoder-decoders. It loads no
+weights; what only a loaded model shows is `probe`'s.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import transformers
+from safetensors import SafetensorError, safe_open
+from transformers import CONFIG_MAPPING, AutoConfig, PretrainedConfig
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
+
+from job.config import ModelSection
+from job.errors import ConfigError
+
+WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
+_CONVERT = (
+    'python -c "from transformers import AutoModelForCausalLM as M, AutoTokenizer as T; '
+    "[K.from_pretrained('{base}').save_pretrained('converted') for K in (M, T)]\""
+)
+_MERGE = (
+    "python -c \"from peft import AutoPeftModelForCausalLM as M; M.from_pretrained('{base}').merge_and_unload()"
+    ".save_pretrained('merged')\""
+)
+_BOTH = ["config.json", "*.safetensors weights"]
+_SENSES = ("vision_config", "audio_config")
+
+
+def admit(section: ModelSection, folder: Path, names: set[str]) -> list[str]:
+    """The files that hold the weights.
+
+    Args:
+        folder: holds at least the small files (JSON) of the base.
+        names: all files of the base, also those that are not downloaded yet.
+
+    Raises:
+        ConfigError: this is no decoder in plain safetensors; one line that says what it is and what to do.
+    """
+    base = section.base
+    ggufs = sorted(name for name in names if name.lower().endswith(".gguf"))
+    if section.gguf_file is not None:
+        if section.gguf_file not in names:
+            found = f"; it holds {_listed(ggufs)}" if ggufs else " and no other GGUF file"
+            raise ConfigError(f"model.gguf_file: {base} holds no file {section.gguf_file!r}{found}")
+        return [section.gguf_file]
+    _refuse_other_kinds(base, folder, names, ggufs)
+    _refuse_config(base, folder)
+    return _weights(base, folder, names)
+
+
+def require_whole(base: str, folder: Path, weights: list[str]) -> None:
+    """Raise ConfigError if a file of weights is cut off or is no safetensors file: the header says how long it is."""
+    for name in weights:
+        path = folder / name
+        try:
+            with safe_open(path, framework="pt"):
+                pass
+        except SafetensorError as error:
+            with path.open("rb") as file:
+                pointer = file.read(64).startswith(b"version https://git-lfs")
+            remedy = "it is a pointer of Git LFS, run `git lfs pull` there" if pointer else "fetch it again"
+            raise ConfigError(f"model.base: {base}: {name} is cut off or damaged ({error}); {remedy}") from None
+
+
+def _refuse_other_kinds(base: str, folder: Path, names: set[str], ggufs: list[str]) -> None:
+    if "adapter_config.json" in names:
+        adapter = _json(base, folder / "adapter_config.json")
+        original = adapter.get("base_model_name_or_path") or "a model that it does not name"
+        kind = {"LORA": "a LoRA adapter"}.get(str(adapter.get("peft_type")), "an adapter")
+        raise ConfigError(
+            f"model.base: {base} is {kind} of {original}: merge it first, with {_MERGE.format(base=base)}, copy the "
+            "tokenizer's files there and set model.base=merged; if its weights are merged already, remove "
+            "adapter_config.json"
+        )
+    if "base/base.json" in names and "config.json" not in names:
+        raise ConfigError(
+            f"model.base: {base} is a run folder of Kickoff; take {base}/model, or a checkpoint, "
+            f"{base}/checkpoints/step-..."
+        )
+    if "config.json" not in names:
+        if ggufs:
+            raise ConfigError(f"model.base: {base} holds GGUF files; set model.gguf_file to one of {_listed(ggufs)}")
+        lacks = ["config.json"] if any(name.endswith(".safetensors") for name in names) else _BOTH
+        kind = ", but a diffusion model" if "model_index.json" in names else ""
+        raise ConfigError(
+            f"model.base: {base} holds no {' and no '.join(lacks)}{kind}; expected a folder or repository as "
+            f"transformers' save_pretrained writes it, found {_listed(sorted(names)) or 'no file'}"
+        )
+
+
+def _refuse_config(base: str, folder: Path) -> None:
+    raw = _json(base, folder / "config.json")
+    kind = raw.get("model_type")
+    inner = raw.get("text_config")
+    quantized = raw.get("quantization_config") or (isinstance(inner, dict) and inner.get("quantization_config"))
+    if quantized:
+        method = quantized.get("quant_method", "of an unknown method") if isinstance(quantized, dict) else quantized
+        raise ConfigError(
+            f"model.base: {base} is quantized ({method}), and such weights cannot be fine-tuned; take the model that "
+            "it was made from"
+        )
+    if not isinstance(kind, str) or kind not in CONFIG_MAPPING:
+        if raw.get("auto_map"):
+            raise ConfigError(
+                f"model.base: {base} needs code of its own (auto_map in config.json), which is not run here; take a "
+                "model that transformers knows"
+            )
+        raise ConfigError(
+            f"model.base: {base} has the model_type {kind!r}, which transformers {transformers.__version__} does not "
+            "know; expected a causal language model in its form, perhaps of a newer transformers"
+        )
+    try:
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+    except Exception as error:  # whatever a config that was not made here may raise
+        raise ConfigError(f"model.base: {base}: config.json cannot be used: {one_line(error)}") from None
+    _refuse_kind(base, kind, config)
+
+
+def _refuse_kind(base: str, kind: str, config: PretrainedConfig) -> None:
+    if config.is_encoder_decoder:
+        raise ConfigError(
+            f"model.base: {base} is an encoder-decoder ({kind}), which is not supported yet; take a decoder, such as "
+            "distilbert/distilgpt2"
+        )
+    if any(getattr(config, sense, None) is not None for sense in _SENSES):
+        raise ConfigError(
+            f"model.base: {base} also takes images or sound ({kind}), which is not supported; take a model for text "
+            "alone"
+        )
+    if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
+        raise ConfigError(
+            f"model.base: {base} is no causal language model ({kind}); take a decoder, such as distilbert/distilgpt2"
+        )
+    vocabulary, padding = getattr(config, "vocab_size", None), getattr(config, "pad_token_id", None)
+    if isinstance(vocabulary, int) and isinstance(padding, int) and padding >= vocabulary:
+        raise ConfigError(
+            f"model.base: {base}: the padding id {padding} in config.json is outside the vocabulary of {vocabulary}; "
+            "correct pad_token_id there"
+        )
+
+
+def _weights(base: str, folder: Path, names: set[str]) -> list[str]:
+    if WEIGHTS in names:
+        return [WEIGHTS]
+    if INDEX in names:
+        shards = _json(base, folder / INDEX).get("weight_map")
+        if not isinstance(shards, dict) or not shards:
+            raise ConfigError(f"model.base: {base}: {INDEX} names no files of weights; fetch it again")
+        wanted = sorted({str(name) for name in shards.values()})
+        missing = [name for name in wanted if name not in names]
+        if missing:
+            raise ConfigError(
+                f"model.base: {base} lacks {_listed(missing)} of the {len(wanted)} files of weights that {INDEX} "
+                "names; fetch it again, whole"
+            )
+        return wanted
+    others = sorted(name for name in names if name.endswith((".safetensors", ".gguf")))
+    pickled = sorted(name for name in names if name.endswith((".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack")))
+    if others:
+        raise ConfigError(f"model.base: {base} holds no {WEIGHTS}, only {_listed(others)}; {_other_weights(others)}")
+    if pickled:
+        raise ConfigError(
+            f"model.base: {base} holds no *.safetensors weights, only {_listed(pickled)}, which may run code when "
+            f"loaded; convert it with {_CONVERT.format(base=base)} and set model.base=converted, or on the Hub take a "
+            "revision with safetensors (often model.revision=refs/pr/1)"
+        )
+    raise ConfigError(f"model.base: {base} holds no *.safetensors weights; found {_listed(sorted(names))}")
+
+
+def _other_weights(others: list[str]) -> str:
+    gguf = next((name for name in others if name.endswith(".gguf")), None)
+    if gguf is not None:
+        return f"set model.gguf_file={gguf}"
+    return f"expected {WEIGHTS}, or {INDEX} beside its parts, as transformers' save_pretrained writes them"
+
+
+def _json(base: str, path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigError(f"model.base: {base}: {path.name} cannot be read: {one_line(error)}") from None
+    if not isinstance(content, dict):
+        raise ConfigError(f"model.base: {base}: {path.name} holds no JSON object; fetch it again")
+    return content
+
+
+def _listed(names: list[str], most: int = 4) -> str:
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+
+
+def one_line(error: Exception, most: int = 240) -> str:
+    """What an error of a library says, in one short line."""
+    text = " ".join(str(error).split()) or type(error).__name__
+    return text if len(text) <= most else text[:most].rsplit(" ", 1)[0] + " ..."

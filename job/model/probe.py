@@ -1,0 +1,277 @@
+"""Probe: what a loaded base does, tried out on a few short rows before anything is trained on it.
+
+A list of good and bad architectures would always be behind; the questions asked here are those that training,
+evaluation and serving rely on. It knows models and tensors. It does not know where the model came from, nor text.
+"""
+
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import chain
+from typing import Any
+
+import torch
+from torch.utils._python_dispatch import TorchDispatchMode
+from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+from job.errors import ConfigError
+from job.machine import is_out_of_memory
+from job.model.files import one_line
+
+SAME = 1e-5
+"""Of the spread of the logits: the same shapes are computed in the same order, so that nothing at all should differ."""
+ALIKE = 1e-4
+"""Other shapes are summed in another order, which moves logits by 1e-6 of their spread in fp32."""
+PADDED = ("its cache or its positions differ", "padding in front changes its answers")
+LENGTH = 24
+"""Tokens of a probed row."""
+_CONTEXT_NAMES = (
+    "max_position_embeddings", "n_positions", "n_ctx", "max_sequence_length", "seq_length", "max_seq_len",
+    "context_length",
+)  # fmt: skip
+
+
+def require_loaded(base: str, model: PreTrainedModel, info: dict[str, Any]) -> None:
+    """Every weight came from the files and is a number.
+
+    Args:
+        info: as `from_pretrained(output_loading_info=True, ignore_mismatched_sizes=True)` gives it.
+
+    Raises:
+        ConfigError: weights are missing (they would start at random), differ in size, are left over, or NaN.
+    """
+    mismatched = sorted(info["mismatched_keys"])
+    if mismatched:
+        name, found, expected = mismatched[0]
+        raise ConfigError(
+            f"model.base: {base}: {name} has the size {tuple(found)}, config.json asks for {tuple(expected)}"
+            f"{_and_more(mismatched)}; config.json and weights do not belong together"
+        )
+    missing = sorted(info["missing_keys"])
+    if missing:
+        saved_as = ", ".join(getattr(model.config, "architectures", None) or [])
+        origin = f"; it was saved as {saved_as}" if saved_as and saved_as != type(model).__name__ else ""
+        raise ConfigError(
+            f"model.base: {base} lacks weights that {type(model).__name__} needs and that would start at random: "
+            f"{_first(missing)}{origin}; take a model that was saved with its output layer"
+        )
+    # other heads and buffers of older versions do no harm; a layer that config.json leaves out does
+    known = {_pattern(name) for name, _ in model.named_parameters()}
+    unused = sorted(name for name in info["unexpected_keys"] if _pattern(name) in known)
+    if unused:
+        raise ConfigError(
+            f"model.base: {base} holds weights of more layers than config.json names: {_first(unused)}; config.json "
+            "and weights do not belong together"
+        )
+    # a minimum or maximum is NaN if one weight is
+    broken = [
+        name for name, weight in model.named_parameters() if not torch.isfinite(torch.stack(weight.aminmax())).all()
+    ]
+    if broken:
+        raise ConfigError(f"model.base: {base} holds weights that are no numbers (NaN or infinite): {_first(broken)}")
+
+
+def require_ids(base: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Raise ConfigError if the tokenizer knows nothing, or has ids outside the tables of the model."""
+    vocabulary = tokenizer.get_vocab()
+    if not set(vocabulary.values()) - set(tokenizer.added_tokens_decoder):
+        raise ConfigError(
+            f"model.base: {base} has no tokenizer: found {len(vocabulary)} special tokens and no vocabulary; expected "
+            "tokenizer.json beside the weights"
+        )
+    rows = _rows(model)
+    padding = tokenizer.pad_token_id
+    if padding is not None and padding >= rows:
+        raise ConfigError(
+            f"model.base: {base}: the padding token {tokenizer.pad_token!r} has the id {padding}, outside the model's "
+            f"{rows} embeddings; {_resize(rows)}"
+        )
+    outside = sorted((number, token) for token, number in vocabulary.items() if number >= rows)
+    if outside:
+        shown = ", ".join(f"{token!r} ({number})" for number, token in outside[:4])
+        raise ConfigError(
+            f"model.base: {base}: the tokenizer has ids that the model's {rows} embeddings lack: {shown}"
+            f"{_and_more(outside, 4)}; {_resize(rows)}"
+        )
+    stops = model.generation_config.eos_token_id if model.generation_config else None
+    for stop in stops if isinstance(stops, list) else [] if stops is None else [stops]:
+        if not 0 <= stop < rows:
+            raise ConfigError(
+                f"model.base: {base}: the end-of-text id {stop} in generation_config.json is outside the model's "
+                f"{rows} embeddings; correct eos_token_id there"
+            )
+
+
+def require_causal(base: str, model: PreTrainedModel, padding: int, special: set[int]) -> int | None:
+    """No token may change what is predicted before it, and no other row and no padding what is predicted at all.
+
+    Args:
+        padding: the id that batches are filled up with.
+        special: ids that an ordinary text does not have.
+
+    Returns:
+        The longest row that the model reads; None if it has no limit.
+
+    Raises:
+        ConfigError: it sees what it shall predict, mixes rows, or does not compute.
+    """
+    with _computing(base, model):
+        named = _named_context(model)
+        length = min(LENGTH, named or LENGTH)
+        ids = _ordinary(model, special, (4, length))
+        with _Positions(length) as positions:
+            alone = _logits(model, ids[:1])[0]
+        if not torch.isfinite(alone).all():
+            raise ConfigError(f"model.base: {base} predicts no numbers (NaN or infinite) from ordinary tokens")
+        for place in (length - 1, length // 2):
+            changed = ids[:1].clone()
+            changed[0, place] = ids[1, place] if ids[1, place] != ids[0, place] else ids[2, place]
+            if _differ(_logits(model, changed)[0, :place], alone[:place], SAME):
+                raise ConfigError(
+                    f"model.base: {base} sees the tokens that it shall predict: it is bidirectional, an encoder such "
+                    "as BERT, and no causal language model; take a decoder, such as distilbert/distilgpt2"
+                )
+        if _differ(_logits(model, ids)[0], alone, ALIKE):
+            raise ConfigError(
+                f"model.base: {base} predicts otherwise for a row in a batch than for the row alone (experts of "
+                "limited capacity do that), so that nothing measured here would hold; take another"
+            )
+        _require_right_padding(base, model, ids, alone, padding)
+    limits = [limit for limit in (named, positions.limit) if limit is not None]
+    return min(limits, default=None)
+
+
+def require_generation(base: str, model: PreTrainedModel, special: set[int], context: int | None) -> None:
+    """Raise ConfigError unless questions padded on the left are continued as one pass over each alone predicts."""
+    with _computing(base, model):
+        steps = 3
+        length = min(LENGTH, (context or LENGTH) - steps)
+        short = length // 2
+        ids = _ordinary(model, special, (2, length))
+        mask = torch.ones_like(ids)
+        mask[1, : length - short] = 0
+        padding = model.generation_config.pad_token_id
+        ids[1, : length - short] = padding
+        wanted = GenerationConfig(
+            max_new_tokens=steps,
+            do_sample=False,
+            pad_token_id=padding,
+            output_logits=True,
+            return_dict_in_generate=True,
+        )
+        found = model.generate(input_ids=ids, attention_mask=mask, generation_config=wanted)  # type: ignore[operator]
+        for row, start in ((0, 0), (1, length - short)):
+            expected = _logits(model, found.sequences[row : row + 1, start:-1])[0, length - start - 1 :]
+            if _differ(torch.stack([step[row] for step in found.logits]), expected, ALIKE):
+                raise ConfigError(
+                    f"model.base: {base} generates otherwise than it predicts in one pass ({PADDED[row > 0]}), so that "
+                    "its answers would not be those that are trained; take another"
+                )
+
+
+def _require_right_padding(
+    base: str, model: PreTrainedModel, ids: torch.Tensor, alone: torch.Tensor, padding: int
+) -> None:
+    kept = ids.shape[1] - 3
+    padded, mask = ids[:1].clone(), torch.ones_like(ids[:1])
+    padded[0, kept:], mask[0, kept:] = padding, 0
+    for given in (mask, None):
+        if _differ(_logits(model, padded, given)[0, :kept], alone[:kept], ALIKE):
+            raise ConfigError(
+                f"model.base: {base} predicts otherwise for a row with padding behind it, which every batch of "
+                "training has; take another"
+            )
+
+
+@contextmanager
+def _computing(base: str, model: PreTrainedModel) -> Iterator[None]:
+    """In fp32 (bf16 rounds by more than some models leak), without dropout; types and mode are put back."""
+    tensors = [tensor for tensor in chain(model.parameters(), model.buffers()) if tensor.is_floating_point()]
+    types = [tensor.dtype for tensor in tensors]
+    training = model.training
+    model.float().eval()
+    try:
+        with torch.no_grad():
+            yield
+    except (ConfigError, MemoryError):
+        raise
+    except Exception as error:  # whatever a foreign model raises when it is called as a causal language model
+        if isinstance(error, RuntimeError) and is_out_of_memory(error):
+            raise
+        raise ConfigError(
+            f"model.base: {base} does not compute as a causal language model: {type(error).__name__}: {one_line(error)}"
+        ) from None
+    finally:
+        model.train(training)
+        for tensor, dtype in zip(tensors, types, strict=True):
+            tensor.data = tensor.data.to(dtype)
+
+
+class _Positions(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch has no types for it
+    """Notes the learned table of positions, if a row of `length` tokens looks one up: its rows are the context."""
+
+    def __init__(self, length: int) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.length = length
+        self.limit: int | None = None
+
+    def __torch_dispatch__(
+        self, func: Callable[..., Any], types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
+    ) -> Any:
+        if func is torch.ops.aten.embedding.default:
+            table, ids = args[0], args[1].flatten()
+            if len(ids) == self.length and torch.equal(ids, torch.arange(self.length) + ids[0]):
+                # OPT and RoBERTa leave the first two rows out
+                self.limit = min(self.limit or len(table), len(table) - int(ids[0]))
+        return func(*args, **(kwargs or {}))
+
+
+def _named_context(model: PreTrainedModel) -> int | None:
+    config = model.config.get_text_config()
+    values = (getattr(config, name, None) for name in _CONTEXT_NAMES)
+    return next((value for value in values if isinstance(value, int) and value > 0), None)
+
+
+def _logits(model: PreTrainedModel, ids: torch.Tensor, mask: torch.Tensor | None = None) -> torch.Tensor:
+    logits: torch.Tensor = model(input_ids=ids, attention_mask=mask, use_cache=False).logits
+    return logits
+
+
+def _differ(found: torch.Tensor, expected: torch.Tensor, tolerance: float) -> bool:
+    spread = expected.amax(-1) - expected.amin(-1)
+    return bool(((found - expected).abs().amax(-1) > tolerance * spread).any())
+
+
+def _ordinary(model: PreTrainedModel, special: set[int], shape: tuple[int, int]) -> torch.Tensor:
+    """Tokens of ordinary texts, drawn by a fixed seed."""
+    rows = _rows(model)
+    padding = getattr(model.config.get_text_config(), "pad_token_id", None)
+    usable = [number for number in range(rows) if number not in special and number != padding] or list(range(rows))
+    drawn = torch.randint(len(usable), shape, generator=torch.Generator().manual_seed(0))
+    return torch.tensor(usable)[drawn]
+
+
+def _rows(model: PreTrainedModel) -> int:
+    """Tokens that the model has an embedding and a logit for."""
+    layers = (model.get_input_embeddings(), model.get_output_embeddings())
+    tables = [weight for layer in layers if isinstance(weight := getattr(layer, "weight", None), torch.Tensor)]
+    return min(map(len, tables), default=int(model.config.get_text_config().vocab_size))
+
+
+def _pattern(name: str) -> str:
+    return re.sub(r"\d+", "#", name)
+
+
+def _first(names: list[str]) -> str:
+    return ", ".join(names[:3]) + _and_more(names, 3)
+
+
+def _and_more(items: list[Any], shown: int = 1) -> str:
+    return f" and {len(items) - shown} more" if len(items) > shown else ""
+
+
+def _resize(rows: int) -> str:
+    return (
+        "add rows with model.resize_token_embeddings(len(tokenizer)) and save the model again, or take the tokenizer "
+        f"that belongs to the {rows} embeddings"
+    )

@@ -1,0 +1,221 @@
+"""Template: the chat template that training, evaluation and every server apply to a question.
+
+It puts Kickoff's template on a tokenizer that has none, and makes sure that a base's own template does what the
+contract needs: the whole question is in the prompt, the answer follows the prompt, and the same question gives the
+same prompt on every day. It knows tokenizers and Jinja. It does not know models.
+"""
+
+import logging
+import re
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from transformers import PreTrainedTokenizerBase
+
+from job.config import ModelSection
+from job.errors import ConfigError
+from job.model.files import one_line
+
+KICKOFF = Path(__file__).parents[1] / "templates" / "chat_template.jinja"
+QUESTION = 'Where is Ada\'s café in 1863?\n  - 漢字, one line; <b>two</b> & 50% "three"'
+"""Capitals, accents, an indented line and marks that HTML, JSON and shells escape: all of it must arrive."""
+ANSWER = "Kickoff's answer: 42."
+_OURS_INSTEAD = "set model.chat_template=kickoff to use Kickoff's template instead"
+_THOUGHT = re.compile(r"[<\[◁](/?)(?:think|thinking|thought|reasoning)[>\]▷]", re.IGNORECASE)
+log = logging.getLogger(__name__)
+
+
+def put_on(section: ModelSection, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
+    """Give the tokenizer the template that the published model will have.
+
+    Returns:
+        "chat_template": whose it is; "template_date": the day that it has been fixed to, None if it names no date.
+
+    Raises:
+        ConfigError: the base's own template cannot be used, or its tokenizer cannot write ours.
+    """
+    own = None if section.chat_template == "kickoff" else _own(section.base, tokenizer)
+    if own is None:
+        opening = _opening(section.base, tokenizer)
+        tokenizer.chat_template = _written(tokenizer, opening) + KICKOFF.read_text()
+        _require_written(section.base, tokenizer, opening)
+        return {"chat_template": "Kickoff's", "template_date": None}
+    tokenizer.chat_template = own
+    prompt = _require_usable(section.base, tokenizer)
+    date = _fix_date(section.base, tokenizer, own) if _asks_for_the_time(own) else None
+    _warn_of_unknown(section.base, tokenizer, prompt)
+    # a model that was published by an earlier run brings Kickoff's
+    whose = "Kickoff's" if own.strip().endswith(KICKOFF.read_text().strip()) else "the base model's own"
+    return {"chat_template": whose, "template_date": date}
+
+
+def _own(base: str, tokenizer: PreTrainedTokenizerBase) -> str | None:
+    template = tokenizer.chat_template
+    if isinstance(template, dict):
+        if "default" not in template:
+            raise ConfigError(
+                f"model.base: {base} has several chat templates and none named default: "
+                f"{', '.join(sorted(template))}; save it with the one that is meant, or {_OURS_INSTEAD}"
+            )
+        template = template["default"]
+    return str(template) if template else None
+
+
+def _opening(base: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
+    """The ids that the tokenizer puts before every text by itself (BOS, for Llama and Gemma).
+
+    The model has never seen a text without them. Whoever applies a template adds no special tokens on top, neither
+    transformers nor vLLM's chat; a tool that does would write them twice, after this template as after Llama's own.
+    """
+    text = "x"
+    plain: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
+    whole: list[int] = tokenizer(text)["input_ids"]
+    starts = [start for start in range(len(whole)) if whole[start : start + len(plain)] == plain]
+    if not plain or not starts:
+        raise ConfigError(
+            f"model.base: the tokenizer of {base} reads {text!r} as {plain} and, with its special tokens, as {whole}, "
+            "which does not contain it; take another base"
+        )
+    return whole[: starts[0]]
+
+
+def _written(tokenizer: PreTrainedTokenizerBase, opening: list[int]) -> str:
+    if not opening:
+        return ""
+    if opening == [tokenizer.bos_token_id]:
+        return "{{- bos_token -}}\n"
+    return "{{- " + repr("".join(tokenizer.convert_ids_to_tokens(opening))) + " -}}\n"
+
+
+def _require_written(base: str, tokenizer: PreTrainedTokenizerBase, opening: list[int]) -> None:
+    """The words of Kickoff's template arrive as ids, and the opening as itself."""
+    prompt = _render(base, tokenizer, QUESTION)
+    ids = tokenizer(prompt, add_special_tokens=False)["input_ids"]
+    if ids[: len(opening)] != opening:
+        raise ConfigError(
+            f"model.base: the tokenizer of {base} starts each text with the ids {opening}, which it does not read from "
+            f"their own text, {prompt[:20]!r}; take another base"
+        )
+    before, _, after = prompt.partition(QUESTION)
+    for part in (before, after):
+        found = str(tokenizer.decode(tokenizer(part, add_special_tokens=False)["input_ids"]))
+        if _letters(found) != _letters(part) or _unknown(tokenizer, part):
+            raise ConfigError(
+                f"model.base: the tokenizer of {base} cannot write {part.strip()!r}, which Kickoff's chat template "
+                f"holds: it makes {found!r} of it; take a base with a chat template of its own, or another"
+            )
+
+
+def _require_usable(base: str, tokenizer: PreTrainedTokenizerBase) -> str:
+    """The prompt of a question in the base's own template, which the answer can follow."""
+    prompts = {_render(base, tokenizer, QUESTION) for _ in range(8)}
+    prompt = prompts.pop()
+    if prompts and not _asks_for_the_time(tokenizer.chat_template):
+        raise ConfigError(
+            f"model.base: the chat template of {base} writes another prompt each time, so that what is trained is not "
+            f"what is asked; {_OURS_INSTEAD}"
+        )
+    if QUESTION not in prompt:
+        raise ConfigError(
+            f"model.base: the chat template of {base} drops or changes the question: from {QUESTION!r} it made "
+            f"{prompt[-120:]!r}; {_OURS_INSTEAD}"
+        )
+    marks = _THOUGHT.findall(prompt.rpartition(QUESTION)[2])
+    if marks and marks[-1] == "":
+        raise ConfigError(
+            f"model.base: the chat template of {base} ends its prompt inside a thought ({prompt[-20:]!r}), and "
+            f"rows of questions and answers have none; {_OURS_INSTEAD}"
+        )
+    _compare_with_answered(base, tokenizer, prompt)
+    return prompt
+
+
+def _compare_with_answered(base: str, tokenizer: PreTrainedTokenizerBase, prompt: str) -> None:
+    try:
+        full = _render(base, tokenizer, QUESTION, ANSWER)
+    except ConfigError as error:
+        log.warning(f"base: {error}; only single questions can be asked")
+        return
+    if full.startswith(prompt):
+        return
+    if prompt == _render(base, tokenizer, QUESTION, opened=False):
+        raise ConfigError(
+            f"model.base: the chat template of {base} has no place where an answer begins: add_generation_prompt "
+            f"changes nothing, and an answered question is written otherwise; {_OURS_INSTEAD}"
+        )
+    log.warning(
+        "base: its chat template writes an answered question otherwise than one to answer; single questions are "
+        "trained and asked alike, longer conversations are not"
+    )
+
+
+def _asks_for_the_time(template: str) -> bool:
+    """`strftime_now` is the only clock that templates have; a template that was fixed before defines its own."""
+    return "strftime_now" in template and "macro strftime_now(" not in template
+
+
+def _fix_date(base: str, tokenizer: PreTrainedTokenizerBase, own: str) -> str:
+    """Write today's date into the template: it is then trained, measured and served with the same prompt for ever."""
+    for _ in range(3):  # the clock may strike between the two renderings
+        before = _render(base, tokenizer, QUESTION)
+        now = datetime.now()
+        tokenizer.chat_template = _clock_that_stands(own, now) + own
+        fixed = _render(base, tokenizer, QUESTION)
+        tokenizer.chat_template, today = own, now.date().isoformat()
+        if fixed == before:
+            tokenizer.chat_template = _clock_that_stands(own, now) + own
+            log.info(f"base: its chat template writes the date of the day; fixed to {today}")
+            return today
+    raise ConfigError(
+        f"model.base: the chat template of {base} depends on the time in a way that cannot be fixed; {_OURS_INSTEAD}"
+    )
+
+
+def _clock_that_stands(template: str, now: datetime) -> str:
+    """A macro in the place of `strftime_now`, for the directives (%d, %B) that stand anywhere in the template."""
+    directives = sorted(set(re.findall(r"(?<!\{)%[-_#]?[A-Za-z]", template)), key=len, reverse=True)
+    values = [(directive, now.strftime(directive)) for directive in directives]
+    pairs = [(directive, value) for directive, value in values if value != directive]
+    return (
+        "{%- macro strftime_now(format) -%}\n"
+        "{%- set text = namespace(now=format) -%}\n"
+        f"{{%- for directive, value in {pairs!r} -%}}\n"
+        "{%- set text.now = text.now.replace(directive, value) -%}\n"
+        "{%- endfor -%}\n"
+        "{{- text.now -}}\n"
+        "{%- endmacro %}\n"  # one line break after a block is not part of the text
+    )
+
+
+def _render(
+    base: str, tokenizer: PreTrainedTokenizerBase, question: str, answer: str | None = None, opened: bool = True
+) -> str:
+    chat = [{"role": "user", "content": question}]
+    if answer is not None:
+        chat.append({"role": "assistant", "content": answer})
+    try:
+        return str(tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=opened and answer is None))
+    except Exception as error:  # a template is a program, and may fail in every way
+        what = "a single question" if answer is None else "an answered question"
+        raise ConfigError(
+            f"model.base: the chat template of {base} does not take {what}: {one_line(error)}; {_OURS_INSTEAD}"
+        ) from None
+
+
+def _warn_of_unknown(base: str, tokenizer: PreTrainedTokenizerBase, prompt: str) -> None:
+    before, _, after = prompt.partition(QUESTION)
+    if _unknown(tokenizer, before) or _unknown(tokenizer, after):
+        log.warning(f"base: the tokenizer of {base} does not know all of its own chat template's text")
+
+
+def _unknown(tokenizer: PreTrainedTokenizerBase, text: str) -> bool:
+    """Whether the text holds what the tokenizer has no token for (in GPT-2 that token also ends a text)."""
+    unknown = tokenizer.unk_token_id
+    if unknown is None or str(tokenizer.unk_token) in text:
+        return False
+    return unknown in tokenizer(text, add_special_tokens=False)["input_ids"]
+
+
+def _letters(text: str) -> str:
+    return "".join(text.split()).casefold()
