@@ -130,3 +130,27 @@ def test_its_benchmark_runs(tmp_path: Path, fetched: Path, monkeypatch: pytest.M
     measured = json.loads((tmp_path / "prepare-100-rows.json").read_text())
     assert measured["counts"]["rows"] == 100
     assert set(measured["stages"]) == {"load", "clean", "dedupe", "split", "encode", "audit"}
+
+
+def test_many_rows_of_a_train_and_a_test_file_stay_apart_in_every_stage(
+    tmp_path: Path, make_config: MakeConfig, tokenizer: PreTrainedTokenizerBase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From 4,000 rows on several processes work at a stage, and hand each other files."""
+    monkeypatch.setattr("job.rows.processes", lambda rows: 2 if rows >= 4000 else None)
+    for name in ("train", "test"):
+        lines = (json.dumps({"question": f"{name} {n}?", "answer": f"{name} is {n}."}) for n in range(5000))
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(lines))
+    config = make_config(
+        dataset={"file": str(tmp_path / "train.jsonl"), "test": str(tmp_path / "test.jsonl")},
+        dedupe={"exact": False, "near": False},
+        output=str(tmp_path / "run"),
+    )
+    folder = RunFolder(config)
+    folder.path.mkdir(parents=True)
+    parts = pipeline.prepare_rows(config, folder, lambda: tokenizer)
+    for name, part in parts.items():
+        assert part["where"][:] == [f"{name}.jsonl line {n}" for n in range(1, 5001)]
+        assert part["question"][:] == [f"{name} {n}?" for n in range(5000)]
+        assert part["answer"][:] == [f"{name} is {n}." for n in range(5000)]
+        read = tokenizer.batch_decode(part["input_ids"][:])
+        assert read == [f"Question:\n{name} {n}?\n\nAnswer:\n{name} is {n}.<|endoftext|>" for n in range(5000)]
