@@ -30,9 +30,6 @@ from job.rows import BATCH, transformed
 _REPAIR = ftfy.TextFixerConfig(
     unescape_html=False, uncurl_quotes=False, fix_latin_ligatures=False, fix_character_width=False, explain=False
 )
-# control characters but tab, newline and NEL, and zero-width space, word joiner and byte-order mark; the zero-width
-# joiners stay, for emoji and Indic and Arabic script need them
-_INVISIBLE = re.compile(r"[\x00-\x08\x0e-\x1f\x7f-\x84\x86-\x9f\u200b\u2060\ufeff]")
 # all but blanks, digits and punctuation; letters' marks (Hindi's vowels) and joiners belong to the word
 _WORD = re.compile(r"[^\s\d!-/:-@\[-`{-~\xab\xbb\u060c\u061b\u061f\u0964\u0965\u2010-\u206f\u3000-\u303f]+")
 _WORD_AND_BLANK = re.compile(f"({_WORD.pattern}) ?")
@@ -73,7 +70,7 @@ def _judge(section: CleanSection, schema: pa.Schema, table: pa.Table) -> pa.Tabl
 
 def _judged(section: CleanSection, asked: str, answered: str) -> tuple[str, str, str | None]:
     question, answer = repaired(section, asked), repaired(section, answered)
-    if secret := _secret(remove_invisible(asked), remove_invisible(answered), question or "", answer or ""):
+    if secret := _secret(layout.visible(asked), layout.visible(answered), question or "", answer or ""):
         return _blotted(asked, question), _blotted(answered, answer), f"{_LEAKING} {secret}"
     if question is None or answer is None:
         return asked, answered, f"the text still changes after {_ROUNDS} rounds of cleaning"
@@ -152,7 +149,7 @@ def _steps(section: CleanSection) -> tuple[Step, ...]:
         layout.line_breaks,
         *([fix_text] if section.fix_text else ()),
         *([markup.plain] if section.remove_html else ()),
-        remove_invisible,
+        layout.visible,
         *masks,
         *([str.lower] if section.lowercase else ()),
         *([without_stop_words(section.words_language)] if section.remove_stop_words else ()),
@@ -164,10 +161,6 @@ def _steps(section: CleanSection) -> tuple[Step, ...]:
 def fix_text(text: str) -> str:
     """Undo mojibake (`cafÃ©`), drop terminal escapes (all that ASCII can hold of these), compose characters (NFC)."""
     return text if text.isascii() and "\x1b" not in text else ftfy.fix_text(text, _REPAIR)
-
-
-def remove_invisible(text: str) -> str:
-    return text if text.isprintable() else _INVISIBLE.sub("", layout.line_breaks(text).replace("\x85", "\n"))
 
 
 def without_stop_words(language: str) -> Step:
@@ -192,5 +185,5 @@ def _secret(*texts: str) -> str | None:
 
 def _blotted(before: str, after: str | None) -> str:
     """The text without its secret, as it was, unless the secret shows only after the repair."""
-    visible = remove_invisible(before)
-    return without_secrets(visible if after is None or secret_in(visible) else after)
+    seen = layout.visible(before)
+    return without_secrets(seen if after is None or secret_in(seen) else after)

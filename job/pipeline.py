@@ -203,7 +203,9 @@ def prepare_rows(
 
 def _source_line(facts: dict[str, Any]) -> str:
     unused = f", not used: {', '.join(facts['unused'])}" if facts["unused"] else ""
-    return f"load: {facts['rows']} rows of {facts['source']}, {facts['question']} -> {facts['answer']}{unused}"
+    not_drawn = f", {facts['not_drawn']} not drawn" if facts.get("not_drawn") else ""
+    pair = f"{facts['question']} -> {facts['answer']}"
+    return f"load: {facts['rows']} rows of {facts['source']}{not_drawn}, {pair}{unused}"
 
 
 def measure(config: Config, folder: RunFolder, here: machine.Machine) -> None:

@@ -61,11 +61,10 @@ def test_several_data_sets_of_the_hub_with_weights(hub: HubServer, tmp_path: Pat
     assert done.returncode == 0, done.stdout + done.stderr
     facts = json.loads((tmp_path / "run" / "data.json").read_text())
     assert {source["source"]: source.get("revision") for source in facts["sources"][:2]} == revisions
-    assert [source["rows"] for source in facts["sources"]] == [40, 20, 1]
-    assert list(facts["rejected_by_reason"].values()) == [30]
-    assert facts["train"] + facts["test"] == 31
-    lines = (tmp_path / "run" / "rejected.jsonl").read_text().split("\n")[:-1]
-    assert {json.loads(line)["where"].split()[0] for line in lines} == {"ada/sums"}
+    assert [source["rows"] for source in facts["sources"]] == [10, 20, 1]
+    assert [source.get("not_drawn") for source in facts["sources"]] == [30, None, None]
+    assert (facts["train"] + facts["test"], facts["rejected"]) == (31, 0)
+    assert "load: 10 rows of ada/sums, 30 not drawn, prompt -> completion" in done.stdout
 
 
 def test_every_row_is_accounted_for(make_config: MakeConfig, data_file: Path) -> None:
