@@ -110,7 +110,10 @@ def facts(
         rendered                            [{where, prompt, answer}], five rows of train: the prompt as the template
                                             renders it, and the part that is trained; [] without tokenizer
         flagged                             [{where, reason, question, answer}], kept, and to be shown (by clean)
-        sources                             [{source, rows, question, answer, unused, sha256 or revision, ...}]
+        mended                              answers that ended with the tokenizer's own end mark, which was removed
+        notes                               [sentence], what a person should know of the rows kept (by clean)
+        sources                             [{source, rows, question, answer, unused, sha256 or revision, ...}]; of one
+                                            with a weight below 1, `rows` were drawn and `not_drawn` were not
         settings                            {dataset, clean, dedupe, split, seed} of the config
 
     Args:

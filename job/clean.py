@@ -9,9 +9,8 @@ write what it reads, so it would answer in lower case, without articles and in s
 want to compare.
 """
 
-import html
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cache, partial
 from typing import Any
 
@@ -24,19 +23,16 @@ import pyarrow.compute as pc
 from job import contacts, rules
 from job.config import CleanSection
 from job.credentials import secret_in, without_secrets
-from job.rows import transformed
+from job.data import layout, markup
+from job.rows import BATCH, transformed
 
 # quotes stay curly, ligatures and full-width characters stay as written: they are no damage
 _REPAIR = ftfy.TextFixerConfig(
     unescape_html=False, uncurl_quotes=False, fix_latin_ligatures=False, fix_character_width=False, explain=False
 )
-# control characters but tab and newline, and zero-width space, word joiner and byte-order mark; the zero-width
-# joiners stay, for emoji and Indic and Arabic script need them
-_INVISIBLE = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\u200b\u2060\ufeff]")
-_TAG = re.compile(r"</?[a-zA-Z][^<>]*>|<!--.*?-->", re.DOTALL)
-_BLANKS = re.compile(r"[^\S\n]+")
 # all but blanks, digits and punctuation; letters' marks (Hindi's vowels) and joiners belong to the word
 _WORD = re.compile(r"[^\s\d!-/:-@\[-`{-~\xab\xbb\u060c\u061b\u061f\u0964\u0965\u2010-\u206f\u3000-\u303f]+")
+_WORD_AND_BLANK = re.compile(f"({_WORD.pattern}) ?")
 _ROUNDS = 20
 _LEAKING = "the row holds what looks like a secret:"
 
@@ -73,8 +69,8 @@ def _judge(section: CleanSection, schema: pa.Schema, table: pa.Table) -> pa.Tabl
 
 
 def _judged(section: CleanSection, asked: str, answered: str) -> tuple[str, str, str | None]:
-    question, answer = repaired(section, asked, one_line), repaired(section, answered, tidy_whitespace)
-    if secret := _secret(remove_invisible(asked), remove_invisible(answered), question or "", answer or ""):
+    question, answer = repaired(section, asked), repaired(section, answered)
+    if secret := _secret(layout.visible(asked), layout.visible(answered), question or "", answer or ""):
         return _blotted(asked, question), _blotted(answered, answer), f"{_LEAKING} {secret}"
     if question is None or answer is None:
         return asked, answered, f"the text still changes after {_ROUNDS} rounds of cleaning"
@@ -102,13 +98,41 @@ def flagged(section: CleanSection, rows: datasets.Dataset) -> list[dict[str, str
     ]
 
 
-def repaired(section: CleanSection, text: str, layout: Step) -> str | None:
+def notes(section: CleanSection, parts: list[datasets.Dataset]) -> list[str]:
+    """What a person should know of the rows kept, in sentences: that they hold HTML, where it is not removed."""
+    if section.remove_html:
+        return []
+    count, first = 0, ("", "")
+    for part in parts:
+        for found in _rows_with_html(part):
+            count, first = count + 1, first if count else found
+    if not count:
+        return []
+    where, piece = first
+    return [
+        f"{count} of {sum(map(len, parts))} rows hold HTML, such as {piece!r} in {where}; "
+        "clean.remove_html: true makes it plain text"
+    ]
+
+
+def _rows_with_html(rows: datasets.Dataset) -> Iterator[tuple[str, str]]:
+    """Where each row with HTML stands, and the first piece of it."""
+    columns = rows.select_columns(["where", "question", "answer"]).with_format("arrow")
+    for start in range(0, len(rows), BATCH):
+        table = columns[start : start + BATCH]
+        suspect = [pc.match_substring_regex(table[name], "[<&]") for name in ("question", "answer")]
+        for row in table.filter(pc.or_(*suspect)).to_pylist():
+            if piece := markup.example(row["question"]) or markup.example(row["answer"]):
+                yield row["where"], piece[:60]
+
+
+def repaired(section: CleanSection, text: str) -> str | None:
     """The text after all steps, repeated until nothing changes: one may uncover work for another.
 
     Most texts need one round, those that were changed need a second. None if it never settles, as `&amp;` escaped
     more than twenty times.
     """
-    steps = (*_steps(section), layout)
+    steps = _steps(section)
     for _ in range(_ROUNDS):
         before = text
         for step in steps:
@@ -122,13 +146,15 @@ def repaired(section: CleanSection, text: str, layout: Step) -> str | None:
 def _steps(section: CleanSection) -> tuple[Step, ...]:
     masks = (partial(contacts.mask_all, mask=mask, find=find) for _, mask, find in contacts.finders(section, "mask"))
     return (
+        layout.line_breaks,
         *([fix_text] if section.fix_text else ()),
-        *([remove_html] if section.remove_html else ()),
-        remove_invisible,
+        *([markup.plain] if section.remove_html else ()),
+        layout.visible,
         *masks,
         *([str.lower] if section.lowercase else ()),
         *([without_stop_words(section.words_language)] if section.remove_stop_words else ()),
         *([stemmed(section.words_language)] if section.stem else ()),
+        layout.tidied,
     )
 
 
@@ -137,32 +163,12 @@ def fix_text(text: str) -> str:
     return text if text.isascii() and "\x1b" not in text else ftfy.fix_text(text, _REPAIR)
 
 
-def remove_html(text: str) -> str:
-    """Drop tags and comments, then decode entities."""
-    return html.unescape(_TAG.sub(" ", text)) if "<" in text or "&" in text else text
-
-
-def remove_invisible(text: str) -> str:
-    return text if text.isprintable() else _INVISIBLE.sub("", text.replace("\r\n", "\n").replace("\r", "\n"))
-
-
-def one_line(text: str) -> str:
-    return " ".join(text.split())
-
-
-def tidy_whitespace(text: str) -> str:
-    """One blank between words, at most one empty line between paragraphs, none around the text."""
-    if text.isprintable():  # no line break and no blank but the plain one
-        return " ".join(text.split())
-    lines = [_BLANKS.sub(" ", line).strip() for line in text.split("\n")]
-    return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip()
-
-
 def without_stop_words(language: str) -> Step:
     from stop_words import get_stop_words
 
     stop_words = frozenset(get_stop_words(language))
-    return lambda text: _WORD.sub(lambda word: "" if word[0].lower() in stop_words else word[0], text)
+    # with the blank behind it, or two would be left where one was
+    return lambda text: _WORD_AND_BLANK.sub(lambda word: "" if word[1].lower() in stop_words else word[0], text)
 
 
 def stemmed(language: str) -> Step:
@@ -179,5 +185,5 @@ def _secret(*texts: str) -> str | None:
 
 def _blotted(before: str, after: str | None) -> str:
     """The text without its secret, as it was, unless the secret shows only after the repair."""
-    visible = remove_invisible(before)
-    return without_secrets(visible if after is None or secret_in(visible) else after)
+    seen = layout.visible(before)
+    return without_secrets(seen if after is None or secret_in(seen) else after)

@@ -38,6 +38,7 @@ class SourceSection(Section):
     split: str = Field("train", description="Split of the Hub data set.")
     question: str | None = Field(None, description="Column of its questions; dataset.question if not set.")
     answer: str | None = Field(None, description="Column of its answers; dataset.answer if not set.")
+    ignore_columns: tuple[str, ...] = Field((), strict=False, description="Its columns that may be left out.")
     weight: Annotated[float, Field(gt=0, le=1)] = Field(1.0, description="Share of its rows, drawn by seed.")
 
 
@@ -52,12 +53,15 @@ class DatasetSection(Section):
     split: str = Field("train", description="Split of the Hub data set.")
     question: str | None = Field(None, description="Column of the questions; found by its name if not set.")
     answer: str | None = Field(None, description="Column of the answers; found by its name if not set.")
+    ignore_columns: tuple[str, ...] = Field(
+        (), strict=False, description="Columns that may be left out though the questions seem to need them."
+    )
     test: Files | None = Field(None, description="Local file, glob or list with the test rows, instead of a split.")
     sources: tuple[SourceSection, ...] = Field(
         (),
         strict=False,
         description="Several sources, each {file or name, config, revision, split, question, answer, "
-        "weight}; weight (1.0): share of its rows, drawn by seed.",
+        "ignore_columns, weight}; weight (1.0): share of its rows, drawn by seed.",
     )
 
 
@@ -325,11 +329,21 @@ def _contradictions(config: Config) -> Iterator[tuple[KeyPath, str]]:
         yield from _one_place(("dataset",), dataset, ", or `sources:` for several")
     for number, source in enumerate(dataset.sources):
         yield from _one_place(("dataset", "sources", number), source, "")
+        yield from _columns_once(("dataset", "sources", number), source)
+    yield from _columns_once(("dataset",), dataset)
+    if dataset.test == []:
+        yield ("dataset", "test"), "is an empty list; name a file, or remove it for a split"
+    yield from _lengths(config.clean)
     for key in ("config", "revision") if dataset.sources else ():
         if getattr(dataset, key):
             yield ("dataset", key), "is set beside dataset.sources; set it in the source that it is meant for"
     if dataset.test is not None and config.split.folds is not None:
         yield ("split", "folds"), "is set, and dataset.test gives the test rows; remove one of the two"
+    if dataset.test is not None and config.split.group is not None:
+        yield (
+            ("split", "group"),
+            "is set, and dataset.test gives the test rows; nothing is split, so remove one of the two",
+        )
     if config.split.fold > (config.split.folds or 1):
         yield ("split", "fold"), f"is {config.split.fold}, and split.folds is {config.split.folds or 'not set'}"
     if (dataset.question is None) != (dataset.answer is None):
@@ -348,8 +362,29 @@ def _contradictions(config: Config) -> Iterator[tuple[KeyPath, str]]:
             yield ("publish", key), "is set without publish.repo; name the repository or remove it"
 
 
+def _lengths(clean: CleanSection) -> Iterator[tuple[KeyPath, str]]:
+    for text in ("question", "answer"):
+        least, most = (getattr(clean, f"{end}_{text}_characters") for end in ("min", "max"))
+        if most is not None and least > most:
+            yield (
+                ("clean", f"min_{text}_characters"),
+                f"is {least}, above clean.max_{text}_characters, {most}, so every row would be rejected; exchange them",
+            )
+
+
+def _columns_once(path: KeyPath, section: DatasetSection | SourceSection) -> Iterator[tuple[KeyPath, str]]:
+    """A column is read or ignored."""
+    for key in ("question", "answer"):
+        if getattr(section, key) in section.ignore_columns:
+            yield (*path, "ignore_columns"), f"holds {getattr(section, key)!r}, which {dotted((*path, key))} reads"
+    if section.question is not None and section.question == section.answer:
+        yield (*path, "answer"), f"is {section.answer!r}, the column of the questions as well; name two columns"
+
+
 def _one_place(path: KeyPath, section: DatasetSection | SourceSection, more: str) -> Iterator[tuple[KeyPath, str]]:
     """Rows come from files or from the Hub, and what is for the one does not stand beside the other."""
+    if section.file == []:
+        yield (*path, "file"), "is an empty list; name a file, or remove it and set `name:` for a Hub data set"
     sources = getattr(section, "sources", ())
     if (section.file is None) == (section.name is None) or sources:
         names = {"file": section.file, "name": section.name, "sources": sources or None}

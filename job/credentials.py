@@ -6,6 +6,8 @@ entropy or by names such as `password =`, which reject ordinary text about progr
 
 import re
 
+from job.data.layout import visible
+
 # each with the page of the issuer that gives the form
 _FORMS = {
     # docs.aws.amazon.com/IAM/latest/UserGuide/reference_identifiers.html; the manuals' own example is none
@@ -53,3 +55,16 @@ def secret_in(text: str) -> str | None:
 
 def without_secrets(text: str) -> str:
     return _SECRET.sub("[secret]", text)
+
+
+def masked(value: object) -> object:
+    """A value of a row, however deep it is nested, with every secret blotted out, also one with unseen characters."""
+    if isinstance(value, str):
+        return (
+            without_secrets(value)
+            if secret_in(value) or not secret_in(visible(value))
+            else without_secrets(visible(value))
+        )
+    if isinstance(value, dict):
+        return {masked(key): masked(item) for key, item in value.items()}
+    return [masked(item) for item in value] if isinstance(value, list) else value

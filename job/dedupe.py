@@ -43,7 +43,8 @@ def dedupe(
     """
     everything = rows if test is None else datasets.concatenate_datasets([test, rows])
     tested = 0 if test is None else len(test)
-    search = _Dedupe(section, everything, tested)
+    texts = [name for name in ("id", "where", "question", "answer") if name in everything.column_names]
+    search = _Dedupe(section, everything.select_columns(texts), tested)  # not the ids of the tokens
     search.exact()
     search.near()
     if section.semantic_model is not None:

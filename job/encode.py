@@ -6,8 +6,12 @@ learned.
 
 Prompt and answer are tokenized apart and joined. Tokenizing them as one text could merge characters across the
 seam, and the server, which sees the prompt alone, would then send ids the model was never trained on.
+
+A text that spells one of the tokenizer's marks would become that mark, so its row is rejected; but for the mark of
+the end behind an answer, which many data sets have and which is set here anyway. That one is removed.
 """
 
+from collections import Counter
 from collections.abc import Callable
 from typing import Any
 
@@ -17,6 +21,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from transformers import PreTrainedTokenizerBase
 
+from job.data.marks import Marks
 from job.loss import IGNORED
 from job.prompt import prompt_ids
 from job.rows import transformed
@@ -25,38 +30,46 @@ _IDS = pa.list_(pa.int32())
 
 
 def encode(
-    rows: datasets.Dataset, tokenizer: PreTrainedTokenizerBase, max_length: int
+    rows: datasets.Dataset,
+    tokenizer: PreTrainedTokenizerBase,
+    max_length: int,
+    counted: Counter[str] | None = None,
 ) -> tuple[datasets.Dataset, list[dict[str, Any]]]:
     """Tokenize the rows.
 
     Args:
-        rows: {"question", "answer", "where"}, and "id" if rejected rows shall have it.
+        rows: {"question", "answer", "where"}; other columns pass through.
         tokenizer: with a chat template and an end-of-text token.
         max_length: longest row in tokens, prompt, answer and end together.
+        counted: the answers whose end mark was removed are added to its "mended".
 
     Returns:
-        {"question", "answer", "where", "input_ids", "labels"}: ids are prompt + answer + end of text, labels the
-        same with IGNORED over the prompt. A row that is too long is rejected, never cut: a cut loses the end.
+        The rows kept with "input_ids" and "labels": ids are prompt + answer + end of text, labels the same with IGNORED
+        over the prompt. And the rejected {"id" if rows have it, "where", "stage", "reason"}. A row that is too long is
+        rejected, never cut: a cut loses the end.
     """
-    fields = [pa.field(name, pa.string()) for name in ("question", "answer", "where", "reason")]
-    ids = [pa.field("id", pa.int64())] if "id" in rows.column_names else []
-    schema = pa.schema([*fields, *ids, pa.field("input_ids", _IDS), pa.field("labels", _IDS)])
+    schema = rows.features.arrow_schema.remove_metadata()
+    for name, type_ in {"reason": pa.string(), "mended": pa.bool_(), "input_ids": _IDS, "labels": _IDS}.items():
+        schema = schema.append(pa.field(name, type_))
     encoded = transformed(rows, _encoder(tokenizer, max_length, schema), schema, "encode")
-    wrong = pc.is_valid(encoded.with_format("arrow")["reason"][:]).to_numpy(zero_copy_only=False)
+    told = encoded.with_format("arrow")
+    wrong = pc.is_valid(told["reason"][:]).to_numpy(zero_copy_only=False)
+    if counted is not None:
+        counted["mended"] += int((told["mended"][:].to_numpy(zero_copy_only=False) & ~wrong).sum())
     columns = [name for name in ("id", "where", "reason") if name in schema.names]
     rejected = [{**row, "stage": "encode"} for row in encoded.select_columns(columns).select(np.flatnonzero(wrong))]
-    kept = encoded.select(np.flatnonzero(~wrong)).remove_columns(["reason", *(["id"] if ids else [])])
-    return kept, rejected
+    return encoded.select(np.flatnonzero(~wrong)).remove_columns(["reason", "mended"]), rejected
 
 
 def _encoder(tokenizer: PreTrainedTokenizerBase, max_length: int, schema: pa.Schema) -> Callable[[pa.Table], pa.Table]:
-    special = [token for token in tokenizer.all_special_tokens if token]
+    marks = Marks(tokenizer)
     most_characters = max_length * max(map(len, tokenizer.get_vocab()))
 
     def change(table: pa.Table) -> pa.Table:
-        questions, answers = table["question"].to_pylist(), table["answer"].to_pylist()
+        questions, given = table["question"].to_pylist(), table["answer"].to_pylist()
+        answers = [marks.without_end(answer) for answer in given]
         pairs = zip(questions, answers, strict=True)
-        reasons = [_wrong(question, answer, special, most_characters) for question, answer in pairs]
+        reasons = [_wrong(question, answer, marks, most_characters) for question, answer in pairs]
         fine = [number for number, reason in enumerate(reasons) if reason is None]
         ids: list[list[int]] = [[] for _ in reasons]
         labels: list[list[int]] = [[] for _ in reasons]
@@ -69,7 +82,8 @@ def _encoder(tokenizer: PreTrainedTokenizerBase, max_length: int, schema: pa.Sch
             else:
                 ids[number], labels[number] = prompt + answer, [IGNORED] * len(prompt) + answer
         made = {"reason": pa.array(reasons, pa.string()), "input_ids": pa.array(ids, _IDS)}
-        made["labels"] = pa.array(labels, _IDS)
+        made |= {"labels": pa.array(labels, _IDS), "answer": pa.array(answers, pa.string())}
+        made["mended"] = pa.array([one != other for one, other in zip(given, answers, strict=True)])
         return pa.table([made[name] if name in made else table[name] for name in schema.names], schema=schema)
 
     return change
@@ -80,12 +94,13 @@ def _answer_ids(answers: list[str], tokenizer: PreTrainedTokenizerBase) -> list[
     return [[*answer, tokenizer.eos_token_id] for answer in ids]
 
 
-def _wrong(question: str, answer: str, special: list[str], most_characters: int) -> str | None:
+def _wrong(question: str, answer: str, marks: Marks, most_characters: int) -> str | None:
     """Reasons that need no tokenizing: a text of a million characters would take it minutes."""
+    if not answer:
+        return "the answer is nothing but the mark of its end"
     for column, text in (("question", question), ("answer", answer)):
-        for token in special:
-            if token in text:
-                return f"the {column} holds {token}, which the tokenizer would take for its own mark"
+        if (mark := marks.in_text(text)) is not None:
+            return f"the {column} holds {mark}, which the tokenizer would take for its own mark"
         if len(text) > most_characters:
             return _too_long(f"{len(text)} characters", most_characters)
     return None

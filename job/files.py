@@ -1,7 +1,8 @@
 """Files: from a file of rows to chunks of columns, as they were written; gzip and Zstandard are unpacked on the way.
 
-It knows the formats and what can be wrong with a file. It does not know which columns are wanted. Only a chunk is in
-memory at a time, but for .json, whose array is read whole, and for a Parquet file that is packed once more.
+It knows the formats and what can be wrong with a file. It does not know which columns are wanted: it asks, and of a
+Parquet file it reads no others. Only a chunk is in memory at a time, but for .json, whose array is read whole, and for
+a Parquet file that is packed once more.
 """
 
 import csv
@@ -10,7 +11,7 @@ import hashlib
 import io
 import json
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,10 +32,20 @@ _UNREADABLE_JSON = "nested too deeply, or a number of thousands of digits"
 
 @dataclass(frozen=True)
 class Chunk:
-    """Rows of a file: the place of each in it, and the columns, values as they were found."""
+    """Rows of a file: the place of each in it, the columns that were read, values as they were found, and all names."""
 
     places: list[str]
     columns: dict[str, list[Any]]
+    names: list[str]
+
+    def taken(self, rows: Sequence[int]) -> "Chunk":
+        """Some of the rows."""
+        columns = {name: [values[row] for row in rows] for name, values in self.columns.items()}
+        return Chunk([self.places[row] for row in rows], columns, self.names)
+
+
+Choose = Callable[[pa.Schema], list[str]]
+"""From the columns that there are to the names of those that shall be read."""
 
 
 def paths(files: str | list[str]) -> list[Path]:
@@ -62,8 +73,11 @@ def fingerprint(path: Path) -> str:
         raise _unreadable(path, error) from None
 
 
-def read(path: Path) -> Iterator[Chunk]:
+def read(path: Path, choose: Choose) -> Iterator[Chunk]:
     """The rows of a file, chunk after chunk.
+
+    Args:
+        choose: the columns to read; asked where the format knows them beforehand, which Parquet does.
 
     Raises:
         DataError: it cannot be read as what its name says it is; with the line where there is one.
@@ -75,7 +89,7 @@ def read(path: Path) -> Iterator[Chunk]:
             f"which may be packed as {' or '.join(PACKED)}"
         )
     try:
-        yield from _READERS[suffix](path)
+        yield from _parquet(path, choose) if suffix == ".parquet" else _READERS[suffix](path)
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: not UTF-8 text (byte {error.start}); save the file as UTF-8") from None
     except OSError as error:
@@ -112,7 +126,7 @@ def _json(path: Path) -> Iterator[Chunk]:
         raise DataError(f"{path}: found {kind(rows)}, {WANTED}")
     for start in range(0, len(rows), CHUNK):
         part = rows[start : start + CHUNK]
-        yield Chunk([f"row {number}" for number in range(start + 1, start + len(part) + 1)], _columns(part))
+        yield _chunk([f"row {number}" for number in range(start + 1, start + len(part) + 1)], part)
 
 
 def _jsonl(path: Path) -> Iterator[Chunk]:
@@ -130,10 +144,10 @@ def _jsonl(path: Path) -> Iterator[Chunk]:
                     ) from None
                 places.append(f"line {number}")
             if len(rows) == CHUNK:
-                yield Chunk(places, _columns(rows))
+                yield _chunk(places, rows)
                 places, rows = [], []
     if rows:
-        yield Chunk(places, _columns(rows))
+        yield _chunk(places, rows)
 
 
 def _csv(path: Path) -> Iterator[Chunk]:
@@ -156,7 +170,8 @@ def _csv(path: Path) -> Iterator[Chunk]:
             ):
                 places = [f"row {number}" for number in range(first, first + len(frame))]
                 if places:  # the first line alone makes an empty frame
-                    yield Chunk(places, {str(name): frame[name].tolist() for name in frame.columns})
+                    columns = {str(name): frame[name].tolist() for name in frame.columns}
+                    yield Chunk(places, columns, list(columns))
                 first += len(frame)
     except pd.errors.ParserWarning:
         raise DataError(
@@ -170,27 +185,29 @@ def _csv(path: Path) -> Iterator[Chunk]:
         ) from None
 
 
-def _parquet(path: Path) -> Iterator[Chunk]:
+def _parquet(path: Path, choose: Choose) -> Iterator[Chunk]:
     first = 1
     packed = path.suffix.lower() in PACKED
     try:
         with _bytes(path) as stream:
             file = pq.ParquetFile(io.BytesIO(stream.read()) if packed else stream)
-            for batch in file.iter_batches(CHUNK):
+            names = file.schema_arrow.names
+            for batch in file.iter_batches(CHUNK, columns=choose(file.schema_arrow)):
                 places = [f"row {number}" for number in range(first, first + batch.num_rows)]
-                yield Chunk(places, batch.to_pydict())
+                yield Chunk(places, batch.to_pydict(), names)
                 first += batch.num_rows
     except pa.ArrowException as error:
         raise DataError(f"{path}: not a Parquet file: {error}") from None
 
 
-_READERS = {".json": _json, ".jsonl": _jsonl, ".csv": _csv, ".parquet": _parquet}
+_READERS = {".json": _json, ".jsonl": _jsonl, ".csv": _csv}
 
 
-def _columns(rows: list[Any]) -> dict[str, list[Any]]:
+def _chunk(places: list[str], rows: list[Any]) -> Chunk:
     """Rows as parsed, as columns; what is no object becomes a row without any value."""
-    names = dict.fromkeys(name for row in rows if isinstance(row, dict) for name in row)
-    return {name: [row.get(name) if isinstance(row, dict) else None for row in rows] for name in names}
+    names = list(dict.fromkeys(name for row in rows if isinstance(row, dict) for name in row))
+    columns = {name: [row.get(name) if isinstance(row, dict) else None for row in rows] for name in names}
+    return Chunk(places, columns, names)
 
 
 def kind(value: object) -> str:

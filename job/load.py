@@ -3,23 +3,30 @@
 It knows sources, column names and what a row must have at the least: two texts. Repairing and judging them is clean's
 work. The rows go to disk as they are read, so a data set may be larger than memory.
 
-A rejected row is a dict {"where", "stage", "reason", "question", "answer"}, the last two as they were found.
+A rejected row is a dict {"where", "stage", "reason", "question", "answer"}, the last two as they were found but for
+secrets, which are blotted out.
 """
 
-from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+import difflib
+import logging
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import datasets
-import httpx2
-import numpy as np
 import pyarrow as pa
 
-from job import durable, files
+from job import files
 from job.config import DatasetSection, SourceSection
-from job.errors import ConfigError, DataError, KickoffError
-from job.files import WANTED, Chunk, kind
+from job.credentials import masked
+from job.data import hubrows, leftout
+from job.data.draw import Draw
+from job.data.hubrows import HubName
+from job.data.leftout import LeftOut
+from job.errors import ConfigError, DataError
+from job.files import WANTED, Choose, Chunk, kind
 from job.rows import write
 
 COLUMN_PAIRS = (
@@ -30,6 +37,7 @@ COLUMN_PAIRS = (
     ("instruction", "response"),
     ("input", "output"),
     ("query", "response"),
+    ("question", "response"),
 )
 SCHEMA = pa.schema(
     {"question": pa.string(), "answer": pa.string(), "where": pa.string(), "id": pa.int64(), "group": pa.string()}
@@ -37,18 +45,27 @@ SCHEMA = pa.schema(
 """`id` counts the rows in; `group` is the value of split.group's column, null without one."""
 
 Rejected = list[dict[str, Any]]
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class _Source:
-    """Something to read: its chunks, the name its rows are known by, and its facts."""
+    """Something to read: a file or a data set, and what the config says of it."""
 
-    chunks: Iterable[Chunk]
+    read: Callable[[Choose], Iterator[Chunk]]
     name: str
+    """What its rows are known by."""
     facts: dict[str, Any]
     question: str | None
     answer: str | None
-    weight: float = 1.0
+    ignored: tuple[str, ...]
+    draw: Draw
+    names: dict[str, None] = field(default_factory=dict)
+    """The columns that it has, filled in as they are met."""
+
+    @property
+    def label(self) -> str:
+        return str(self.facts["source"])
 
 
 def load(
@@ -63,23 +80,31 @@ def load(
 
     Returns:
         The rows with SCHEMA, question and answer non-empty text; the test rows given apart, or None; the rejected
-        ones; and of each source its name, a revision or content hash, the columns used and unused, the row count.
+        ones; and of each source its name, a revision or content hash, the columns used and unused, the row count, and
+        where it has a weight below 1 how many rows were not drawn.
 
     Raises:
-        DataError: a file or data set cannot be read, or its columns cannot be told.
+        DataError: a file or data set cannot be read, its columns cannot be told, or one that is left out is needed.
         ConfigError: a column that the config names is not there.
     """
-    sources = list(_sources(section))
-    tests = list(_files(section.test, section, section)) if section.test is not None else []
+    sources = list(_sources(section, seed))
+    tests = list(_files(section.test, section, section, Draw(1.0, []))) if section.test is not None else []
     rejected: Rejected = []
     facts: list[dict[str, Any]] = []
-    rows = write(folder / "loaded.arrow", SCHEMA, _batches(sources, 0, group, rejected, facts))
-    rows, not_drawn = _drawn(rows, sources, facts, seed)
-    if section.test is None:
-        return rows, None, rejected + not_drawn, facts
-    first = sum(source["rows"] for source in facts)
-    test = write(folder / "test.arrow", SCHEMA, _batches(tests, first, None, rejected, facts))
-    return rows, test, rejected + not_drawn, facts
+    left_out = LeftOut(asks=all(source.question is None for source in sources))
+    rows = write(folder / "loaded.arrow", SCHEMA, _batches(sources, 0, group, rejected, facts, left_out))
+    test = None
+    if section.test is not None:
+        first = sum(source["rows"] for source in facts)
+        test = write(folder / "test.arrow", SCHEMA, _batches(tests, first, None, rejected, facts, left_out))
+    _require_drawn(sources)
+    _require_ignored([*sources, *tests], section)
+    needed, remarks = left_out.judged()
+    if needed:
+        raise DataError(leftout.refusal(needed))
+    for remark in remarks:
+        log.warning(f"load: {remark}")
+    return rows, test, rejected, facts
 
 
 def fingerprints(section: DatasetSection) -> dict[str, str]:
@@ -93,90 +118,93 @@ def local_files(section: DatasetSection) -> list[Path]:
     return [path for name in named if name is not None for path in files.paths(name)]
 
 
-def _sources(section: DatasetSection) -> Iterator[_Source]:
-    for source in section.sources or (section,):
+def _sources(section: DatasetSection, seed: int) -> Iterator[_Source]:
+    listed: tuple[SourceSection | DatasetSection, ...] = section.sources or (section,)
+    for number, source in enumerate(listed):
+        draw = Draw(getattr(source, "weight", 1.0), [seed, number])
         if source.file is not None:
-            yield from _files(source.file, source, section)
+            yield from _files(source.file, source, section, draw)
         else:
-            yield _hub(source, section)
+            yield _hub(source, section, draw)
 
 
 def _files(
-    named: str | list[str], source: SourceSection | DatasetSection, section: DatasetSection
+    named: str | list[str], source: SourceSection | DatasetSection, section: DatasetSection, draw: Draw
 ) -> Iterator[_Source]:
     names = [path.name for path in local_files(section)]
     for path in files.paths(named):
         yield _Source(
-            files.read(path),
+            partial(files.read, path),
             # train/qa.json and test/qa.json: the name alone would give two rows the same place
             path.name if names.count(path.name) == 1 else str(path),
             {"source": str(path), "sha256": files.fingerprint(path)},
             *_named_columns(source, section),
-            getattr(source, "weight", 1.0),
+            draw,
         )
 
 
-def _hub(source: SourceSection | DatasetSection, section: DatasetSection) -> _Source:
-    from huggingface_hub import HfApi
-    from huggingface_hub.errors import RepositoryNotFoundError, RevisionNotFoundError
-
+def _hub(source: SourceSection | DatasetSection, section: DatasetSection, draw: Draw) -> _Source:
     name = str(source.name)
-    try:
-        # the commit is looked up first, so that the card names exactly what was read
-        sha = HfApi().dataset_info(name, revision=source.revision).sha
-        loaded = datasets.load_dataset(name, source.config, revision=sha, split=source.split)
-    except (RepositoryNotFoundError, datasets.exceptions.DatasetNotFoundError):
-        raise DataError(
-            f"dataset.name: no data set {name!r} on the Hub, or HF_TOKEN may not read it; check the name and the token"
-        ) from None
-    except RevisionNotFoundError:
-        raise DataError(f"dataset.revision: {name} has no revision {source.revision!r}") from None
-    except (datasets.exceptions.DatasetGenerationError, datasets.exceptions.DataFilesNotFoundError) as error:
-        raise DataError(f"dataset.name: {name}@{sha} cannot be read: {error.__cause__ or error}") from None
-    except ValueError as error:  # an unknown split or configuration; the message lists the known ones
-        raise DataError(f"dataset: {name}: {error}") from None
-    except (httpx2.HTTPError, OSError) as error:
-        if durable.is_full(error):
-            raise
-        raise KickoffError(f"the Hub did not give the data set {name}: {error}; run the same command again") from None
-    facts = {"source": name, "revision": sha, "config": source.config, "split": source.split}
-    columns = _named_columns(source, section)
-    return _Source(_hub_chunks(loaded, source.split), name, facts, *columns, getattr(source, "weight", 1.0))
+    loaded, commit = hubrows.load(HubName(name, source.config, source.revision, source.split))
+    facts = {"source": name, "revision": commit, "config": source.config, "split": source.split}
+    read = partial(hubrows.chunks, loaded, source.split)
+    return _Source(read, name, facts, *_named_columns(source, section), draw)
 
 
-def _hub_chunks(loaded: datasets.Dataset, split: str) -> Iterator[Chunk]:
-    first = 1
-    for columns in loaded.with_format(None).iter(files.CHUNK):
-        count = len(next(iter(columns.values())))
-        yield Chunk([f"{split} row {number}" for number in range(first, first + count)], columns)
-        first += count
-
-
-def _named_columns(source: SourceSection | DatasetSection, section: DatasetSection) -> tuple[str | None, str | None]:
-    return source.question or section.question, source.answer or section.answer
+def _named_columns(
+    source: SourceSection | DatasetSection, section: DatasetSection
+) -> tuple[str | None, str | None, tuple[str, ...]]:
+    """The pair, if it is named, and the columns to ignore."""
+    ignored = tuple(dict.fromkeys((*section.ignore_columns, *source.ignore_columns)))
+    return source.question or section.question, source.answer or section.answer, ignored
 
 
 def _batches(
-    sources: list[_Source], first: int, group: str | None, rejected: Rejected, facts: list[dict[str, Any]]
+    sources: list[_Source],
+    first: int,
+    group: str | None,
+    rejected: Rejected,
+    facts: list[dict[str, Any]],
+    left_out: LeftOut,
 ) -> Iterator[dict[str, list[Any]]]:
     """Every source's rows as columns of SCHEMA; what is rejected and the facts go to the lists given."""
     for source in sources:
-        start, used, unused = first, None, dict[str, None]()
-        for chunk in source.chunks:
-            names = list(chunk.columns)
-            if used is None and group is not None and group not in names:
-                raise ConfigError(
-                    f"split.group: {source.facts['source']} has no column {group!r}; it has {_listed(names)}"
-                )
-            used = used or _columns(names, source)
-            unused |= dict.fromkeys(name for name in names if name not in (*used, group))
-            yield _kept(chunk, source.name, used, group, first, rejected)
+        start, not_drawn, used = first, source.draw.not_drawn, None
+        choose = partial(_wanted, source, group, left_out)
+        for chunk in source.draw.drawn(source.read(choose)):
+            source.names.update(dict.fromkeys(chunk.names))
+            used = used or _columns(chunk.names, source, group)
+            kept = _kept(chunk, source.name, used, group, first, rejected)
+            others = {
+                name: chunk.columns[name] for name in chunk.columns if name not in (*used, group, *source.ignored)
+            }
+            _show(kept, others, first, left_out)
+            yield kept
             first += len(chunk.places)
         if used is None:
-            raise DataError(f"{source.facts['source']}: holds no row; {WANTED}")
+            raise DataError(f"{source.label}: holds no row; {WANTED}")
         question, answer = used
-        counted = {"question": question, "answer": answer, "unused": list(unused), "rows": first - start}
-        facts.append({**source.facts, **counted})
+        unused = [str(masked(name)) for name in source.names if name not in (*used, group)]
+        drawn = {"not_drawn": source.draw.not_drawn - not_drawn} if source.draw.weight < 1 else {}
+        counted = {"question": question, "answer": answer, "unused": unused, "rows": first - start}
+        facts.append({**source.facts, **counted, **drawn})
+
+
+def _wanted(source: _Source, group: str | None, left_out: LeftOut, schema: pa.Schema) -> list[str]:
+    """The columns to read: the pair, the group, and those that may show that the pair is not enough."""
+    used = {*_columns(schema.names, source, group), group}
+    beside = pa.schema([column for column in schema if column.name not in used and column.name not in source.ignored])
+    for name in leftout.unread(beside):
+        left_out.see_unread(name, source.label)
+    wanted = {*used, *leftout.worth_reading(beside)}
+    return [name for name in schema.names if name in wanted]
+
+
+def _show(kept: dict[str, list[Any]], others: dict[str, list[Any]], first: int, left_out: LeftOut) -> None:
+    """Let the rows kept be seen with the columns left out."""
+    positions = [id_ - first for id_ in kept["id"]]
+    beside = {name: [values[position] for position in positions] for name, values in others.items()}
+    left_out.see(kept["question"], kept["answer"], kept["where"], beside)
 
 
 def _kept(
@@ -191,7 +219,7 @@ def _kept(
         where = f"{name} {place}"
         reason = _wrong("question", question) or _wrong("answer", answer)
         if reason is not None:
-            found = {"question": _plain(question), "answer": _plain(answer)}
+            found = {"question": masked(_plain(question)), "answer": masked(_plain(answer))}
             rejected.append({"where": where, "stage": "load", "reason": reason, **found})
             continue
         value = groups[number]
@@ -201,43 +229,45 @@ def _kept(
     return kept
 
 
-def _drawn(
-    rows: datasets.Dataset, sources: list[_Source], facts: list[dict[str, Any]], seed: int
-) -> tuple[datasets.Dataset, Rejected]:
-    """Of each source the share that its weight says, drawn by seed."""
-    if all(source.weight == 1 for source in sources):
-        return rows, []
-    ids = rows.with_format("numpy")["id"][:]
-    left_out: list[np.ndarray] = []
-    first = 0
-    for number, (source, fact) in enumerate(zip(sources, facts, strict=True)):
-        inside = np.flatnonzero((ids >= first) & (ids < first + fact["rows"]))
-        order = np.random.default_rng([seed, number]).permutation(inside)
-        left_out.append(order[round(source.weight * len(inside)) :])
-        first += fact["rows"]
-    dropped = np.sort(np.concatenate(left_out))
-    rejected = [
-        {"where": row["where"], "stage": "load", "reason": "not drawn: its source has a weight below 1"}
-        | {"question": row["question"], "answer": row["answer"]}
-        for row in rows.select(dropped)
-    ]
-    return rows.select(np.setdiff1d(np.arange(len(rows)), dropped)), rejected
+def _require_drawn(sources: list[_Source]) -> None:
+    for draw in {id(source.draw): source.draw for source in sources}.values():
+        if draw.seen and draw.seen == draw.not_drawn:
+            labels = ", ".join(source.label for source in sources if source.draw is draw)
+            raise ConfigError(
+                f"dataset.sources: weight {draw.weight} draws none of the {draw.seen} rows of {labels}; raise it, or "
+                "leave the source out"
+            )
 
 
-def _columns(names: list[str], source: _Source) -> tuple[str, str]:
-    name = source.facts["source"]
+def _require_ignored(sources: list[_Source], section: DatasetSection) -> None:
+    """A column to ignore that is nowhere is a misspelling, and the one that was meant is not ignored."""
+    for name in dict.fromkeys(name for source in sources for name in source.ignored):
+        theirs = [source for source in sources if name in source.ignored]
+        there = list(dict.fromkeys(column for source in theirs for column in source.names))
+        if name not in there:
+            near = difflib.get_close_matches(name, there, n=1)
+            guess = f"; did you mean {near[0]!r}?" if near else f"; found {_listed(there)}"
+            raise ConfigError(
+                f"dataset.ignore_columns: {', '.join(source.label for source in theirs)} has no column {name!r}{guess}"
+            )
+
+
+def _columns(names: list[str], source: _Source, group: str | None) -> tuple[str, str]:
+    """The columns of question and answer."""
+    if group is not None and group not in names:
+        raise ConfigError(f"split.group: {source.label} has no column {group!r}; it has {_listed(names)}")
     if source.question is not None and source.answer is not None:
         for key, column in (("question", source.question), ("answer", source.answer)):
             if column not in names:
-                raise ConfigError(f"dataset.{key}: {name} has no column {column!r}; it has {_listed(names)}")
+                raise ConfigError(f"dataset.{key}: {source.label} has no column {column!r}; it has {_listed(names)}")
         return source.question, source.answer
-    by_lower = {name.strip().lower(): name for name in reversed(names)}
+    by_lower = {name.strip().lower(): name for name in reversed(names) if name not in source.ignored}
     for question, answer in COLUMN_PAIRS:
         if question in by_lower and answer in by_lower:
             return by_lower[question], by_lower[answer]
-    hint = " (is the delimiter one of , ; tab | ?)" if len(names) == 1 and ".csv" in name else ""
+    hint = " (is the delimiter one of , ; tab | ?)" if len(names) == 1 and ".csv" in source.label else ""
     raise DataError(
-        f"{name}: cannot tell the columns: found {_listed(names)}{hint}, expected question and answer; "
+        f"{source.label}: cannot tell the columns: found {_listed(names)}{hint}, expected question and answer; "
         "name yours with dataset.question and dataset.answer"
     )
 
@@ -273,4 +303,7 @@ def _plain(value: object) -> object:
 
 
 def _listed(names: Iterable[str]) -> str:
-    return ", ".join(repr(name) for name in names) or "no columns"
+    """Names of columns. Those of a file without a header are texts of its first row, so secrets may be among them."""
+    shown = [str(masked(name)) for name in names]
+    cut = [repr(name if len(name) <= 60 else name[:57] + "...") for name in shown[:30]]
+    return ", ".join(cut) + (f" and {len(shown) - 30} more" if len(shown) > 30 else "") or "no columns"

@@ -8,6 +8,7 @@ import logging
 import shutil
 import tempfile
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
@@ -121,6 +122,7 @@ def prepare_only(config: Config) -> str:
         if folder.read("data.json") is None:
             prepare_rows(config, folder, lambda: base.tokenizer(config.model))
         report.report(folder.path, config)
+        _require_rows(folder)
         return f"prepared: {audit.data_line(folder.read('data.json'))[6:]}; see {folder / 'report.html'}"
 
 
@@ -134,14 +136,13 @@ def prepare(config: Config, folder: RunFolder) -> None:
         log.info(f"data: prepared before, in {folder.path}")
     else:
         prepare_rows(config, folder, lambda: _fetch(config, folder))
-    _require_rows(config, folder)
+    _require_rows(folder)
+    _require_test_rows(config, folder)
 
 
-def _require_rows(config: Config, folder: RunFolder) -> None:
-    """Before anything is trained: rows to train on, and a row to test if the gate shall judge the model by it."""
+def _require_test_rows(config: Config, folder: RunFolder) -> None:
+    """Before anything is trained: a row to test, if the gate shall judge the model by it."""
     counts, rejected = folder.read("data.json"), folder / "rejected.jsonl"
-    if not counts["train"]:
-        raise DataError(f"no row is left to train on; {rejected} says why each one was rejected")
     if counts["test"]:
         return
     if config.evaluate.gate != "off" and not (folder / "model").exists():
@@ -151,6 +152,17 @@ def _require_rows(config: Config, folder: RunFolder) -> None:
             f"rejected ({rejected}); give more rows, name test rows in dataset.test, or set evaluate.gate=off"
         )
     log.warning("no row is left for testing: nothing can be measured")
+
+
+def _require_rows(folder: RunFolder) -> None:
+    facts = folder.read("data.json")
+    if not facts["train"]:
+        commonest = list(facts["rejected_by_reason"].items())[:3]
+        why = "".join(f", {count} {reason}" for reason, count in commonest)
+        raise DataError(
+            f"no row is left to train on: {facts['rows']} rows in, {facts['rejected']} rejected{why}; "
+            f"{folder / 'rejected.jsonl'} says why each one was rejected"
+        )
 
 
 def _fetch(config: Config, folder: RunFolder) -> PreTrainedTokenizerBase:
@@ -168,9 +180,10 @@ def prepare_rows(
 ) -> datasets.DatasetDict:
     """The stages of the data; without a tokenizer the rows stay text, and no length in tokens is known.
 
-    The tokenizer is asked for once the rows are split: a mistake in the data costs no download. Rows between the
-    stages lie in `preparing/`, which is gone afterwards; what stays is data.json, rejected.jsonl and, with a
-    tokenizer, encoded/.
+    The tokenizer is asked for once the rows are clean: a mistake in the data costs no download. What is too long goes
+    before repeats are looked for and before the split, so that no row is dropped for one that goes itself, and the
+    test rows are their share of what is left. Rows between the stages lie in `preparing/`, which is gone afterwards;
+    what stays is data.json, rejected.jsonl and, with a tokenizer, encoded/.
     """
     preparing = folder / "preparing"
     preparing.mkdir()
@@ -180,30 +193,34 @@ def prepare_rows(
             loaded = [rows] if test is None else [rows, test]
             for facts in sources:
                 log.info(_source_line(facts))
+        given = [rows] if test is None else [rows, test]
         with _phase(folder, "clean"):
-            rows, dropped = clean.clean(config.clean, rows)
-            rejected += dropped
-            if test is not None:
-                test, dropped = clean.clean(config.clean, test)
-                rejected += dropped
+            given = _each(given, rejected, lambda part: clean.clean(config.clean, part))
+        tokenizer = find_tokenizer()
+        counted: Counter[str] = Counter()
+        if tokenizer is not None:
+            with _phase(folder, "encode"):
+                longest = config.model.max_length
+                given = _each(given, rejected, lambda part: encode.encode(part, tokenizer, longest, counted))
+            if counted["mended"]:
+                log.info(f"encode: the end mark behind {counted['mended']} answers was removed; each gets one anyway")
+        rows, test = given[0], given[1] if len(given) > 1 else None
         with _phase(folder, "dedupe"):
             rows, test, dropped, found = dedupe.dedupe(config.dedupe, rows, test)
             rejected += dropped
         with _phase(folder, "split"):
             families = found["families"][len(test) if test is not None else 0 :]
-            parts = split.split(config.split, config.seed, rows, test, families)
-        tokenizer = find_tokenizer()
-        if tokenizer is not None:
-            with _phase(folder, "encode"):
-                for name, part in parts.items():
-                    parts[name], dropped = encode.encode(part, tokenizer, config.model.max_length)
-                    rejected += dropped
+            parts = split.split(config.split, config.seed, rows, test, families).remove_columns(["id", "group"])
         with _phase(folder, "audit"):
             counts = audit.write_rejected(folder / "rejected.jsonl", rejected, loaded)
             found["closest"] = audit.closest(found["apart"], parts)
             facts = audit.facts(config, sources, counts, found, parts, tokenizer)
             facts["flagged"] = [row for part in parts.values() for row in clean.flagged(config.clean, part)]
+            facts["mended"] = counted["mended"]
+            facts["notes"] = clean.notes(config.clean, list(parts.values()))
             log.info(audit.data_line(facts))
+            for note in facts["notes"]:
+                log.info(f"data: {note}")
             if tokenizer is not None and len(parts["train"]):
                 # datasets cannot read back what holds no row
                 kept = datasets.DatasetDict({name: part for name, part in parts.items() if len(part)})
@@ -216,9 +233,25 @@ def prepare_rows(
     return parts
 
 
+def _each(
+    parts: list[datasets.Dataset],
+    rejected: list[dict[str, Any]],
+    stage: Callable[[datasets.Dataset], tuple[datasets.Dataset, list[dict[str, Any]]]],
+) -> list[datasets.Dataset]:
+    """The stage done to each part; what it rejects is added to `rejected`."""
+    done = []
+    for part in parts:
+        kept, dropped = stage(part)
+        done.append(kept)
+        rejected += dropped
+    return done
+
+
 def _source_line(facts: dict[str, Any]) -> str:
     unused = f", not used: {', '.join(facts['unused'])}" if facts["unused"] else ""
-    return f"load: {facts['rows']} rows of {facts['source']}, {facts['question']} -> {facts['answer']}{unused}"
+    not_drawn = f", {facts['not_drawn']} not drawn" if facts.get("not_drawn") else ""
+    pair = f"{facts['question']} -> {facts['answer']}"
+    return f"load: {facts['rows']} rows of {facts['source']}{not_drawn}, {pair}{unused}"
 
 
 def measure(config: Config, folder: RunFolder, here: machine.Machine) -> None:

@@ -3,6 +3,7 @@
 It knows Arrow and how many processes pay. It does not know what is in the rows.
 """
 
+import itertools
 import os
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -15,6 +16,7 @@ BATCH = 1000
 """Rows that are in memory at once, in each process."""
 _ROWS_THAT_PAY = 4000
 """Starting two more processes costs about as much as this many rows in one."""
+_NUMBERS = itertools.count(1)
 
 
 def write(path: Path, schema: pa.Schema, batches: Iterable[dict[str, list[Any]]]) -> datasets.Dataset:
@@ -32,7 +34,7 @@ def transformed(
 
     Args:
         change: from a table of rows to a table with `schema`; it must not depend on how rows fall into batches.
-        name: of the result, part of its fingerprint.
+        name: what is shown beside the progress bar.
     """
     features = datasets.Features.from_arrow_schema(schema)
     if not len(rows):
@@ -45,7 +47,9 @@ def transformed(
         features=features,
         remove_columns=rows.column_names,
         load_from_cache_file=False,
-        new_fingerprint=name,  # the default is a hash of `change`, which takes seconds for a tokenizer
+        # The default is a hash of `change`, which takes seconds for a tokenizer. The result's file is named by this, in
+        # the folder of `rows`: with one name for two results the second would take the place of the first.
+        new_fingerprint=f"{name}-{next(_NUMBERS)}",
         desc=name,
     )
     return result.with_format(None)

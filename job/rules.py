@@ -17,8 +17,8 @@ TextRule = Callable[[str], str | None]
 
 # dots, dashes, question marks: what stands where an answer is missing. Other signs can be one: "+", "%", ";", an emoji
 _PLACEHOLDER = re.compile(r"[\s.…?,_\-‐-―]+")
-# not digits: 10 to the power of 100 is a one and a hundred zeros
-_RUN = re.compile(r"(\D)\1{9,}", re.DOTALL)
+# not digits: 10 to the power of 100 is a one and a hundred zeros; not blanks, which indent code and align tables
+_RUN = re.compile(r"([^\d\s])\1{9,}")
 _REPEATS = 10
 _LONGEST_PHRASE = 5
 _LETTER = re.compile(r"[^\W\d_]")
@@ -96,13 +96,13 @@ def echoes(question: str, answer: str) -> str | None:
 
 
 def _asked(text: str) -> str:
-    return " ".join(text.casefold().split()).rstrip("? ")
+    return _flat(text.casefold()).rstrip("? ")
 
 
 def repeats_a_character(text: str) -> str | None:
     """One letter or sign ten times or more, in runs that make up over half of the text."""
     runs = [found[0] for found in _RUN.finditer(text)]
-    if 2 * sum(map(len, runs)) <= len(text):
+    if 2 * sum(map(len, runs)) <= len(_flat(text)):
         return None
     longest = max(runs, key=len)
     return f"is one character over and over: {longest[0]!r} {len(longest)} times"
@@ -135,8 +135,8 @@ def holds_contact(name: str, find: contacts.Find) -> TextRule:
 
 
 def holds_unwanted(words: tuple[str, ...]) -> TextRule:
-    """Whole words, whatever their case."""
-    alternatives = "|".join(re.escape(word) for word in words)
+    """Whole words, whatever their case and the blanks or line breaks between them."""
+    alternatives = "|".join(re.sub(r"(?:\\\s)+", r"\\s+", re.escape(word)) for word in words)
     pattern = re.compile(rf"(?<!\w)(?:{alternatives})(?!\w)", re.IGNORECASE)
 
     def wrong(text: str) -> str | None:
@@ -159,7 +159,7 @@ def _holds_offensive(language: str) -> TextRule:
     known = Filter({"languages": [language]})
 
     def wrong(text: str) -> str | None:
-        found = known.check_profanity(text)["profane_words"]
+        found = known.check_profanity(_flat(text))["profane_words"]
         return f"holds an offensive word: {_shown(found[0])}" if found else None
 
     return wrong
@@ -178,11 +178,16 @@ def other_language(wanted: tuple[str, ...]) -> TextRule:
     def wrong(text: str) -> str | None:
         if sum(1 for _ in _LETTER.finditer(text)) < _LEAST_LETTERS:
             return None
-        found = detector.detect(" ".join(text.split()), model="lite", k=1)[0]
+        found = detector.detect(_flat(text), model="lite", k=1)[0]
         certain = found["score"] >= _CONFIDENT and found["lang"] not in wanted
         return f"is in another language: {found['lang']}" if certain else None
 
     return wrong
+
+
+def _flat(text: str) -> str:
+    """On one line, with single blanks: what a rule counts or compares does not depend on the layout."""
+    return " ".join(text.split())
 
 
 def _shown(text: str) -> str:

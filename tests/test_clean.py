@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from job.clean import clean, flagged
+from job.clean import clean, flagged, notes
 from job.config import CleanSection
 
 KEY = "AKIA" + "Q3EGZDX5TJN2MPLE"
@@ -87,12 +87,71 @@ def test_fix_text_off_keeps_mojibake_and_decomposed_accents() -> None:
     assert answer("a\x00 \u200bb", fix_text=False) == "a b"
 
 
-def test_whitespace_of_a_question_becomes_single_blanks() -> None:
-    assert question("  What\t is\n\n DNS \u00a0?\r\n") == "What is DNS ?"
+CODE = "def f(xs):\n    for x in xs:\n        if x > 0:\n            yield x"
+KEPT = {
+    "python": CODE,
+    "yaml": "a:\n  - b: 1\n    c:\n      - d\n\ne: 2",
+    "makefile": "all: x\n\techo a\n\t@echo\tb",
+    "tsv": "a\tb\t\tc\n1\t2\t\t3",
+    "aligned": "name    hours\nBern    9-5\nBasel  10-6",
+    "list": "Steps:\n1. Open it.\n   - With care.\n2. Close it.",
+    "drawing": "  /\\\n /  \\\n/____\\",
+    "markdown": "Run this:\n\n    $ ls  -l\n\nThen look.",
+    "paragraphs": "第一段。\n\n第二段。",
+    "long blanks": "x =" + 40 * " " + "1\ny" + 40 * " " + "= 2",
+}
 
 
-def test_newlines_of_an_answer_are_kept() -> None:
-    assert answer("\n\n one  two \t\n three\n\n\n\n\nfour \u00a0 \n") == "one two\nthree\n\nfour"
+@pytest.mark.parametrize("kind", KEPT)
+@pytest.mark.parametrize("switches", [{}, {"fix_text": False}, {"remove_html": True}, {"urls": "mask"}], ids=str)
+def test_lines_indentation_and_blanks_of_both_texts_are_kept(kind: str, switches: dict[str, Any]) -> None:
+    assert answer(KEPT[kind], **switches) == KEPT[kind]
+    assert question(KEPT[kind], **switches) == KEPT[kind]
+
+
+@pytest.mark.parametrize("break_", ["\n", "\r\n", "\r", "\x0b", "\x0c", "\u2028", "\u2029"])
+def test_every_line_break_becomes_a_newline_and_indentation_stays(break_: str) -> None:
+    assert answer(CODE.replace("\n", break_)) == CODE
+    assert question(CODE.replace("\n", break_), fix_text=False) == CODE
+
+
+def test_nel_is_a_line_break_and_with_fix_text_the_dots_that_windows_1252_writes_with_that_byte() -> None:
+    assert answer("one\x85two", fix_text=False) == "one\ntwo"
+    assert answer("one\x85two") == "one…two"
+
+
+def test_other_steps_leave_the_lines_alone() -> None:
+    text = "The cat:\n\n    IT runs\tto the dog\n    it JUMPS"
+    assert answer(text, lowercase=True) == text.lower()
+    assert answer(text, stem=True) == "the cat:\n\n    it run\tto the dog\n    it jump"
+    assert answer(text, remove_stop_words=True) == "cat:\n\n    runs\tdog\n    JUMPS"
+
+
+def test_python_and_yaml_still_parse() -> None:
+    rows = [
+        (f"    Write it.\n\n    {n}", "\n\n" + "".join(f"  {line}  \r\n" for line in CODE.split("\n"))) for n in "ab"
+    ]
+    kept, rejected = clean(CleanSection(), dataset(rows))
+    assert rejected == []
+    assert kept["answer"][:] == [CODE, CODE]
+    compile(kept[0]["answer"], "answer", "exec")
+    assert kept["question"][:] == ["Write it.\n\na", "Write it.\n\nb"]
+
+
+def test_rules_count_and_compare_without_regard_to_the_layout() -> None:
+    assert reason("What is\n  DNS", "what is DNS?") == "the answer only repeats the question"
+    assert reason("q", "Click\n  here", unwanted_words=["click here"]) is not None
+    assert reason("q", "buy\n" * 10 + "now") is not None
+    assert reason("q", " \n.\n\t-") == "the answer is a placeholder: '.\\n\\t-'"
+    assert reason("q", "x:" + 30 * " " + "1") is None
+
+
+def test_rows_with_html_are_told_of_and_the_key_is_named() -> None:
+    rows = dataset([("What?", "<p>One</p>"), ("Is a < b?", "List<String> & more"), ("x&nbsp;y", "z")])
+    (note,) = notes(CleanSection(), [rows, rows])
+    assert note.startswith("4 of 6 rows hold HTML, such as '<p>' in qa.json row 1; clean.remove_html: true")
+    assert notes(CleanSection(remove_html=True), [rows]) == []
+    assert notes(CleanSection(), [rows.select([1])]) == []
 
 
 def test_lowercase() -> None:
@@ -100,8 +159,11 @@ def test_lowercase() -> None:
 
 
 def test_remove_html() -> None:
-    assert answer("<p class='x'>a &amp; b</p><!-- c\nd --> 1 < 2 > 0", remove_html=True) == "a & b 1 < 2 > 0"
+    assert answer("<p class='x'>a &amp; b</p><!-- c\nd --> 1 < 2 > 0", remove_html=True) == "a & b\n\n1 < 2 > 0"
     assert answer("e&#769;&#0;&#8203;x", remove_html=True) == "é\ufffdx"
+    listed = "<ol>\n  <li>Open it.</li>\n  <li>Close it.</li>\n</ol>"
+    assert question(listed, remove_html=True) == "Open it.\nClose it."
+    assert answer(f"Run:<pre><code>{CODE.replace('>', '&gt;')}</code></pre>", remove_html=True) == f"Run:\n\n{CODE}"
 
 
 @pytest.mark.parametrize(
@@ -258,6 +320,7 @@ FRAGMENTS = [
     "cafÃ©", "e\u0301", "\u200b", "\ufeff", "\x1b[36m", "\r\n", "\u2028", "  ", "\x00", "İ", "ﬁ", "1",
     "&amp;lt;i&amp;gt;", "&lt;", "<b>", "<", ">", "<!-- x -->", "http://", "www.a.org/b", "@", "ada@mail.example.org",
     "+41 44 668 18 00", "650 253 0000", "[url]", "[", "Running", "flies", "generalisations", "the", "of", "...", "?",
+    "\n", "\n    ", "\n\n", "\t", "<li>", "</li>", "<td>", "<pre>", "</pre>", "<ul>", "<br>",
     "-", "aaaaaaaaaaaa", "buy now ", "sh1t", "AKIA", KEY, "Die Hauptstadt von Frankreich ist Paris.", FAMILY, "हिन्दी",
     "日本",
 ]  # fmt: skip
@@ -286,10 +349,10 @@ def test_nothing_is_lost_and_cleaning_twice_is_cleaning_once(
     rows, rejected = clean(section, before)
     assert sorted([*rows["where"], *(row["where"] for row in rejected)]) == sorted(before["where"])
     for row in rows:
-        assert row["question"] == " ".join(row["question"].split()) != ""
-        assert row["answer"] == row["answer"].strip() != ""
         for text in (row["question"], row["answer"]):
-            assert not any(unicodedata.category(character) == "Cc" and character != "\n" for character in text)
+            assert text.strip() and text == text.rstrip() and "\n\n\n" not in text
+            assert all(line == line.rstrip() for line in text.split("\n")) and text.split("\n")[0]
+            assert not any(unicodedata.category(character) == "Cc" and character not in "\n\t" for character in text)
             assert not section.fix_text or unicodedata.is_normalized("NFC", text)
     again, rejected_again = clean(section, rows)
     assert rejected_again == []

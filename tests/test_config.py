@@ -220,6 +220,26 @@ def test_byte_order_mark_is_no_part_of_the_first_key(tmp_path: Path) -> None:
         ("dataset: {file: a, config: b}", "1:20: dataset.config", "is for a Hub data set"),
         ("dataset: {file: a, question: q}", "1:20: dataset.question", "is set alone"),
         ("dataset: {file: a, answer: q}", "1:20: dataset.answer", "is set alone"),
+        ("dataset: {file: a, question: q, answer: q}", "1:33: dataset.answer", "name two columns"),
+        ("dataset: {file: []}", "1:11: dataset.file", "is an empty list"),
+        ("dataset: {file: a, test: []}", "1:20: dataset.test", "is an empty list"),
+        ("dataset: {sources: [{file: []}]}", "1:22: dataset.sources.0.file", "is an empty list"),
+        ("dataset: {file: a, test: b}\nsplit: {group: g}", "2:9: split.group", "dataset.test gives the test rows"),
+        (
+            FILE + "clean: {min_answer_characters: 9, max_answer_characters: 8}",
+            "2:9: clean.min_answer_characters",
+            "is 9, above",
+        ),
+        (
+            FILE + "clean: {max_question_characters: 3, min_question_characters: 4}",
+            "2:37: clean.min_question_characters",
+            "is 4, above",
+        ),
+        (
+            "dataset: {file: a, question: q, answer: r, ignore_columns: [x, q]}",
+            "1:44: dataset.ignore_columns",
+            "holds 'q', which dataset.question reads",
+        ),
     ],
 )
 def test_contradictions(tmp_path: Path, text: str, place: str, words: str) -> None:

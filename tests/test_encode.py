@@ -1,8 +1,14 @@
 """Labels and ids, token by token."""
 
-from datasets import Dataset
-from transformers import PreTrainedTokenizerBase
+from collections import Counter
+from pathlib import Path
 
+import pytest
+from datasets import Dataset
+from transformers import AddedToken, AutoTokenizer, PreTrainedTokenizerBase
+
+from job.clean import clean
+from job.config import CleanSection
 from job.encode import encode
 from job.loss import IGNORED
 
@@ -29,6 +35,22 @@ def test_the_prompt_is_what_a_server_sends(tokenizer: PreTrainedTokenizerBase) -
     chat = [{"role": "user", "content": "What is DNS?"}]
     sent = tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_dict=True)["input_ids"]
     assert encoded[0]["input_ids"][: len(sent)] == sent
+
+
+LINES = "Fix this:\n\n    def f(x):\n\treturn  x\n  # end"
+
+
+def test_lines_and_indentation_of_a_question_are_what_a_server_sends_and_what_is_trained(
+    tokenizer: PreTrainedTokenizerBase,
+) -> None:
+    cleaned, _ = clean(CleanSection(), rows((f"\n{LINES} \n", f"\r\n# Fixed\r\n{LINES}\r\n")))
+    encoded, _ = encode(cleaned, tokenizer, 256)
+    chat = [{"role": "user", "content": LINES}]
+    sent = tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_dict=True)["input_ids"]
+    assert encoded[0]["input_ids"][: len(sent)] == sent
+    assert tokenizer.decode(sent) == f"Question:\n{LINES}\n\nAnswer:\n"
+    trained = [label for label in encoded[0]["labels"] if label != IGNORED]
+    assert tokenizer.decode(trained) == f"# Fixed\n{LINES}<|endoftext|>"
 
 
 def test_prompt_and_answer_do_not_merge_across_the_seam(tokenizer: PreTrainedTokenizerBase) -> None:
@@ -60,6 +82,93 @@ def test_the_text_of_a_special_token_is_rejected(tokenizer: PreTrainedTokenizerB
     encoded, rejected = encode(given, tokenizer, 64)
     assert len(encoded) == 0
     assert [row["reason"].split(" holds")[0] for row in rejected] == ["the question", "the answer"]
+
+
+CHATML = (
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content | trim }}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+BUILT = (
+    "{% for m in messages %}{{ '<|' + m.role + '|>\n' + m.content | trim + '<|' + 'end' + '|>\n' }}{% endfor %}"
+    "{% if add_generation_prompt %}{{ '<|' + 'assistant|>\n' }}{% endif %}"
+)
+
+
+@pytest.fixture
+def marked(fetched: Path) -> PreTrainedTokenizerBase:
+    """A tokenizer with tokens as Llama 3, Qwen, Phi and Gemma have them; none is among `all_special_tokens`."""
+    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(fetched)
+    special = ["<|eot_id|>", "<|start_header_id|>", "<|im_end|>", "<|end|>"]
+    tokenizer.add_tokens([AddedToken(token, special=True) for token in special])
+    plain = ["<|im_start|>", "<|user|>", "<|assistant|>", "<table>", "    "]
+    tokenizer.add_tokens([AddedToken(token, special=False) for token in plain])
+    assert not {*special, *plain} & set(tokenizer.all_special_tokens)
+    return tokenizer
+
+
+@pytest.mark.parametrize(
+    ("template", "mark", "rejected"),
+    [
+        (CHATML, "<|eot_id|>", True),
+        (CHATML, "<|start_header_id|>", True),
+        (CHATML, "<|im_start|>", True),
+        (CHATML, "<|endoftext|>", True),
+        (CHATML, "<|user|>", False),
+        (CHATML, "<table>", False),
+        (CHATML, "    ", False),
+        (BUILT, "<|user|>", True),
+        (BUILT, "<|assistant|>", True),
+        (BUILT, "<|im_start|>", False),
+    ],
+)
+def test_marks_are_found_wherever_the_tokenizer_hides_them(
+    marked: PreTrainedTokenizerBase, template: str, mark: str, rejected: bool
+) -> None:
+    marked.chat_template = template
+    given = rows((f"What is{mark}it?", "That."), ("What?", f"It{mark}is."), ("What?", f"{mark}It is."))
+    _, found = encode(given, marked, 256)
+    assert len(found) == (3 if rejected else 0)
+    assert all(mark in row["reason"] for row in found)
+
+
+@pytest.mark.parametrize(
+    ("template", "end"),
+    [
+        (CHATML, "<|endoftext|>"),
+        (CHATML, "<|im_end|>"),
+        (CHATML, " <|im_end|>\n<|endoftext|>\n "),
+        (CHATML, "<|endoftext|><|endoftext|>"),
+        (BUILT, "<|end|>\n"),
+    ],
+)
+def test_an_end_behind_an_answer_is_removed(marked: PreTrainedTokenizerBase, template: str, end: str) -> None:
+    marked.chat_template = template
+    counted: Counter[str] = Counter()
+    given = rows(("What?", f"It is.{end}"), ("Who?", "Me."), ("Which?", f"This{end} one."), ("Why?", end))
+    encoded, rejected = encode(given, marked, 256, counted)
+    assert encoded["answer"][:] == ["It is.", "Me."]
+    assert counted["mended"] == 1
+    trained = [label for label in encoded[0]["labels"] if label != IGNORED]
+    assert marked.decode(trained) == "It is.<|endoftext|>"
+    assert [row["where"] for row in rejected] == ["row 3", "row 4"]
+    assert rejected[1]["reason"] == "the answer is nothing but the mark of its end"
+
+
+def test_the_end_of_another_turn_is_no_end(marked: PreTrainedTokenizerBase) -> None:
+    marked.chat_template = CHATML
+    assert len(encode(rows(("What?", "It is.<|eot_id|>"), ("Who?<|endoftext|>", "Me.")), marked, 256)[1]) == 2
+
+
+def test_a_template_that_refuses_an_answer_still_has_its_marks(marked: PreTrainedTokenizerBase) -> None:
+    marked.chat_template = "{% if messages | length > 1 %}{{ raise_exception('one') }}{% endif %}<|im_start|>x"
+    assert len(encode(rows(("What?", "It <|im_start|> is.")), marked, 256)[1]) == 1
+
+
+def test_other_columns_pass_through(tokenizer: PreTrainedTokenizerBase) -> None:
+    given = rows(("What?", "That."), ("Who?", "x" * 9999)).add_column("id", [7, 8]).add_column("group", ["a", None])
+    encoded, rejected = encode(given, tokenizer, 64)
+    assert (encoded["id"][:], encoded["group"][:]) == ([7], ["a"])
+    assert [row["id"] for row in rejected] == [8]
 
 
 def test_emoji_and_right_to_left_text_come_back_whole(tokenizer: PreTrainedTokenizerBase) -> None:

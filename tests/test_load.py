@@ -7,12 +7,14 @@ from typing import Any
 
 import pandas as pd
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
+from job import files
 from job.config import DatasetSection
 from job.errors import ConfigError, DataError, Exit
 from job.files import fingerprint
-from job.load import COLUMN_PAIRS, fingerprints, load
+from job.load import COLUMN_PAIRS, Rejected, fingerprints, load
 
 Loaded = tuple[list[dict[str, Any]], list[dict[str, Any]], dict[str, Any]]
 PAIR = {"question": "What is DNS?", "answer": "A naming system."}
@@ -335,7 +337,7 @@ def test_packed_files(tmp_path: Path, kind: str, packed: str) -> None:
     assert pairs(read(target)[0]) == [("What is DNS?", "A naming system."), ("é?", "ü")]
 
 
-def test_globs_lists_weights_and_groups(tmp_path: Path) -> None:
+def test_globs_lists_and_groups(tmp_path: Path) -> None:
     for name in ("a", "b"):
         rows = [{"question": f"{name}{n}?", "answer": "x", "topic": n % 3} for n in range(10)]
         put(tmp_path, f"{name}.json", rows)
@@ -343,15 +345,108 @@ def test_globs_lists_weights_and_groups(tmp_path: Path) -> None:
     rows, _, rejected, facts = load(both, tmp_path, 42, "topic")
     assert ([fact["rows"] for fact in facts], len(rows), rejected) == ([10, 10], 20, [])
     assert rows["group"][:4] == ["0", "1", "2", "0"]
-    half = {"sources": [{"file": str(tmp_path / "a.json")}, {"file": str(tmp_path / "b.json"), "weight": 0.5}]}
-    drawn = [load(DatasetSection.model_validate(half), tmp_path, seed) for seed in (1, 1, 2)]
-    assert [len(rows) for rows, _, _, _ in drawn] == [15, 15, 15]
-    assert {row["reason"] for row in drawn[0][2]} == {"not drawn: its source has a weight below 1"}
-    assert [row["where"] for row in drawn[0][2]] == [row["where"] for row in drawn[1][2]]
     with pytest.raises(DataError, match="no file matches"):
         load(DatasetSection(file=str(tmp_path / "*.csv")), tmp_path, 42)
     with pytest.raises(ConfigError, match=r"split\.group: .* has no column 'colour'"):
         load(both, tmp_path, 42, "colour")
+
+
+def weighted(folder: Path, name: str, weight: float, seed: int = 1) -> tuple[list[str], dict[str, Any], Rejected]:
+    section = DatasetSection.model_validate({"sources": [{"file": str(folder / name), "weight": weight}]})
+    rows, _, rejected, facts = load(section, folder, seed)
+    counted = {key: sum(fact[key] for fact in facts) for key in ("rows", "not_drawn")}
+    assert rows["id"][:] == list(range(len(rows)))
+    return rows["question"][:], counted, rejected
+
+
+def test_a_weight_draws_its_share_by_seed_and_the_rest_is_not_rejected(tmp_path: Path) -> None:
+    put(tmp_path, "a.jsonl", "\n".join(json.dumps({"question": f"{n}?", "answer": "x"}) for n in range(25_000)))
+    questions, counted, rejected = weighted(tmp_path, "a.jsonl", 0.5)
+    assert (len(questions), counted, rejected) == (12_500, {"rows": 12_500, "not_drawn": 12_500}, [])
+    assert questions == sorted(questions, key=lambda question: int(question[:-1]))
+    # from everywhere, and by no pattern: of even and odd rows, and of each tenth of the file, about the same share
+    numbers = [int(question[:-1]) for question in questions]
+    assert 6_000 < sum(number % 2 for number in numbers) < 6_500
+    assert all(1_200 <= sum(n // 2500 == tenth for n in numbers) <= 1_300 for tenth in range(10))
+    assert weighted(tmp_path, "a.jsonl", 0.5)[0] == questions
+    assert weighted(tmp_path, "a.jsonl", 0.5, seed=2)[0] != questions
+
+
+@pytest.mark.parametrize("chunk", [1, 7, 999, 1000, 1001, 100_000])
+def test_what_is_drawn_does_not_depend_on_the_portions_that_are_read(
+    tmp_path: Path, chunk: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(tmp_path, "a.jsonl", "\n".join(json.dumps({"question": f"{n}?", "answer": "x"}) for n in range(2_500)))
+    whole = weighted(tmp_path, "a.jsonl", 0.3)
+    monkeypatch.setattr(files, "CHUNK", chunk)
+    assert weighted(tmp_path, "a.jsonl", 0.3) == whole
+    assert whole[1] == {"rows": 750, "not_drawn": 1750}
+
+
+def test_the_files_of_a_source_are_drawn_together(tmp_path: Path) -> None:
+    for n in range(8):
+        put(tmp_path, f"{n}.json", [{"question": f"{n}?", "answer": "x"}])
+    assert weighted(tmp_path, "*.json", 0.25)[1] == {"rows": 2, "not_drawn": 6}
+    with pytest.raises(ConfigError, match=r"weight 0.01 draws none of the 8 rows of .*0.json, .*; raise it"):
+        weighted(tmp_path, "*.json", 0.01)
+
+
+def test_the_rows_drawn_are_read_and_no_others_are_held(tmp_path: Path) -> None:
+    """The rows not drawn are not written either: a share of a large data set needs the room of the share."""
+    put(tmp_path, "a.jsonl", "\n".join(json.dumps({"question": f"{n}?", "answer": "x" * 999}) for n in range(5_000)))
+    weighted(tmp_path, "a.jsonl", 0.01)
+    assert (tmp_path / "loaded.arrow").stat().st_size < 200_000
+
+
+def test_only_the_columns_that_are_needed_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "qa.parquet"
+    picture = pa.struct({"bytes": pa.binary(), "path": pa.string()})
+    rows = {"question": ["a?", "b?"], "answer": ["a", "b"], "topic": ["x", "y"], "url": ["u", "v"], "kin": [[1], [2]]}
+    table = pa.table(rows).append_column("photo_of_it", pa.array([{"bytes": b"x"}, None], picture))
+    pq.write_table(table, path)
+    asked: list[list[str]] = []
+    iterate = pq.ParquetFile.iter_batches
+
+    def watched(file: pq.ParquetFile, size: int, columns: list[str]) -> Any:
+        asked.append(columns)
+        return iterate(file, size, columns=columns)
+
+    monkeypatch.setattr(pq.ParquetFile, "iter_batches", watched)
+    kept, _, facts = read(path)
+    assert pairs(kept) == [("a?", "a"), ("b?", "b")]
+    assert asked == [["question", "answer", "topic"]]
+    assert facts["unused"] == ["topic", "url", "kin", "photo_of_it"]
+
+
+KEY = "AKIA" + "Q3EGZDX5TJN2MPLE"
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"question": f"Is {KEY} mine?", "answer": None},
+        {"question": f"Is {KEY} mine?", "answer": " "},
+        {"question": 5, "answer": f"It is {KEY}"},
+        {"question": "q", "answer": [f"It is {KEY}", {"deep": [KEY]}]},
+        {"question": "q", "answer": {KEY: "b", "c": f"{KEY[:6]}\u200b{KEY[6:]}"}},
+        {"question": f"{KEY} \ud800", "answer": "a"},
+    ],
+)
+def test_a_secret_in_a_row_that_is_set_aside_is_blotted_out(tmp_path: Path, row: dict[str, Any]) -> None:
+    _, rejected, _ = read(put(tmp_path, "qa.json", [PAIR, row]))
+    told = json.dumps(rejected)
+    assert "[secret]" in told
+    assert KEY not in told and KEY[6:] not in told
+
+
+def test_a_secret_in_a_first_line_that_is_no_header_is_not_told(tmp_path: Path) -> None:
+    message = refused(put(tmp_path, "qa.csv", f"What is it?,It is {KEY}\nWho?,me\n"))
+    assert "found 'What is it?', 'It is [secret]', expected question and answer" in message
+    with pytest.raises(ConfigError) as caught:
+        read(tmp_path / "qa.csv", question="q", answer="a")
+    assert KEY not in str(caught.value)
+    _, _, facts = read(put(tmp_path, "qb.csv", f"question,answer,{KEY}\na,b,c\n"))
+    assert facts["unused"] == ["[secret]"]
 
 
 def test_fingerprint_follows_the_bytes(tmp_path: Path) -> None:

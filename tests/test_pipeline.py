@@ -61,11 +61,10 @@ def test_several_data_sets_of_the_hub_with_weights(hub: HubServer, tmp_path: Pat
     assert done.returncode == 0, done.stdout + done.stderr
     facts = json.loads((tmp_path / "run" / "data.json").read_text())
     assert {source["source"]: source.get("revision") for source in facts["sources"][:2]} == revisions
-    assert [source["rows"] for source in facts["sources"]] == [40, 20, 1]
-    assert list(facts["rejected_by_reason"].values()) == [30]
-    assert facts["train"] + facts["test"] == 31
-    lines = (tmp_path / "run" / "rejected.jsonl").read_text().split("\n")[:-1]
-    assert {json.loads(line)["where"].split()[0] for line in lines} == {"ada/sums"}
+    assert [source["rows"] for source in facts["sources"]] == [10, 20, 1]
+    assert [source.get("not_drawn") for source in facts["sources"]] == [30, None, None]
+    assert (facts["train"] + facts["test"], facts["rejected"]) == (31, 0)
+    assert "load: 10 rows of ada/sums, 30 not drawn, prompt -> completion" in done.stdout
 
 
 def test_every_row_is_accounted_for(make_config: MakeConfig, data_file: Path) -> None:
@@ -80,10 +79,10 @@ def test_every_row_is_accounted_for(make_config: MakeConfig, data_file: Path) ->
     facts = read(config, "data.json")
     rejected = [json.loads(line) for line in (Path(config.output) / "rejected.jsonl").read_text().splitlines()]
     assert facts["rows"] == len(rows) == facts["train"] + facts["test"] + facts["rejected"]
-    assert facts["rejected_by_stage"] == {"load": 3, "dedupe": 2, "encode": 1}
-    assert [row["where"].split()[-1] for row in rejected] == ["42", "43", "44", "41", "45", "46"]
-    assert rejected[3]["reason"] == "asks the same as rows.json row 1"
-    assert rejected[4]["question"] == "WHAT is 2 plus 2", "as it was, not as it was cleaned"
+    assert facts["rejected_by_stage"] == {"load": 3, "encode": 1, "dedupe": 2}
+    assert [row["where"].split()[-1] for row in rejected] == ["42", "43", "44", "46", "41", "45"]
+    assert rejected[4]["reason"] == "asks the same as rows.json row 1"
+    assert rejected[5]["question"] == "WHAT is 2 plus 2", "as it was, not as it was cleaned"
 
 
 def test_a_finished_run_is_not_done_again(make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -108,10 +108,91 @@ def test_the_same_input_gives_the_same_bytes(tmp_path: Path, make_config: MakeCo
     assert found[0] == found[1]
 
 
-def test_a_mistake_in_the_data_costs_no_download(tmp_path: Path, make_config: MakeConfig) -> None:
-    config = config_of(CONFLICT, tmp_path, make_config, dedupe={"conflicts": "fail"}, model={"base": "no/such"})
-    with pytest.raises(DataError, match="ask the same"):
+@pytest.mark.parametrize(
+    ("rows", "message"),
+    [
+        ([{"question": "What?", "context": "Some text.", "answer": "That."}], "a column that the question needs"),
+        ([{"q": "What?", "a": "That."}], "cannot tell the columns"),
+    ],
+)
+def test_a_mistake_in_the_data_costs_no_download(
+    rows: list[Any], message: str, tmp_path: Path, make_config: MakeConfig
+) -> None:
+    config = config_of(rows, tmp_path, make_config, model={"base": "no/such"})
+    with pytest.raises(DataError, match=message):
         pipeline.prepare(config, _claimed(config))
+
+
+def test_rows_that_are_too_long_go_before_repeats_are_looked_for_and_before_the_split(
+    tmp_path: Path, make_config: MakeConfig, tokenizer: PreTrainedTokenizerBase
+) -> None:
+    long = " ".join(map(str, range(200)))
+    rows = [{"question": f"What is {n}?", "answer": f"{n} is {long}" if n % 4 else f"{n} is {n}."} for n in range(160)]
+    # the second asks what the first asked, which is too long to stay
+    rows += [{"question": "What is a bull?", "answer": long}, {"question": "what is a bull", "answer": "An animal."}]
+    data, rejected = prepared(config_of(rows, tmp_path, make_config, dedupe={"near": False}), tokenizer)
+    assert {row["stage"] for row in rejected} == {"encode"}
+    assert data["rejected_by_reason"] == {"encode: too long": 121}
+    assert (data["train"], data["test"]) == (35, 6)
+    assert set(data["lengths"]["tokens"]) == {str(n) for n in map(int, data["lengths"]["tokens"]) if n <= 64}
+
+
+def test_columns_of_the_preparation_are_not_kept(
+    tmp_path: Path, make_config: MakeConfig, tokenizer: PreTrainedTokenizerBase
+) -> None:
+    config = config_of([*CONFLICT, *CONFLICT], tmp_path, make_config)
+    folder = _claimed(config)
+    parts = pipeline.prepare_rows(config, folder, lambda: tokenizer)
+    assert parts["train"].column_names == ["question", "answer", "where", "input_ids", "labels"]
+
+
+def test_an_end_mark_behind_an_answer_is_removed_and_counted(
+    tmp_path: Path, make_config: MakeConfig, tokenizer: PreTrainedTokenizerBase, caplog: pytest.LogCaptureFixture
+) -> None:
+    rows = [{"question": f"What is {n}?", "answer": f"It is {n}.<|endoftext|>"} for n in range(20)]
+    rows += [{"question": "What ends?", "answer": "The <|endoftext|> does."}]
+    with caplog.at_level("INFO"):
+        data, rejected = prepared(config_of(rows, tmp_path, make_config, dedupe={"near": False}), tokenizer)
+    assert (data["mended"], data["train"] + data["test"]) == (20, 20)
+    assert [row["answer"] for row in rejected] == ["The <|endoftext|> does."]
+    assert "the end mark behind 20 answers was removed" in caplog.text
+    assert all(row["answer"].count("<|endoftext|>") == 1 for row in data["rendered"])
+
+
+def test_html_is_told_of_in_the_log_and_in_data_json(
+    tmp_path: Path, make_config: MakeConfig, caplog: pytest.LogCaptureFixture
+) -> None:
+    rows = [{"question": f"<p>What is {n}?</p>", "answer": f"{n}."} for n in range(4)]
+    with caplog.at_level("INFO"):
+        data, _ = prepared(config_of(rows, tmp_path, make_config), None)
+    (note,) = data["notes"]
+    assert note.startswith("4 of 4 rows hold HTML")
+    assert note in caplog.text
+
+
+def test_a_secret_in_a_row_that_load_sets_aside_is_nowhere_in_the_run_folder(
+    tmp_path: Path, make_config: MakeConfig
+) -> None:
+    key = "AKIA" + "Q3EGZDX5TJN2MPLE"
+    rows = [*CONFLICT, {"question": f"Is {key} mine?"}, {"question": "q", "answer": [key, {"a": f"x {key}"}]}]
+    config = config_of(rows, tmp_path, make_config, model={"base": "nobody/nothing"})
+    pipeline.prepare_only(config)
+    written = [path for path in Path(config.output).rglob("*") if path.is_file()]
+    assert {"rejected.jsonl", "data.json", "report.html"} <= {path.name for path in written}
+    assert not [path for path in written if key in path.read_text(encoding="utf-8")]
+    assert "[secret]" in (Path(config.output) / "report.html").read_text()
+
+
+def test_data_of_which_nothing_is_left_is_an_error_of_prepare_too(tmp_path: Path, make_config: MakeConfig) -> None:
+    rows: list[Any] = [*({"question": n, "answer": "a"} for n in range(5)), {"question": "q", "answer": "..."}]
+    config = config_of(rows, tmp_path, make_config, model={"base": "nobody/nothing"})
+    for _ in range(2):  # the second time from what the first has left
+        with pytest.raises(DataError) as caught:
+            pipeline.prepare_only(config)
+        assert str(caught.value).startswith(
+            "no row is left to train on: 6 rows in, 6 rejected, 5 load: the question is a number, not text, 1 clean: "
+        )
+    assert (Path(config.output) / "report.html").exists()
 
 
 def _claimed(config: Config) -> RunFolder:
@@ -130,3 +211,27 @@ def test_its_benchmark_runs(tmp_path: Path, fetched: Path, monkeypatch: pytest.M
     measured = json.loads((tmp_path / "prepare-100-rows.json").read_text())
     assert measured["counts"]["rows"] == 100
     assert set(measured["stages"]) == {"load", "clean", "dedupe", "split", "encode", "audit"}
+
+
+def test_many_rows_of_a_train_and_a_test_file_stay_apart_in_every_stage(
+    tmp_path: Path, make_config: MakeConfig, tokenizer: PreTrainedTokenizerBase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From 4,000 rows on several processes work at a stage, and hand each other files."""
+    monkeypatch.setattr("job.rows.processes", lambda rows: 2 if rows >= 4000 else None)
+    for name in ("train", "test"):
+        lines = (json.dumps({"question": f"{name} {n}?", "answer": f"{name} is {n}."}) for n in range(5000))
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(lines))
+    config = make_config(
+        dataset={"file": str(tmp_path / "train.jsonl"), "test": str(tmp_path / "test.jsonl")},
+        dedupe={"exact": False, "near": False},
+        output=str(tmp_path / "run"),
+    )
+    folder = RunFolder(config)
+    folder.path.mkdir(parents=True)
+    parts = pipeline.prepare_rows(config, folder, lambda: tokenizer)
+    for name, part in parts.items():
+        assert part["where"][:] == [f"{name}.jsonl line {n}" for n in range(1, 5001)]
+        assert part["question"][:] == [f"{name} {n}?" for n in range(5000)]
+        assert part["answer"][:] == [f"{name} is {n}." for n in range(5000)]
+        read = tokenizer.batch_decode(part["input_ids"][:])
+        assert read == [f"Question:\n{name} {n}?\n\nAnswer:\n{name} is {n}.<|endoftext|>" for n in range(5000)]

@@ -1,0 +1,183 @@
+"""Left out: a column that the question needs is refused, one that says nothing of it is not."""
+
+import json
+import logging
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from job.config import DatasetSection
+from job.errors import ConfigError, DataError, Exit
+from job.load import load
+
+WORDS = ["lamp", "kettle", "bridge", "violin", "garden", "engine", "castle", "river", "basket", "window"]
+
+
+def read(folder: Path, rows: list[dict[str, Any]], **section: Any) -> list[dict[str, Any]]:
+    """The facts of the source."""
+    (folder / "qa.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    return load(DatasetSection(file=str(folder / "qa.jsonl"), **section), folder, 42)[3]
+
+
+def refused(folder: Path, rows: list[dict[str, Any]], **section: Any) -> str:
+    with pytest.raises(DataError) as caught:
+        read(folder, rows, **section)
+    assert caught.value.exit_code is Exit.DATA
+    assert "\n" not in str(caught.value)
+    return str(caught.value)
+
+
+def same_question(**beside: list[Any]) -> list[dict[str, Any]]:
+    """Ten rows that ask the same and are answered differently, with columns beside."""
+    rows = [{"question": "Translate it.", "answer": f"{word} in French"} for word in WORDS]
+    for name, values in beside.items():
+        for row, value in zip(rows, values, strict=True):
+            row[name] = value
+    return rows
+
+
+def other_questions(**beside: Any) -> list[dict[str, Any]]:
+    """Ten rows that ask different things."""
+    return [{"question": f"What is a {word}?", "answer": f"It is a {word} thing.", **beside} for word in WORDS]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["input", "Input", "input_text", "context", "Context 1", "passage", "system", "system_prompt", "systemPrompt"]
+    + ["document", "article", "history", "messages", "instruction", "choices", "table", "prompt"],
+)
+def test_a_column_by_whose_name_the_question_needs_it(tmp_path: Path, name: str) -> None:
+    rows = other_questions()
+    rows[3][name] = ["a", "b"] if name == "choices" else {"role": "user"} if name == "messages" else "Be short."
+    message = refused(tmp_path, rows)
+    assert f"{name!r} is filled in 1 of 10 rows, first in qa.jsonl line 4" in message
+    listed = name if name != "Context 1" else '"Context 1"'
+    assert message.endswith(f"dataset.ignore_columns: [{listed}]")
+    (facts,) = read(tmp_path, rows, ignore_columns=(name,))
+    assert facts["unused"] == [name]
+
+
+@pytest.mark.parametrize("empty", ["", "  ", None, [], {}, "N/A", "<noinput>", "nan", {"text": []}, float("nan")])
+@pytest.mark.parametrize("name", ["input", "context"])
+def test_a_column_that_is_empty_everywhere_is_no_loss(tmp_path: Path, name: str, empty: Any) -> None:
+    assert read(tmp_path, other_questions(**{name: empty}))[0]["rows"] == 10
+
+
+@pytest.mark.parametrize("name", ["word", "country", "Filiale", "産品", "title", "phrase to translate"])
+def test_any_text_that_tells_rows_apart_which_ask_the_same(tmp_path: Path, name: str) -> None:
+    rows = same_question(**{name: WORDS})
+    message = refused(tmp_path, rows + [{**row, name: "x"} for row in other_questions()])
+    assert f"{name!r} tells 10 rows apart that ask the same and are answered differently" in message
+    assert read(tmp_path, rows, ignore_columns=(name,))[0]["rows"] == 10
+    two = [{**row, name: word} for row, word in zip(same_question()[:2], WORDS[:2], strict=True)]
+    assert repr(name) in refused(tmp_path, two + [{**row, name: "x"} for row in other_questions()])
+
+
+def test_the_config_may_name_the_pair_and_a_needed_column_is_refused_all_the_same(tmp_path: Path) -> None:
+    rows = [{"instruction": "Sum up.", "input": word, "output": f"{word}!"} for word in WORDS]
+    assert "'input' is filled in 10 of 10" in refused(tmp_path, rows, question="instruction", answer="output")
+    assert "'instruction' is filled in 10" in refused(tmp_path, rows, question="input", answer="output")
+    both = [{**row, "q": "Was?", "a": f"{word}."} for row, word in zip(other_questions(), WORDS, strict=True)]
+    assert read(tmp_path, both, question="question", answer="answer")[0]["unused"] == ["q", "a"]
+    assert read(tmp_path, both, question="q", answer="a", ignore_columns=("question",))[0]["unused"][0] == "question"
+
+
+def test_all_columns_are_named_at_once(tmp_path: Path) -> None:
+    rows = same_question(system=["Be kind."] * 10, word=WORDS, id=list(range(10)))
+    message = refused(tmp_path, rows)
+    assert message.endswith("dataset.ignore_columns: [system, word]")
+    assert message.count("; ") == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("id", [f"row-{n}" for n in range(10)]),
+        ("question_id", WORDS),
+        ("url", [f"https://a.org/{word}" for word in WORDS]),
+        ("source", WORDS),
+        ("split", ["train", "test"] * 5),
+        ("score", list(range(10))),
+        ("created_at", [f"2024-01-0{n}" for n in range(10)]),
+        ("author", WORDS),
+        ("model", ["a", "b"] * 5),
+        ("length", [5] * 10),
+        ("rejected", WORDS),
+        ("explanation", [f"because of {word}" for word in WORDS]),
+        ("answer_length", list(range(10))),
+        ("short_answer", WORDS),
+        ("__index_level_0__", list(range(10))),
+        ("Unnamed: 0", list(range(10))),
+        ("key", [f"k{n}" for n in range(10)]),
+        ("number", list(range(10))),
+        ("vote", [n / 3 for n in range(10)]),
+        ("flag", [True, False] * 5),
+        ("category", ["animals"] * 10),
+        ("category", WORDS),
+    ],
+)
+def test_what_says_where_a_row_is_from_or_counts_it_is_no_loss(tmp_path: Path, name: str, values: list[Any]) -> None:
+    assert read(tmp_path, same_question(**{name: values}))[0]["unused"] == [name]
+
+
+def test_a_class_is_needed_where_most_rows_show_it_and_else_a_line_of_the_log(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    pairs = [
+        {"question": f"What is a {word}?", "answer": f"{word} in {lang}", "lang": lang}
+        for word in WORDS
+        for lang in ("English", "German")
+    ]
+    assert "'lang' tells 20 rows apart" in refused(tmp_path, pairs)
+    with caplog.at_level(logging.WARNING):
+        read(tmp_path, pairs[:4] + [{**row, "lang": "German"} for row in other_questions()[2:]] * 3)
+    assert "the column 'lang', which is left out, tells 4 rows apart" in caplog.text
+
+
+def test_a_column_that_holds_question_and_answer_again_says_nothing_new(tmp_path: Path) -> None:
+    rows = other_questions()
+    for row in rows:
+        row["text"] = f"### Instruction:\n{row['question']}\n\n### Response:\n{row['answer']}"
+        row["prompt"] = row["question"]
+        row["messages"] = [{"role": "user", "content": row["question"]}, {"role": "bot", "content": row["answer"]}]
+    assert read(tmp_path, rows)[0]["unused"] == ["text", "prompt", "messages"]
+    rows[0]["messages"] = [{"role": "user", "content": "Before that, something long was said. " * 30}]
+    assert "'messages'" in refused(tmp_path, rows)
+
+
+def test_different_files_of_a_data_set_count_together(tmp_path: Path) -> None:
+    for row in same_question(word=WORDS):
+        (tmp_path / f"{row['word']}.json").write_text(json.dumps([row]))
+    with pytest.raises(DataError, match="'word' tells 10 rows apart"):
+        load(DatasetSection(file=str(tmp_path / "*.json")), tmp_path, 42)
+
+
+def test_a_test_file_is_looked_at_as_well(tmp_path: Path) -> None:
+    (tmp_path / "test.json").write_text(json.dumps(other_questions(context="Once upon a time.")))
+    with pytest.raises(DataError, match=r"'context' is filled in 10 of 20 rows, first in test.json row 1"):
+        read(tmp_path, other_questions(), test=str(tmp_path / "test.json"))
+
+
+def test_sources_may_ignore_columns_of_their_own(tmp_path: Path) -> None:
+    (tmp_path / "a.json").write_text(json.dumps(other_questions(context="x y")))
+    (tmp_path / "b.json").write_text(json.dumps(other_questions()))
+    sources = [{"file": str(tmp_path / "a.json"), "ignore_columns": ["context"]}, {"file": str(tmp_path / "b.json")}]
+    facts = load(DatasetSection.model_validate({"sources": sources}), tmp_path, 42)[3]
+    assert [fact["unused"] for fact in facts] == [["context"], []]
+    del sources[0]["ignore_columns"]
+    with pytest.raises(DataError, match="'context'"):
+        load(DatasetSection.model_validate({"sources": sources}), tmp_path, 42)
+    assert load(DatasetSection.model_validate({"sources": sources, "ignore_columns": ["context"]}), tmp_path, 42)
+
+
+def test_a_column_to_ignore_that_is_nowhere_is_a_mistake(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"has no column 'contxt'; did you mean 'context'\?"):
+        read(tmp_path, other_questions(context="x y"), ignore_columns=("contxt",))
+
+
+def test_openorca_is_understood_and_then_refused_for_its_system_prompt(tmp_path: Path) -> None:
+    rows = [{"id": f"niv.{n}", "system_prompt": "You help.", "question": f"{n}?", "response": "x"} for n in range(9)]
+    assert "[system_prompt]" in refused(tmp_path, rows)
+    (facts,) = read(tmp_path, rows, ignore_columns=("system_prompt",))
+    assert (facts["question"], facts["answer"]) == ("question", "response")
