@@ -80,7 +80,7 @@ def evaluate_only(config: Config) -> str:
 def publish_only(config: Config) -> str:
     """Publish what `run` left; the gate is asked again."""
     with _finished(config) as (folder, here):
-        publish.preflight(config.publish)
+        publish.preflight(config, load.local_files(config.dataset))
         if _to_measure(config, folder, here):
             measure(config, folder, here)
         return deliver(config, folder, here)
@@ -90,7 +90,7 @@ def check_only(config: Config) -> str:
     """Everything that can be known before spending a GPU minute, in a scratch folder; the report of the data stays."""
     hub.configure(config.publish.timeout_seconds)
     here = machine.detect(config.train.device, config.train.precision)
-    publish.preflight(config.publish, create=False)
+    publish.preflight(config, load.local_files(config.dataset), create=False)
     run = RunFolder(config)
     run.require_writable()
     with tempfile.TemporaryDirectory(prefix="kickoff-check-") as scratch:
@@ -270,7 +270,7 @@ def _finished(config: Config) -> Iterator[tuple[RunFolder, machine.Machine]]:
 def _preflight(config: Config, folder: RunFolder) -> None:
     """A run that goes on needs the Hub at its end only: one that is down now does not hold it up."""
     try:
-        publish.preflight(config.publish)
+        publish.preflight(config, load.local_files(config.dataset))
     except PublishError as error:
         if not folder.has_trained():
             raise

@@ -1,0 +1,1 @@
+"""Parts of the publish stage: what may be replaced, the folder, the Hub, and the comparison of answers."""
