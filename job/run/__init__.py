@@ -1,0 +1,1 @@
+"""What every stage of a run needs, whatever the stage does."""
