@@ -33,7 +33,7 @@ from job import (
     split,
     train,
 )
-from job.config import Config
+from job.config import Config, DatasetSection
 from job.errors import DataError, PublishError
 from job.runfolder import RunFolder
 
@@ -52,8 +52,9 @@ def run(config: Config) -> str:
 def _run(config: Config, folder: RunFolder, here: machine.Machine) -> str:
     if here.rank == 0:
         _preflight(config, folder)
-        folder.claim(load.fingerprints(config.dataset))
+        folder.claim(local_data(config.dataset))
         prepare(config, folder)
+        folder.pin()
     here.wait()
     rows = _encoded(folder)
     if not (folder / "model").exists():
@@ -72,8 +73,8 @@ def evaluate_only(config: Config) -> str:
     """Measure again what `run` left, and write report and card anew."""
     with _finished(config) as (folder, here):
         measure(config, folder, here)
-        report.report(folder.path, config)
-        publish.assemble(folder.path, config)
+        report.report(folder.path, folder.pinned())
+        publish.assemble(folder.path, folder.pinned())
         return f"measured {folder / 'model'}: {_summary(folder.read('metrics.json'))}"
 
 
@@ -97,7 +98,7 @@ def check_only(config: Config) -> str:
         trial = config.model_copy(update={"output": str(Path(scratch) / run.path.name)})
         folder = RunFolder(trial)
         folder.require_writable()
-        folder.claim(load.fingerprints(config.dataset))
+        folder.claim(local_data(config.dataset))
         prepare(trial, folder)
         rows = _encoded(folder)
         steps = train.count_steps(config.train, len(rows["train"]), here.processes)
@@ -115,11 +116,24 @@ def prepare_only(config: Config) -> str:
     hub.configure(config.publish.timeout_seconds)
     folder = RunFolder(config)
     with folder.held():
-        folder.claim(load.fingerprints(config.dataset))
+        folder.claim(local_data(config.dataset))
         if folder.read("data.json") is None:
             prepare_rows(config, folder, lambda: base.tokenizer(config.model))
-        report.report(folder.path, config)
+        folder.pin()
+        report.report(folder.path, folder.pinned())
         return f"prepared: {audit.data_line(folder.read('data.json'))[6:]}; see {folder / 'report.html'}"
+
+
+def local_data(section: DatasetSection) -> dict[str, dict[str, str]]:
+    """The local files behind each key of the config that names some, with their SHA-256."""
+    named = {"dataset.file": section.file, "dataset.test": section.test}
+    named |= {f"dataset.sources.{number}.file": source.file for number, source in enumerate(section.sources)}
+    alone = section.model_copy(update={"test": None, "sources": ()})
+    return {
+        key: load.fingerprints(alone.model_copy(update={"file": files}))
+        for key, files in named.items()
+        if files is not None
+    }
 
 
 def prepare(config: Config, folder: RunFolder) -> None:
@@ -209,7 +223,7 @@ def _source_line(facts: dict[str, Any]) -> str:
 def measure(config: Config, folder: RunFolder, here: machine.Machine) -> None:
     """Metrics and answers of the tuned model, and of the base model beside it; process 0 writes them down."""
     test = _encoded(folder)["test"]
-    settings = config.evaluate.model_dump(mode="json")
+    settings = _settings(config)
     metrics: dict[str, Any] = {"settings": settings, "model": {}, "base": {}}
     answers: dict[str, Any] = {"model": [], "base": []}
     before = _measured_before(folder, settings, here)
@@ -232,6 +246,7 @@ def measure(config: Config, folder: RunFolder, here: machine.Machine) -> None:
 
 def deliver(config: Config, folder: RunFolder, here: machine.Machine) -> str:
     """Report, gate, card, and the way out; the sentence that says where the model is."""
+    config = folder.pinned()
     with _phase(folder, "report"):
         report.report(folder.path, config)
         publish.assemble(folder.path, config)
@@ -263,7 +278,7 @@ def _finished(config: Config) -> Iterator[tuple[RunFolder, machine.Machine]]:
     if not (folder / "model").exists():
         raise DataError(f"output: {folder.path} holds no trained model; expected one left by `python -m job run`")
     with folder.held():
-        folder.claim(load.fingerprints(config.dataset))
+        folder.claim(local_data(config.dataset))
         yield folder, machine.detect(config.train.device, config.train.precision)
 
 
@@ -280,9 +295,14 @@ def _preflight(config: Config, folder: RunFolder) -> None:
 def _to_measure(config: Config, folder: RunFolder, here: machine.Machine) -> bool:
     """Whether no metrics with these settings are there. All processes look before any goes on."""
     metrics: dict[str, Any] | None = folder.read("metrics.json")
-    settings = config.evaluate.model_dump(mode="json")
+    settings = _settings(config)
     here.wait()
     return metrics is None or metrics["settings"] != settings
+
+
+def _settings(config: Config) -> dict[str, Any]:
+    """All that the metrics depend on, beside the models and the rows."""
+    return {**config.evaluate.model_dump(mode="json"), "max_new_tokens": config.model.max_new_tokens}
 
 
 def _measured_before(folder: RunFolder, settings: dict[str, Any], here: machine.Machine) -> dict[str, Any]:
