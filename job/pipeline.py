@@ -35,6 +35,7 @@ from job import (
 )
 from job.config import Config, DatasetSection
 from job.errors import DataError, PublishError
+from job.run import disk
 from job.runfolder import RunFolder
 
 log = logging.getLogger(__name__)
@@ -103,7 +104,8 @@ def check_only(config: Config) -> str:
         rows = _encoded(folder)
         steps = train.count_steps(config.train, len(rows["train"]), here.processes)
         check.show_rows(rows, AutoTokenizer.from_pretrained(folder / "base"))
-        check.require_disk(Path(config.output), folder / "base", config.train.save_total_limit)
+        for line in disk.require(disk.needed(config, folder.path)):
+            log.info(f"disk: {line}")
         pace = train.rehearse(config.train, rows["train"], folder / "base", here)
         report.report(folder.path, config)
         durable.write(run / "check.html", (folder / "report.html").read_text(encoding="utf-8"))
