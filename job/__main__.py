@@ -9,17 +9,17 @@ import logging
 import os
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from job import durable, interrupt
+from job import interrupt
 from job.config import Config, load
-from job.errors import Exit, Interrupted, KickoffError
-from job.run import waiting
+from job.errors import Exit
+from job.run import outcome, waiting
 
-STOPPED = "stopped by a signal; finished work is kept, run the same command again"
 TERMINATION_LOG = Path("/dev/termination-log")
 app = typer.Typer(
     add_completion=False, no_args_is_help=True, rich_markup_mode=None, pretty_exceptions_enable=False, help=__doc__
@@ -40,25 +40,25 @@ def run(config: ConfigFile, overrides: Overrides = None) -> None:
 @app.command()
 def prepare(config: ConfigFile, overrides: Overrides = None) -> None:
     """The data alone, without a model: what is kept, what is rejected and why, as report.html."""
-    _carry_out("prepare_only", config, overrides)
+    _carry_out("prepare", config, overrides)
 
 
 @app.command()
 def check(config: ConfigFile, overrides: Overrides = None) -> None:
     """What can be known before training: data, base model, token, disk, memory, minutes."""
-    _carry_out("check_only", config, overrides)
+    _carry_out("check", config, overrides)
 
 
 @app.command()
 def evaluate(config: ConfigFile, overrides: Overrides = None) -> None:
     """Measure the model that `run` left, beside its base."""
-    _carry_out("evaluate_only", config, overrides)
+    _carry_out("evaluate", config, overrides)
 
 
 @app.command()
 def publish(config: ConfigFile, overrides: Overrides = None) -> None:
     """Publish the model that `run` left."""
-    _carry_out("publish_only", config, overrides)
+    _carry_out("publish", config, overrides)
 
 
 @app.command()
@@ -79,34 +79,25 @@ def _carry_out(command: str, path: Path, overrides: list[str] | None) -> None:
         code, message = _outcome(command, path, overrides)
         interrupt.over()
     except KeyboardInterrupt:
-        code, message = Exit.INTERRUPTED, STOPPED
+        code, message = Exit.INTERRUPTED, outcome.STOPPED
     _end(code, message)
 
 
 def _outcome(command: str, path: Path, overrides: list[str] | None) -> tuple[Exit, str]:
     try:
         return Exit.DONE, _stage(command)(load(path, overrides))
-    except Exception as error:
-        if interrupt.seen():  # libraries turn the interruption into errors of their own
-            return Exit.INTERRUPTED, str(error) if isinstance(error, Interrupted) else STOPPED
-        if isinstance(error, KickoffError):
-            return error.exit_code, str(error)
-        if isinstance(error, MemoryError):
-            return Exit.MEMORY, "out of memory outside of training; take fewer rows or a larger machine"
-        if not _is_of_the_disk(error):
+    except (Exception, KeyboardInterrupt) as error:
+        interrupt.over()  # what the error says must not be lost to a signal that comes now
+        found = outcome.of(error, command, interrupt.seen())
+        if found is None:
             raise
-        reason = next(iter(str(error).splitlines()), "")
-        return Exit.FAILED, f"{reason}; free or repair the disk and run the same command again"
-
-
-def _is_of_the_disk(error: Exception) -> bool:
-    return durable.is_full(error) or (isinstance(error, OSError) and error.errno is not None)
+        return found
 
 
 def _stage(command: str) -> Callable[[Config], str]:
     from job import pipeline
 
-    stage: Callable[[Config], str] = getattr(pipeline, command)
+    stage: Callable[[Config], str] = getattr(pipeline, command if command == "run" else f"{command}_only")
     return stage
 
 
@@ -115,12 +106,13 @@ def _end(code: Exit, message: str) -> None:
     token = os.environ.get("HF_TOKEN")
     if token:
         message = message.replace(token, "HF_TOKEN")
-    print(("" if code == Exit.DONE else f"error ({code.name.lower()}, exit {code}): ") + message, flush=True)
+    with suppress(OSError):  # of a terminal or a pipe that is gone: the exit code still tells
+        print(("" if code == Exit.DONE else f"error ({code.name.lower()}, exit {code}): ") + message, flush=True)
     if TERMINATION_LOG.exists():
         TERMINATION_LOG.write_text(
             json.dumps({"exit": int(code), "reason": code.name.lower(), "message": message}) + "\n"
         )
-    if code == Exit.INTERRUPTED:
+    if interrupt.seen():
         os._exit(code)  # a download's threads must not hold up the exit
     raise SystemExit(code)
 

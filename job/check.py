@@ -1,22 +1,17 @@
 """Check: what can be known of a run before it is paid for.
 
-It knows rendered rows, disk space and how to turn one measured step into a forecast. It does not prepare data and
-does not train: the pipeline hands it what the stages gave.
+It knows rendered rows and how to turn one measured step into a forecast. It does not prepare data and does not train:
+the pipeline hands it what the stages gave.
 """
 
 import logging
-import shutil
-from pathlib import Path
 
 import datasets
 from transformers import PreTrainedTokenizerBase
 
-from job.errors import ConfigError
 from job.loss import IGNORED
 
 log = logging.getLogger(__name__)
-CHECKPOINT_FACTOR = 3
-"""A checkpoint holds the weights and AdamW's two moments, all fp32."""
 
 
 def show_rows(rows: datasets.DatasetDict, tokenizer: PreTrainedTokenizerBase, count: int = 3) -> None:
@@ -28,21 +23,6 @@ def show_rows(rows: datasets.DatasetDict, tokenizer: PreTrainedTokenizerBase, co
         prompt = sum(label == IGNORED for label in row["labels"])
         asked, trained = tokenizer.decode(row["input_ids"][:prompt]), tokenizer.decode(row["input_ids"][prompt:])
         log.info(f"rendered {row['where']}:\n{asked}>>>{trained}<<<")
-
-
-def require_disk(output: Path, base: Path, checkpoints: int) -> None:
-    """Raise ConfigError unless base, checkpoints and model fit on the disk of the run folder."""
-    weights = sum(file.stat().st_size for file in base.glob("*.safetensors"))
-    # one checkpoint more than is kept: a new one is complete before the oldest goes
-    needed = weights * (2 + CHECKPOINT_FACTOR * (checkpoints + 1))
-    there = next(path for path in (output, *output.absolute().parents) if path.exists())
-    free = shutil.disk_usage(there).free
-    log.info(f"disk: {needed / 2**30:.1f} GiB needed, {free / 2**30:.1f} GiB free")
-    if free < needed:
-        raise ConfigError(
-            f"output: found {free / 2**30:.1f} GiB free for {output}, expected {needed / 2**30:.1f} GiB; free some, "
-            "choose another output, or lower train.save_total_limit"
-        )
 
 
 def forecast(rows: datasets.DatasetDict, steps: int, epochs: int, pace: dict[str, float]) -> str:

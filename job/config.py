@@ -196,6 +196,9 @@ class PublishSection(Section):
     tag: str | None = Field(None, description="Tag put on the published commit.")
     folder: str | None = Field(None, description="Publish to this folder (as well as, or instead of, the Hub).")
     samples: bool = Field(False, description="Show a few test questions with their answers on the model card.")
+    replace: bool = Field(
+        False, description="Replace a folder or a repository that holds something else than a model of Kickoff's."
+    )
     license: str | None = Field(None, description="Licence field of the model card, such as apache-2.0.")
     language: str | None = Field("en", description="Language field of the model card.")
     timeout_seconds: Annotated[float, Field(gt=0)] = Field(60, description="Longest wait for any answer of the Hub.")

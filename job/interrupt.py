@@ -1,4 +1,4 @@
-"""SIGTERM and SIGINT: the first stops the run in good order, the second at once.
+"""SIGTERM, SIGINT and SIGHUP (the terminal is gone): the first stops the run in good order, the second at once.
 
 Outside `deferred` the first signal raises KeyboardInterrupt where the main thread stands; the stages write aside
 and rename, so that nothing half-written is left. Inside `deferred` it only answers True to the question whether
@@ -29,11 +29,11 @@ log = logging.getLogger(__name__)
 
 
 def install() -> None:
-    """Handle both signals from now on."""
+    """Handle the signals from now on; one that nohup has turned off stays off."""
     heard, told = os.pipe()
     os.set_blocking(told, False)
     signal.set_wakeup_fd(told, warn_on_full_buffer=False)
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in _handled():
         signal.signal(number, _handle)
     threading.Thread(target=_watch, args=(heard,), name="signals", daemon=True).start()
     os.register_at_fork(after_in_child=_uninstall)
@@ -42,8 +42,13 @@ def install() -> None:
 def _uninstall() -> None:
     """In a worker, which its pool ends with SIGTERM: over the pipe that it shares the run would hear of that too."""
     signal.set_wakeup_fd(-1)
-    for number in (signal.SIGTERM, signal.SIGINT):
+    for number in _handled():
         signal.signal(number, signal.SIG_DFL)
+
+
+def _handled() -> list[signal.Signals]:
+    hung_up = [] if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN else [signal.SIGHUP]
+    return [signal.SIGTERM, signal.SIGINT, *hung_up]
 
 
 @contextmanager

@@ -34,10 +34,11 @@ from job import (
     split,
     train,
 )
-from job.config import Config
+from job.config import Config, DatasetSection
 from job.errors import DataError, PublishError
 from job.evaluation import gate
 from job.rendering import shown
+from job.run import disk
 from job.runfolder import RunFolder
 
 log = logging.getLogger(__name__)
@@ -55,8 +56,9 @@ def run(config: Config) -> str:
 def _run(config: Config, folder: RunFolder, here: machine.Machine) -> str:
     if here.rank == 0:
         _preflight(config, folder)
-        folder.claim(load.fingerprints(config.dataset))
+        folder.claim(local_data(config.dataset))
         prepare(config, folder)
+        folder.pin()
     here.wait()
     rows = _encoded(folder)
     if not (folder / "model").exists():
@@ -75,15 +77,15 @@ def evaluate_only(config: Config) -> str:
     """Measure again what `run` left, and write report and card anew."""
     with _finished(config) as (folder, here):
         measure(config, folder, here)
-        report.report(folder.path, config)
-        publish.assemble(folder.path, config)
+        report.report(folder.path, folder.pinned())
+        publish.assemble(folder.path, folder.pinned())
         return f"measured {folder / 'model'}: {_summary(folder.read('metrics.json'))}"
 
 
 def publish_only(config: Config) -> str:
     """Publish what `run` left; the gate is asked again."""
     with _finished(config) as (folder, here):
-        publish.preflight(config.publish)
+        publish.preflight(config, load.local_files(config.dataset))
         if _to_measure(config, folder, here):
             measure(config, folder, here)
         return deliver(config, folder, here)
@@ -93,19 +95,20 @@ def check_only(config: Config) -> str:
     """Everything that can be known before spending a GPU minute, in a scratch folder; the report of the data stays."""
     hub.configure(config.publish.timeout_seconds)
     here = machine.detect(config.train.device, config.train.precision)
-    publish.preflight(config.publish, create=False)
+    publish.preflight(config, load.local_files(config.dataset), create=False)
     run = RunFolder(config)
     run.require_writable()
     with tempfile.TemporaryDirectory(prefix="kickoff-check-") as scratch:
         trial = config.model_copy(update={"output": str(Path(scratch) / run.path.name)})
         folder = RunFolder(trial)
         folder.require_writable()
-        folder.claim(load.fingerprints(config.dataset))
+        folder.claim(local_data(config.dataset))
         prepare(trial, folder)
         rows = _encoded(folder)
         steps = train.count_steps(config.train, len(rows["train"]), here.processes)
         check.show_rows(rows, AutoTokenizer.from_pretrained(folder / "base"))
-        check.require_disk(Path(config.output), folder / "base", config.train.save_total_limit)
+        for line in disk.require(disk.needed(config, folder.path)):
+            log.info(f"disk: {line}")
         pace = train.rehearse(config.train, rows["train"], folder / "base", here)
         report.report(folder.path, config)
         durable.write(run / "check.html", (folder / "report.html").read_text(encoding="utf-8"))
@@ -118,12 +121,25 @@ def prepare_only(config: Config) -> str:
     hub.configure(config.publish.timeout_seconds)
     folder = RunFolder(config)
     with folder.held():
-        folder.claim(load.fingerprints(config.dataset))
+        folder.claim(local_data(config.dataset))
         if folder.read("data.json") is None:
             prepare_rows(config, folder, lambda: base.tokenizer(config.model))
-        report.report(folder.path, config)
+        folder.pin()
+        report.report(folder.path, folder.pinned())
         _require_rows(folder)
         return f"prepared: {audit.data_line(folder.read('data.json'))[6:]}; see {folder / 'report.html'}"
+
+
+def local_data(section: DatasetSection) -> dict[str, dict[str, str]]:
+    """The local files behind each key of the config that names some, with their SHA-256."""
+    named = {"dataset.file": section.file, "dataset.test": section.test}
+    named |= {f"dataset.sources.{number}.file": source.file for number, source in enumerate(section.sources)}
+    alone = section.model_copy(update={"test": None, "sources": ()})
+    return {
+        key: load.fingerprints(alone.model_copy(update={"file": files}))
+        for key, files in named.items()
+        if files is not None
+    }
 
 
 def prepare(config: Config, folder: RunFolder) -> None:
@@ -257,7 +273,7 @@ def _source_line(facts: dict[str, Any]) -> str:
 def measure(config: Config, folder: RunFolder, here: machine.Machine) -> None:
     """Metrics and answers of the tuned model, and of the base model beside it; process 0 writes them down."""
     test = _encoded(folder)["test"]
-    settings = config.evaluate.model_dump(mode="json")
+    settings = _settings(config)
     metrics: dict[str, Any] = {"settings": settings, "model": {}, "base": {}}
     answers: dict[str, Any] = {"model": [], "base": []}
     before = _measured_before(folder, settings, here)
@@ -280,6 +296,7 @@ def measure(config: Config, folder: RunFolder, here: machine.Machine) -> None:
 
 def deliver(config: Config, folder: RunFolder, here: machine.Machine) -> str:
     """Report, gate, card, and the way out; the sentence that says where the model is."""
+    config = folder.pinned()
     with _phase(folder, "report"):
         report.report(folder.path, config)
         publish.assemble(folder.path, config)
@@ -311,14 +328,14 @@ def _finished(config: Config) -> Iterator[tuple[RunFolder, machine.Machine]]:
     if not (folder / "model").exists():
         raise DataError(f"output: {folder.path} holds no trained model; expected one left by `python -m job run`")
     with folder.held():
-        folder.claim(load.fingerprints(config.dataset))
+        folder.claim(local_data(config.dataset))
         yield folder, machine.detect(config.train.device, config.train.precision)
 
 
 def _preflight(config: Config, folder: RunFolder) -> None:
     """A run that goes on needs the Hub at its end only: one that is down now does not hold it up."""
     try:
-        publish.preflight(config.publish)
+        publish.preflight(config, load.local_files(config.dataset))
     except PublishError as error:
         if not folder.has_trained():
             raise
@@ -328,9 +345,14 @@ def _preflight(config: Config, folder: RunFolder) -> None:
 def _to_measure(config: Config, folder: RunFolder, here: machine.Machine) -> bool:
     """Whether no metrics with these settings are there. All processes look before any goes on."""
     metrics: dict[str, Any] | None = folder.read("metrics.json")
-    settings = config.evaluate.model_dump(mode="json")
+    settings = _settings(config)
     here.wait()
     return metrics is None or metrics["settings"] != settings
+
+
+def _settings(config: Config) -> dict[str, Any]:
+    """All that the metrics depend on, beside the models and the rows."""
+    return {**config.evaluate.model_dump(mode="json"), "max_new_tokens": config.model.max_new_tokens}
 
 
 def _measured_before(folder: RunFolder, settings: dict[str, Any], here: machine.Machine) -> dict[str, Any]:

@@ -1,6 +1,8 @@
 """The run folder: what a run leaves behind, and which of it a later call may build upon.
 
-    run.yaml        the config with every default          data.json, rejected.jsonl, encoded/    the prepared data
+    run.yaml        the config with every default, and with the revisions that were resolved
+    asked.json      the config as it was asked for, and the local data files it named
+    data.json, rejected.jsonl, encoded/     the prepared data
     base/           the base model, in published form       checkpoints/, tensorboard/             while training
     model/          the tuned model, then the whole published repository        training.json
     lock.json       the process at work here
@@ -13,21 +15,27 @@ It knows names of files and when they are out of date. It does not know what a s
 
 import errno
 import json
+import logging
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
+
+from pydantic import ValidationError
 
 from job import config as configs
 from job import durable, lock
 from job.config import Config
 from job.errors import ConfigError, DataError
+from job.run import changes
+from job.run.changes import Change, Files
+from job.run.pins import pinned
 
-# what decides the weights; evaluate and publish may change between calls and are then done again
-_DECIDING = ("dataset", "clean", "dedupe", "split", "model", "train", "seed")
+_MADE_ANEW = ("asked.json", "data.json", "base/base.json", "metrics.json", "answers.json", "measured.json",
+              "phases.json", "published.json")  # fmt: skip
+log = logging.getLogger(__name__)
 
 
 class RunFolder:
@@ -62,35 +70,56 @@ class RunFolder:
                 f"writable for user {os.geteuid()}, or choose another output"
             ) from None
 
-    def claim(self, fingerprints: dict[str, str]) -> None:
+    def claim(self, files: Files) -> None:
         """Take the folder for this run, or go on with what it holds.
 
         Args:
-            fingerprints: SHA-256 of each local data file.
+            files: the local data files behind each key that names some, with their SHA-256.
 
         Raises:
-            ConfigError, DataError: it holds trained work of another config, or of other data.
+            ConfigError, DataError: it holds trained work of another config, or of other data, or is damaged.
         """
         self.discard("preparing")  # a run that was killed leaves it behind
-        before = self._config_before()
-        differing = list(_differing(before, self.config.model_dump(mode="json"))) if before else []
-        known = self._files_before()
-        changed = sorted({file for file, _ in known ^ set(fingerprints.items())}) if known else []
-        if self.has_trained():
-            self._refuse(differing, changed)
-        elif differing or changed:
-            for name in ("data.json", "base", "encoded"):
-                self.discard(name)
-        durable.write(self / "run.yaml", configs.dump(self.config))
+        for name in (*_MADE_ANEW, "training.json"):
+            self.read(name)
+        asked = self.config.model_dump(mode="json")
+        before = self._before()
+        if before is not None:
+            asked = self._accept(before, asked, files)
+        self.write("asked.json", {"config": asked, "files": files})
+        self.pin()
+
+    def pinned(self) -> Config:
+        """The config with the revisions that were resolved so far."""
+        return pinned(self.config, self.read("base/base.json"), self.read("data.json"))
+
+    def pin(self) -> None:
+        """Write run.yaml with the revisions that were resolved so far."""
+        durable.write(self / "run.yaml", configs.dump(self.pinned()))
 
     def has_trained(self) -> bool:
         """Whether it holds work that is worth keeping: a model, or checkpoints on the way to it."""
         return (self / "model").exists() or any((self / "checkpoints").glob("step-*"))
 
     def read(self, name: str) -> Any:
-        """A JSON file of the folder; None if it is not there."""
+        """A JSON file of the folder; None if it is not there.
+
+        Raises:
+            ConfigError: it is damaged.
+        """
         path = self / name
-        return json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+        if not path.exists():
+            return None
+        try:
+            found = json.loads(path.read_text(encoding="utf-8"))
+        except ValueError as error:
+            problem = f"is damaged ({error})"
+        else:
+            if isinstance(found, dict):
+                return found
+            problem = "is damaged (it holds no JSON object)"
+        remedy = "remove it, and it is made anew" if name in _MADE_ANEW else "restore it, or choose another output"
+        raise ConfigError(f"output: {path} {problem}; {remedy}")
 
     def write(self, name: str, value: Any) -> None:
         """Write a JSON file, all of it or nothing."""
@@ -100,29 +129,102 @@ class RunFolder:
         path = self / name
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
-    def _config_before(self) -> dict[str, Any] | None:
-        path = self / "run.yaml"
-        return configs.load(path).model_dump(mode="json") if path.exists() else None
+    def _before(self) -> dict[str, Any] | None:
+        """The config that the folder was begun with, whole, and its files; None for a new folder.
 
-    def _files_before(self) -> set[tuple[str, str]]:
-        """Local files that were prepared, with their hashes."""
+        Raises:
+            ConfigError: another version wrote it, in keys that are not known here, and trained work depends on it.
+        """
+        found = self.read("asked.json")
+        path = self / ("run.yaml" if found is None else "asked.json")
+        try:
+            if found is not None:
+                config = Config.model_validate(found["config"])
+            elif path.exists():
+                config = configs.load(path)
+            else:
+                return None
+        except (ConfigError, ValidationError, KeyError) as error:
+            problem = " ".join(str(error).split())
+            if self.has_trained():
+                raise ConfigError(
+                    f"output: {self.path} holds a run of another version of Kickoff: {path} cannot be read here "
+                    f"({problem}); choose another output, or finish that run with the version that began it"
+                ) from None
+            log.info(f"run: {path} is of another version and nothing is trained yet, so all is done anew")
+            self._discard("data.json", "encoded", "base")
+            return None
+        return {"config": config.model_dump(mode="json"), "files": (found or {}).get("files", {})}
+
+    def _accept(self, before: dict[str, Any], asked: dict[str, Any], files: Files) -> dict[str, Any]:
+        """Refuse what would alter trained work; else discard what is out of date, and bring the rest up to date.
+
+        Returns:
+            What is asked for from now on.
+        """
+        old: Files = before["files"]
+        same = changes.same_files(old, files)
+        was = Config.model_validate(before["config"])
+        resolved = pinned(was, self.read("base/base.json"), self.read("data.json")).model_dump(mode="json")
+        differing = changes.deciding(before["config"], asked, resolved, same)
+        changed = changes.changed_files(old, files) or self._changed_since_prepared(files)
+        if self.has_trained():
+            self._refuse(differing, changed)
+        else:
+            keys = [change.key for change in differing if not change.key.startswith("train.")]
+            if keys or changed:
+                self._discard("data.json", "encoded")
+            if any(key.startswith("model.") for key in keys):
+                self._discard("base")
+        if was.model.max_new_tokens != self.config.model.max_new_tokens:
+            self._set_longest_answer(self.config.model.max_new_tokens)
+        wishes: dict[str, Any] = changes.with_wishes(before["config"], asked, resolved)
+        return wishes
+
+    def _changed_since_prepared(self, files: Files) -> list[str]:
+        """Local files that were prepared with other bytes than they have now."""
         sources = (self.read("data.json") or {}).get("sources", [])
-        return {(source["source"], source["sha256"]) for source in sources if "sha256" in source}
+        known = {source["sha256"]: source["source"] for source in sources if "sha256" in source}
+        now = {digest: path for named in files.values() for path, digest in named.items()}
+        if not known or known.keys() == now.keys():
+            return []
+        return sorted({(known | now)[digest] for digest in known.keys() ^ now.keys()})
 
-    def _refuse(self, differing: list[str], changed: list[str]) -> None:
-        remedy = f"choose another output, or remove {self.path} to start anew"
+    def _set_longest_answer(self, tokens: int) -> None:
+        """The models say themselves how long an answer may be; what was measured before is then out of date."""
+        context = (self.read("base/base.json") or {}).get("context")
+        if context is not None and tokens >= context:
+            raise ConfigError(
+                f"model.max_new_tokens: found {tokens}, and {self.config.model.base} reads at most {context} tokens, "
+                "question and answer together; lower it"
+            )
+        for name in ("base/generation_config.json", "model/generation_config.json"):
+            settings = self.read(name)
+            if settings is not None:
+                self.write(name, {**settings, "max_new_tokens": tokens})
+
+    def _refuse(self, differing: list[Change], changed: list[str]) -> None:
         if differing:
-            raise ConfigError(f"output: {self.path} holds a run of another config: {'; '.join(differing)}; {remedy}")
+            told = "; ".join(map(str, differing))
+            raise ConfigError(f"output: {self.path} holds a run of another config: {told}; {self._ways_out(differing)}")
         if changed:
-            raise DataError(f"output: {self.path} holds a run of other data: {', '.join(changed)} changed; {remedy}")
+            raise DataError(
+                f"output: {self.path} holds a run of other data: {', '.join(changed)} changed; {self._ways_out([])}"
+            )
 
+    def _ways_out(self, differing: list[Change]) -> str:
+        if any(change.key in ("model.base", "model.gguf_file", "model.revision") for change in differing):
+            return f"choose another output, or remove {self.path} to start anew"
+        steps = sorted(path for path in (self / "checkpoints").glob("step-*") if (path / "complete.json").exists())
+        weights = self / "model" if (self / "model").exists() else steps[-1] if steps else None
+        if weights is None:
+            return f"choose another output, or remove {self.path} to start anew"
+        unset = [f" model.{key}=null" for key in ("revision", "gguf_file") if getattr(self.config.model, key)]
+        return (
+            "choose another output to start anew, or go on from its weights as a new run: "
+            f"model.base={weights}{''.join(unset)} output=ANOTHER"
+        )
 
-def _differing(before: dict[str, Any], now: dict[str, Any]) -> Iterator[str]:
-    for section in _DECIDING:
-        if not isinstance(now[section], dict):
-            if before[section] != now[section]:
-                yield f"{section} was {before[section]!r} and is {now[section]!r}"
-            continue
-        for key, value in now[section].items():
-            if before[section].get(key) != value:
-                yield f"{section}.{key} was {before[section].get(key)!r} and is {value!r}"
+    def _discard(self, *names: str) -> None:
+        for name in names:
+            self.discard(name)

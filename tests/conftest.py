@@ -27,7 +27,7 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from job import base
+from job import base, pipeline
 from job.config import Config, ModelSection
 from job.machine import Machine
 
@@ -197,6 +197,24 @@ def whole(jobs: ForkServer, tiny_base: Path, tmp_path_factory: pytest.TempPathFa
     run = jobs.run(folder, "run", f"{folder}/config.yaml")
     assert run.code == 0, run.text()
     return folder
+
+
+@pytest.fixture(scope="session")
+def finished(tmp_path_factory: pytest.TempPathFactory, tiny_base: Path) -> Path:
+    """A run folder as `run` leaves it, made once."""
+    folder = tmp_path_factory.mktemp("finished")
+    (folder / "rows.json").write_text(json.dumps(ROWS))
+    config = Config.model_validate(
+        {
+            "dataset": {"file": str(folder / "rows.json")},
+            "model": {"base": str(tiny_base), "max_length": 64, "max_new_tokens": 12},
+            "train": {"epochs": 2, "learning_rate": 3e-3, "precision": "fp32"},
+            "publish": {"license": "mit"},
+            "output": str(folder / "run"),
+        }
+    )
+    pipeline.run(config)
+    return folder / "run"
 
 
 def job(*arguments: str | Path, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:

@@ -1,12 +1,12 @@
 """A Hugging Face Hub in memory, for tests of code that uses the real client libraries over HTTP.
 
 It speaks what huggingface_hub 2.4 sends for models and datasets: whoami, auth-check, create_repo, repository
-info, file trees, refs, branches, tags, preupload, the LFS round (batch, PUT, verify), commits and downloads
-(HEAD and GET, with ranges). Answers carry the headers and X-Error-Code values that choose the client's
+info, file trees, refs, branches (made and deleted), tags, preupload, the LFS round (batch, PUT, verify), commits
+and downloads (HEAD and GET, with ranges). Answers carry the headers and X-Error-Code values that choose the client's
 exceptions. Each file from `lfs_limit` bytes on and each *.safetensors file is an LFS file.
 
 It does not speak xet (the client needs HF_HUB_DISABLE_XET=1), multipart LFS, pagination, pull requests,
-spaces, organizations, gated repositories or deletion of repositories and refs, and it serves LFS files
+spaces, organizations, gated repositories or deletion of repositories and tags, and it serves LFS files
 without the Hub's redirect to another host. `HubServer.fail` makes chosen requests go wrong as networks do.
 """
 
@@ -76,7 +76,8 @@ class Repo:
     def commit(self, branch: str, files: Mapping[str, bytes], summary: str) -> Commit:
         parent = self.branches.get(branch)
         content = [(path, hashlib.sha256(data).hexdigest()) for path, data in sorted(files.items())]
-        sha = hashlib.sha1(json.dumps([parent, summary, content]).encode()).hexdigest()
+        # the count stands for git's time: equal commits made twice have two ids
+        sha = hashlib.sha1(json.dumps([len(self.history), parent, summary, content]).encode()).hexdigest()
         self.history[sha] = Commit(sha, parent, summary, dict(files))
         self.branches[branch] = sha
         return self.history[sha]
@@ -282,6 +283,7 @@ class HubServer:
             Route(api + "/auth-check/write", self._auth_check),
             Route(api + "/tag/{rev}", self._create_tag, methods=post),
             Route(api + "/branch/{rev}", self._create_branch, methods=post),
+            Route(api + "/branch/{rev}", self._delete_branch, methods=["DELETE"]),
             Route(api + "/preupload/{rev}", self._preupload, methods=post),
             Route(api + "/commit/{rev}", self._commit, methods=post),
         ]
@@ -369,6 +371,15 @@ class HubServer:
         if branch in repo.branches:
             raise HubError(409, f"Branch {branch} already exists")
         repo.branches[branch] = repo.find(start).sha
+        return Response()
+
+    async def _delete_branch(self, request: Request) -> Response:
+        repo = self._writable(request)
+        branch = param(request, "rev")
+        if branch == "main":
+            raise HubError(403, "The main branch cannot be deleted")
+        if repo.branches.pop(branch, None) is None:
+            raise HubError(404, f"Branch {branch} does not exist", "RevisionNotFound")
         return Response()
 
     async def _preupload(self, request: Request) -> Response:

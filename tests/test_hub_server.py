@@ -161,6 +161,13 @@ def test_tags_and_branches(server: HubServer, api: HfApi) -> None:
     refs = api.list_repo_refs(REPO)
     branches = {branch.name: branch.target_commit for branch in refs.branches}
     assert branches == {"main": start, "runs/one": commit.oid}
+    api.create_branch(REPO, branch="gone")
+    api.delete_branch(REPO, branch="gone")
+    for branch, status in (("gone", 404), ("main", 403)):
+        with pytest.raises(HfHubHTTPError) as refused:
+            api.delete_branch(REPO, branch=branch)
+        assert refused.value.response.status_code == status
+    assert {branch.name for branch in api.list_repo_refs(REPO).branches} == {"main", "runs/one"}
     assert {tag.name: tag.target_commit for tag in refs.tags} == {"v1": start}
     for revision in ("v1", "main", start):
         assert api.repo_info(REPO, revision=revision).sha == start

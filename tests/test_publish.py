@@ -1,52 +1,49 @@
 """Publishing through the real client to the test Hub, and to a folder."""
 
-import json
+import hashlib
 import shutil
 from pathlib import Path
+from typing import Any
 
 import pytest
 from conftest import CPU, TOKEN
-from hub_server import HubServer
+from hub_server import FIRST_FILES, HubServer
+from huggingface_hub import HfApi
 
-from job import evaluate, pipeline, publish
+from job import evaluate, publish
 from job import hub as hub_client
-from job.config import PublishSection
+from job.config import Config
 from job.errors import ConfigError, PublishError
+from job.publishing import contract
+from job.publishing import hub as publishing_hub
 
 QUESTIONS = ["What is 3 plus 3?", "What is 9 plus 9?"]
-
-
-@pytest.fixture(scope="module")
-def finished(tmp_path_factory: pytest.TempPathFactory, tiny_base: Path) -> Path:
-    """A run folder as `run` leaves it, made once."""
-    from conftest import ROWS
-
-    from job.config import Config
-
-    folder = tmp_path_factory.mktemp("finished")
-    (folder / "rows.json").write_text(json.dumps(ROWS))
-    config = Config.model_validate(
-        {
-            "dataset": {"file": str(folder / "rows.json")},
-            "model": {"base": str(tiny_base), "max_length": 64, "max_new_tokens": 12},
-            "train": {"epochs": 2, "learning_rate": 3e-3, "precision": "fp32"},
-            "publish": {"license": "mit"},
-            "output": str(folder / "run"),
-        }
-    )
-    pipeline.run(config)
-    return folder / "run"
 
 
 def ask(folder: Path, questions: list[str]) -> list[str]:
     return evaluate.answer(folder, questions, CPU)
 
 
-def to_hub(finished: Path, **values: object) -> dict[str, str]:
-    section = PublishSection.model_validate({"repo": "ada/soccer", "timeout_seconds": 5.0, **values})
-    hub_client.configure(section.timeout_seconds)
-    publish.preflight(section)
-    return publish.publish(section, finished / "model", QUESTIONS, ask)
+def config_of(**section: object) -> Config:
+    """A config of which only the publish section and a folder that is apart from it matter."""
+    values = {"dataset": {"file": "nowhere.json"}, "output": "nowhere/run", "publish": section}
+    return Config.model_validate(values)
+
+
+def preflight(create: bool = True, **section: object) -> None:
+    publish.preflight(config_of(**section), [], create)
+
+
+def to_hub(finished: Path, answer: Any = ask, **values: object) -> dict[str, str]:
+    section = {"repo": "ada/soccer", "timeout_seconds": 5.0, **values}
+    config = config_of(**section)
+    hub_client.configure(config.publish.timeout_seconds)
+    publish.preflight(config, [])
+    return publish.publish(config.publish, finished / "model", QUESTIONS, answer)
+
+
+def content(folder: Path) -> dict[str, bytes]:
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
 
 
 def test_one_commit_with_the_whole_contract(hub: HubServer, finished: Path) -> None:
@@ -55,11 +52,12 @@ def test_one_commit_with_the_whole_contract(hub: HubServer, finished: Path) -> N
     files = hub.files("models", "ada/soccer", "tuned")
     assert published["revision"] == commits[0].sha
     assert len(commits) == 2, "the empty first commit, and ours"
-    assert set(publish.CONTRACT) <= set(files)
-    for name in publish.CONTRACT:
+    assert set(contract.CONTRACT) <= set(files)
+    for name in contract.CONTRACT:
         assert files[name] == (finished / "model" / name).read_bytes()
     assert hub.repos["models", "ada/soccer"].private
     assert hub.repos["models", "ada/soccer"].tags == {"v1": commits[0].sha}
+    assert set(hub.repos["models", "ada/soccer"].branches) == {"main", "tuned"}, "the branch for asking is gone"
 
 
 def test_publishing_again_changes_nothing(hub: HubServer, finished: Path) -> None:
@@ -68,17 +66,22 @@ def test_publishing_again_changes_nothing(hub: HubServer, finished: Path) -> Non
     assert len(hub.commits("models", "ada/soccer")) == 2
 
 
-def test_what_lay_there_before_is_gone(hub: HubServer, finished: Path) -> None:
+def test_with_replace_what_lay_there_before_is_gone(hub: HubServer, finished: Path) -> None:
     hub.add_repo("models", "ada/soccer", {"pytorch_model.bin": b"old", "README.md": b"old"})
-    to_hub(finished)
+    to_hub(finished, replace=True)
     assert "pytorch_model.bin" not in hub.files("models", "ada/soccer")
+    assert len(hub.commits("models", "ada/soccer")) == 2
 
 
-def test_a_tag_that_stands_elsewhere(hub: HubServer, finished: Path) -> None:
+def test_a_tag_that_stands_elsewhere_moves_nothing(hub: HubServer, finished: Path) -> None:
     old = hub.add_repo("models", "ada/soccer", {"README.md": b"old"})
     hub.repos["models", "ada/soccer"].tags["v1"] = old
-    with pytest.raises(PublishError, match=f"has v1 already, on {old}"):
+    with pytest.raises(PublishError, match=f"has v1 already, on {old}; not published"):
         to_hub(finished, tag="v1")
+    assert hub.files("models", "ada/soccer") == {"README.md": b"old"}
+    to_hub(finished)
+    with pytest.raises(ConfigError, match=f"has v1 already, on {old}"):
+        preflight(repo="ada/soccer", tag="v1")
 
 
 @pytest.mark.parametrize(
@@ -98,7 +101,7 @@ def test_a_token_that_may_not_write_is_seen_before_training(
     else:
         monkeypatch.setenv("HF_TOKEN", token)
     with pytest.raises(ConfigError, match=found) as caught:
-        publish.preflight(PublishSection(repo=repo))
+        preflight(repo=repo)
     assert token is None or token not in str(caught.value)
 
 
@@ -106,9 +109,9 @@ def test_a_token_that_may_not_write_is_seen_before_training(
 def test_check_sees_it_too_and_makes_no_repository(token: str, hub: HubServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN", token)
     with pytest.raises(ConfigError, match="may not"):
-        publish.preflight(PublishSection(repo="ada/soccer"), create=False)
+        preflight(create=False, repo="ada/soccer")
     monkeypatch.setenv("HF_TOKEN", TOKEN)
-    publish.preflight(PublishSection(repo="ada/soccer"), create=False)
+    preflight(create=False, repo="ada/soccer")
     assert hub.repos == {}
 
 
@@ -119,6 +122,12 @@ def test_check_sees_it_too_and_makes_no_repository(token: str, hub: HubServer, m
         {"method": "PUT", "path": r"^/lfs/", "cut_after": 20_000},
         {"method": "POST", "path": r"/preupload/", "status": 429, "headers": {"Retry-After": "1"}},
         {"method": "POST", "path": r"/commit/", "status": 503},
+        {"method": "POST", "path": r"/commit/main", "status": 503},
+        {"method": "POST", "path": r"/commit/main", "lose_answer": True},
+        {"method": "POST", "path": r"/commit/kickoff-", "lose_answer": True},
+        {"method": "POST", "path": r"/branch/kickoff-", "lose_answer": True},
+        {"method": "DELETE", "path": r"/branch/kickoff-", "lose_answer": True},
+        {"method": "DELETE", "path": r"/branch/kickoff-", "status": 503},
         {"method": "POST", "path": r"/commit/", "lose_answer": True},
         {"method": "POST", "path": r"/commit/", "hang": True},
         {"method": "GET", "path": r"resolve.*safetensors", "cut_after": 10_000},
@@ -130,13 +139,14 @@ def test_a_fault_on_the_way_is_overcome(fault: dict[str, object], hub: HubServer
     published = to_hub(finished, timeout_seconds=3.0)
     assert [commit.sha for commit in hub.commits("models", "ada/soccer")][0] == published["revision"]
     assert len(hub.commits("models", "ada/soccer")) == 2
-    assert set(publish.CONTRACT) <= set(hub.files("models", "ada/soccer"))
+    assert set(contract.CONTRACT) <= set(hub.files("models", "ada/soccer"))
+    assert set(hub.repos["models", "ada/soccer"].branches) == {"main"}
 
 
 def test_a_hub_that_stays_down_keeps_the_model_and_tells_the_command(
     hub: HubServer, finished: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(publish.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(publishing_hub.time, "sleep", lambda seconds: None)
     hub.fail("POST", r"/commit/", times=99, status=500)
     with pytest.raises(PublishError, match="python -m job publish") as caught:
         to_hub(finished)
@@ -145,32 +155,160 @@ def test_a_hub_that_stays_down_keeps_the_model_and_tells_the_command(
     assert TOKEN not in str(caught.value)
 
 
-def test_other_answers_than_here_are_not_called_published(hub: HubServer, finished: Path) -> None:
-    answers = iter([["one", "two"], ["one", "three"]])
-    section = PublishSection(repo="ada/soccer")
+def other_answers(folder: Path, questions: list[str]) -> list[str]:
+    """The model in the run folder, and another one everywhere else."""
+    return ["one", "two" if folder.name == "model" else "three"]
+
+
+def test_other_answers_than_here_never_reach_main(hub: HubServer, finished: Path) -> None:
     with pytest.raises(PublishError, match="answers 'three', expected 'two'"):
-        publish.publish(section, finished / "model", QUESTIONS, lambda folder, questions: next(answers))
+        to_hub(finished, other_answers)
+    repo = hub.repos["models", "ada/soccer"]
+    assert hub.files("models", "ada/soccer") == FIRST_FILES
+    assert set(repo.branches) == {"main"}
 
 
-def test_to_a_folder_and_again(finished: Path, tmp_path: Path) -> None:
-    section = PublishSection(folder=str(tmp_path / "there"))
-    for _ in range(2):
-        publish.preflight(section)
-        assert publish.publish(section, finished / "model", QUESTIONS, ask) == {"folder": str(tmp_path / "there")}
-    assert {path.name for path in (tmp_path / "there").iterdir()} == {
-        path.name for path in (finished / "model").iterdir()
-    }
-    assert [path.name for path in tmp_path.iterdir()] == ["there"]
+def test_main_stands_still_while_the_model_is_asked(hub: HubServer, finished: Path) -> None:
+    before: list[dict[str, bytes]] = []
+
+    def look(folder: Path, questions: list[str]) -> list[str]:
+        before.append(hub.files("models", "ada/soccer"))
+        return ask(folder, questions)
+
+    to_hub(finished, look)
+    assert before == [FIRST_FILES, FIRST_FILES]
 
 
-def test_a_folder_with_something_else_in_it_is_left_alone(tmp_path: Path) -> None:
-    (tmp_path / "letter.txt").write_text("dear")
-    with pytest.raises(ConfigError, match="no published model"):
-        publish.preflight(PublishSection(folder=str(tmp_path)))
+def test_a_commit_of_somebody_else_is_not_overwritten(hub: HubServer, finished: Path) -> None:
+    def meanwhile(folder: Path, questions: list[str]) -> list[str]:
+        if folder.name != "model":
+            api = HfApi(token=TOKEN)
+            api.upload_file(path_or_fileobj=b"mine", path_in_repo="mine.txt", repo_id="ada/soccer")
+        return ask(folder, questions)
+
+    with pytest.raises(PublishError, match="somebody else has committed to ada/soccer meanwhile") as caught:
+        to_hub(finished, meanwhile)
+    assert caught.value.exit_code == 5
+    assert hub.files("models", "ada/soccer") == {**FIRST_FILES, "mine.txt": b"mine"}
+    assert set(hub.repos["models", "ada/soccer"].branches) == {"main"}
+
+
+def test_a_commit_just_before_ours_is_not_overwritten(
+    hub: HubServer, finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the last look and the commit: the Hub itself has to refuse, by the parent that is named."""
+    unchanged = publishing_hub._commit
+
+    def late(api: HfApi, repo: str, branch: str, *rest: Any) -> str:
+        if branch == "main":
+            api.upload_file(path_or_fileobj=b"mine", path_in_repo="mine.txt", repo_id=repo)
+        return unchanged(api, repo, branch, *rest)
+
+    monkeypatch.setattr(publishing_hub, "_commit", late)
+    with pytest.raises(PublishError, match="somebody else has committed"):
+        to_hub(finished)
+    assert hub.files("models", "ada/soccer") == {**FIRST_FILES, "mine.txt": b"mine"}
+
+
+SOMEBODYS = {
+    "weights of another format": {"pytorch_model.bin": b"weights", "config.json": b"{}"},
+    "another model": {"model.safetensors": b"weights", "config.json": b"{}", "README.md": b"# Mine"},
+    "a quantized copy": {"model.Q4.gguf": b"weights"},
+    "a data file": {"README.md": b"# Mine", "data/rows.jsonl": b"{}"},
+}
+
+
+@pytest.mark.parametrize("files", SOMEBODYS.values(), ids=SOMEBODYS)
+def test_a_repository_of_somebody_is_not_emptied(files: dict[str, bytes], hub: HubServer, finished: Path) -> None:
+    hub.add_repo("models", "ada/soccer", files)
+    with pytest.raises(ConfigError, match="which it did not write; .*publish.replace to true"):
+        preflight(repo="ada/soccer")
+    with pytest.raises(ConfigError, match="which it did not write"):
+        publish.publish(config_of(repo="ada/soccer").publish, finished / "model", QUESTIONS, ask)
+    assert hub.files("models", "ada/soccer") == files
+    assert set(hub.repos["models", "ada/soccer"].branches) == {"main"}
+
+
+def test_a_new_repository_of_the_hubs_page_is_published_to(hub: HubServer, finished: Path) -> None:
+    hub.add_repo("models", "ada/soccer", {**FIRST_FILES, "README.md": b"---\nlicense: mit\n---\n"})
+    to_hub(finished)
+    assert "model.safetensors" in hub.files("models", "ada/soccer")
+
+
+def published_before(hub: HubServer, finished: Path, **more: bytes | None) -> dict[str, bytes]:
+    """A repository of ours with some files changed, added or removed since."""
+    files = {name: data for name, data in {**content(finished / "model"), **more}.items() if data is not None}
+    hub.add_repo("models", "ada/soccer", files)
+    return files
+
+
+def test_an_older_model_of_ours_is_replaced_also_with_another_card(hub: HubServer, finished: Path) -> None:
+    published_before(hub, finished, **{"README.md": b"# Edited"})
+    to_hub(finished)
+    assert hub.files("models", "ada/soccer") == content(finished / "model")
+
+
+def test_a_model_from_before_the_mark_is_replaced(hub: HubServer, finished: Path) -> None:
+    published_before(hub, finished, **{contract.MARK: None, "README.md": b"# Old", "merges.txt": b"a b"})
+    to_hub(finished)
+    assert hub.files("models", "ada/soccer") == content(finished / "model")
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"notes.txt": b"mine"},
+        {"model.safetensors": b"somebody's own weights"},
+        {contract.MARK: None, "notes.txt": b"mine"},
+        {contract.MARK: b"{}", "notes.txt": b"mine"},
+        {contract.MARK: b"no mark", "notes.txt": b"mine"},
+    ],
+    ids=str,
+)
+def test_what_was_put_beside_a_model_of_ours_is_kept(more: dict[str, Any], hub: HubServer, finished: Path) -> None:
+    files = published_before(hub, finished, **more)
+    with pytest.raises(ConfigError, match=next(name for name, data in reversed(more.items()) if data)):
+        preflight(repo="ada/soccer")
+    assert hub.files("models", "ada/soccer") == files
+
+
+def test_a_new_branch_beside_somebodys_main(hub: HubServer, finished: Path) -> None:
+    hub.add_repo("models", "ada/soccer", SOMEBODYS["another model"])
+    to_hub(finished, branch="tuned")
+    assert hub.files("models", "ada/soccer") == SOMEBODYS["another model"]
+    assert hub.files("models", "ada/soccer", "tuned") == content(finished / "model")
+    api = HfApi(token=TOKEN)
+    api.upload_file(path_or_fileobj=b"mine", path_in_repo="mine.txt", repo_id="ada/soccer", revision="tuned")
+    with pytest.raises(ConfigError, match="ada/soccer@tuned holds mine.txt"):
+        to_hub(finished, branch="tuned")
+
+
+def test_a_branch_that_a_killed_run_left_is_used_and_removed(hub: HubServer, finished: Path) -> None:
+    hub.add_repo("models", "ada/soccer")
+    digest = hashlib.sha256((finished / "model" / contract.MARK).read_bytes()).hexdigest()[:12]
+    api = HfApi(token=TOKEN)
+    api.create_branch("ada/soccer", branch=f"kickoff-{digest}")
+    api.upload_file(
+        path_or_fileobj=b"half", path_in_repo="half.bin", repo_id="ada/soccer", revision=f"kickoff-{digest}"
+    )
+    to_hub(finished)
+    assert hub.files("models", "ada/soccer").keys() - FIRST_FILES.keys() == content(finished / "model").keys()
+    assert set(hub.repos["models", "ada/soccer"].branches) == {"main"}
+
+
+def test_out_of_memory_while_asking_is_not_the_hubs(hub: HubServer, finished: Path) -> None:
+    def hungry(folder: Path, questions: list[str]) -> list[str]:
+        if folder.name != "model":
+            raise RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried to allocate 99 bytes")
+        return ask(folder, questions)
+
+    with pytest.raises(RuntimeError, match="can't allocate memory"):
+        to_hub(finished, hungry)
+    assert hub.files("models", "ada/soccer") == FIRST_FILES
 
 
 def test_an_incomplete_model_is_not_published(finished: Path, tmp_path: Path) -> None:
     model = shutil.copytree(finished / "model", tmp_path / "model")
     (model / "chat_template.jinja").unlink()
     with pytest.raises(PublishError, match="missing: chat_template.jinja"):
-        publish.publish(PublishSection(folder=str(tmp_path / "there")), model, QUESTIONS, ask)
+        publish.publish(config_of(folder=str(tmp_path / "there")).publish, model, QUESTIONS, ask)

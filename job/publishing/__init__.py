@@ -1,1 +1,1 @@
-"""Publishing: the parts of the published repository, and the way there."""
+"""Parts of the publish stage: what may be replaced, the card, the folder, the Hub, and the comparison of answers."""

@@ -47,6 +47,7 @@ def environment(server: HubServer, folder: Path) -> dict[str, str]:
 
 def publish(jobs: ForkServer, server: HubServer, whole: Path, folder: Path) -> Any:
     options = [f"output={folder}/run", "publish.repo=ada/sums", f"publish.timeout_seconds={TIMEOUT}"]
+    options += ["publish.replace=true"]  # the older model is not one of Kickoff's
     return jobs.run(folder, "publish", f"{whole}/run/run.yaml", *options, environment=environment(server, folder))
 
 
@@ -63,7 +64,7 @@ def cut(jobs: ForkServer, whole: Path, folder: Path, number: int, fault: str, ti
         again = publish(jobs, server, whole, folder)
         commits = server.commits("models", "ada/sums")
         right = {path.name: path.read_bytes() for path in (folder / "run/model").iterdir()}
-        told = f"python -m job publish {folder}/run/model/run.yaml" in first.last_line()
+        told = f"python -m job publish {folder}/run/run.yaml" in first.last_line()
         before = "does not answer" in first.last_line()  # the Hub failed before the upload began
         return {
             "point": f"{fault} at request {number + 1}",

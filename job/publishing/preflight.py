@@ -1,0 +1,150 @@
+"""Preflight: what can be known before training of whether publishing can work after it.
+
+It knows folders that must not meet, the token and the repository. It changes nothing but that it makes the parent
+folder and, where it is asked to, the repository.
+"""
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from huggingface_hub import HfApi
+from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError, RepositoryNotFoundError
+
+from job.config import Config, PublishSection
+from job.errors import ConfigError, PublishError
+from job.publishing import folder, hub
+
+
+def require(config: Config, data: Sequence[Path], create: bool) -> None:
+    """Raise unless folder and repository can be published to.
+
+    Args:
+        data: the local files with the rows.
+        create: make the repository if it is missing; else only look whether the token might.
+
+    Raises:
+        ConfigError: a folder that must not be replaced, no token, a wrong one, one that may not write, a repository
+            that holds something else.
+        PublishError: the Hub does not answer. What is done so far is kept.
+    """
+    if config.publish.folder is not None:
+        _require_apart(config, data)
+        _require_folder(config.publish)
+    if config.publish.repo is not None:
+        _require_repo(config.publish, create)
+
+
+def _require_apart(config: Config, data: Sequence[Path]) -> None:
+    """Replacing the folder must not touch the run, its data, its base model, another run, or where people work."""
+    named = Path(str(config.publish.folder))
+    target = named.resolve()
+    output = Path(config.output).resolve()
+    if _within(target, output) or _within(output, target):
+        raise ConfigError(
+            f"publish.folder: expected a folder apart from output; found {named}, and output is {config.output}: one "
+            "lies in the other, and publishing replaces its folder; choose another one"
+        )
+    for key, model in (("model.base", config.model.base), ("dedupe.semantic_model", config.dedupe.semantic_model)):
+        used = Path(model).resolve() if model is not None and Path(model).exists() else None
+        if used is not None and (_within(target, used) or _within(used, target)):
+            raise ConfigError(f"publish.folder: {named} meets {key}, {model}; choose a folder apart from it")
+    held = next((path for path in data if _within(path.resolve(), target)), None)
+    if held is not None:
+        raise ConfigError(f"publish.folder: {named} holds {held}, which this run reads; choose another folder")
+    for what, path in (("the folder this runs in", Path.cwd()), ("your home folder", _home())):
+        if path is not None and _within(path.resolve(), target):
+            raise ConfigError(f"publish.folder: {named} is or holds {what}; choose a folder of its own for the model")
+    run = next((path for path in (target, *target.parents) if _is_run(path)), None)
+    if run is not None:
+        raise ConfigError(
+            f"publish.folder: {named} is in {run}, the run folder of another run; choose a folder outside of it"
+        )
+
+
+def _within(inner: Path, outer: Path) -> bool:
+    """Whether a path is another one or lies in it, under whatever name and in whatever case it is written."""
+    for path in (inner, *inner.parents):
+        if str(path).casefold() == str(outer).casefold():
+            return True
+        if path.exists() and outer.exists() and path.samefile(outer):
+            return True
+    return False
+
+
+def _is_run(path: Path) -> bool:
+    """A run folder has more than run.yaml, which a published folder and a folder of configs have as well."""
+    inside = ("lock.json", "encoded", "checkpoints", "base/base.json")
+    return (path / "run.yaml").exists() and any((path / name).exists() for name in inside)
+
+
+def _home() -> Path | None:
+    try:
+        return Path.home()
+    except RuntimeError:  # a user id without an entry, as containers have it
+        return None
+
+
+def _require_folder(section: PublishSection) -> None:
+    named = Path(str(section.folder))
+    target = named.resolve()
+    folder.require_replaceable(section)
+    if target.is_mount():
+        raise ConfigError(
+            f"publish.folder: {named} is where a disk is mounted, which cannot be replaced as a whole; name a folder "
+            f"in it, such as {named / 'model'}"
+        )
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise ConfigError(f"publish.folder: {target.parent} cannot be made: {error.strerror}") from None
+    if not os.access(target.parent, os.W_OK):
+        raise ConfigError(f"publish.folder: {target.parent} is not writable; choose another folder")
+    folder.require_free_aside(target)
+
+
+def _require_repo(section: PublishSection, create: bool) -> None:
+    if not os.environ.get("HF_TOKEN"):
+        raise ConfigError(
+            f"publish.repo is {section.repo}, and the environment has no HF_TOKEN; set it to a token that may write"
+        )
+    api = HfApi(token=os.environ["HF_TOKEN"])
+    try:
+        hub.retried(lambda: _require_may_write(api, section, create))
+        hub.retried(lambda: hub.require_replaceable(api, section))
+        hub.retried(lambda: hub.require_tag_free(api, section))
+    except (HfHubHTTPError, LocalTokenNotFoundError) as error:
+        status = error.response.status_code if isinstance(error, HfHubHTTPError) and error.response is not None else 0
+        if status in (401, 403, 404):
+            raise ConfigError(
+                f"publish.repo: HF_TOKEN may not write to {section.repo} (the Hub answered {status}); give it a token "
+                "with write access, or name a repository of your own"
+            ) from None
+        raise _unanswered(error) from None
+    except hub.FAILURES as error:
+        raise _unanswered(error) from None
+
+
+def _require_may_write(api: HfApi, section: PublishSection, create: bool) -> None:
+    repo = str(section.repo)
+    user = api.whoami()
+    if create:
+        api.create_repo(repo, private=section.private, exist_ok=True)
+    try:
+        api.auth_check(repo, write=True)
+    except RepositoryNotFoundError:
+        _require_may_create(repo, user)
+
+
+def _require_may_create(repo: str, user: dict[str, Any]) -> None:
+    owner = repo.split("/")[0]
+    owners = [user["name"], *(org["name"] for org in user.get("orgs", []))]
+    role = user.get("auth", {}).get("accessToken", {}).get("role")
+    if owner not in owners or role == "read":
+        found = f"a {role} token of {user['name']}"
+        raise ConfigError(f"publish.repo: {repo} is missing and HF_TOKEN ({found}) may not make it; use a write token")
+
+
+def _unanswered(error: Exception) -> PublishError:
+    return PublishError(f"the Hub does not answer: {hub.one_line(error)}; nothing was lost, run the same command again")
