@@ -8,8 +8,6 @@ and a resumed run needs the Hub no more.
 import json
 import logging
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +24,9 @@ from transformers import (
 
 from job import checkpoint, durable
 from job.config import ModelSection
-from job.errors import ConfigError, OutOfMemory
-from job.machine import is_out_of_memory
+from job.errors import ConfigError
 from job.model import files, probe, source, template
+from job.run import memory
 
 FACTS = "base.json"
 log = logging.getLogger(__name__)
@@ -49,7 +47,9 @@ def fetch(section: ModelSection, folder: Path) -> dict[str, Any]:
     facts_file = folder / FACTS
     if facts_file.exists():
         return dict(json.loads(facts_file.read_text()))
-    with _memory(section.base):
+    with memory.needed(
+        f"while loading {section.base}", "take a smaller model.base, or run on a machine with more memory"
+    ):
         if _is_checkpoint(Path(section.base)):
             tokenizer, model, facts = _from_checkpoint(section)
         else:
@@ -227,25 +227,7 @@ def _require_room(section: ModelSection, context: int | None) -> None:
         raise ConfigError("; ".join(wrong))
 
 
-@contextmanager
-def _memory(base: str) -> Iterator[None]:
-    try:
-        yield
-    except (MemoryError, RuntimeError, OSError) as error:
-        if not _is_of_memory(error):
-            raise
-        raise OutOfMemory(
-            f"out of memory while loading {base}; take a smaller model.base, or run on a machine with more memory"
-        ) from None
-
-
-def _is_of_memory(error: BaseException) -> bool:
-    if isinstance(error, MemoryError) or "Cannot allocate memory" in str(error):  # safetensors' words, from mmap
-        return True
-    return isinstance(error, RuntimeError) and is_out_of_memory(error)
-
-
 def _reraise_if_ours(error: Exception) -> None:
     """A full disk and a full memory are no fault of the base."""
-    if isinstance(error, ConfigError) or durable.is_full(error) or _is_of_memory(error):
+    if isinstance(error, ConfigError) or durable.is_full(error) or memory.is_out_of_memory(error):
         raise error

@@ -19,7 +19,6 @@ import torch
 import torch.distributed as dist
 
 from job.errors import ConfigError
-from job.run.memory import is_out_of_memory as is_out_of_memory
 
 Precision = Literal["bf16", "fp16", "fp32"]
 OLDEST_DRIVER = 580

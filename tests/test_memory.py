@@ -20,8 +20,8 @@ from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel, PreT
 from job import base, checkpoint
 from job.config import ModelSection
 from job.errors import DataError, Exit, Interrupted, OutOfMemory
-from job.machine import is_out_of_memory
 from job.run import memory
+from job.run.memory import is_out_of_memory
 from job.train import rehearse, train
 from job.training.learner import Learner
 from job.training.loop import Training

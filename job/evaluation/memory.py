@@ -8,7 +8,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from job.errors import OutOfMemory
-from job.machine import is_out_of_memory
+from job.run.memory import is_out_of_memory
 
 Result = TypeVar("Result")
 log = logging.getLogger(__name__)
@@ -18,8 +18,8 @@ def halving(rows: list[int], work: Callable[[list[int]], list[Result]]) -> list[
     """The results of a batch; where memory does not suffice, of its halves."""
     try:
         return work(rows)
-    except (RuntimeError, MemoryError, OSError) as error:
-        if not _is_of_memory(error):
+    except Exception as error:
+        if not is_out_of_memory(error):
             raise
     # outside of the handler, which would keep the failed batch's tensors alive
     if len(rows) == 1:
@@ -36,17 +36,10 @@ def loading(load: Callable[[], Result]) -> Result:
     """What `load` gives, a model; OutOfMemory where it does not fit."""
     try:
         return load()
-    except (RuntimeError, MemoryError, OSError) as error:
-        if not _is_of_memory(error):
+    except Exception as error:
+        if not is_out_of_memory(error):
             raise
     raise OutOfMemory(
         "out of memory while loading a model to measure it, which needs 4 bytes a parameter. What is trained is kept: "
         "run the same command again on a machine with more memory, or take a smaller model.base and another output"
     )
-
-
-def _is_of_memory(error: Exception) -> bool:
-    """Also where a file of weights cannot be mapped, which torch and safetensors tell in the system's words."""
-    if isinstance(error, MemoryError) or "Cannot allocate memory" in str(error):
-        return True
-    return isinstance(error, RuntimeError) and is_out_of_memory(error)

@@ -15,8 +15,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from job.errors import ConfigError
-from job.machine import is_out_of_memory
 from job.model.files import one_line
+from job.run.memory import is_out_of_memory
 
 SAME = 1e-5
 """Of the spread of the logits: the same shapes are computed in the same order, so that nothing at all should differ."""
@@ -193,10 +193,10 @@ def _computing(base: str, model: PreTrainedModel) -> Iterator[None]:
     try:
         with torch.no_grad():
             yield
-    except (ConfigError, MemoryError):
+    except ConfigError:
         raise
     except Exception as error:  # whatever a foreign model raises when it is called as a causal language model
-        if isinstance(error, RuntimeError) and is_out_of_memory(error):
+        if is_out_of_memory(error):
             raise
         raise ConfigError(
             f"model.base: {base} does not compute as a causal language model: {type(error).__name__}: {one_line(error)}"

@@ -39,10 +39,10 @@ from huggingface_hub.hf_api import RepoFile
 from job.config import PublishSection
 from job.errors import ConfigError, PublishError
 from job.hub import HubDown, wait_asked
-from job.machine import is_out_of_memory
 from job.publishing import contract
 from job.publishing.contract import MARK
 from job.publishing.verify import Samples
+from job.run.memory import is_out_of_memory
 
 ATTEMPTS = 3
 FAILURES = (httpx2.HTTPError, OSError, RuntimeError, json.JSONDecodeError)

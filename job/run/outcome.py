@@ -6,13 +6,12 @@ full disk, a mistake in the config or a defect of ours does not become one becau
 It knows kinds of errors. It does not know the stages, and it imports no library that has not been imported.
 """
 
-import errno
 import os
-import sys
 from collections.abc import Iterator
 
 from job import durable
 from job.errors import Exit, Interrupted, KickoffError
+from job.run.memory import is_out_of_memory
 
 STOPPED = "stopped by a signal; finished work is kept, run the same command again"
 _CLIENTS = {"huggingface_hub", "hf_xet", "httpx2", "httpcore2"}
@@ -37,7 +36,7 @@ def of(error: BaseException, command: str, signalled: bool) -> tuple[Exit, str] 
         return error.exit_code, str(error)
     if full is not None:
         return Exit.FAILED, f"{_line(full)}; free or repair the disk and run the same command again"
-    if any(_is_of_memory(found) for found in chain):
+    if any(is_out_of_memory(found) for found in chain):
         return Exit.MEMORY, f"out of memory: {_line(error)}; {_less(command)}"
     if _is_of_a_pool(error):
         killed = "a worker process was killed, most likely because memory ran out"
@@ -68,16 +67,6 @@ def _by_signal(error: BaseException, chain: list[BaseException], signalled: bool
     # a signal to the process group ends the workers, and under torchrun the other processes, as well
     several = int(os.environ.get("WORLD_SIZE", "1")) > 1 and any(words in str(error) for words in _PEER)
     return signalled and (_is_of_a_pool(error) or (several and isinstance(error, RuntimeError)))
-
-
-def _is_of_memory(error: BaseException) -> bool:
-    if isinstance(error, MemoryError) or (isinstance(error, OSError) and error.errno == errno.ENOMEM):
-        return True
-    if "torch" not in sys.modules or isinstance(error, KickoffError):
-        return False
-    from job.machine import is_out_of_memory
-
-    return is_out_of_memory(error)
 
 
 def _is_of_a_pool(error: BaseException) -> bool:
