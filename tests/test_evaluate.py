@@ -131,20 +131,31 @@ def test_no_generated_answers_when_they_are_off(fetched: Path, rows: Dataset) ->
 def test_measured_as_trained_in_autocast_over_fp32_weights(
     stored: torch.dtype, fetched: Path, rows: Dataset, tmp_path: Path
 ) -> None:
-    """In pure bf16 the loss differs; fp16, where it is NaN, needs a GPU and goes the same way."""
-    AutoModelForCausalLM.from_pretrained(fetched, dtype=stored).save_pretrained(tmp_path)
+    """Whatever the weights are stored in; in fp32, and in weights of bf16, the loss is another one."""
+    model = plain(fetched)
+    with torch.no_grad():
+        model.transformer.wte.weight *= 10  # so that rounding shows
+    model.to(stored).save_pretrained(tmp_path)
     AutoTokenizer.from_pretrained(fetched).save_pretrained(tmp_path)
     metrics, answers = evaluate(EvaluateSection(), 0, tmp_path, rows, BF16, "tiny")
     model = plain(tmp_path)
+    under_autocast, in_fp32 = _loss(model, rows, True), _loss(model, rows, False)
+    in_bf16 = _loss(model.bfloat16(), rows, False)
+    assert metrics["loss"] == pytest.approx(under_autocast, rel=1e-6)
+    assert all(abs(other / under_autocast - 1) > 1e-5 for other in (in_fp32, in_bf16))
+    assert answer(tmp_path, rows["question"][:], BF16) == [row["answer"] for row in answers]
+
+
+def _loss(model: PreTrainedModel, rows: Dataset, autocast: bool) -> float:
+    """The mean over the labelled tokens, a row at a time, with all logits."""
     total, tokens = 0.0, 0
-    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16):
+    with torch.no_grad(), torch.autocast("cpu", dtype=torch.bfloat16, enabled=autocast):
         for row in rows:
             logits = model(torch.tensor([row["input_ids"]])).logits[0, :-1]
             labels = torch.tensor(row["labels"][1:])
             total += torch.nn.functional.cross_entropy(logits.float(), labels, reduction="sum").item()
             tokens += int((labels >= 0).sum())
-    assert metrics["loss"] == pytest.approx(total / tokens, rel=1e-4)
-    assert answer(tmp_path, rows["question"][:], BF16) == [row["answer"] for row in answers]
+    return total / tokens
 
 
 def test_what_is_infinite_in_fp16_weights_is_measured(fetched: Path, rows: Dataset, tmp_path: Path) -> None:
