@@ -172,7 +172,7 @@ def prepare_rows(
                 test, dropped = clean.clean(config.clean, test)
                 rejected += dropped
         with _phase(folder, "dedupe"):
-            rows, test, dropped, found = dedupe.dedupe(config.dedupe, rows, test)
+            rows, test, dropped, found = dedupe.dedupe(config.dedupe, rows, test, config.split.keep_together)
             rejected += dropped
         with _phase(folder, "split"):
             families = found["families"][len(test) if test is not None else 0 :]
