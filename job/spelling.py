@@ -61,7 +61,8 @@ def changes(left: str, right: str) -> Changes | None:
     if spoken != other or len(pairs) > MOST_CHANGED:
         return None
     common, again = [word for word in words if word in theirs], [word for word in others if word in ours]
-    rotated = not pairs and _is_rotated(words, others)
+    meant = dict(pairs)
+    rotated = _is_rotated([meant.get(word, word) for word in words], others)
     return Changes(tuple(pairs), rotated, bool(rest or unmatched) or (common != again and not rotated))
 
 

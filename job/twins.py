@@ -142,8 +142,8 @@ class Judge:
             return False
         if not is_english(one["question"].split()) and not is_english(other["question"].split()):
             return False
-        if asked.rotated:
-            return not asked.words and not answered.words
+        if asked.rotated and not asked.words and not answered.words:
+            return True
         if max(self._vocabulary.answers[row["answer"]] for row in (one, other)) > CANNED:
             return False  # many questions have this answer, so that both have it shows nothing
         return all(self._misspelt(one, other, pair) for pair in (*asked.words, *answered.words))

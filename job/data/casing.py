@@ -8,6 +8,8 @@ import re
 
 _WORD = re.compile(r"[^\W\d_]+")
 _SHARP = "ß"
+_SHORT = 3
+"""A longer first word in capitals is stressed ("WHAT is"), and no abbreviation."""
 
 
 def other_words(one: str, other: str) -> bool:
@@ -25,7 +27,7 @@ def other_names(one: str, other: str) -> bool:
     lefts, rights = _WORD.findall(one), _WORD.findall(other)
     if len(lefts) != len(rights):
         return False
-    first = lefts[0] != rights[0] and lefts[0].isupper() != rights[0].isupper() and len(lefts[0]) > 1
+    first = lefts[0].isupper() != rights[0].isupper() and 1 < len(lefts[0]) <= _SHORT
     return first or any(
         left != right and left[0].isupper() != right[0].isupper()
         for left, right in zip(lefts[1:], rights[1:], strict=True)
