@@ -101,6 +101,8 @@ def facts(
                                             size}] of dedupe, the largest first, at most 20, with at most 20 victims
                                             each; similarity is 1.0 for an exact repeat; `size` counts all victims
         conflicts                           [{question, answers: [{where, answer}], kept: where, or "all"}], at most 20
+        doubtful                            [{similarity, rows: [{where, question, answer}, the same]}], pairs that were
+                                            kept though they may say the same, at most 20
         closest                             {similarity, train: {where, question}, test: {where, question}}, the most
                                             similar pair that was found on both sides, of rows that are no near twins;
                                             null if there is none
@@ -118,7 +120,7 @@ def facts(
 
     Args:
         rejected: as `write_rejected` gives it.
-        found: "clusters", "conflicts" and "closest".
+        found: "clusters", "conflicts", "doubtful" and "closest".
         parts: "train" and "test", encoded if there is a tokenizer.
     """
     settings = config.model_dump(mode="json", include={"dataset", "clean", "dedupe", "split", "seed"})
@@ -132,7 +134,7 @@ def facts(
         raise AssertionError(f"rows got lost: {data_line(counted)}")
     return {
         **counted,
-        **{name: found[name] for name in ("clusters", "conflicts", "closest")},
+        **{name: found[name] for name in ("clusters", "conflicts", "doubtful", "closest")},
         "lengths": _lengths(parts),
         "rendered": _rendered(parts["train"], tokenizer) if tokenizer is not None else [],
         "sources": sources,

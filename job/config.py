@@ -126,6 +126,10 @@ class DedupeSection(Section):
 class SplitSection(Section):
     test_size: Annotated[float, Field(gt=0, lt=1)] = Field(0.15, description="Share of the rows kept for testing.")
     group: str | None = Field(None, description="Column whose equal values stay on one side of the split.")
+    keep_together: Literal["near_twins", "answers", "off"] = Field(
+        "near_twins",
+        description="What else stays on one side: near twins; answers: rows with the same long answer as well; off.",
+    )
     folds: Annotated[int, Field(ge=2)] | None = Field(
         None, description="k-fold: deal the rows into so many parts, instead of test_size."
     )

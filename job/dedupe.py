@@ -1,30 +1,38 @@
 """Dedupe: of rows that say the same, one is kept.
 
 It knows rows that ask the same up to case, punctuation and blanks; near twins (misspelt, in another word order); and,
-if the config names a model, rows that mean the same. A near twin is dropped only if its answer is one too, so nothing
-that only one row says is lost. What counts as the same is in `twins`.
+if the config names a model, rows that mean the same. A near twin is dropped only if its answer is one too, and only if
+it is surely one: rows that may be two facts stay, and are named for a person to look at. What counts as the same is in
+`twins`.
 """
 
 from collections import defaultdict
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal
 
 import datasets
 import numpy as np
 
 from job import semantic, twins
 from job.config import DedupeSection
+from job.data import casing
 from job.errors import DataError
 from job.minhash import hashed
 from job.rows import BATCH
 
+_READ = ("id", "where", "question", "answer")
 Rejected = list[dict[str, Any]]
 _SHOWN = 20
-"""Clusters, victims of each, and conflicts that are handed on for the report."""
+"""Clusters, victims of each, conflicts and doubtful pairs that are handed on for the report."""
+_SURVIVORS = 16
+"""Of a family with more survivors than this the first are compared with each row."""
 
 
 def dedupe(
-    section: DedupeSection, rows: datasets.Dataset, test: datasets.Dataset | None = None
+    section: DedupeSection,
+    rows: datasets.Dataset,
+    test: datasets.Dataset | None = None,
+    keep_together: Literal["near_twins", "answers", "off"] = "near_twins",
 ) -> tuple[datasets.Dataset, datasets.Dataset | None, Rejected, dict[str, Any]]:
     """Drop rows that repeat another.
 
@@ -32,11 +40,13 @@ def dedupe(
         rows: {"question", "answer", "where"} and more.
         test: test rows given apart; a training row that repeats one of them would leak and is dropped, whatever
             `conflicts` says.
+        keep_together: the config's, which says what makes a family.
 
     Returns:
         The rows and the test rows kept; the rejected {"id" if rows have it, "where", "stage", "reason"}, each naming
-        the row it repeats; and what was found: "families" (of each kept row, test rows first: see `twins`), "apart"
-        (similar pairs of kept rows that are no kin: where both stood, similarity), "clusters" and "conflicts".
+        the row it repeats; and what was found: "families" (of each kept row, test rows first: see `twins`; a family
+        each if nothing is kept together), "apart" (similar pairs of kept rows that are no near twins: where both stood,
+        similarity), "doubtful" (those that differ so little that they may be), "clusters" and "conflicts".
 
     Raises:
         DataError: `conflicts` is fail, and there is one.
@@ -46,13 +56,14 @@ def dedupe(
     texts = [name for name in ("id", "where", "question", "answer") if name in everything.column_names]
     search = _Dedupe(section, everything.select_columns(texts), tested)  # not the ids of the tokens
     search.exact()
-    search.near()
+    search.near(keep_together == "answers")
     if section.semantic_model is not None:
         search.semantic(section.semantic_model)
     kept = np.flatnonzero(search.alive)
     found = {
-        "families": search.families[kept],
+        "families": np.arange(len(kept)) if keep_together == "off" else search.families[kept],
         "apart": search.told_apart(),
+        "doubtful": search.told_doubtful(),
         "clusters": search.clusters(),
         "conflicts": search.conflicts,
     }
@@ -64,11 +75,14 @@ class _Dedupe:
     """Which rows are alive, and which row each of the others repeats."""
 
     def __init__(self, section: DedupeSection, rows: datasets.Dataset, tested: int) -> None:
-        self.section, self.rows, self.tested = section, rows, tested
+        self.section, self.tested = section, tested
+        # the other columns, such as token ids, are not read
+        self.rows = rows.select_columns([name for name in _READ if name in rows.column_names])
         self.spelled = twins.spelled(rows)
         self.alive = np.ones(len(rows), bool)
         self.families = np.arange(len(rows))
-        self.apart: list[tuple[int, int, float]] = []
+        self.apart: twins.Pairs = []
+        self.doubtful: twins.Pairs = []
         self.victims: dict[int, tuple[int, float, str]] = {}
         self.conflicts: list[dict[str, Any]] = []
 
@@ -99,16 +113,38 @@ class _Dedupe:
     def _repeats(self, groups: list[list[int]]) -> None:
         positions = sorted(position for group in groups for position in group)
         answers = dict(zip(positions, self.spelled[positions]["answer"], strict=True))
+        questions = dict(zip(positions, self.spelled[positions]["asked"], strict=True))
         for group in groups:
-            different = len({answers[position] for position in group}) > 1
-            kept = self._survivors(group, answers)
-            if different:
-                self._conflict(group, kept)
-            for position in group:
-                if position not in kept.values():
-                    survivor = kept.get(answers[position], next(iter(kept.values())))
-                    other = "" if answers[survivor] == answers[position] else ", with another answer"
-                    self._drop(position, survivor, 1.0, f"asks the same as {{}}{other}")
+            for same in self._of_one_case(group, questions, answers):
+                self._repeat(same, answers)
+
+    def _of_one_case(self, group: list[int], questions: dict[int, str], answers: dict[int, str]) -> list[list[int]]:
+        """The rows of a group apart where capitals make them other questions: Polish and polish, Masse and Maße."""
+        different = len({answers[position] for position in group}) > 1
+        wordings: dict[str, list[int]] = {}
+        for position in group:
+            wordings.setdefault(questions[position], []).append(position)
+        found: list[tuple[str, list[int]]] = []
+        for asked, rows in wordings.items():
+            for before, same in found[:_SURVIVORS]:
+                if not casing.other_words(before, asked) and not (different and casing.other_names(before, asked)):
+                    same += rows
+                    break
+            else:
+                found.append((asked, rows))
+        self.doubtful += [(found[0][1][0], rows[0], 1.0) for _, rows in found[1:]]
+        return [sorted(rows) for _, rows in found]
+
+    def _repeat(self, group: list[int], answers: dict[int, str]) -> None:
+        kept = self._survivors(group, answers)
+        if len({answers[position] for position in group}) > 1:
+            self._conflict(group, kept)
+        survivors = set(kept.values())
+        for position in group:
+            if position not in survivors:
+                survivor = kept.get(answers[position], next(iter(kept.values())))
+                other = "" if answers[survivor] == answers[position] else ", with another answer"
+                self._drop(position, survivor, 1.0, f"asks the same as {{}}{other}")
 
     def _survivors(self, group: list[int], answers: dict[int, str]) -> dict[str, int]:
         """Of rows with one question those that stay, by their answers."""
@@ -138,26 +174,42 @@ class _Dedupe:
         stays = "all" if len(kept) > 1 else self.rows[next(iter(kept.values()))]["where"]
         self.conflicts.append({"question": found["question"][0], "answers": answers[:_SHOWN], "kept": stays})
 
-    def near(self) -> None:
-        """Families of near twins, of the rows that are left; within each, what repeats an earlier row is dropped."""
+    def near(self, answers: bool) -> None:
+        """Families of the rows that are left; of near twins, what repeats an earlier row is dropped."""
         left = np.flatnonzero(self.alive)
-        kin = twins.find(self.spelled.select(left), self.section.threshold)
-        self.apart = [(int(left[one]), int(left[other]), similarity) for one, other, similarity in kin.apart]
-        pairs = ((int(left[family]), int(left[row])) for row, family in enumerate(kin.families.tolist()))
-        self.families = twins.joined(self.families, ((one, other) for one, other in pairs if one != other))
+        rows = self.spelled.select(left)
+        kin = twins.find(rows, self.section.threshold, answers)
+        for pairs, found in ((self.apart, kin.apart + kin.doubtful), (self.doubtful, kin.doubtful)):
+            pairs += [(int(left[one]), int(left[other]), similarity) for one, other, similarity in found]
+        joins = [(int(left[family]), int(left[row])) for row, family in enumerate(kin.families.tolist())]
+        if answers:
+            joins += self._of_one_answer(left)
+        self.families = twins.joined(self.families, ((one, other) for one, other in joins if one != other))
         if self.section.near:
-            for family in _members(kin.families):
-                self._near_within(left[family].tolist())
+            judge = twins.Judge(rows)
+            for family in _members(kin.twins):
+                self._near_within(left[family].tolist(), judge)
 
-    def _near_within(self, family: list[int]) -> None:
-        texts = self.spelled[family]
-        grams = twins.sets(texts["question"], texts["answer"])
+    def _of_one_answer(self, left: np.ndarray) -> list[tuple[int, int]]:
+        """Rows with the same long answer, each with the first that has it."""
+        answers = self.spelled.select(left)
+        first: dict[str, int] = {}
+        return [
+            (first.setdefault(answer, int(left[start + number])), int(left[start + number]))
+            for start in range(0, len(answers), BATCH)
+            for number, answer in enumerate(answers[start : start + BATCH]["answer"])
+            if len(answer) >= twins.LONG_ANSWER
+        ]
+
+    def _near_within(self, family: list[int], judge: twins.Judge) -> None:
+        columns = self.spelled[family]
+        texts = [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
+        grams = twins.sets(columns["question"], columns["answer"])
         kept: list[int] = []
         for row in range(len(family)):
-            for before in kept:
-                asked, answered = ((texts[name][before], texts[name][row]) for name in ("question", "answer"))
+            for before in kept[:_SURVIVORS]:
                 similarity = twins.overlap(grams[before], grams[row])
-                if similarity >= self.section.threshold and twins.near(asked, answered):
+                if similarity >= self.section.threshold and judge.verdict(texts[before], texts[row]) == "twins":
                     self._drop(
                         family[row], family[before], similarity, f"nearly repeats {{}} (similarity {similarity:.2f})"
                     )
@@ -182,6 +234,20 @@ class _Dedupe:
         positions = sorted({position for one, other, _ in left for position in (one, other)})
         where = dict(zip(positions, self.rows[positions]["where"], strict=True)) if positions else {}
         return [(where[one], where[other], similarity) for one, other, similarity in left]
+
+    def told_doubtful(self) -> list[dict[str, Any]]:
+        """Pairs of kept rows that may be near twins, those first that are no template's."""
+        left = [pair for pair in self.doubtful if self.alive[pair[0]] and self.alive[pair[1]]]
+        left.sort(key=lambda pair: (self.families[pair[0]] != self.families[pair[1]], -pair[2], pair))
+        return [
+            {
+                "similarity": round(similarity, 3),
+                "rows": [
+                    {name: self.rows[row][name] for name in ("where", "question", "answer")} for row in (one, other)
+                ],
+            }
+            for one, other, similarity in left[:_SHOWN]
+        ]
 
     def rejected(self) -> Rejected:
         """The victims, test rows first, in the order in which they stood."""

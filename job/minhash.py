@@ -22,6 +22,9 @@ from job.rows import BATCH
 PERMUTATIONS = 384
 SKETCH = 64
 """Of each signature so many values are kept, a byte of each, to tell most false candidates without their texts."""
+LETTERS = 32
+CANNED = 8
+"""An answer that more rows share says nothing about which of them are twins."""
 _MOST_CANDIDATES = 1e7
 _COMMON_OVERLAP = 0.17
 """Similarity of two rows of a templated data set ("What does the noun ... mean?") that have nothing else in common."""
@@ -85,22 +88,45 @@ class Bands:
         return np.fromfile(self._file, np.uint64, self.rows)
 
 
-def signatures(rows: datasets.Dataset, bands: Bands) -> Bytes:
-    """Write each row's bands of its MinHash signature; the rows' sketches."""
-    sketches = np.empty((len(rows), SKETCH), np.uint8)
+def signatures(rows: datasets.Dataset, bands: Bands) -> tuple[Bytes, Bytes, npt.NDArray[np.bool_]]:
+    """Write each row's bands of its MinHash signature.
+
+    An answer that more than CANNED rows share would make all of them neighbours. The signatures of such rows are those
+    of their questions, and only rows with this answer can meet.
+
+    Returns:
+        The rows' sketches; how often each letter stands in their questions, in LETTERS bins; and which rows have an
+        answer that many share.
+    """
+    sketches, letters = np.empty((len(rows), SKETCH), np.uint8), np.empty((len(rows), LETTERS), np.uint8)
+    answers = np.concatenate([hashed(batch["answer"]) for batch in rows.iter(BATCH)] or [np.empty(0, np.uint64)])
+    _, places, counts = np.unique(answers, return_inverse=True, return_counts=True)
+    canned: npt.NDArray[np.bool_] = counts[places] > CANNED
     start = 0
     for batch in rows.iter(BATCH):
-        grams, starts = trigrams(batch["question"], batch["answer"])
+        part = slice(start, start + len(batch["question"]))
+        own = ["" if shared else text for text, shared in zip(batch["answer"], canned[part], strict=True)]
+        grams, starts = trigrams(batch["question"], own)
         # rensa's threads do not survive a fork, so only this process calls it
         matrix = RMinHash.digest_matrix_from_flat_token_hashes(_mixed(grams), starts, PERMUTATIONS, 42)
         values = np.array(matrix.to_rows(), np.uint32)
-        keys = np.repeat(_numbers(batch["question"])[:, None], bands.count, axis=1)
+        met = _numbers(batch["question"]) ^ np.where(canned[part], answers[part], np.uint64(0))
+        keys = np.repeat(met[:, None], bands.count, axis=1)
         for column in range(bands.width):
             keys = _mixed(keys ^ values[:, column : bands.count * bands.width : bands.width])
         bands.write(start, keys)
-        sketches[start : start + len(keys)] = values[:, :SKETCH] & 255
+        sketches[part], letters[part] = values[:, :SKETCH] & 255, _letters(batch["question"])
         start += len(keys)
-    return sketches
+    return sketches, letters, canned
+
+
+def _letters(texts: list[str]) -> Bytes:
+    """How often each letter stands in each text, up to 255 times; some letters share a bin. Blanks do not count."""
+    bare = [text.replace(" ", "") for text in texts]
+    codes = np.frombuffer("".join(bare).encode("utf-32-le"), np.uint32) % LETTERS
+    rows = np.repeat(np.arange(len(bare)), [len(text) for text in bare])
+    counts = np.bincount(rows * LETTERS + codes, minlength=len(bare) * LETTERS)
+    return np.minimum(counts, 255).astype(np.uint8).reshape(len(bare), LETTERS)
 
 
 def _band_width(rows: int) -> int:
@@ -130,17 +156,27 @@ def _mixed(numbers: Hashes) -> Hashes:
     return numbers ^ (numbers >> np.uint64(33))
 
 
-def neighbours(keys: Hashes) -> Iterator[tuple[Indices, Indices]]:
+def neighbours(keys: Hashes, after: list[Hashes]) -> Iterator[tuple[Indices, Indices]]:
     """Pairs of rows with the same key: each with its nearest followers and with the first of all.
 
-    In a bucket of more than _FOLLOWERS rows not all pairs are named. Its rows become one family all the same where they
-    are kin, by way of each other.
+    In a bucket of more than _FOLLOWERS rows not all pairs are named. Such a bucket is put in order by the keys of other
+    bands, so that the rows that follow each other are those that are most alike.
+
+    Args:
+        keys: of all rows in one band.
+        after: their keys in some other bands.
     """
     order = np.argsort(keys, kind="stable")
     ordered = keys[order]
     begins = np.ones(len(keys), bool)
     begins[1:] = ordered[1:] != ordered[:-1]
-    first = order[np.maximum.accumulate(np.where(begins, np.arange(len(keys)), 0))]
+    starts = np.flatnonzero(begins)
+    sizes = np.diff(np.append(starts, len(keys)))
+    crowded = np.repeat(sizes > _FOLLOWERS, sizes)
+    if crowded.any():
+        rows = order[crowded]
+        order[crowded] = rows[np.lexsort((rows, *(other[rows] for other in reversed(after)), keys[rows]))]
+    first = order[np.repeat(starts, sizes)]
     for distance in range(1, _FOLLOWERS + 1):
         same = ordered[distance:] == ordered[:-distance]
         if not same.any():

@@ -222,7 +222,7 @@ def prepare_rows(
                 log.info(f"encode: the end mark behind {counted['mended']} answers was removed; each gets one anyway")
         rows, test = given[0], given[1] if len(given) > 1 else None
         with _phase(folder, "dedupe"):
-            rows, test, dropped, found = dedupe.dedupe(config.dedupe, rows, test)
+            rows, test, dropped, found = dedupe.dedupe(config.dedupe, rows, test, config.split.keep_together)
             rejected += dropped
         with _phase(folder, "split"):
             families = found["families"][len(test) if test is not None else 0 :]

@@ -1,88 +1,83 @@
-"""Spelling: whether two texts say the same but for misspellings, the order of their words, case and punctuation.
+"""Spelling: whether two texts say the same but for single letters and the order of their words.
 
-It knows characters and words of any script. It does not know rows.
+It knows normalised texts, as `data.wording` gives them. It does not know whether a word that differs in one letter is a
+misspelling or another word; that is `data.misspelling`.
 """
 
 import functools
 import re
 import unicodedata
 from collections import Counter
+from dataclasses import dataclass
 
 from rapidfuzz.distance import OSA
 
-ORDER = "order"
+MOST_CHANGED = 3
+"""Words that may be spelt otherwise in two texts that say the same."""
 _SHORTEST_MISSPELT = 4
-_VARIATION = re.compile(r"[\ufe00-\ufe0f]")  # how an emoji is drawn; Unicode counts it as a mark
+_SHORTEST_ROTATED = 4
 _DIGIT = re.compile(r"\d")
 
 
-class _Spelling(dict[int, str | int]):
-    """Per character, what is left of it: letters, marks, digits and symbols stay, punctuation separates words."""
+@dataclass(frozen=True)
+class Changes:
+    """In what two texts differ.
 
-    def __missing__(self, code: int) -> str | int:
-        character = chr(code)
-        # marks count: they are the vowels of Hindi and the tones of Thai. So do C++, C#, 5 %, R&D
-        self[code] = code if unicodedata.category(character)[0] in "LMNS" or character in "#%&@*" else " "
-        return self[code]
-
-
-_SPELLING = _Spelling()
-
-
-def normalised(text: str) -> str:
-    """The text's words and symbols, compatibility-composed and case-folded, blanks between them.
-
-    Punctuation is left out where it is only punctuation. It stays where it stands for itself: between blanks inside the
-    text ('What does "!" do?'), or as the dot that begins a name (".NET"). A text of punctuation only is its own words.
+    `words`: words of the one and what stands for them in the other. `rotated`: the last words of the one come first in
+    the other ("In soccer, what is offside?"). `loose`: other things that may or may not matter, which are another
+    order, blanks inside words, and punctuation that stands alone.
     """
-    folded = _VARIATION.sub("", unicodedata.normalize("NFKC", text).casefold())
-    words = folded.split()
-    spelled = [
-        _word(word, inside=0 < place < len(words) - 1) if not word.isalnum() else word
-        for place, word in enumerate(words)
-    ]
-    return " ".join(" ".join(spelled).split()) or " ".join(text.split())
+
+    words: tuple[tuple[str, str], ...] = ()
+    rotated: bool = False
+    loose: bool = False
+
+    def letters(self) -> frozenset[tuple[str, str]]:
+        """The letters that stand for others."""
+        return frozenset(
+            ("".join(Counter(word) - Counter(other)), "".join(Counter(other) - Counter(word)))
+            for word, other in self.words
+        )
 
 
-def _word(word: str, inside: bool) -> str:
-    bare = word.translate(_SPELLING)
-    if bare.isspace():
-        return word if inside else ""
-    return f".{bare.lstrip()}" if word[0] == "." and word[1].isalnum() else bare
-
-
-def differences(left: str, right: str) -> frozenset[tuple[str, str]] | None:
-    """In what two normalised texts differ that have the same words, up to misspellings, order, and blanks inside words.
-
-    Returns:
-        The letters that stand for others, and (ORDER, ORDER) if the words stand in another order; None if there are
-        words that the other has not.
-    """
+def changes(left: str, right: str) -> Changes | None:
+    """In what two normalised texts differ; None if there are words that the other has not, not even nearly."""
     if left == right:
-        return frozenset()
+        return Changes()
     words, others = left.split(), right.split()
     ours, theirs = Counter(words), Counter(others)
-    found, rest = set(), []
     unmatched = list((theirs - ours).elements())
+    if abs(len(words) - len(others)) > MOST_CHANGED or len(unmatched) > 2 * MOST_CHANGED:
+        return None
+    pairs, rest = [], []
     for word in (ours - theirs).elements():
-        same = next((other for other in unmatched if _misspelt(word, other)), None)
+        same = next((other for other in unmatched if _nearly(word, other)), None)
         if same is None:
             rest.append(word)
             continue
         unmatched.remove(same)
-        lost, gained = Counter(word) - Counter(same), Counter(same) - Counter(word)
-        found.add(("".join(lost), "".join(gained)))
+        pairs.append((word, same))
     spoken, other = ("".join(word for word in some if not _aside(word)) for some in (rest, unmatched))
-    if spoken != other:
+    if spoken != other or len(pairs) > MOST_CHANGED:
         return None
-    if [word for word in words if word in theirs] != [word for word in others if word in ours]:
-        found.add((ORDER, ORDER))
-    return frozenset(found)
+    common, again = [word for word in words if word in theirs], [word for word in others if word in ours]
+    meant = dict(pairs)
+    rotated = _is_rotated([meant.get(word, word) for word in words], others)
+    return Changes(tuple(pairs), rotated, bool(rest or unmatched) or (common != again and not rotated))
+
+
+def _is_rotated(words: list[str], others: list[str]) -> bool:
+    """Whether the words are the same but for some that moved from the end to the front; numbers keep their order."""
+    if len(words) != len(others) or len(words) < _SHORTEST_ROTATED or words == others:
+        return False
+    if [word for word in words if not word.isalpha()] != [word for word in others if not word.isalpha()]:
+        return False
+    return any(words[place:] + words[:place] == others for place in range(1, len(words)))
 
 
 @functools.lru_cache(200_000)
-def _misspelt(word: str, other: str) -> bool:
-    """One letter wrong, missing, too many or in its neighbour's place; in a word of three letters only the last."""
+def _nearly(word: str, other: str) -> bool:
+    """One letter other, missing, too many or in its neighbour's place; in a word of three letters only the last."""
     if not (_is_word(word) and _is_word(other)):
         return False
     if max(len(word), len(other)) >= _SHORTEST_MISSPELT:

@@ -58,7 +58,10 @@ def test_defaults_are_the_articles(tmp_path: Path) -> None:
         ("dataset_: {}\n", "config.yaml:2:1: dataset_: unknown key; did you mean dataset?"),
         ("epochs: 3\n", "config.yaml:2:1: epochs: unknown key; did you mean train.epochs?"),
         ("train: {seed: 3}\n", "config.yaml:2:9: train.seed: unknown key; did you mean seed?"),
-        ("split: {zzz: 3}\n", "config.yaml:2:9: split.zzz: unknown key; known here: test_size, group, folds, fold"),
+        (
+            "split: {zzz: 3}\n",
+            "config.yaml:2:9: split.zzz: unknown key; known here: test_size, group, keep_together, folds, fold",
+        ),
     ],
 )
 def test_unknown_key_names_its_place_and_a_guess(tmp_path: Path, text: str, line: str) -> None:

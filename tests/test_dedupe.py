@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from job import dedupe as stage
 from job.config import DedupeSection
-from job.spelling import normalised
+from job.data.wording import normalised
 
 ON = DedupeSection()
 
@@ -72,10 +72,83 @@ def test_accents_encoded_otherwise_are_the_same() -> None:
         ["?", "!", "?!"],
         ["❤️", "☀️"],
         ["👨\u200d👩\u200d👧", "👨\u200d👩"],
+        ["What is -5?", "What is 5?"],
+        ["What is 1.5?", "What is 1-5?", "What is 1/5?", "What is 1:5?"],
+        ["Is it 5-4?", "Is it 54?"],
+        ["What is x²?", "What is x2?", "What is x₂?"],
+        ["What is ½?", "What is 1/2?"],
+        ["What does a != b mean?", "What does a = b mean?"],
+        ["What does a->b mean?", "What does a>b mean?"],
+        ["What is a//b?", "What is a/b?"],
+        ["What is []?", "What is {}?", "What is ()?"],
+        ["What is x[0]?", "What is x 0?"],
+        ["What is grep -v?", "What is grep -V?", "What is grep v?"],
+        ["Is 5 mW enough?", "Is 5 MW enough?"],
+        ["Is 5mg enough?", "Is 5Mg enough?"],
+        ["What is 5!?", "What is 5?"],
+        ["Was sind die Maße?", "Was sind die Masse?"],
+        ["What does this do?\nif x:\n    a()\nb()", "What does this do?\nif x:\n    a()\n    b()"],
     ],
 )
 def test_different_questions_stay_apart(questions: list[str]) -> None:
     assert kept(questions) == questions
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("Is it from 1990–1994?", "is it from 1990-1994"),
+        ("How far are 1,000 miles?", "How far are 1000 miles?"),
+        ("What happened in 1990?", "What happened in 1990 ...?!"),
+        ("Is it open at 10 am?", "IS IT OPEN AT 10 AM?"),
+        ("What is\nDNS?", "What is DNS?"),
+    ],
+)
+def test_signs_that_carry_no_meaning(one: str, other: str) -> None:
+    assert kept([one, other]) == [one]
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("What does Polish mean?", "What does polish mean?"),
+        ("What does US mean?", "What does us mean?"),
+        ("Turkey is what?", "What is in Turkey?"),
+        ("IT is what?", "It is what?"),
+    ],
+)
+def test_a_name_is_another_word_where_the_answers_differ(one: str, other: str) -> None:
+    rows, _, rejected, found = stage.dedupe(ON, dataset([(one, "The first answer."), (other, "Something else.")]))
+    assert (len(rows), rejected, found["conflicts"]) == (2, [], [])
+
+
+def test_without_capitals_names_cannot_be_told_and_both_answers_are_shown() -> None:
+    rows, _, rejected, found = stage.dedupe(
+        ON, dataset([("what is polish?", "A wax."), ("What is Polish?", "A tongue.")])
+    )
+    assert (len(rows), len(rejected)) == (1, 1)
+    assert [answer["answer"] for answer in found["conflicts"][0]["answers"]] == ["A wax.", "A tongue."]
+
+
+def test_answers_that_differ_in_their_indentation_are_two_answers() -> None:
+    code = ["if x:\n    a()\n    b()", "if x:\n    a()\nb()"]
+    _, _, rejected, found = stage.dedupe(ON, dataset([("How is it written?", text) for text in code]))
+    assert rejected[0]["reason"].endswith("with another answer")
+    assert [answer["answer"] for answer in found["conflicts"][0]["answers"]] == code
+
+
+def test_rows_that_are_encoded_already_pass_through() -> None:
+    rows = dataset([("Who?", "x"), ("who", "x"), ("Where?", "y")])
+    rows = rows.add_column("input_ids", [[1, 2], [3], [4, 5, 6]]).add_column("labels", [[-100, 2], [3], [4, 5, 6]])
+    after, _, rejected, found = stage.dedupe(ON, rows)
+    assert (after["input_ids"][:], after["labels"][:]) == ([[1, 2], [4, 5, 6]], [[-100, 2], [4, 5, 6]])
+    assert (len(rejected), found["families"].tolist()) == (1, [0, 2])
+
+
+def test_one_question_with_very_many_answers() -> None:
+    rows = dataset([("What is DNS?", f"Answer {number} of many.") for number in range(3000)])
+    after, rejected = dedupe(DedupeSection(conflicts="keep_all"), rows)
+    assert (len(after), rejected) == (3000, [])
 
 
 def test_questions_of_punctuation_only() -> None:

@@ -81,6 +81,16 @@ def test_a_conflict_can_be_an_error(tmp_path: Path, make_config: MakeConfig) -> 
         prepared(config, None)
 
 
+def test_a_conflict_shows_no_secret(tmp_path: Path, make_config: MakeConfig) -> None:
+    """A row with a secret is rejected before its question is compared with others."""
+    secret = "ghp_" + "a1B2" * 9
+    rows = [{"question": f"Is {secret} my key?", "answer": answer} for answer in ("Yes, it is.", "No, it is not.")]
+    config = config_of([*CONFLICT[1:2], *rows], tmp_path, make_config, dedupe={"conflicts": "fail"})
+    _, rejected = prepared(config, None)
+    assert [row["stage"] for row in rejected] == ["clean", "clean"]
+    assert secret not in json.dumps(rejected)
+
+
 def test_rows_that_are_kept_with_one_question_stay_on_one_side(tmp_path: Path, make_config: MakeConfig) -> None:
     rows = [{"question": f"What is a {word}?", "answer": f"{word} {sense}."} for word in "abcdefgh" for sense in "xyz"]
     config = config_of(rows, tmp_path, make_config, dedupe={"conflicts": "keep_all", "near": False})

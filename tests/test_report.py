@@ -52,6 +52,7 @@ def data() -> dict[str, Any]:
                 "kept": "a.json row 2",
             }
         ],
+        "doubtful": [{"similarity": 0.871, "rows": [{**first, "answer": "yes"}, {**second, "answer": EVIL}]}],
         "closest": {"similarity": 0.612, "train": first, "test": second},
         "lengths": {
             "tokens": {str(n): 5 for n in range(8, 13)},
@@ -80,6 +81,7 @@ def test_data_alone_makes_a_report(tmp_path: Path, data: dict[str, Any]) -> None
         "Flagged rows",
         "Repeated questions",
         "One question, different answers",
+        "Nearly the same, and kept",
         "The most similar pair left",
         "Lengths",
         "As the model reads them",
@@ -98,7 +100,7 @@ def test_what_rows_hold_is_shown_as_text_and_nothing_is_fetched(tmp_path: Path, 
     parser.feed(html)
     assert parser.addresses == []
     assert "<script" not in html
-    assert html.count("&lt;script&gt;alert(1)&lt;/script&gt;") == json.dumps(data).count(EVIL) + 1, "one in a summary"
+    assert html.count("&lt;script&gt;alert(1)&lt;/script&gt;") == json.dumps(data).count(EVIL) + 2, "two in summaries"
 
 
 @pytest.fixture
@@ -171,7 +173,14 @@ def test_a_curve_with_a_point_that_is_no_number(tmp_path: Path, data: dict[str, 
 
 
 def test_data_without_anything_to_show(tmp_path: Path, data: dict[str, Any]) -> None:
-    empty: dict[str, Any] = {"clusters": [], "conflicts": [], "closest": None, "rendered": [], "flagged": []}
+    empty: dict[str, Any] = {
+        "clusters": [],
+        "conflicts": [],
+        "doubtful": [],
+        "closest": None,
+        "rendered": [],
+        "flagged": [],
+    }
     empty |= {"rejected_by_stage": {}, "rejected_by_reason": {}, "examples": {}, "lengths": {"tokens": {}}}
     html = rendered(tmp_path, {**data, **empty, "rows": 0, "train": 0, "test": 0, "rejected": 0})
     assert re.findall(r"<h[23]>(.*?)</h", html) == ["Data", "Config"]

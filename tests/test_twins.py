@@ -7,11 +7,13 @@ from pathlib import Path
 
 import datasets
 import numpy as np
+import opposites
 import pytest
 
 from job import dedupe, split, twins
 from job.config import DedupeSection, SplitSection
-from job.spelling import differences, normalised
+from job.data.wording import normalised
+from job.spelling import changes
 
 SOCCER = json.loads((Path(__file__).parents[1] / "examples/soccer/dataset.json").read_text())
 KINDS = ("typo", "two typos", "order", "punctuation", "case")
@@ -62,22 +64,126 @@ def dataset(rows: list[dict[str, str]]) -> datasets.Dataset:
     )
 
 
-def test_precision_and_recall_on_known_twins() -> None:
+@pytest.mark.parametrize("seed", [7, 8])
+def test_precision_and_recall_on_known_twins(seed: int) -> None:
     """Five twins of each row of the example; its rows differ, so each of them that is dropped is a wrong find."""
-    chance = random.Random(7)
+    chance = random.Random(seed)
     rows = [*SOCCER, *(twin(kind, row, chance) for row in SOCCER for kind in KINDS)]
     _, _, rejected, _ = dedupe.dedupe(DedupeSection(), dataset(rows))
     found = {int(row["where"]): int(row["reason"].split(" (")[0].split(",")[0].split()[-1]) for row in rejected}
-    expected = {
+    original = {
         len(SOCCER) + number * len(KINDS) + kind: number for number in range(len(SOCCER)) for kind in range(len(KINDS))
     }
-    print(f"precision {sum(expected.get(row) == before for row, before in found.items()) / len(found):.3f}", len(found))
-    right = sum(expected.get(row) == before for row, before in found.items())
-    missed = [rows[row]["question"] for row in expected if row not in found]
-    assert right / len(found) >= 0.98, [
-        (rows[row], rows[found[row]]) for row in found if expected.get(row) != found[row]
-    ][:5]
-    assert right / len(expected) >= 0.95, missed[:10]
+    wrong = [
+        (rows[row], rows[before]) for row, before in found.items() if original.get(row) != original.get(before, before)
+    ]
+    missed = [rows[row]["question"] for row in original if row not in found]
+    print(f"seed {seed}: {len(found)} dropped, {len(wrong)} wrongly; recall {1 - len(missed) / len(original):.3f}")
+    assert wrong == []
+    assert len(missed) <= 0.05 * len(original), missed[:10]
+
+
+@pytest.mark.parametrize(("seed", "size", "count"), [(1, 100, 2000), (2, 250, 1000), (3, 1, 40)])
+def test_no_opposite_is_dropped(seed: int, size: int, count: int) -> None:
+    """Pairs that say different things, `size` of them in one data set. Each pair has an answer of its own."""
+    pairs = list(opposites.opposites(seed, count))
+    for start in range(0, count, size):
+        rows: list[dict[str, str]] = []
+        for number, (one, other, others) in enumerate(pairs[start : start + size]):
+            rows += [{"question": f"{asked} ({number})", "answer": f"{told} {number}"} for asked, told in (one, other)]
+            rows += [{"question": f"{asked} {number}", "answer": f"{told} {number}"} for asked, told in others]
+        _, _, rejected, _ = dedupe.dedupe(DedupeSection(), dataset(rows))
+        assert [(rows[int(row["where"])], row["reason"]) for row in rejected] == []
+
+
+BRANCHES = {
+    "zh": ("{}州门店每天的营业时间是几点到几点？", "每天早上九点开门，晚上八点关门。", "杭苏徐扬常泰温台广郑福兰"),
+    "ko": (
+        "강{}지점 영업시간은 몇 시부터 몇 시까지인가요?",
+        "아침 아홉 시부터 저녁 여덟 시까지 영업합니다.",
+        "남북서동",
+    ),
+    "th": ("สาขา{}เปิดกี่โมงและปิดกี่โมง", "เปิดเก้าโมงเช้าและปิดสองทุ่มทุกวัน", ["ลำปาง", "ลำพูน", "ตรัง", "ตราด"]),
+    "en": (
+        "Which elements does the ion {} consist of?",
+        "It has oxygen.",
+        ["nitrate", "nitrite", "chlorate", "chlorite"],
+    ),
+}
+
+
+@pytest.mark.parametrize("language", BRANCHES)
+@pytest.mark.parametrize("own", [False, True])
+def test_one_sentence_about_many_things(language: str, own: bool) -> None:
+    """All rows stay, and some of them are for testing: a template is no family."""
+    asked, told, names = BRANCHES[language]
+    rows = [
+        {"question": asked.format(name), "answer": f"{told}{number if own else ''}"}
+        for number, name in enumerate(names)
+    ]
+    kept, _, rejected, found = dedupe.dedupe(DedupeSection(), dataset(rows))
+    assert (len(kept), rejected) == (len(rows), [])
+    parts = split.split(SplitSection(), 42, kept, None, found["families"])
+    assert 1 <= len(parts["test"]) <= 2
+
+
+def test_what_may_be_a_twin_is_named() -> None:
+    rows = [
+        {"question": "Is ethane a gas at room temperature?", "answer": "Yes, it is a gas."},
+        {"question": "Is ethene a gas at room temperature?", "answer": "Yes, it is a gas."},
+        {"question": "Who wrote the book?", "answer": "A man of whom little is known."},
+        {"question": "Where does the river end?", "answer": "In the sea."},
+    ]
+    kept, _, rejected, found = dedupe.dedupe(DedupeSection(), dataset(rows))
+    assert (len(kept), rejected) == (4, [])
+    (couple,) = found["doubtful"]
+    assert [row["question"] for row in couple["rows"]] == [row["question"] for row in rows[:2]]
+    assert found["families"].tolist() == [0, 0, 2, 3], "they may repeat each other, so they are on one side"
+
+
+CANNED = "Please open a ticket with our support team; they answer within two working days."
+NAMES = ["".join(letters) for letters in itertools.product("bdgkmprt", "aeio", "lnrs", "aeio", "bdgt")]
+
+
+@pytest.mark.parametrize("question", ["What is {}?", "How do I reset the {} of my account in the new office?"])
+def test_many_questions_with_one_answer(question: str) -> None:
+    """The work grows with the rows, and the rows are split like any others."""
+    rows = [{"question": question.format(name), "answer": CANNED} for name in NAMES]
+    given = dataset(rows)
+    kin = twins.find(twins.spelled(given), 0.7)
+    assert kin.compared <= len(rows) * 2 * twins.MOST_COMPARED_CANNED
+    kept, _, rejected, found = dedupe.dedupe(DedupeSection(), given)
+    assert (len(kept), rejected) == (2048, [])
+    parts = split.split(SplitSection(), 42, kept, None, found["families"])
+    assert len(parts["test"]) == round(0.15 * len(rows))
+
+
+def test_what_is_kept_together() -> None:
+    questions = [
+        "How do I reset my password?",
+        "Where is the invoice?",
+        "Can I pay by card?",
+        "Who repairs a broken screen?",
+    ]
+    rows = [{"question": question, "answer": CANNED} for question in questions]
+    rows += [{"question": "where is teh invoice", "answer": CANNED}]
+    section = DedupeSection(near=False)
+    near, answers, off = (
+        dedupe.dedupe(section, dataset(rows), None, choice)[3]["families"].tolist()
+        for choice in ("near_twins", "answers", "off")
+    )
+    assert (near, answers, off) == ([0, 1, 2, 3, 1], [0] * 5, [0, 1, 2, 3, 4])
+
+
+def test_the_order_of_words() -> None:
+    answer = "Yes, that has often happened in the years since."
+    rows = [
+        {"question": "Does the cat often chase the dog?", "answer": answer},
+        {"question": "Does the dog often chase the cat?", "answer": answer},
+        {"question": "Often chase the dog does the cat?", "answer": answer},
+    ]
+    _, _, rejected, _ = dedupe.dedupe(DedupeSection(), dataset(rows))
+    assert [row["where"] for row in rejected] == ["2"], "only a phrase that moved to the front is the same question"
 
 
 def test_synonyms_are_not_expected() -> None:
@@ -99,31 +205,31 @@ def test_synonyms_are_not_expected() -> None:
     ],
 )
 def test_other_words_numbers_and_symbols_are_no_misspellings(one: str, other: str) -> None:
-    assert differences(normalised(one), normalised(other)) is None
+    assert changes(normalised(one), normalised(other)) is None
 
 
 def test_no_kin_on_both_sides_by_brute_force() -> None:
-    """2,000 rows of soccer, with edits, none dropped: all pairs of train and test compared in full."""
+    """Rows of soccer, with edits, none dropped: all pairs of train and test compared in full."""
     chance = random.Random(3)
     rows = [
-        {"question": misspelt(row["question"], chance, 2), "answer": misspelt(row["answer"], chance)}
-        for row in SOCCER * 6
-    ][:2000]
+        {"question": misspelt(row["question"], chance), "answer": misspelt(row["answer"], chance)}
+        for row in SOCCER * twins.MOST_WORDINGS
+    ]
     section = DedupeSection(exact=False, near=False)
     given = dataset(rows)
     kept, _, _, found = dedupe.dedupe(section, given)
     parts = split.split(SplitSection(), 42, kept, None, found["families"])
-    texts = twins.spelled(given)
-    grams = twins.sets(texts["question"][:], texts["answer"][:])
-    spelled = list(zip(texts["question"][:], texts["answer"][:], strict=True))
+    spelled = twins.spelled(given)
+    judge, texts = twins.Judge(spelled), list(spelled)
+    grams = twins.sets(spelled["question"][:], spelled["answer"][:])
     sides = ([int(where) for where in parts[name]["where"]] for name in ("train", "test"))
     pairs = list(itertools.product(*sides))
-    assert len(pairs) > 400_000
+    assert len(pairs) > 200_000
     leaks = [
         (rows[one], rows[other])
         for one, other in pairs
         if twins.overlap(grams[one], grams[other]) >= section.threshold
-        and twins.are_kin((spelled[one][0], spelled[other][0]), (spelled[one][1], spelled[other][1]))
+        and judge.verdict(texts[one], texts[other]) != "apart"
     ]
     assert leaks == []
     assert len(np.unique(found["families"])) >= 300, "the families did not all become one"

@@ -1,1 +1,1 @@
-"""The parts of the data stages: where the rows come from, and what their texts are made of."""
+"""Parts of the stages that deal with rows: what they are read from, what is looked at in them, how alike they are."""
