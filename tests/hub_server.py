@@ -6,8 +6,8 @@ and downloads (HEAD and GET, with ranges). Answers carry the headers and X-Error
 exceptions. Each file from `lfs_limit` bytes on and each *.safetensors file is an LFS file.
 
 It does not speak xet (the client needs HF_HUB_DISABLE_XET=1), multipart LFS, pagination, pull requests,
-spaces, organizations, gated repositories or deletion of repositories and tags, and it serves LFS files
-without the Hub's redirect to another host. `HubServer.fail` makes chosen requests go wrong as networks do.
+spaces, organizations, requests for access to gated repositories, or deletion of repositories and refs, and it serves
+LFS files without the Hub's redirect to another host. `HubServer.fail` makes chosen requests go wrong as networks do.
 """
 
 import asyncio
@@ -56,6 +56,7 @@ class Repo:
     name: str
     private: bool
     lfs_limit: int
+    gated: bool = False  # everybody sees it, and nobody but its owner may read its files
     branches: dict[str, str] = field(default_factory=dict)
     tags: dict[str, str] = field(default_factory=dict)
     history: dict[str, Commit] = field(default_factory=dict)
@@ -166,14 +167,20 @@ class HubServer:
         self._thread.join()
 
     def add_repo(
-        self, kind: str, name: str, files: Mapping[str, bytes] | Path | None = None, *, private: bool = False
+        self,
+        kind: str,
+        name: str,
+        files: Mapping[str, bytes] | Path | None = None,
+        *,
+        private: bool = False,
+        gated: bool = False,
     ) -> str:
         """Make a repository of kind "models" or "datasets" with one commit; return that commit's sha."""
         if isinstance(files, Path):
             root = files
             files = {p.relative_to(root).as_posix(): p.read_bytes() for p in root.rglob("*") if p.is_file()}
         files = FIRST_FILES if files is None else files
-        repo = Repo(kind, name, private, self.lfs_limit)
+        repo = Repo(kind, name, private, self.lfs_limit, gated)
         repo.objects.update({repo.oid(path, data): data for path, data in files.items()})
         self.repos[kind, name] = repo
         return repo.commit("main", files, "initial commit").sha
@@ -326,7 +333,7 @@ class HubServer:
         commit = repo.find(param(request, "rev") or "main")
         siblings = [{"rfilename": path, "size": len(data)} for path, data in sorted(commit.files.items())]
         info = {"id": repo.name, "sha": commit.sha, "private": repo.private, "siblings": siblings}
-        return JSONResponse({**info, "gated": False, "disabled": False, "tags": []})
+        return JSONResponse({**info, "gated": "manual" if repo.gated else False, "disabled": False, "tags": []})
 
     async def _refs(self, request: Request) -> Response:
         repo = self._readable(request)
@@ -438,6 +445,10 @@ class HubServer:
 
     async def _resolve(self, request: Request) -> Response:
         repo, path = self._readable(request), param(request, "path")
+        user = self._user(request)
+        if repo.gated and (user is None or user["name"] != repo.name.split("/")[0]):
+            message = f"Access to {repo.kind.removesuffix('s')} {repo.name} is restricted. You must have access to it."
+            raise HubError(401 if user is None else 403, message, "GatedRepo")
         commit = repo.find(param(request, "rev"))
         headers = {"X-Repo-Commit": commit.sha, "Accept-Ranges": "bytes"}
         if path not in commit.files:

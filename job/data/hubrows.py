@@ -8,6 +8,7 @@ latest version in its cache without an error; so the commit is compared with tha
 """
 
 import ast
+import gzip
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -124,7 +125,8 @@ def _same_commit(loaded: datasets.Dataset, asked: HubName, commit: str | None) -
 def _told(error: Exception, asked: HubName, commit: str | None) -> KickoffError:
     """The one line that says what is wrong and what to do."""
     name, chain = asked.name, _chain(error)
-    if any(isinstance(one, GatedRepoError) for one in chain):
+    # datasets drops the cause of its own error on the way
+    if any(isinstance(one, GatedRepoError) for one in chain) or "is a gated dataset" in str(error):
         page = f"{constants.ENDPOINT}/datasets/{name}"
         return DataError(
             f"dataset.name: {name} is gated: ask for access at {page}, and set HF_TOKEN to a token of yours"
@@ -146,7 +148,7 @@ def _told(error: Exception, asked: HubName, commit: str | None) -> KickoffError:
         return told
     if isinstance(error, FileNotFoundError):
         return DataError(f"dataset.name: {name}@{commit} holds no file of rows: {_line(error)}")
-    if isinstance(error, httpx2.HTTPError | OSError):
+    if isinstance(error, httpx2.HTTPError | OSError) and not isinstance(error, gzip.BadGzipFile):
         return KickoffError(f"the Hub did not give the data set {name}: {_line(error)}; run the same command again")
     cause = error.__cause__ if isinstance(error, datasets.exceptions.DatasetGenerationError) else None
     return DataError(f"dataset.name: {name}@{commit} cannot be read: {_line(cause or error)}")
