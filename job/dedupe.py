@@ -15,7 +15,7 @@ import numpy as np
 
 from job import semantic, twins
 from job.config import DedupeSection
-from job.data import casing
+from job.data import casing, contrast
 from job.errors import DataError
 from job.minhash import hashed
 from job.rows import BATCH
@@ -218,9 +218,17 @@ class _Dedupe:
                 kept.append(row)
 
     def semantic(self, model: str) -> None:
-        """Rows whose question and answer mean the same as an earlier row's, to the model."""
+        """Rows whose question and answer mean the same as an earlier row's, to the model.
+
+        A model hardly sees a number or a "not": rows that differ in one stay, and are named for a person to look at.
+        """
         left = np.flatnonzero(self.alive)
-        for before, row, similarity in semantic.repeats(model, self.rows.select(left), self.section.semantic_threshold):
+        rows = self.rows.select(left)
+        for before, row, similarity in semantic.repeats(model, rows, self.section.semantic_threshold):
+            one, other = rows[before], rows[row]
+            if any(contrast.differ(one[name], other[name]) for name in ("question", "answer")):
+                self.doubtful.append((int(left[before]), int(left[row]), similarity))
+                continue
             self._drop(
                 int(left[row]), int(left[before]), similarity, f"means the same as {{}} (cosine {similarity:.2f})"
             )

@@ -166,7 +166,7 @@ class RunFolder:
         same = changes.same_files(old, files)
         was = Config.model_validate(before["config"])
         resolved = pinned(was, self.read("base/base.json"), self.read("data.json")).model_dump(mode="json")
-        differing = changes.deciding(before["config"], asked, resolved, same)
+        differing = changes.deciding(before["config"], asked, resolved, same, (self / "model").exists())
         changed = changes.changed_files(old, files) or self._changed_since_prepared(files)
         if self.has_trained():
             self._refuse(differing, changed)

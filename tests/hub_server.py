@@ -6,7 +6,7 @@ and downloads (HEAD and GET, with ranges). Answers carry the headers and X-Error
 exceptions. Each file from `lfs_limit` bytes on and each *.safetensors file is an LFS file.
 
 It does not speak xet (the client needs HF_HUB_DISABLE_XET=1), multipart LFS, pagination, pull requests,
-spaces, organizations, requests for access to gated repositories, or deletion of repositories and refs, and it serves
+spaces, organizations, requests for access to gated repositories, or deletion of repositories and tags, and it serves
 LFS files without the Hub's redirect to another host. `HubServer.fail` makes chosen requests go wrong as networks do.
 """
 

@@ -8,7 +8,9 @@ import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
-from job import semantic
+from job import dedupe, semantic
+from job.config import DedupeSection
+from job.data import contrast
 from job.errors import ConfigError
 
 WORDS = [
@@ -60,3 +62,38 @@ def test_a_model_that_is_none_is_refused(tmp_path: Path) -> None:
     rows = datasets.Dataset.from_dict({"question": ["a"], "answer": ["b"]})
     with pytest.raises(ConfigError, match="dedupe.semantic_model: .* is no encoder"):
         list(semantic.repeats(str(tmp_path), rows, 0.9))
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [
+        ("The store closes at 6.", "The store closes at 7."),
+        ("You may return it.", "You may not return it."),
+        ("It is allowed.", "It isn't allowed."),
+        ("Das ist erlaubt.", "Das ist nicht erlaubt."),
+        ("Com açúcar?", "Sem açúcar?"),
+        ("可以退货。", "不可以退货。"),
+        ("返品できます。", "返品できません。"),
+        ("คืนได้", "ไม่คืนได้"),
+        ("반품할 수 있습니다", "반품할 수 없습니다"),
+        ("يمكن الإرجاع", "لا يمكن الإرجاع"),
+        ("Version 2.0", "Version 2.1"),
+    ],
+)
+def test_a_number_or_a_denial_is_another_fact(one: str, other: str) -> None:
+    assert contrast.differ(one, other)
+    assert not contrast.differ(one, one.upper())
+
+
+def test_rows_that_a_model_takes_for_the_same_and_that_differ_in_a_fact_stay(encoder: str) -> None:
+    """The encoder knows neither "not" nor numbers: to it all of these are alike."""
+    questions = ["who won the cup 4", "who won the cup 5", "who never won the cup 4", "Who won THE cup 4"]
+    rows = datasets.Dataset.from_dict(
+        {"question": questions, "answer": ["the team"] * 4, "where": [f"row {number}" for number in range(1, 5)]}
+    )
+    section = DedupeSection(near=False, semantic_model=encoder, semantic_threshold=0.5)
+    kept, _, rejected, found = dedupe.dedupe(section, rows)
+    assert kept["question"][:] == questions[:3]
+    assert [row["where"] for row in rejected] == ["row 4"]
+    named = {tuple(row["where"] for row in pair["rows"]) for pair in found["doubtful"]}
+    assert named == {("row 1", "row 2"), ("row 1", "row 3")}

@@ -36,17 +36,21 @@ class Change:
         return f"{self.key} was {self.before!r} and is {self.now!r}"
 
 
-def deciding(before: dict[str, Any], now: dict[str, Any], pinned: dict[str, Any], same_files: set[str]) -> list[Change]:
+def deciding(
+    before: dict[str, Any], now: dict[str, Any], pinned: dict[str, Any], same_files: set[str], finished: bool
+) -> list[Change]:
     """The changes that would give other weights.
 
     Args:
         before: the config as it was asked for.
         pinned: the same with the revisions that were resolved.
         same_files: keys whose files hold the same bytes as before, wherever they lie.
+        finished: whether the model is trained. Until then a checkpoint judges another division of the batch itself,
+            since only it knows with how many processes it was made.
     """
     old, new, resolved = (dict(_flat(config)) for config in (before, now, pinned))
     keys = [key for key in {**old, **new} if old.get(key) != new.get(key)]
-    if _product(old) == _product(new):
+    if not finished or _product(old) == _product(new):
         keys = [key for key in keys if key not in _BATCH]
     return [
         Change(key, old.get(key), new.get(key))
