@@ -16,12 +16,14 @@ from conftest import job
 from hostile import SMALL, Spoil, config, edit, refused, saved, section, t5
 from safetensors.torch import load_file, save_file
 from transformers import (
+    CONFIG_MAPPING,
     AutoModelForCausalLM,
     AutoTokenizer,
     BertConfig,
     BertForMaskedLM,
     Gemma3ForCausalLM,
     Gemma3TextConfig,
+    GenerationConfig,
     GPT2Config,
     GPT2LMHeadModel,
     LlamaConfig,
@@ -377,6 +379,31 @@ def test_decoders_of_several_kinds_are_taken(tmp_path: Path) -> None:
         for key, weight in load_file(source / "model.safetensors").items():
             assert weight.dtype == again[key].dtype
             assert torch.equal(weight, again[key]), key
+
+
+SHAPES: dict[str, dict[str, Any]] = {
+    "gpt2": {"n_embd": 48, "n_layer": 2, "n_head": 4, "n_positions": 128},
+    "gpt_neo": {"num_layers": 2, "num_heads": 4, "attention_types": [[["global", "local"], 1]]},
+    "gpt_neox": {},
+    "bloom": {"n_layer": 2, "n_head": 4},
+    "mpt": {"d_model": 48, "n_layers": 2, "n_heads": 4, "max_seq_len": 128},
+    "opt": {"ffn_dim": 96, "word_embed_proj_dim": 48},
+    "phi": {"num_key_value_heads": 2},
+    "mistral": {"num_key_value_heads": 2, "sliding_window": 16},
+    "gemma2": {"num_key_value_heads": 2, "head_dim": 12, "sliding_window": 16},
+    "qwen3_moe": {"num_key_value_heads": 2, "num_experts": 4, "num_experts_per_tok": 2, "moe_intermediate_size": 32},
+    "mamba": {"state_size": 8},
+    "bert": {"is_decoder": True},
+}
+
+
+@pytest.mark.parametrize("name", SHAPES)
+def test_no_decoder_is_refused_by_mistake(name: str) -> None:
+    torch.manual_seed(0)
+    model = AutoModelForCausalLM.from_config(CONFIG_MAPPING[name](**{**SMALL, **SHAPES[name]}))
+    assert probe.require_causal("it", model, 0, {0}) == 128
+    model.generation_config = GenerationConfig(eos_token_id=0, pad_token_id=0, max_new_tokens=5)
+    probe.require_generation("it", model, {0}, 128)
 
 
 def test_a_row_that_depends_on_its_batch(copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

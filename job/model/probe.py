@@ -23,7 +23,7 @@ SAME = 1e-5
 ALIKE = 1e-4
 """Other shapes are summed in another order, which moves logits by 1e-6 of their spread in fp32."""
 PADDED = ("its cache or its positions differ", "padding in front changes its answers")
-LENGTH = 24
+LENGTH = 16
 """Tokens of a probed row."""
 _CONTEXT_NAMES = (
     "max_position_embeddings", "n_positions", "n_ctx", "max_sequence_length", "seq_length", "max_seq_len",
@@ -118,7 +118,7 @@ def require_causal(base: str, model: PreTrainedModel, padding: int, special: set
     with _computing(base, model):
         named = _named_context(model)
         length = min(LENGTH, named or LENGTH)
-        ids = _ordinary(model, special, (4, length))
+        ids = _ordinary(model, special, (3, length))
         with _Positions(length) as positions:
             alone = _logits(model, ids[:1])[0]
         if not torch.isfinite(alone).all():
