@@ -105,6 +105,20 @@ def test_sigterm_while_training_ends_with_75_and_the_next_run_goes_on(tmp_path: 
     assert "train.epochs was 400 and is 2" in refused.stdout
 
 
+@pytest.mark.parametrize(("command", "folder"), [("run", "run"), ("run", "."), ("check", "elsewhere")])
+def test_a_folder_that_must_not_be_replaced_ends_with_2_before_a_download(
+    command: str, folder: str, tmp_path: Path
+) -> None:
+    path = write_config(tmp_path, "nobody/nothing")
+    other = tmp_path / "elsewhere/checkpoints/step-00000100"
+    other.mkdir(parents=True)
+    (tmp_path / "elsewhere/run.yaml").write_text("seed: 7")
+    done = job(command, path, f"publish.folder={tmp_path / folder}", HF_ENDPOINT="http://127.0.0.1:9")
+    assert done.returncode == Exit.CONFIG, done.stdout + done.stderr
+    assert done.stdout.splitlines()[-1].startswith("error (config, exit 2): publish.folder: ")
+    assert other.is_dir() and (tmp_path / "rows.json").exists()
+
+
 def test_the_gate_ends_with_4(tmp_path: Path, tiny_base: Path) -> None:
     path = write_config(tmp_path, tiny_base)
     done = job(
