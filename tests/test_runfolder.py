@@ -327,7 +327,7 @@ def test_run_yaml_pins_the_revisions(hub: HubServer, tiny_base: Path, tmp_path: 
         assert repeated.returncode == 0, repeated.stdout + repeated.stderr
     refused = job("publish", path, "model.revision=v2", HF_TOKEN=TOKEN, **environment)
     assert "model.revision was None and is 'v2'" in refused.stdout
-    rerun = job("run", tmp_path / "there/run.yaml", f"output={tmp_path}/again", HF_TOKEN=TOKEN, **environment)
+    rerun = job("run", tmp_path / "run/run.yaml", f"output={tmp_path}/again", HF_TOKEN=TOKEN, **environment)
     assert rerun.returncode == 0, rerun.stdout + rerun.stderr
     tuned = [(tmp_path / name / "model/model.safetensors").read_bytes() for name in ("run", "again")]
     assert tuned[0] == tuned[1]
