@@ -1,25 +1,22 @@
 """The config of a run: one YAML file, checked whole before anything is downloaded.
 
-It knows the keys, their types, defaults and contradictions. It does not know YAML, which `document` reads, nor what
-the stages do with the keys, and it opens no file but the config itself.
+It knows the keys, their types and their defaults; keys that cannot be meant together are in `conflicts`. It does not
+know YAML, which `document` reads, nor what the stages do with the keys, and it opens no file but the config itself.
 """
 
 import difflib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import ErrorDetails
 
-from job import document
+from job import conflicts, document
 from job.document import Document, KeyPath, dotted, shown
 from job.errors import ConfigError
 
 Metric = Literal["loss", "perplexity", "token_accuracy", "f1", "exact_match", "ended"]
 LOWER_IS_BETTER: frozenset[str] = frozenset({"loss", "perplexity"})
-GENERATED: frozenset[str] = frozenset({"f1", "exact_match", "ended"})
-"""The metrics that need generated answers, which `evaluate.generate_rows: 0` turns off."""
 
 
 class Section(BaseModel):
@@ -274,7 +271,7 @@ def _validate(data: dict[Any, Any], found: Document) -> tuple[Config | None, lis
         # a union reports each of its arms; one line for each key is enough
         lines = {_field_path(item): _problem(item, found) for item in reversed(error.errors())}
         return None, list(reversed(lines.values()))
-    return config, [f"{found.nearest(path)}: {dotted(path)}: {message}" for path, message in _contradictions(config)]
+    return config, [f"{found.nearest(path)}: {dotted(path)}: {message}" for path, message in conflicts.found_in(config)]
 
 
 def _field_path(item: ErrorDetails) -> KeyPath:
@@ -327,77 +324,3 @@ def _did_you_mean(path: KeyPath) -> str:
     elsewhere = [f"{name}.{key}".lstrip(".") for name, names in keys.items() if key in names]
     guess = elsewhere or [".".join((*section, near[0]))] if near or elsewhere else []
     return f"; did you mean {guess[0]}?" if guess else f"; known here: {', '.join(known)}"
-
-
-def _contradictions(config: Config) -> Iterator[tuple[KeyPath, str]]:
-    """Keys that are right one by one and cannot be meant together."""
-    dataset, evaluate, publish = config.dataset, config.evaluate, config.publish
-    if not dataset.sources or dataset.file is not None or dataset.name is not None:
-        yield from _one_place(("dataset",), dataset, ", or `sources:` for several")
-    for number, source in enumerate(dataset.sources):
-        yield from _one_place(("dataset", "sources", number), source, "")
-        yield from _columns_once(("dataset", "sources", number), source)
-    yield from _columns_once(("dataset",), dataset)
-    if dataset.test == []:
-        yield ("dataset", "test"), "is an empty list; name a file, or remove it for a split"
-    yield from _lengths(config.clean)
-    for key in ("config", "revision") if dataset.sources else ():
-        if getattr(dataset, key):
-            yield ("dataset", key), "is set beside dataset.sources; set it in the source that it is meant for"
-    if dataset.test is not None and config.split.folds is not None:
-        yield ("split", "folds"), "is set, and dataset.test gives the test rows; remove one of the two"
-    if dataset.test is not None and config.split.group is not None:
-        yield (
-            ("split", "group"),
-            "is set, and dataset.test gives the test rows; nothing is split, so remove one of the two",
-        )
-    if config.split.fold > (config.split.folds or 1):
-        yield ("split", "fold"), f"is {config.split.fold}, and split.folds is {config.split.folds or 'not set'}"
-    if (dataset.question is None) != (dataset.answer is None):
-        key = "question" if dataset.question else "answer"
-        yield ("dataset", key), "is set alone; set both columns, question and answer, or neither"
-    if evaluate.gate in GENERATED and evaluate.generate_rows == 0:
-        yield (
-            ("evaluate", "gate"),
-            f"is {evaluate.gate}, which needs generated answers, and evaluate.generate_rows is 0; "
-            "set it above 0 or gate on loss",
-        )
-    if evaluate.gate == "off" and evaluate.gate_threshold is not None:
-        yield ("evaluate", "gate_threshold"), "is set, and evaluate.gate is off; name a metric or remove it"
-    for key in ("branch", "tag"):
-        if getattr(publish, key) and not publish.repo:
-            yield ("publish", key), "is set without publish.repo; name the repository or remove it"
-
-
-def _lengths(clean: CleanSection) -> Iterator[tuple[KeyPath, str]]:
-    for text in ("question", "answer"):
-        least, most = (getattr(clean, f"{end}_{text}_characters") for end in ("min", "max"))
-        if most is not None and least > most:
-            yield (
-                ("clean", f"min_{text}_characters"),
-                f"is {least}, above clean.max_{text}_characters, {most}, so every row would be rejected; exchange them",
-            )
-
-
-def _columns_once(path: KeyPath, section: DatasetSection | SourceSection) -> Iterator[tuple[KeyPath, str]]:
-    """A column is read or ignored."""
-    for key in ("question", "answer"):
-        if getattr(section, key) in section.ignore_columns:
-            yield (*path, "ignore_columns"), f"holds {getattr(section, key)!r}, which {dotted((*path, key))} reads"
-    if section.question is not None and section.question == section.answer:
-        yield (*path, "answer"), f"is {section.answer!r}, the column of the questions as well; name two columns"
-
-
-def _one_place(path: KeyPath, section: DatasetSection | SourceSection, more: str) -> Iterator[tuple[KeyPath, str]]:
-    """Rows come from files or from the Hub, and what is for the one does not stand beside the other."""
-    if section.file == []:
-        yield (*path, "file"), "is an empty list; name a file, or remove it and set `name:` for a Hub data set"
-    sources = getattr(section, "sources", ())
-    if (section.file is None) == (section.name is None) or sources:
-        names = {"file": section.file, "name": section.name, "sources": sources or None}
-        named = [key for key, value in names.items() if value is not None]
-        found = f"both {' and '.join(named)} are set" if named else "neither file nor name is set"
-        yield path, f"{found}; expected one: `file:` for local files or `name:` for a Hub data set{more}"
-    for key in ("config", "revision"):
-        if section.file is not None and getattr(section, key):
-            yield (*path, key), f"is for a Hub data set, and {dotted((*path, 'file'))} is set; remove one of the two"

@@ -18,30 +18,10 @@ _WORDS = _listed(
     "not no never none cannot without neither nor hardly nein nicht nichts kein keine keinen keiner keinem nie niemals "
     "ohne sem não nao nunca nenhum nenhuma sin ningún ninguna nada jamais pas sans aucun aucune rien non senza mai "
     "nessun nessuna niet geen zonder nooit ikke ingen uden uten aldrig aldri inte utan ingen не нет без никогда ни "
-    "nie bez değil yok asla hayır لا ليس ليست غير بدون لم لن ما"
+    "nie bez değil yok asla hayır لا ليس ليست غير بدون لم لن ما 안"
 )
 _SHORT = re.compile(r"n['’]t\b")
-_PARTS = (
-    "不",
-    "没",
-    "沒",
-    "無",
-    "无",
-    "非",
-    "未",
-    "別",
-    "ない",
-    "ません",
-    "なく",
-    "안 ",
-    "않",
-    "없",
-    "못",
-    "ไม่",
-    "มิ",
-    "नहीं",
-    "मत",
-)
+_PARTS = _listed("不 没 沒 無 无 非 未 別 ない ません なく 않 없 못 ไม่ มิ नहीं मत")
 """In scripts without blanks, or as parts of a word: counted wherever they stand."""
 
 
