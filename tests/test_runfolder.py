@@ -227,7 +227,8 @@ def stop(*arguments: Any) -> None:
         ({"model": {"revision": "v2"}}, {"data", "base"}),
         ({"model": {"max_new_tokens": 7}}, set()),
     ],
-    ids=str,
+    # a set has no order, and each process of the tests must call a test by the same name
+    ids=lambda value: str(value) if isinstance(value, dict) else " and ".join(sorted(value)) or "nothing",
 )
 def test_before_training_only_what_is_out_of_date_is_done_again(
     sections: dict[str, Any], anew: set[str], make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch
