@@ -17,9 +17,9 @@ from huggingface_hub import ModelCard
 from markdown_it import MarkdownIt
 
 from job import config as configs
-from job import pipeline, publish
+from job import pipeline
 from job.config import Config
-from job.publishing import markdown, paths
+from job.publishing import contract, markdown, paths
 from job.publishing.card import PACKAGES, card
 from job.rendering import METRICS
 
@@ -248,7 +248,7 @@ def test_a_published_repository_has_no_local_path_and_no_row(make_config: MakeCo
     config = make_config(publish={"folder": str(tmp_path / "there")})
     pipeline.run(config)
     there = tmp_path / "there"
-    assert {path.name for path in there.iterdir()} >= set(publish.CONTRACT)
+    assert {path.name for path in there.iterdir()} >= set(contract.CONTRACT)
     assert not (there / "answers.json").exists()
     for path in there.iterdir():
         content = path.read_bytes()

@@ -221,7 +221,8 @@ def test_a_real_bound_on_memory_is_out_of_memory(mebibytes: int, rows: DatasetDi
         vocab_size=400, n_positions=128, n_embd=1024, n_layer=2, n_head=2, bos_token_id=0, eos_token_id=0
     )
     base.fetch(
-        ModelSection(base=str(save_tiny(tmp_path / "wide", GPT2LMHeadModel(config))), max_length=64), tmp_path / "base"
+        ModelSection(base=str(save_tiny(tmp_path / "wide", GPT2LMHeadModel(config))), max_length=64, max_new_tokens=12),
+        tmp_path / "base",
     )
     rows.save_to_disk(tmp_path / "rows")
     command = [sys.executable, "-c", BOUNDED, str(tmp_path / "rows"), str(tmp_path / "base"), str(mebibytes)]
