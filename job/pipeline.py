@@ -35,6 +35,7 @@ from job import (
     train,
 )
 from job.config import Config, DatasetSection
+from job.data import leftout
 from job.errors import DataError, PublishError
 from job.evaluation import gate
 from job.rendering import shown
@@ -224,6 +225,8 @@ def prepare_rows(
         with _phase(folder, "dedupe"):
             rows, test, dropped, found = dedupe.dedupe(config.dedupe, rows, test, config.split.keep_together)
             rejected += dropped
+            lost = sum(row["reason"].endswith(dedupe.WITH_ANOTHER_ANSWER) for row in dropped)
+            leftout.require_told_apart(sum(map(len, given)), lost, _left_out(config.dataset, sources))
         with _phase(folder, "split"):
             families = found["families"][len(test) if test is not None else 0 :]
             parts = split.split(config.split, config.seed, rows, test, families).remove_columns(["id", "group"])
@@ -261,6 +264,12 @@ def _each(
         done.append(kept)
         rejected += dropped
     return done
+
+
+def _left_out(section: DatasetSection, sources: list[dict[str, Any]]) -> list[str]:
+    """The columns that are not used, those to be ignored excepted."""
+    ignored = {*section.ignore_columns, *(name for source in section.sources for name in source.ignore_columns)}
+    return [name for facts in sources for name in facts["unused"] if name not in ignored]
 
 
 def _source_line(facts: dict[str, Any]) -> str:

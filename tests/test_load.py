@@ -414,7 +414,7 @@ def test_only_the_columns_that_are_needed_are_read(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(pq.ParquetFile, "iter_batches", watched)
     kept, _, facts = read(path)
     assert pairs(kept) == [("a?", "a"), ("b?", "b")]
-    assert asked == [["question", "answer", "topic"]]
+    assert asked == [["question", "answer", "topic", "kin"]]
     assert facts["unused"] == ["topic", "url", "kin", "photo_of_it"]
 
 
