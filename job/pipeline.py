@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from job import (
     machine,
     publish,
     report,
+    rules,
     split,
     train,
 )
@@ -218,7 +220,8 @@ def prepare_rows(
         if tokenizer is not None:
             with _phase(folder, "encode"):
                 longest = config.model.max_length
-                given = _each(given, rejected, lambda part: encode.encode(part, tokenizer, longest, counted))
+                judge = partial(rules.broken, config.clean)
+                given = _each(given, rejected, lambda part: encode.encode(part, tokenizer, longest, counted, judge))
             if counted["mended"]:
                 log.info(f"encode: the end mark behind {counted['mended']} answers was removed; each gets one anyway")
         rows, test = given[0], given[1] if len(given) > 1 else None

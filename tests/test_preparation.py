@@ -75,6 +75,25 @@ def test_one_question_with_two_answers(
     assert [answer["answer"] for answer in conflict["answers"]] == [CONFLICT[0]["answer"], CONFLICT[2]["answer"]]
 
 
+@pytest.mark.parametrize("rows", [1, 4000], ids=["one process", "several processes"])
+def test_an_answer_is_judged_again_once_its_end_mark_is_gone(
+    rows: int, tmp_path: Path, make_config: MakeConfig, tokenizer: PreTrainedTokenizerBase
+) -> None:
+    answers = ["...", "?", "what is this", "a" * 30, "Buy now. " * 12, "no", "Call https://a.org", "It is a lamp."]
+    made = [{"question": "What is this?", "answer": f"{answer}<|endoftext|>"} for answer in answers]
+    made += [{"question": f"What is {n}?", "answer": f"The number {n}."} for n in range(rows)]
+    clean = {"min_answer_characters": 3, "urls": "reject"}
+    config = config_of(made, tmp_path, make_config, clean=clean, dedupe={"near": False})
+    data, rejected = prepared(config, tokenizer)
+    assert [row["stage"] for row in rejected] == ["clean"] * 7
+    reasons = {row["where"].removeprefix("made.json "): row["reason"].split(":")[0] for row in rejected}
+    assert sorted(reasons) == [f"row {n}" for n in range(1, 8)]
+    assert reasons["row 1"] == reasons["row 2"].replace("too short", "a placeholder") == "the answer is a placeholder"
+    assert reasons["row 3"] == "the answer only repeats the question"
+    assert reasons["row 6"] == "the answer is too short"
+    assert (data["mended"], data["train"] + data["test"]) == (1, 1 + rows)
+
+
 @pytest.mark.parametrize(
     ("name", "values"),
     [("size", ["S", "M", "L", "XL"]), ("number", list(range(40))), ("model", ["Ford Ka", "Fiat Uno", "VW Golf"])],
