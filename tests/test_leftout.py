@@ -88,6 +88,29 @@ def test_prose_that_many_answers_need_is_refused_whatever_the_column_is_called(t
     assert read(tmp_path, rows, ignore_columns=(name,))[0]["unused"] == [name]
 
 
+PICTURE = pa.struct({"bytes": pa.binary(), "path": pa.string()})
+
+
+@pytest.mark.parametrize("empty", [None, {"bytes": None, "path": None}])
+@pytest.mark.parametrize("type_", [PICTURE, pa.list_(PICTURE), pa.binary()], ids=str)
+def test_pictures_are_missed_only_where_there_are_some(tmp_path: Path, type_: pa.DataType, empty: Any) -> None:
+    nothing = None if empty is None or type_ == pa.binary() else [empty] if type_ != PICTURE else empty
+    picture = b"x" if type_ == pa.binary() else {"bytes": b"x", "path": None}
+    file = tmp_path / "qa.parquet"
+    for last, refuses in ((nothing, False), ([picture] if pa.types.is_list(type_) else picture, True)):
+        table = pa.Table.from_pylist(other_questions())
+        pq.write_table(table.append_column("image", pa.array([nothing] * 9 + [last], type_)), file, row_group_size=4)
+        section = DatasetSection(file=str(file))
+        if refuses:
+            with pytest.raises(
+                DataError, match="'image' holds pictures or sounds .*take rows that can be answered"
+            ) as e:
+                load(section, tmp_path, 42)
+            assert "into the question" not in str(e.value)
+        else:
+            assert load(section, tmp_path, 42)[3][0]["unused"] == ["image"]
+
+
 @pytest.mark.parametrize(
     ("name", "values"),
     [

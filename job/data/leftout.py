@@ -28,6 +28,7 @@ from job.errors import DataError
 Hashes = npt.NDArray[np.uint64]
 
 
+UNREADABLE = "holds pictures or sounds"
 _EMPTY = frozenset(["", "n/a", "na", "nan", "none", "null", "-", "<noinput>", "noinput", "no input"])
 # a web address, a hash, or one word with digits or an underscore in it
 _MACHINE = re.compile(r"\w+://\S+|[0-9a-fA-F-]{16,}|(?=\S*[\d_])[!-~]+")
@@ -159,7 +160,7 @@ class LeftOut:
 
     def see_unread(self, name: str, source: str) -> None:
         """A column of pictures or sounds that a question needs by its name."""
-        self._unread.setdefault(name, f"holds pictures or sounds in {source}, which a language model cannot read")
+        self._unread.setdefault(name, f"{UNREADABLE} in {source}, which a language model cannot read")
 
     def judged(self) -> tuple[dict[str, str], list[str]]:
         """The columns that the rows need, each with what shows it; and remarks on others that may matter."""
@@ -294,9 +295,11 @@ def _joined(parts: list[Hashes]) -> Hashes:
 def refusal(needed: dict[str, str]) -> str:
     """The line that refuses to go on without the columns."""
     why = "; ".join(f"{name!r} {reason}" for name, reason in needed.items())
+    readable = not all(reason.startswith(UNREADABLE) for reason in needed.values())
+    way = "put it into the question, or leave" if readable else "take rows that can be answered without, or leave"
     return (
-        f"dataset: a column that the question needs is left out: {why}; put it into the question, or leave it out on "
-        f"purpose with dataset.ignore_columns: [{_listed(needed)}]"
+        f"dataset: a column that the question needs is left out: {why}; {way} it out on purpose with "
+        f"dataset.ignore_columns: [{_listed(needed)}]"
     )
 
 
