@@ -43,7 +43,8 @@ def clean(section: CleanSection, rows: datasets.Dataset) -> tuple[datasets.Datas
     """Repair the text of every row, and reject what breaks a rule.
 
     It looks at each row alone, so the parts of a data set are cleaned by processes of their own. Cleaning what was
-    cleaned changes nothing.
+    cleaned changes nothing, but for `remove_html`, which is for text that is HTML: what was escaped in it, such as the
+    code of an answer about HTML, is HTML once it has been decoded, and a second time would be removed.
 
     Args:
         rows: {"question", "answer", "where"}, as load gives them; other columns pass through.
@@ -129,9 +130,12 @@ def _rows_with_html(rows: datasets.Dataset) -> Iterator[tuple[str, str]]:
 def repaired(section: CleanSection, text: str) -> str | None:
     """The text after all steps, repeated until nothing changes: one may uncover work for another.
 
-    Most texts need one round, those that were changed need a second. None if it never settles, as `&amp;` escaped
-    more than twenty times.
+    Most texts need one round, those that were changed need a second. None if it never settles, as a word with so many
+    endings that its stem has a stem more than twenty times. HTML is made plain text once, before: in the next round the
+    code that was escaped in it would be taken for markup.
     """
+    if section.remove_html:
+        text = markup.plain(layout.visible(fix_text(text) if section.fix_text else text))
     steps = _steps(section)
     for _ in range(_ROUNDS):
         before = text
@@ -148,7 +152,6 @@ def _steps(section: CleanSection) -> tuple[Step, ...]:
     return (
         layout.line_breaks,
         *([fix_text] if section.fix_text else ()),
-        *([markup.plain] if section.remove_html else ()),
         layout.visible,
         *masks,
         *([str.lower] if section.lowercase else ()),

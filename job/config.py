@@ -72,7 +72,9 @@ WordsLanguage = Literal[
 
 class CleanSection(Section):
     fix_text: bool = Field(True, description="Repair mojibake and normalise to Unicode NFC (ftfy).")
-    remove_html: bool = Field(False, description="Remove HTML tags and decode entities. Hurts answers about HTML.")
+    remove_html: bool = Field(
+        False, description="Make HTML plain text: tags go, and entities are decoded once, so that escaped code stays."
+    )
     urls: Contacts = Field("keep", description="Web addresses: keep; mask, as [url]; or reject the row.")
     emails: Contacts = Field("keep", description="E-mail addresses: keep; mask, as [email]; or reject the row.")
     phone_numbers: Contacts = Field("keep", description="Phone numbers: keep; mask, as [phone]; or reject the row.")

@@ -22,6 +22,8 @@ from job.rows import BATCH
 
 _READ = ("id", "where", "question", "answer")
 Rejected = list[dict[str, Any]]
+WITH_ANOTHER_ANSWER = ", with another answer"
+"""The end of the reason of a row whose question is there, but not its answer."""
 _SHOWN = 20
 """Clusters, victims of each, conflicts and doubtful pairs that are handed on for the report."""
 _SURVIVORS = 16
@@ -143,7 +145,7 @@ class _Dedupe:
         for position in group:
             if position not in survivors:
                 survivor = kept.get(answers[position], next(iter(kept.values())))
-                other = "" if answers[survivor] == answers[position] else ", with another answer"
+                other = "" if answers[survivor] == answers[position] else WITH_ANOTHER_ANSWER
                 self._drop(position, survivor, 1.0, f"asks the same as {{}}{other}")
 
     def _survivors(self, group: list[int], answers: dict[int, str]) -> dict[str, int]:

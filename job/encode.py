@@ -26,7 +26,13 @@ from job.loss import IGNORED
 from job.prompt import prompt_ids
 from job.rows import transformed
 
+Judge = Callable[[str, str], str | None]
+"""From question and answer to the reason why the row cannot be used."""
 _IDS = pa.list_(pa.int32())
+
+
+def _as_it_is(question: str, answer: str) -> None:
+    """No row is wrong."""
 
 
 def encode(
@@ -34,6 +40,7 @@ def encode(
     tokenizer: PreTrainedTokenizerBase,
     max_length: int,
     counted: Counter[str] | None = None,
+    judge: Judge = _as_it_is,
 ) -> tuple[datasets.Dataset, list[dict[str, Any]]]:
     """Tokenize the rows.
 
@@ -42,6 +49,8 @@ def encode(
         tokenizer: with a chat template and an end-of-text token.
         max_length: longest row in tokens, prompt, answer and end together.
         counted: the answers whose end mark was removed are added to its "mended".
+        judge: asked once more of the rows whose answer lost its end mark: without it the answer may be a placeholder,
+            or repeat the question. What it rejects has the stage "clean", whose rules these are.
 
     Returns:
         The rows kept with "input_ids" and "labels": ids are prompt + answer + end of text, labels the same with IGNORED
@@ -49,27 +58,40 @@ def encode(
         rejected, never cut: a cut loses the end.
     """
     schema = rows.features.arrow_schema.remove_metadata()
-    for name, type_ in {"reason": pa.string(), "mended": pa.bool_(), "input_ids": _IDS, "labels": _IDS}.items():
+    for name, type_ in {
+        "reason": pa.string(),
+        "stage": pa.string(),
+        "mended": pa.bool_(),
+        "input_ids": _IDS,
+        "labels": _IDS,
+    }.items():
         schema = schema.append(pa.field(name, type_))
-    encoded = transformed(rows, _encoder(tokenizer, max_length, schema), schema, "encode")
+    encoded = transformed(rows, _encoder(tokenizer, max_length, schema, judge), schema, "encode")
     told = encoded.with_format("arrow")
     wrong = pc.is_valid(told["reason"][:]).to_numpy(zero_copy_only=False)
     if counted is not None:
         counted["mended"] += int((told["mended"][:].to_numpy(zero_copy_only=False) & ~wrong).sum())
-    columns = [name for name in ("id", "where", "reason") if name in schema.names]
-    rejected = [{**row, "stage": "encode"} for row in encoded.select_columns(columns).select(np.flatnonzero(wrong))]
-    return encoded.select(np.flatnonzero(~wrong)).remove_columns(["reason", "mended"]), rejected
+    columns = [name for name in ("id", "where", "stage", "reason") if name in schema.names]
+    rejected = list(encoded.select_columns(columns).select(np.flatnonzero(wrong)))
+    return encoded.select(np.flatnonzero(~wrong)).remove_columns(["reason", "stage", "mended"]), rejected
 
 
-def _encoder(tokenizer: PreTrainedTokenizerBase, max_length: int, schema: pa.Schema) -> Callable[[pa.Table], pa.Table]:
+def _encoder(
+    tokenizer: PreTrainedTokenizerBase, max_length: int, schema: pa.Schema, judge: Judge
+) -> Callable[[pa.Table], pa.Table]:
     marks = Marks(tokenizer)
     most_characters = max_length * max(map(len, tokenizer.get_vocab()))
 
     def change(table: pa.Table) -> pa.Table:
         questions, given = table["question"].to_pylist(), table["answer"].to_pylist()
         answers = [marks.without_end(answer) for answer in given]
-        pairs = zip(questions, answers, strict=True)
+        mended = [one != other for one, other in zip(given, answers, strict=True)]
+        pairs = list(zip(questions, answers, strict=True))
         reasons = [_wrong(question, answer, marks, most_characters) for question, answer in pairs]
+        stages = ["encode"] * len(reasons)
+        for number, pair in enumerate(pairs):
+            if mended[number] and reasons[number] is None and (reason := judge(*pair)):
+                reasons[number], stages[number] = reason, "clean"
         fine = [number for number, reason in enumerate(reasons) if reason is None]
         ids: list[list[int]] = [[] for _ in reasons]
         labels: list[list[int]] = [[] for _ in reasons]
@@ -83,7 +105,7 @@ def _encoder(tokenizer: PreTrainedTokenizerBase, max_length: int, schema: pa.Sch
                 ids[number], labels[number] = prompt + answer, [IGNORED] * len(prompt) + answer
         made = {"reason": pa.array(reasons, pa.string()), "input_ids": pa.array(ids, _IDS)}
         made |= {"labels": pa.array(labels, _IDS), "answer": pa.array(answers, pa.string())}
-        made["mended"] = pa.array([one != other for one, other in zip(given, answers, strict=True)])
+        made |= {"mended": pa.array(mended), "stage": pa.array(stages, pa.string())}
         return pa.table([made[name] if name in made else table[name] for name in schema.names], schema=schema)
 
     return change

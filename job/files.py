@@ -27,6 +27,8 @@ PACKED = (".gz", ".zst")
 DELIMITERS = ",;\t|"
 CHUNK = 10_000
 WANTED = 'expected an array of rows such as [{"question": "...", "answer": "..."}]'
+_DEEPEST = 50
+"""Levels of lists and objects in a value; what lies deeper is cut, since whoever looks into it goes level by level."""
 _UNREADABLE_JSON = "nested too deeply, or a number of thousands of digits"
 
 
@@ -37,6 +39,12 @@ class Chunk:
     places: list[str]
     columns: dict[str, list[Any]]
     names: list[str]
+
+    def __post_init__(self) -> None:
+        for values in self.columns.values():
+            for row, value in enumerate(values):
+                if isinstance(value, dict | list) and _is_deeper(value, _DEEPEST):
+                    values[row] = _cut(value, _DEEPEST)
 
     def taken(self, rows: Sequence[int]) -> "Chunk":
         """Some of the rows."""
@@ -192,12 +200,27 @@ def _parquet(path: Path, choose: Choose) -> Iterator[Chunk]:
         with _bytes(path) as stream:
             file = pq.ParquetFile(io.BytesIO(stream.read()) if packed else stream)
             names = file.schema_arrow.names
-            for batch in file.iter_batches(CHUNK, columns=choose(file.schema_arrow)):
+            for batch in file.iter_batches(CHUNK, columns=choose(_filled(file))):
                 places = [f"row {number}" for number in range(first, first + batch.num_rows)]
                 yield Chunk(places, batch.to_pydict(), names)
                 first += batch.num_rows
     except pa.ArrowException as error:
         raise DataError(f"{path}: not a Parquet file: {error}") from None
+
+
+def _filled(file: pq.ParquetFile) -> pa.Schema:
+    """The file's columns; one whose statistics say that it holds nothing has the type null."""
+    schema, found = file.schema_arrow, file.metadata
+    full = set()
+    for group in range(found.num_row_groups):
+        for number in range(found.num_columns):
+            leaf = found.row_group(group).column(number)
+            nulls = leaf.statistics.null_count if leaf.statistics and leaf.statistics.has_null_count else None
+            if nulls != leaf.num_values:
+                full.add(found.schema.column(number).path.split(".")[0])
+    return pa.schema(
+        [column if column.name.split(".")[0] in full else column.with_type(pa.null()) for column in schema]
+    )
 
 
 _READERS = {".json": _json, ".jsonl": _jsonl, ".csv": _csv}
@@ -208,6 +231,22 @@ def _chunk(places: list[str], rows: list[Any]) -> Chunk:
     names = list(dict.fromkeys(name for row in rows if isinstance(row, dict) for name in row))
     columns = {name: [row.get(name) if isinstance(row, dict) else None for row in rows] for name in names}
     return Chunk(places, columns, names)
+
+
+def _is_deeper(value: dict[Any, Any] | list[Any], levels: int) -> bool:
+    inner = value.values() if isinstance(value, dict) else value
+    return any(isinstance(item, dict | list) and (levels == 0 or _is_deeper(item, levels - 1)) for item in inner)
+
+
+def _cut(value: object, levels: int) -> object:
+    """The value with "..." in the place of what lies deeper."""
+    if not isinstance(value, dict | list):
+        return value
+    if levels < 0:
+        return "..."
+    if isinstance(value, dict):
+        return {key: _cut(item, levels - 1) for key, item in value.items()}
+    return [_cut(item, levels - 1) for item in value]
 
 
 def kind(value: object) -> str:

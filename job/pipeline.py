@@ -11,6 +11,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,10 +32,12 @@ from job import (
     machine,
     publish,
     report,
+    rules,
     split,
     train,
 )
 from job.config import Config, DatasetSection
+from job.data import leftout
 from job.errors import DataError, PublishError
 from job.evaluation import gate
 from job.rendering import shown
@@ -217,13 +220,16 @@ def prepare_rows(
         if tokenizer is not None:
             with _phase(folder, "encode"):
                 longest = config.model.max_length
-                given = _each(given, rejected, lambda part: encode.encode(part, tokenizer, longest, counted))
+                judge = partial(rules.broken, config.clean)
+                given = _each(given, rejected, lambda part: encode.encode(part, tokenizer, longest, counted, judge))
             if counted["mended"]:
                 log.info(f"encode: the end mark behind {counted['mended']} answers was removed; each gets one anyway")
         rows, test = given[0], given[1] if len(given) > 1 else None
         with _phase(folder, "dedupe"):
             rows, test, dropped, found = dedupe.dedupe(config.dedupe, rows, test, config.split.keep_together)
             rejected += dropped
+            lost = sum(row["reason"].endswith(dedupe.WITH_ANOTHER_ANSWER) for row in dropped)
+            leftout.require_told_apart(sum(map(len, given)), lost, _left_out(config.dataset, sources))
         with _phase(folder, "split"):
             families = found["families"][len(test) if test is not None else 0 :]
             parts = split.split(config.split, config.seed, rows, test, families).remove_columns(["id", "group"])
@@ -261,6 +267,12 @@ def _each(
         done.append(kept)
         rejected += dropped
     return done
+
+
+def _left_out(section: DatasetSection, sources: list[dict[str, Any]]) -> list[str]:
+    """The columns that are not used, those to be ignored excepted."""
+    ignored = {*section.ignore_columns, *(name for source in section.sources for name in source.ignore_columns)}
+    return [name for facts in sources for name in facts["unused"] if name not in ignored]
 
 
 def _source_line(facts: dict[str, Any]) -> str:

@@ -131,6 +131,43 @@ def test_marks_are_found_wherever_the_tokenizer_hides_them(
     assert all(mark in row["reason"] for row in found)
 
 
+QWEN3 = (
+    "{# tools are called in <tool_call></tool_call> #}"
+    "{% if tools %}Call one within <tool_call></tool_call>, answered in <tool_response>.{% endif %}"
+    "{% for m in messages %}<|im_start|>{{ m.role }}\n"
+    "{% if m.role == 'assistant' %}"
+    "{% set text = m.content.split('</think>')[-1].lstrip() %}{% if loop.last %}<think>\n\n</think>\n\n{% endif %}"
+    "{{ text }}{% else %}{{ m.content }}{% endif %}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+R1 = (
+    "{% for m in messages %}{% if m.role == 'user' %}<|user|>{{ m.content }}{% else %}<|assistant|>"
+    "{{ m.content.split('</think>')[-1] }}<|endoftext|>{% endif %}{% endfor %}"
+    "{% if add_generation_prompt %}<|assistant|>{% endif %}"
+)
+
+
+@pytest.mark.parametrize(("template", "mark"), [(QWEN3, "<|im_start|>"), (R1, "<|assistant|>"), (R1, "<|user|>")])
+def test_thoughts_and_calls_of_tools_stand_in_answers(
+    marked: PreTrainedTokenizerBase, template: str, mark: str
+) -> None:
+    own = ["<think>", "</think>", "<tool_call>", "</tool_call>", "<tool_response>"]
+    marked.add_tokens([AddedToken(token, special=False) for token in own])
+    marked.chat_template = template
+    answers = ["<think>\n2 and 2\n</think>\n\n4", '<tool_call>{"name": "add"}</tool_call>', "<tool_response>4"]
+    given = rows(*(("What?", answer) for answer in answers), ("What?", f"<think></think>{mark}4"))
+    encoded, rejected = encode(given, marked, 256)
+    assert encoded["answer"][:] == answers
+    trained = [label for label in encoded[0]["labels"] if label != IGNORED]
+    assert trained.count(marked.convert_tokens_to_ids("</think>")) == 1
+    assert mark in rejected[0]["reason"]
+
+
+def test_a_thought_that_is_flagged_as_special_would_be_lost_from_answers(marked: PreTrainedTokenizerBase) -> None:
+    marked.add_tokens([AddedToken("<think>", special=True)])
+    assert len(encode(rows(("What?", "<think>4")), marked, 256)[1]) == 1
+
+
 @pytest.mark.parametrize(
     ("template", "end"),
     [

@@ -137,6 +137,19 @@ def test_no_picture_is_read(there: HubServer, tmp_path: Path) -> None:
     assert "'image' holds pictures or sounds" in refused(tmp_path, "ada/pictures")
 
 
+@pytest.mark.parametrize("nothing", [None, {"bytes": None, "path": None}])
+def test_a_column_without_any_picture_is_no_loss(
+    there: HubServer, tmp_path: Path, nothing: dict[str, None] | None
+) -> None:
+    pictures = pa.array([nothing] * 5, pa.struct({"bytes": pa.binary(), "path": pa.string()}))
+    columns = {name: {"dtype": "string", "_type": "Value"} for name in ("question", "answer")}
+    info = json.dumps({"info": {"features": {**columns, "image": {"_type": "Image"}}}})
+    table = pa.Table.from_pylist(ROWS).append_column("image", pictures)
+    pq.write_table(table.replace_schema_metadata({"huggingface": info}), tmp_path / "rows.parquet")
+    there.add_repo("datasets", "ada/empty", {"train.parquet": (tmp_path / "rows.parquet").read_bytes()})
+    assert len(read(tmp_path, "ada/empty")[0]) == 5
+
+
 def cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
     """As with HF_HUB_OFFLINE=1, which both libraries read when they are imported."""
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)

@@ -5,6 +5,8 @@ import logging
 from pathlib import Path
 from typing import Any
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from job.config import DatasetSection
@@ -70,8 +72,131 @@ def test_any_text_that_tells_rows_apart_which_ask_the_same(tmp_path: Path, name:
     message = refused(tmp_path, rows + [{**row, name: "x"} for row in other_questions()])
     assert f"{name!r} tells 10 rows apart that ask the same and are answered differently" in message
     assert read(tmp_path, rows, ignore_columns=(name,))[0]["rows"] == 10
-    two = [{**row, name: word} for row, word in zip(same_question()[:2], WORDS[:2], strict=True)]
-    assert repr(name) in refused(tmp_path, two + [{**row, name: "x"} for row in other_questions()])
+
+
+PROSE = [f"I saw the {word} at the end of the street." for word in WORDS]
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["source", "source_text", "sourceDocument", "comment", "comments", "note", "user", "reply", "feedback", "file"]
+    + ["target", "thought", "model", "author", "time", "sentence"],
+)
+def test_prose_that_many_answers_need_is_refused_whatever_the_column_is_called(tmp_path: Path, name: str) -> None:
+    rows = same_question(**{name: PROSE})
+    assert f"{name!r} tells 10 rows apart" in refused(tmp_path, rows + other_questions())
+    assert read(tmp_path, rows, ignore_columns=(name,))[0]["unused"] == [name]
+
+
+PICTURE = pa.struct({"bytes": pa.binary(), "path": pa.string()})
+
+
+@pytest.mark.parametrize("empty", [None, {"bytes": None, "path": None}])
+@pytest.mark.parametrize("type_", [PICTURE, pa.list_(PICTURE), pa.binary()], ids=str)
+def test_pictures_are_missed_only_where_there_are_some(tmp_path: Path, type_: pa.DataType, empty: Any) -> None:
+    nothing = None if empty is None or type_ == pa.binary() else [empty] if type_ != PICTURE else empty
+    picture = b"x" if type_ == pa.binary() else {"bytes": b"x", "path": None}
+    file = tmp_path / "qa.parquet"
+    for last, refuses in ((nothing, False), ([picture] if pa.types.is_list(type_) else picture, True)):
+        table = pa.Table.from_pylist(other_questions())
+        pq.write_table(table.append_column("image", pa.array([nothing] * 9 + [last], type_)), file, row_group_size=4)
+        section = DatasetSection(file=str(file))
+        if refuses:
+            with pytest.raises(
+                DataError, match="'image' holds pictures or sounds .*take rows that can be answered"
+            ) as e:
+                load(section, tmp_path, 42)
+            assert "into the question" not in str(e.value)
+        else:
+            assert load(section, tmp_path, 42)[3][0]["unused"] == ["image"]
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("numbers", [[n, 3, n * n] for n in range(10)]),
+        ("concepts", [["dog", word] for word in WORDS]),
+        ("keywords", [["dog", word] for word in WORDS]),
+        ("facts", [[f"The {word} is old.", "It rains."] for word in WORDS]),
+        ("record", [{"name": word, "height": 1.5, "sold": True} for word in WORDS]),
+        ("points", [[[n, 0.5], [1, 2]] for n in range(10)]),
+        ("input", [n / 3 for n in range(10)]),
+        ("input", [{"celsius": n / 3} for n in range(10)]),
+    ],
+)
+def test_lists_objects_and_numbers_are_looked_into(tmp_path: Path, name: str, values: list[Any]) -> None:
+    assert f"{name!r} " in refused(tmp_path, same_question(**{name: values}))
+    table = pa.Table.from_pylist(same_question(**{name: values}))
+    pq.write_table(table, tmp_path / "qa.parquet")
+    with pytest.raises(DataError, match=f"'{name}' "):
+        load(DatasetSection(file=str(tmp_path / "qa.parquet")), tmp_path, 42)
+
+
+@pytest.mark.parametrize(("name", "values"), [("celsius", [36.6, 38.5]), ("holiday", [True, False]), ("doses", [1, 2])])
+def test_decimals_and_true_or_false_that_most_questions_need(tmp_path: Path, name: str, values: list[Any]) -> None:
+    rows = [
+        {"question": f"What about a {word}?", "answer": f"{word} at {value}.", name: value}
+        for word in WORDS
+        for value in values
+    ]
+    assert f"{name!r} tells 20 rows apart" in refused(tmp_path, rows)
+    pq.write_table(pa.Table.from_pylist(rows), tmp_path / "qa.parquet")
+    with pytest.raises(DataError, match=f"'{name}' tells 20"):
+        load(DatasetSection(file=str(tmp_path / "qa.parquet")), tmp_path, 42)
+
+
+def several_answers(**beside: list[Any]) -> list[dict[str, Any]]:
+    """A tenth of a hundred questions have two answers; the columns beside are filled in every row."""
+    asked = [n if n < 90 else 90 + (n - 90) // 2 for n in range(110)]
+    rows = [{"question": f"Is {n} a good age?", "answer": f"Answer {k}."} for k, n in enumerate(asked)]
+    return [{**row, **{name: values[k % len(values)] for name, values in beside.items()}} for k, row in enumerate(rows)]
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("posted", [f"Oct {n}, 2014" for n in range(200)]),
+        ("doctor", [f"Dr. {letter} Smith" for letter in "ABCDEFG"]),
+        ("answered by", [f"Dr. Anna {word.title()} Smith, MD" for word in WORDS]),
+        ("flags", ["BQZ", "BLQ", "BIPZ", "BC", "BNP"]),
+        ("review", [f"I find that answer {n} is rather long." for n in range(200)]),
+        ("comment", [f"I find that answer {n} is rather long." for n in range(200)]),
+        ("helpful", [True, False, False]),
+        ("similarity", [n / 7 for n in range(200)]),
+        ("remarks", [[f"Remark {n}", n] for n in range(200)]),
+        ("record", [{"n": n} for n in range(200)]),
+    ],
+)
+def test_what_names_an_answer_to_a_whole_question_is_no_loss(
+    tmp_path: Path, name: str, values: list[Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    rows = several_answers(**{name: values})
+    with caplog.at_level(logging.WARNING):
+        assert read(tmp_path, rows)[0]["unused"] == [name]
+    if name not in ("flags", "helpful"):
+        assert f"the column {name!r}, which is left out, tells" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [
+        ("posted", [f"Oct {n % 30}, {1900 + n}" for n in range(200)]),
+        ("comment", PROSE),
+        ("source", [f"the old handbook of the {word} and its use" for word in WORDS]),
+        ("vote", [n / 3 for n in range(200)]),
+    ],
+)
+def test_two_answers_to_every_question_are_no_loss_either(tmp_path: Path, name: str, values: list[Any]) -> None:
+    rows = [
+        {"question": f"What about {n // 2}?", "answer": f"Answer {n}.", name: values[n % len(values)]}
+        for n in range(200)
+    ]
+    assert read(tmp_path, rows)[0]["unused"] == [name]
+
+
+def test_prose_that_recurs_beside_few_questions_is_needed(tmp_path: Path) -> None:
+    rows = several_answers(style=["Answer like a pirate would.", "Answer like a teacher would."])
+    assert "'style' tells 20 rows apart" in refused(tmp_path, rows)
 
 
 def test_the_config_may_name_the_pair_and_a_needed_column_is_refused_all_the_same(tmp_path: Path) -> None:

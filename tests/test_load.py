@@ -414,7 +414,7 @@ def test_only_the_columns_that_are_needed_are_read(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(pq.ParquetFile, "iter_batches", watched)
     kept, _, facts = read(path)
     assert pairs(kept) == [("a?", "a"), ("b?", "b")]
-    assert asked == [["question", "answer", "topic"]]
+    assert asked == [["question", "answer", "topic", "kin"]]
     assert facts["unused"] == ["topic", "url", "kin", "photo_of_it"]
 
 
@@ -454,3 +454,18 @@ def test_fingerprint_follows_the_bytes(tmp_path: Path) -> None:
     assert fingerprint(first) == fingerprint(same) != fingerprint(other)
     with pytest.raises(DataError, match="no such file"):
         fingerprint(tmp_path / "no")
+
+
+@pytest.mark.parametrize("levels", [60, 300, 900])
+@pytest.mark.parametrize("suffix", ["json", "jsonl"])
+@pytest.mark.parametrize(("opening", "closing"), [("[", "]"), ('{"a": ', "}")])
+def test_a_deeply_nested_value_is_a_rejected_row_or_no_matter(
+    tmp_path: Path, levels: int, suffix: str, opening: str, closing: str
+) -> None:
+    deep = opening * levels + '"x"' + closing * levels
+    rows = [f'{{"question": {deep}, "answer": "a"}}', f'{{"question": "q?", "answer": "a", "extra": {deep}}}']
+    text = f"[{', '.join(rows)}]" if suffix == "json" else "\n".join(rows)
+    kept, rejected, _ = read(put(tmp_path, f"qa.{suffix}", text))
+    assert pairs(kept) == [("q?", "a")]
+    assert rejected[0]["reason"] == f"the question is {'a list' if opening == '[' else 'an object'}, not text"
+    assert "..." in json.dumps(rejected[0]["question"])

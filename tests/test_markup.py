@@ -53,6 +53,8 @@ def test_html_becomes_text(html: str, text: str) -> None:
         "Use the <title> here, <MyComponent> and <x-y>",
         "x <- y; <- <= <> << >> 1 <2",
         "<!-- never closed",
+        "<!-->",
+        "--> <!-- <!-- <!--",
         "a <b",
         "<div is open",
         "Q&A; R&D, a &b; &",
@@ -76,3 +78,11 @@ def test_any_mix_settles_and_no_word_outside_of_scripts_is_lost(html: str) -> No
     assert text == before
     if "</script>" not in html:
         assert "".join(text.split()).count("word") >= html.count("word")
+
+
+def test_many_comments_that_are_not_closed_are_searched_for_once() -> None:
+    """Each would be searched for to the end of the text: at this length for hours."""
+    text = "<!-- a " * 200_000
+    assert plain(f"<p>b</p>{text}").startswith("b\n\n<!-- a <!-- a ")
+    assert plain(f"{text}-->b") == "b"
+    assert plain("a<!-- b --><!-->c--> d<!---->e<!-- f") == "a de<!-- f"

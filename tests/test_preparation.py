@@ -75,6 +75,52 @@ def test_one_question_with_two_answers(
     assert [answer["answer"] for answer in conflict["answers"]] == [CONFLICT[0]["answer"], CONFLICT[2]["answer"]]
 
 
+@pytest.mark.parametrize("rows", [1, 4000], ids=["one process", "several processes"])
+def test_an_answer_is_judged_again_once_its_end_mark_is_gone(
+    rows: int, tmp_path: Path, make_config: MakeConfig, tokenizer: PreTrainedTokenizerBase
+) -> None:
+    answers = ["...", "?", "what is this", "a" * 30, "Buy now. " * 12, "no", "Call https://a.org", "It is a lamp."]
+    made = [{"question": "What is this?", "answer": f"{answer}<|endoftext|>"} for answer in answers]
+    made += [{"question": f"What is {n}?", "answer": f"The number {n}."} for n in range(rows)]
+    clean = {"min_answer_characters": 3, "urls": "reject"}
+    config = config_of(made, tmp_path, make_config, clean=clean, dedupe={"near": False})
+    data, rejected = prepared(config, tokenizer)
+    assert [row["stage"] for row in rejected] == ["clean"] * 7
+    reasons = {row["where"].removeprefix("made.json "): row["reason"].split(":")[0] for row in rejected}
+    assert sorted(reasons) == [f"row {n}" for n in range(1, 8)]
+    assert reasons["row 1"] == reasons["row 2"].replace("too short", "a placeholder") == "the answer is a placeholder"
+    assert reasons["row 3"] == "the answer only repeats the question"
+    assert reasons["row 6"] == "the answer is too short"
+    assert (data["mended"], data["train"] + data["test"]) == (1, 1 + rows)
+
+
+@pytest.mark.parametrize(
+    ("name", "values"),
+    [("size", ["S", "M", "L", "XL"]), ("number", list(range(40))), ("model", ["Ford Ka", "Fiat Uno", "VW Golf"])],
+)
+def test_a_column_left_out_where_most_rows_would_be_dropped(
+    name: str, values: list[Any], tmp_path: Path, make_config: MakeConfig
+) -> None:
+    """No rule of `leftout` sees these: what is left is that most of the rows contradict others."""
+    rows = [
+        {"question": "Which one fits?" if n % 2 else "What does it cost?", "answer": f"Number {n}.", "id": n}
+        for n in range(40)
+    ]
+    beside = [{**row, name: values[n % len(values)]} for n, row in enumerate(rows)]
+    with pytest.raises(
+        DataError, match=rf"38 of 40 rows ask the same .*conflicts=keep_all, .*ignore_columns: \[{name}\]"
+    ):
+        prepared(config_of(beside, tmp_path, make_config), None)
+    kept, _ = prepared(config_of(beside, tmp_path, make_config, dedupe={"conflicts": "keep_all", "near": False}), None)
+    assert kept["train"] + kept["test"] == 40
+    config = config_of(beside, tmp_path, make_config)
+    section = config.dataset.model_copy(update={"ignore_columns": (name,)})
+    assert len(prepared(config.model_copy(update={"dataset": section}), None)[1]) == 38
+    assert len(prepared(config_of(rows, tmp_path, make_config), None)[1]) == 38  # an id tells nothing
+    few = [{**row, "question": row["question"] if n < 20 else f"Is {n} odd?"} for n, row in enumerate(beside)]
+    assert prepared(config_of(few, tmp_path, make_config, dedupe={"near": False}), None)[0]["rejected"] == 18
+
+
 def test_a_conflict_can_be_an_error(tmp_path: Path, make_config: MakeConfig) -> None:
     config = config_of(CONFLICT, tmp_path, make_config, dedupe={"conflicts": "fail"})
     with pytest.raises(DataError, match="row 1 and made.json row 3 ask the same"):

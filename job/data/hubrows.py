@@ -16,6 +16,7 @@ from pathlib import Path
 
 import datasets
 import httpx2
+import pyarrow as pa
 from huggingface_hub import HfApi, constants
 from huggingface_hub.errors import (
     GatedRepoError,
@@ -69,12 +70,20 @@ def load(asked: HubName) -> tuple[datasets.Dataset, str | None]:
 def chunks(loaded: datasets.Dataset, split: str, choose: Choose) -> Iterator[Chunk]:
     """The rows as chunks; only the columns chosen are read, and no picture or sound is decoded."""
     schema = loaded.features.arrow_schema
-    chosen = loaded.select_columns(choose(schema)).with_format("arrow")
+    filled = [column.with_type(pa.null()) if _is_empty(loaded.data[column.name]) else column for column in schema]
+    chosen = loaded.select_columns(choose(pa.schema(filled))).with_format("arrow")
     first = 1
     for table in chosen.iter(CHUNK):
         places = [f"{split} row {number}" for number in range(first, first + table.num_rows)]
         yield Chunk(places, table.to_pydict(), schema.names)
         first += table.num_rows
+
+
+def _is_empty(column: pa.ChunkedArray) -> bool:
+    """Whether nothing is in a column, also where each row holds a picture without bytes and path."""
+    if pa.types.is_struct(column.type) and column.type.num_fields:
+        return all(map(_is_empty, column.flatten()))
+    return bool(column.null_count == len(column))
 
 
 def _commit(asked: HubName) -> str | None:

@@ -2,7 +2,11 @@
 
 It knows a tokenizer and its chat template. Which tokens are marks cannot be read from one place: the list of special
 tokens lacks those of Llama 3 and Phi, which are only flagged as special where tokens were added, and some templates
-write added tokens that are not flagged at all. So all three are asked. It does not know what becomes of a row.
+write added tokens that are not flagged at all. So all three are asked.
+
+Tokens that are not flagged are there to be written by the model as well: <think> and <tool_call> belong to answers.
+They are marks only if the template writes them around the turns of a chat, and those of a thought never are, though
+some templates write an empty thought before an answer. It does not know what becomes of a row.
 """
 
 import re
@@ -11,20 +15,24 @@ from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerBase
 
 _ANSWER = "kickoff-probe"
-_CHAT = [{"role": "user", "content": "kickoff"}, {"role": "assistant", "content": _ANSWER}]
+_ASKED = [{"role": "user", "content": "kickoff"}]
+_CHAT = [*_ASKED, {"role": "assistant", "content": _ANSWER}]
+_THOUGHT = re.compile(r"\W*(?:think|thinking|thought|thoughts|reasoning)\W*", re.IGNORECASE)
 
 
 class Marks:
     """The marks of a tokenizer, and those of them that end an answer."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
-        written = _rendered(tokenizer)
-        template = tokenizer.chat_template if isinstance(tokenizer.chat_template, str) else ""
+        written = _rendered(tokenizer, _CHAT)
+        around = [written, _rendered(tokenizer, _CHAT * 2), _rendered(tokenizer, _ASKED, add_generation_prompt=True)]
+        around.append(_rendered(tokenizer, [{"role": "system", "content": "kickoff"}, *_CHAT]))
         found = {str(token) for token in tokenizer.all_special_tokens}
         for token in tokenizer.added_tokens_decoder.values():
-            by_template = token.content in written or token.content in template
-            if token.special or (by_template and not token.content.strip().isalnum()):
-                found.add(token.content)
+            text = token.content
+            by_template = any(text in chat for chat in around) and not text.strip().isalnum()
+            if token.special or (by_template and not _THOUGHT.fullmatch(text)):
+                found.add(text)
         # the longest first: of <|end|> and <|end|>x the text is the longer one; blanks are no marks, whatever they are
         known = sorted(filter(str.strip, found), key=lambda mark: (-len(mark), mark))
         self._pattern = re.compile("|".join(map(re.escape, known))) if known else None
@@ -43,10 +51,12 @@ class Marks:
         return answer
 
 
-def _rendered(tokenizer: PreTrainedTokenizerBase) -> str:
-    """A question and an answer as the template writes them; empty if it refuses this pair."""
+def _rendered(
+    tokenizer: PreTrainedTokenizerBase, chat: list[dict[str, str]], add_generation_prompt: bool = False
+) -> str:
+    """A chat as the template writes it; empty if it refuses this one."""
     try:
-        return str(tokenizer.apply_chat_template(_CHAT, tokenize=False))
+        return str(tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=add_generation_prompt))
     except (TemplateError, ValueError, TypeError):
         return ""
 

@@ -51,7 +51,7 @@ _VALUELESS += (
 )
 _ATTRIBUTE = rf"\s+(?:[a-zA-Z_@:][\w:.@-]*\s*=\s*(?:\"[^\"]*\"|'[^']*'|[^\s\"'=<>`]+)|{_VALUELESS}(?=[\s/>]))"
 _MARKUP = re.compile(
-    rf"<!--.*?-->|<!doctype[^<>]*>|<\?xml[^<>]*\?>|<(/?)([a-zA-Z][a-zA-Z0-9]*)((?:{_ATTRIBUTE})*)\s*/?>",
+    rf"<!--|<!doctype[^<>]*>|<\?xml[^<>]*\?>|<(/?)([a-zA-Z][a-zA-Z0-9]*)((?:{_ATTRIBUTE})*)\s*/?>",
     re.DOTALL | re.IGNORECASE,
 )
 _CLOSING = re.compile(r"</([a-zA-Z][a-zA-Z0-9]*)\s*>")
@@ -92,10 +92,17 @@ def example(text: str) -> str | None:
 def _tags(text: str) -> list[_Tag]:
     """What is markup in a text."""
     last_end = {found[1].lower(): found.start() for found in _CLOSING.finditer(text)}
-    found = []
-    for match in _MARKUP.finditer(text):
+    last_comment = text.rfind("-->")  # a search for each of many that are not closed would take minutes
+    found: list[_Tag] = []
+    place = 0
+    while match := _MARKUP.search(text, place):
+        place = match.end()
         name = (match[2] or "").lower()
-        if not name:
+        if match[0] == "<!--":
+            if place <= last_comment:
+                place = text.index("-->", place) + 3
+                found.append(_Tag(match.start(), place))
+        elif not name:
             found.append(_Tag(match.start(), match.end()))
         elif name in _KNOWN and (match[1] or _opens(match, name, last_end.get(name, -1))):
             found.append(_Tag(match.start(), match.end(), name, bool(match[1])))
