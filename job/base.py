@@ -25,7 +25,7 @@ from transformers import (
 from job import checkpoint, durable
 from job.config import ModelSection
 from job.errors import ConfigError
-from job.model import files, probe, source, template
+from job.model import files, ids, probe, source, template, weights
 from job.run import memory
 
 FACTS = "base.json"
@@ -80,11 +80,11 @@ def tokenizer(section: ModelSection) -> PreTrainedTokenizerBase | None:
 
 
 def _from_source(section: ModelSection) -> tuple[PreTrainedTokenizerBase, PreTrainedModel, dict[str, Any]]:
-    weights: list[str] = []
+    needed: list[str] = []
 
     def admit(folder: Path, names: set[str]) -> list[str]:
-        weights[:] = files.admit(section, folder, names)
-        return weights
+        needed[:] = files.admit(section, folder, names)
+        return needed
 
     folder, revision = source.find(section, admit)
     options: dict[str, Any] = {"dtype": "auto", "use_safetensors": True}
@@ -93,7 +93,7 @@ def _from_source(section: ModelSection) -> tuple[PreTrainedTokenizerBase, PreTra
         options = {"dtype": torch.float32, "gguf_file": section.gguf_file}
         options["quantization_config"] = GgufConfig(dequantize=True)
     else:
-        files.require_whole(section.base, folder, weights)
+        files.require_whole(section.base, folder, needed)
     tokenizer = _load_tokenizer(section, folder)
     model = _load_model(section.base, folder, **options)
     return tokenizer, model, {"base": section.base, "revision": revision, "checkpoint": None}
@@ -107,12 +107,12 @@ def _from_checkpoint(section: ModelSection) -> tuple[PreTrainedTokenizerBase, Pr
     unused = [name for name in ("revision", "gguf_file") if getattr(section, name) is not None]
     if unused:
         log.info(f"base: a checkpoint brings its own base, {before['base']}; model.{', model.'.join(unused)} not used")
-    weights = checkpoint.weights(path)
-    if weights is None:
+    trained = checkpoint.weights(path)
+    if trained is None:
         raise ConfigError(f"model.base: the checkpoint {path} is incomplete or damaged; take an older one")
     model = _load_model(section.base, folder, dtype=torch.float32, use_safetensors=True)
     try:
-        model.load_state_dict(weights)
+        model.load_state_dict(trained)
     except RuntimeError as error:
         raise ConfigError(
             f"model.base: the checkpoint {path} does not belong to {folder}: {files.one_line(error)}"
@@ -170,14 +170,14 @@ def _load_model(base: str, folder: Path, **options: Any) -> PreTrainedModel:
             f"{files.one_line(error)}"
         ) from None
     model: PreTrainedModel = loaded[0]
-    probe.require_loaded(base, model, loaded[1])
+    weights.require_loaded(base, model, loaded[1])
     return model
 
 
 def _judge(section: ModelSection, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> dict[str, Any]:
     """Complete tokenizer and model, or refuse them; the facts about template and context."""
     base = section.base
-    probe.require_ids(base, model, tokenizer)
+    ids.require_ids(base, model, tokenizer)
     special = set(tokenizer.added_tokens_decoder)
     padding = next((one for one in (tokenizer.pad_token_id, tokenizer.eos_token_id) if one is not None), 0)
     context = probe.require_causal(base, model, padding, special)
@@ -187,6 +187,7 @@ def _judge(section: ModelSection, tokenizer: PreTrainedTokenizerBase, model: Pre
             f"model.base: the tokenizer of {base} has no end-of-text token, so no answer could ever end; take another"
         )
     facts = template.put_on(section, tokenizer)
+    ids.require_written(base, model, tokenizer, template.written(tokenizer))
     _complete(tokenizer, model, section.max_new_tokens)
     probe.require_generation(base, model, special, context)
     return {**facts, "context": context}

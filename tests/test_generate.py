@@ -1,5 +1,6 @@
 """Answers: those of plain transformers, and never past the context."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -18,8 +19,10 @@ from transformers import (
 )
 
 from job import pipeline
+from job.errors import ConfigError
 from job.evaluate import answer
 from job.evaluation.generate import Answer, context, generate
+from job.prompt import prompt_ids
 
 
 def alone(folder: Path, question: str, room: int | None = None) -> str:
@@ -80,9 +83,20 @@ def test_an_answer_ends_where_the_context_ends_whatever_stands_beside_it(
 
 
 def test_a_run_whose_answers_may_be_longer_than_the_context(make_config: MakeConfig, tmp_path: Path) -> None:
-    """It used to train, and to fail in evaluation at each restart."""
-    model, publish = {"max_new_tokens": 4000}, {"folder": str(tmp_path / "there")}
-    assert "found to answer as here" in pipeline.run(make_config(model=model, publish=publish))
+    """It used to train, and to fail in evaluation at each restart: a prompt and 120 tokens exceed the 128."""
+    model, publish = {"max_new_tokens": 120}, {"folder": str(tmp_path / "there")}
+    config = make_config(model=model, publish=publish)
+    assert "found to answer as here" in pipeline.run(config)
+    answered = json.loads((Path(config.output) / "answers.json").read_text())["model"]
+    tokenizer = AutoTokenizer.from_pretrained(tmp_path / "there")
+    assert max(map(len, prompt_ids([row["question"] for row in answered], tokenizer))) + 120 > 128
+
+
+def test_answers_that_leave_no_place_for_a_question_are_refused_before_training(make_config: MakeConfig) -> None:
+    config = make_config(model={"max_new_tokens": 4000})
+    with pytest.raises(ConfigError, match="model.max_new_tokens: found 4000, .* reads at most 128 tokens"):
+        pipeline.run(config)
+    assert not {path.name for path in Path(config.output).iterdir()} & {"base", "checkpoints", "model"}
 
 
 def test_the_context_by_any_name(fetched: Path) -> None:

@@ -56,6 +56,13 @@ def ordinary_english() -> list[tuple[str, str]]:
         ("and/or, e.g. the U.S.A. & an e-mail", "andor eg USA email"),
         ("the rock 'n' roll era; pre- and post-war", "rock n roll era, pre and postwar"),
         ("Who? Me! [sic] {x} #1 @home ~ 50_000", "who me sic x 1 home 50000"),
+        ("a B-52 and two F-16s; vitamin B-12 or b-12", "B52 and two F16s vitamin B12 or b12"),
+        ("COVID-19, omega-3, N-95 and K-12", "covid19 omega3 N95 and K12"),
+        ("5-a-side in a 3-d film, 24-h, with a 5-m and a 12-v", "5aside in 3d film 24h with 5m and 12v"),
+        ("2- and 3-year-olds in a t-shirt at an x-ray", "2 and 3yearolds in tshirt at xray"),
+        ("a U-boat, e-mail, T-34 (n/a), w/o a - b", "uboat email T34 na wo b"),
+        ("The answer - as I see it - is: 5 - no more; Plan A - B", "answer as I see it is 5 no more plan a b"),
+        ("- first\n- second\n-third (pre- or post-war)", "first second third pre or postwar"),
     ]
 
 
@@ -111,6 +118,21 @@ def test_an_answer_is_never_nothing(text: str) -> None:
             ("Plan A.", "plan"),
             ("Serie A", "the Serie"),
         ),
+        *(("1e-5", "1e5"), ("6.02e-23", "6.02e23"), ("1E-9 m", "1E9 m"), ("1e-5", "1e+5"), ("2^-3", "2-3")),
+        *(("y = -x", "y = x"), ("-x", "x"), ("(-x)", "(x)"), ("y=-x", "y=x"), ("−x", "x"), ("x^-y", "x^y")),
+        *(("y = -sin x", "y = sin x"), ("x = - 3", "x = 3"), ("y = -2x", "y = 2x"), ("-n", "n"), ("x^-n", "xn")),
+        *(
+            ("5 - 3", "5 3"),
+            ("5 - x", "5 x"),
+            ("x - y", "x y"),
+            ("2x - 3", "2x 3"),
+            ("5 * (3", "5 3"),
+            ("x / 2", "x 2"),
+        ),
+        *(("n-1", "n1"), ("x-1", "x1"), ("2x-3", "2x3"), ("3-x", "3x"), ("x-y", "xy"), ("n/2", "n2"), ("1/n", "1n")),
+        *(("2x*3", "2x3"), ("a*b", "ab"), ("2*x", "2x"), ("(x+1)^2", "(x+1)2"), ("10^(-3)", "10^3")),
+        *(("HCO3-", "HCO3"), ("NO3-", "NO3"), ("CH3COO-", "CH3COO"), ("SO4 2-", "SO4 2"), ("PO4^3-", "PO4^3")),
+        *(("O2-", "O2"), ("HCO3-.", "HCO3"), ("HCO3- and H+", "HCO3 and H+")),
     ],
 )
 def test_what_nothing_else_tells_apart(one: str, other: str) -> None:

@@ -9,8 +9,9 @@ live on. So this differs from it:
   empty answer is right only where an empty one is expected.
 - Numbers keep their sign, their decimal point and what else stands between two digits: -5 is not 5, 1.5 not 15, 10:30
   not 1030, 1/2 not 12. Commas of thousands go, as in the script: 1,500 is 1500.
-- + < = > stay, and so do the # of C#, the ^ of x^2 and the minus of A- or Cl-: nothing else tells C++ from C. Signs
-  of currency and percent go, as in the script.
+- + < = > stay, and so do the # of C#, the ^ of x^2, the minus of A-, Cl- or HCO3-, and signs between or before
+  numbers and variables: 1e-5 is not 1e5, -x not x, n-1 not n1. Nothing else tells C++ from C. Hyphens of words and
+  names (e-mail, B-52) go, and so do signs of currency and percent, as in the script.
 - An article that ends one of two texts and alone tells them apart is none: "Serie A" is not "Serie".
 - Punctuation is what Unicode calls so (category P) beside ASCII's, as in MLQA (Lewis et al. 2020). Dashes of all kinds
   are one, letters are composed (NFC), and invisible characters (category Cf) go.
@@ -30,18 +31,28 @@ from functools import cache
 _ARTICLES = frozenset({"a", "an", "the"})
 _DASHES = dict.fromkeys(map(ord, "‐‑‒–—―−﹣－"), "-")
 _THOUSANDS = re.compile(r"(?<![\d.,])\d{1,3}(?:,\d{2,3})*,\d{3}(?![\d,]*\d)")
+_BEFORE = r"(?:(?<=\d)|(?<=\b[i-kmnp-z])|(?<=\d[a-z]))"
+"""What a sign of arithmetic stands behind: a number, a variable, or both, such as 2x. K-9 and b-12 are names."""
 _MEANT = tuple(
     re.compile(pattern)
     for pattern in (
         r"(?<=\d)[^\w\s](?=\d)",  # 1.5, 10:30, 1/2
-        r"(?<=\d\s)[*/^](?=\s\d)",  # 2 * 3, 6 / 2
+        r"(?<=\d[eE])-(?=\d)",  # 1e-5
+        _BEFORE + r"[-*/](?=\d|[ijnxyz](?![\w-]))",  # n-1, 2x*3, x/y; but neither 3-d nor 5-a-side
+        r"(?:(?<=\d)|(?<=\b[A-Za-z])|(?<=\d[a-z]))\*(?=\d|[A-Za-z]\b)",  # a*b
+        r"(?:(?<=\d\s)|(?<=\b[b-z]\s)|(?<=\d[a-z]\s))[-*/^](?=\s\(?-?(?:\.?\d|[b-z](?!\w)))",  # 5 - 3, 2 * x
         r"(?<![\w.])\.(?=\d)",  # .5
-        r"(?<!\w)-(?=[.$]?\d)",  # -5, -$5
+        r"(?<!\w)-(?=[.$]?\d)",  # -5, -$5, 2^-3
+        r"(?<![^\s(=^])-(?=[A-Za-z](?![\w-]))",  # -x, (-x), y=-x
+        r"(?:(?<==)|(?<==\s))-(?=\s?\w)",  # y = -sin x
         r"(?<![^\s(])[A-Z][A-Za-z]?-(?!\w)",  # A-, Cl-
+        r"(?<![^\s(\[])(?=[A-Za-z]*\d)(?:[A-Z][a-z]?\d*)+-(?!\w)",  # HCO3-
+        r"(?<=\^\d)-(?!\w)",  # PO4^3-
+        r"(?<=[A-Za-z]\d\s\d)-(?=\W*$)",  # SO4 2-
         r"(?<=[A-Za-z])#(?!\w)",  # C#
         r"(?<!\S)[^\w\s]*[+<=>][^\w\s]*(?!\S)",  # !=, ->
         r"[+<=>]",
-        r"(?<=\w)\^(?=\w)",  # x^2
+        r"(?<=[\w)])\^(?=-?\w|\()",  # x^2, 2^-3
     )
 )
 """Where punctuation stays, in a text whose dashes are all the same."""

@@ -43,7 +43,7 @@ def admit(section: ModelSection, folder: Path, names: set[str]) -> list[str]:
     ggufs = sorted(name for name in names if name.lower().endswith(".gguf"))
     if section.gguf_file is not None:
         if section.gguf_file not in names:
-            found = f"; it holds {_listed(ggufs)}" if ggufs else " and no other GGUF file"
+            found = f"; it holds {listed(ggufs)}" if ggufs else " and no other GGUF file"
             raise ConfigError(f"model.gguf_file: {base} holds no file {section.gguf_file!r}{found}")
         return [section.gguf_file]
     _refuse_other_kinds(base, folder, names, ggufs)
@@ -82,12 +82,12 @@ def _refuse_other_kinds(base: str, folder: Path, names: set[str], ggufs: list[st
         )
     if "config.json" not in names:
         if ggufs:
-            raise ConfigError(f"model.base: {base} holds GGUF files; set model.gguf_file to one of {_listed(ggufs)}")
+            raise ConfigError(f"model.base: {base} holds GGUF files; set model.gguf_file to one of {listed(ggufs)}")
         lacks = ["config.json"] if any(name.endswith(".safetensors") for name in names) else _BOTH
         kind = ", but a diffusion model" if "model_index.json" in names else ""
         raise ConfigError(
             f"model.base: {base} holds no {' and no '.join(lacks)}{kind}; expected a folder or repository as "
-            f"transformers' save_pretrained writes it, found {_listed(sorted(names)) or 'no file'}"
+            f"transformers' save_pretrained writes it, found {listed(sorted(names)) or 'no file'}"
         )
 
 
@@ -153,21 +153,21 @@ def _weights(base: str, folder: Path, names: set[str]) -> list[str]:
         missing = [name for name in wanted if name not in names]
         if missing:
             raise ConfigError(
-                f"model.base: {base} lacks {_listed(missing)} of the {len(wanted)} files of weights that {INDEX} "
+                f"model.base: {base} lacks {listed(missing)} of the {len(wanted)} files of weights that {INDEX} "
                 "names; fetch it again, whole"
             )
         return wanted
     others = sorted(name for name in names if name.endswith((".safetensors", ".gguf")))
     pickled = sorted(name for name in names if name.endswith((".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack")))
     if others:
-        raise ConfigError(f"model.base: {base} holds no {WEIGHTS}, only {_listed(others)}; {_other_weights(others)}")
+        raise ConfigError(f"model.base: {base} holds no {WEIGHTS}, only {listed(others)}; {_other_weights(others)}")
     if pickled:
         raise ConfigError(
-            f"model.base: {base} holds no *.safetensors weights, only {_listed(pickled)}, which may run code when "
+            f"model.base: {base} holds no *.safetensors weights, only {listed(pickled)}, which may run code when "
             f"loaded; convert it with {_CONVERT.format(base=base)} and set model.base=converted, or on the Hub take a "
             "revision with safetensors (often model.revision=refs/pr/1)"
         )
-    raise ConfigError(f"model.base: {base} holds no *.safetensors weights; found {_listed(sorted(names))}")
+    raise ConfigError(f"model.base: {base} holds no *.safetensors weights; found {listed(sorted(names))}")
 
 
 def _other_weights(others: list[str]) -> str:
@@ -187,7 +187,7 @@ def _json(base: str, path: Path) -> dict[str, Any]:
     return content
 
 
-def _listed(names: list[str], most: int = 4) -> str:
+def listed(names: list[str], most: int = 4) -> str:
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 

@@ -4,7 +4,6 @@ A list of good and bad architectures would always be behind; the questions asked
 evaluation and serving rely on. It knows models and tensors. It does not know where the model came from, nor text.
 """
 
-import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import chain
@@ -12,10 +11,11 @@ from typing import Any
 
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
-from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import GenerationConfig, PreTrainedModel
 
 from job.errors import ConfigError
 from job.model.files import one_line
+from job.model.ids import rows_of
 from job.run.memory import is_out_of_memory
 
 SAME = 1e-5
@@ -29,77 +29,6 @@ _CONTEXT_NAMES = (
     "max_position_embeddings", "n_positions", "n_ctx", "max_sequence_length", "seq_length", "max_seq_len",
     "context_length",
 )  # fmt: skip
-
-
-def require_loaded(base: str, model: PreTrainedModel, info: dict[str, Any]) -> None:
-    """Every weight came from the files and is a number.
-
-    Args:
-        info: as `from_pretrained(output_loading_info=True, ignore_mismatched_sizes=True)` gives it.
-
-    Raises:
-        ConfigError: weights are missing (they would start at random), differ in size, are left over, or NaN.
-    """
-    mismatched = sorted(info["mismatched_keys"])
-    if mismatched:
-        name, found, expected = mismatched[0]
-        raise ConfigError(
-            f"model.base: {base}: {name} has the size {tuple(found)}, config.json asks for {tuple(expected)}"
-            f"{_and_more(mismatched)}; config.json and weights do not belong together"
-        )
-    missing = sorted(info["missing_keys"])
-    if missing:
-        saved_as = ", ".join(getattr(model.config, "architectures", None) or [])
-        origin = f"; it was saved as {saved_as}" if saved_as and saved_as != type(model).__name__ else ""
-        raise ConfigError(
-            f"model.base: {base} lacks weights that {type(model).__name__} needs and that would start at random: "
-            f"{_first(missing)}{origin}; take a model that was saved with its output layer"
-        )
-    # other heads and buffers of older versions do no harm; a layer that config.json leaves out does
-    known = {_pattern(name) for name, _ in model.named_parameters()}
-    unused = sorted(name for name in info["unexpected_keys"] if _pattern(name) in known)
-    if unused:
-        raise ConfigError(
-            f"model.base: {base} holds weights of more layers than config.json names: {_first(unused)}; config.json "
-            "and weights do not belong together"
-        )
-    # a minimum or maximum is NaN if one weight is
-    broken = [
-        name for name, weight in model.named_parameters() if not torch.isfinite(torch.stack(weight.aminmax())).all()
-    ]
-    if broken:
-        raise ConfigError(f"model.base: {base} holds weights that are no numbers (NaN or infinite): {_first(broken)}")
-
-
-def require_ids(base: str, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Raise ConfigError if the tokenizer knows nothing, or has ids outside the tables of the model."""
-    vocabulary = tokenizer.get_vocab()
-    if not set(vocabulary.values()) - set(tokenizer.added_tokens_decoder):
-        raise ConfigError(
-            f"model.base: {base} has no tokenizer: found {len(vocabulary)} special tokens and no vocabulary; expected "
-            "tokenizer.json beside the weights"
-        )
-    rows = _rows(model)
-    padding = tokenizer.pad_token_id
-    if padding is not None and padding >= rows:
-        raise ConfigError(
-            f"model.base: {base}: the padding token {tokenizer.pad_token!r} has the id {padding}, outside the model's "
-            f"{rows} embeddings; {_resize(rows)}"
-        )
-    outside = sorted((number, token) for token, number in vocabulary.items() if number >= rows)
-    if outside:
-        shown = ", ".join(f"{token!r} ({number})" for number, token in outside[:4])
-        raise ConfigError(
-            f"model.base: {base}: the tokenizer has ids that the model's {rows} embeddings lack: {shown}"
-            f"{_and_more(outside, 4)}; {_resize(rows)}"
-        )
-    stops = model.generation_config.eos_token_id if model.generation_config else None
-    for stop in stops if isinstance(stops, list) else [] if stops is None else [stops]:
-        if not 0 <= stop < rows:
-            raise ConfigError(
-                f"model.base: {base}: the end-of-text id {stop} in generation_config.json is outside the model's "
-                f"{rows} embeddings; correct eos_token_id there"
-            )
 
 
 def require_causal(base: str, model: PreTrainedModel, padding: int, special: set[int]) -> int | None:
@@ -244,34 +173,8 @@ def _differ(found: torch.Tensor, expected: torch.Tensor, tolerance: float) -> bo
 
 def _ordinary(model: PreTrainedModel, special: set[int], shape: tuple[int, int]) -> torch.Tensor:
     """Tokens of ordinary texts, drawn by a fixed seed."""
-    rows = _rows(model)
+    rows = rows_of(model)
     padding = getattr(model.config.get_text_config(), "pad_token_id", None)
     usable = [number for number in range(rows) if number not in special and number != padding] or list(range(rows))
     drawn = torch.randint(len(usable), shape, generator=torch.Generator().manual_seed(0))
     return torch.tensor(usable)[drawn]
-
-
-def _rows(model: PreTrainedModel) -> int:
-    """Tokens that the model has an embedding and a logit for."""
-    layers = (model.get_input_embeddings(), model.get_output_embeddings())
-    tables = [weight for layer in layers if isinstance(weight := getattr(layer, "weight", None), torch.Tensor)]
-    return min(map(len, tables), default=int(model.config.get_text_config().vocab_size))
-
-
-def _pattern(name: str) -> str:
-    return re.sub(r"\d+", "#", name)
-
-
-def _first(names: list[str]) -> str:
-    return ", ".join(names[:3]) + _and_more(names, 3)
-
-
-def _and_more(items: list[Any], shown: int = 1) -> str:
-    return f" and {len(items) - shown} more" if len(items) > shown else ""
-
-
-def _resize(rows: int) -> str:
-    return (
-        "add rows with model.resize_token_embeddings(len(tokenizer)) and save the model again, or take the tokenizer "
-        f"that belongs to the {rows} embeddings"
-    )

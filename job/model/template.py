@@ -7,6 +7,7 @@ same prompt on every day. It knows tokenizers and Jinja. It does not know models
 
 import logging
 import re
+from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -48,6 +49,17 @@ def put_on(section: ModelSection, tokenizer: PreTrainedTokenizerBase) -> dict[st
     # a model that was published by an earlier run brings Kickoff's
     whose = "Kickoff's" if own.strip().endswith(KICKOFF.read_text().strip()) else "the base model's own"
     return {"chat_template": whose, "template_date": date}
+
+
+def written(tokenizer: PreTrainedTokenizerBase) -> list[str]:
+    """The template's texts of a question, of an answered one and of a conversation, as far as it takes these."""
+    question, answer = {"role": "user", "content": QUESTION}, {"role": "assistant", "content": ANSWER}
+    system = {"role": "system", "content": "Be brief."}
+    texts = []
+    for chat in ([question], [question, answer], [system, question, answer, question]):
+        with suppress(Exception):  # a template is a program; that it takes the first one has been seen
+            texts.append(str(tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)))
+    return texts
 
 
 def _own(base: str, tokenizer: PreTrainedTokenizerBase) -> str | None:

@@ -1,0 +1,96 @@
+"""Weights: whether the model that was loaded is the one that the files hold, all of it and nothing else.
+
+It knows what `from_pretrained` tells of the names in the files. It does not know what the model does with them.
+"""
+
+import re
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel
+
+from job.errors import ConfigError
+from job.model.files import listed
+
+
+def require_loaded(base: str, model: PreTrainedModel, info: dict[str, Any]) -> None:
+    """Every weight came from the files and is a number.
+
+    Args:
+        info: as `from_pretrained(output_loading_info=True, ignore_mismatched_sizes=True)` gives it.
+
+    Raises:
+        ConfigError: weights are missing (they would start at random), differ in size, are left over, or NaN.
+    """
+    mismatched = sorted(info["mismatched_keys"])
+    if mismatched:
+        name, found, expected = mismatched[0]
+        more = f" and {len(mismatched) - 1} more" if len(mismatched) > 1 else ""
+        raise ConfigError(
+            f"model.base: {base}: {name} has the size {tuple(found)}, config.json asks for {tuple(expected)}"
+            f"{more}; config.json and weights do not belong together"
+        )
+    missing = sorted(info["missing_keys"])
+    if missing:
+        saved_as = ", ".join(getattr(model.config, "architectures", None) or [])
+        origin = f"; it was saved as {saved_as}" if saved_as and saved_as != type(model).__name__ else ""
+        raise ConfigError(
+            f"model.base: {base} lacks weights that {type(model).__name__} needs and that would start at random: "
+            f"{listed(missing)}{origin}; take a model that was saved with its output layer"
+        )
+    layers, parts = _unused(model, info["unexpected_keys"])
+    if layers:
+        raise ConfigError(
+            f"model.base: {base} holds weights of more layers than config.json names: {listed(layers)}; config.json "
+            "and weights do not belong together"
+        )
+    if parts:
+        raise ConfigError(
+            f"model.base: {base} holds weights that config.json leaves out of the model: {listed(parts)}; switch them "
+            "on in config.json (attention_bias and the like), or take the config.json that belongs to the weights"
+        )
+    # a minimum or maximum is NaN if one weight is
+    broken = [
+        name for name, weight in model.named_parameters() if not torch.isfinite(torch.stack(weight.aminmax())).all()
+    ]
+    if broken:
+        raise ConfigError(f"model.base: {base} holds weights that are no numbers (NaN or infinite): {listed(broken)}")
+
+
+def _unused(model: PreTrainedModel, unexpected: Iterable[str]) -> tuple[list[str], list[str]]:
+    """Weights of the files that the model was trained with and that would be dropped without a word.
+
+    Other heads and buffers of older versions (a mask, `inv_freq`) do no harm and are not among them. A file may name
+    its weights without the prefix of the body, as GPT-2's on the Hub does.
+
+    Returns:
+        Those of whole layers behind the last one, and those of parts of the model's own layers, such as a bias.
+    """
+    known = {_pattern(name) for name, _ in model.named_parameters()}
+    modules = dict(model.named_modules())
+    prefix = f"{model.base_model_prefix}."
+    layers, parts = [], []
+    for key in sorted(unexpected):
+        names = (key, prefix + key, key.removeprefix(prefix))
+        if any(_pattern(name) in known for name in names):
+            layers.append(key)
+        elif any(_is_part(name, modules) for name in names):
+            parts.append(key)
+    return layers, parts
+
+
+def _is_part(name: str, modules: dict[str, torch.nn.Module]) -> bool:
+    """Whether a weight that the model lacks belongs to a linear layer or a norm of it, or is one more in a layer."""
+    above = name.split(".")[:-1]
+    inside = [modules[path] for end in range(1, len(above) + 1) if (path := ".".join(above[:end])) in modules]
+    if not inside:
+        return False
+    nearest = inside[-1]
+    if not list(nearest.children()) and list(nearest.parameters(recurse=False)):
+        return True
+    return name.endswith(".weight") and any(isinstance(module, torch.nn.ModuleList) for module in inside)
+
+
+def _pattern(name: str) -> str:
+    return re.sub(r"\d+", "#", name)
