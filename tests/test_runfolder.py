@@ -43,6 +43,7 @@ HARMLESS: list[dict[str, Any]] = [
     {"train": {"save_total_limit": 9}},
     {"train": {"logging_steps": 3}},
     {"train": {"device": "cpu"}},
+    {"train": {"precision": "auto"}},
     {"train": {"wandb_project": "soccer"}},
     {"train": {"batch_size": 4, "gradient_accumulation_steps": 2}},
     {"train": {"batch_size": 1, "gradient_accumulation_steps": 8}},
@@ -53,7 +54,6 @@ HARMLESS: list[dict[str, Any]] = [
 ]
 DECIDING: list[tuple[dict[str, Any], str]] = [
     ({"train": {"epochs": 3}}, "train.epochs was 2 and is 3"),
-    ({"train": {"precision": "auto"}}, "train.precision was 'fp32' and is 'auto'"),
     ({"train": {"lr_scheduler": "cosine"}}, "train.lr_scheduler was 'linear' and is 'cosine'"),
     ({"clean": {"lowercase": True}}, "clean.lowercase was False and is True"),
     ({"dedupe": {"near": False}}, "dedupe.near was True and is False"),
