@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import xxhash
 from huggingface_hub import snapshot_download
 from transformers import (
     AutoModelForCausalLM,
@@ -24,7 +25,7 @@ from transformers import (
 
 from job import checkpoint, durable
 from job.config import ModelSection
-from job.errors import ConfigError
+from job.errors import ConfigError, DataError
 from job.model import files, ids, probe, source, template, weights
 from job.run import memory
 
@@ -32,15 +33,19 @@ FACTS = "base.json"
 log = logging.getLogger(__name__)
 
 
-def fetch(section: ModelSection, folder: Path) -> dict[str, Any]:
+def fetch(section: ModelSection, folder: Path, before: str | None = None) -> dict[str, Any]:
     """Bring the base model into `folder`, which then holds weights, tokenizer, chat template and generation config.
+
+    Args:
+        before: hash of the weights that it must have, because a model was trained from them.
 
     Returns:
         What the card says of it: id, revision, parameters, whose chat template and the date it is fixed to, context
-        length, and the checkpoint if it starts from one.
+        length, the checkpoint if it starts from one, and the hash of its weights.
 
     Raises:
         ConfigError: there is no such model, or it cannot be fine-tuned for text, or the context is too short.
+        DataError: it has other weights than `before`; the folder stays as it was.
         KickoffError: the Hub did not answer; a retry may help.
         OutOfMemory: it does not fit into memory.
     """
@@ -59,9 +64,26 @@ def fetch(section: ModelSection, folder: Path) -> dict[str, Any]:
     shutil.rmtree(partial, ignore_errors=True)
     model.save_pretrained(partial)
     tokenizer.save_pretrained(partial)
+    facts["weights"] = _fingerprint(partial)
+    if before not in (None, facts["weights"]):
+        shutil.rmtree(partial)
+        raise DataError(
+            f"output: {folder.parent} was trained from other weights than {section.base} has now, so its base cannot "
+            "be made anew; bring them back as they were, or choose another output"
+        )
     (partial / FACTS).write_text(json.dumps(facts, indent=2))
     durable.place(partial, folder)
     return facts
+
+
+def _fingerprint(folder: Path) -> str:
+    """Hash of the weights as they are saved, by which a base that is fetched again is known."""
+    found = xxhash.xxh3_128()
+    for path in sorted(folder.glob("*.safetensors")):
+        with path.open("rb") as stream:
+            while part := stream.read(2**24):
+                found.update(part)
+    return found.hexdigest()
 
 
 def tokenizer(section: ModelSection) -> PreTrainedTokenizerBase | None:

@@ -273,7 +273,8 @@ def _validate(data: dict[Any, Any], found: Document) -> tuple[Config | None, lis
         # a union reports each of its arms; one line for each key is enough
         lines = {_field_path(item): _problem(item, found) for item in reversed(error.errors())}
         return None, list(reversed(lines.values()))
-    return config, [f"{found.nearest(path)}: {dotted(path)}: {message}" for path, message in conflicts.found_in(config)]
+    told = dict.fromkeys(conflicts.found_in(config))  # several sources may meet the same key of dataset
+    return config, [f"{found.nearest(path)}: {dotted(path)}: {message}" for path, message in told]
 
 
 def _field_path(item: ErrorDetails) -> KeyPath:

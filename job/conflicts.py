@@ -23,13 +23,15 @@ def found_in(config: "Config") -> Iterator[tuple[KeyPath, str]]:
     for number, source in enumerate(dataset.sources):
         yield from _one_place(("dataset", "sources", number), source, "")
         yield from _columns_once(("dataset", "sources", number), source)
+        yield from _whole_pair(("dataset", "sources", number), source, dataset)
     yield from _columns_once(("dataset",), dataset)
+    if not dataset.sources or dataset.test is not None:  # else the sources may complete what it names
+        yield from _whole_pair(("dataset",), dataset, dataset)
     if dataset.test == []:
         yield ("dataset", "test"), "is an empty list; name a file, or remove it for a split"
     yield from _lengths(config.clean)
-    for key in ("config", "revision") if dataset.sources else ():
-        if getattr(dataset, key):
-            yield ("dataset", key), "is set beside dataset.sources; set it in the source that it is meant for"
+    for key in _of_the_hub(dataset) if dataset.sources else ():
+        yield ("dataset", key), "is set beside dataset.sources; set it in the source that it is meant for"
     if dataset.test is not None and config.split.folds is not None:
         yield ("split", "folds"), "is set, and dataset.test gives the test rows; remove one of the two"
     if dataset.test is not None and config.split.group is not None:
@@ -39,9 +41,6 @@ def found_in(config: "Config") -> Iterator[tuple[KeyPath, str]]:
         )
     if config.split.fold > (config.split.folds or 1):
         yield ("split", "fold"), f"is {config.split.fold}, and split.folds is {config.split.folds or 'not set'}"
-    if (dataset.question is None) != (dataset.answer is None):
-        key = "question" if dataset.question else "answer"
-        yield ("dataset", key), "is set alone; set both columns, question and answer, or neither"
     if evaluate.gate in GENERATED and evaluate.generate_rows == 0:
         yield (
             ("evaluate", "gate"),
@@ -74,6 +73,23 @@ def _columns_once(path: KeyPath, section: "DatasetSection | SourceSection") -> I
         yield (*path, "answer"), f"is {section.answer!r}, the column of the questions as well; name two columns"
 
 
+def _whole_pair(
+    path: KeyPath, section: "DatasetSection | SourceSection", dataset: "DatasetSection"
+) -> Iterator[tuple[KeyPath, str]]:
+    """A column that is named without the other one would be passed over; a source takes what it lacks of dataset."""
+    question, answer = (getattr(section, key) or getattr(dataset, key) for key in ("question", "answer"))
+    if (question is None) != (answer is None):
+        key = "question" if question else "answer"
+        place = path if getattr(section, key) else ("dataset",)
+        yield (*place, key), "is set alone; set both columns, question and answer, or neither"
+
+
+def _of_the_hub(section: "DatasetSection | SourceSection") -> list[str]:
+    """The keys that are set and only mean something for a Hub data set; a split of train is the default."""
+    keys = [key for key in ("config", "revision") if getattr(section, key)]
+    return keys + (["split"] if section.split != "train" else [])
+
+
 def _one_place(path: KeyPath, section: "DatasetSection | SourceSection", more: str) -> Iterator[tuple[KeyPath, str]]:
     """Rows come from files or from the Hub, and what is for the one does not stand beside the other."""
     if section.file == []:
@@ -84,6 +100,5 @@ def _one_place(path: KeyPath, section: "DatasetSection | SourceSection", more: s
         named = [key for key, value in names.items() if value is not None]
         found = f"both {' and '.join(named)} are set" if named else "neither file nor name is set"
         yield path, f"{found}; expected one: `file:` for local files or `name:` for a Hub data set{more}"
-    for key in ("config", "revision"):
-        if section.file is not None and getattr(section, key):
-            yield (*path, key), f"is for a Hub data set, and {dotted((*path, 'file'))} is set; remove one of the two"
+    for key in _of_the_hub(section) if section.file is not None else ():
+        yield (*path, key), f"is for a Hub data set, and {dotted((*path, 'file'))} is set; remove one of the two"

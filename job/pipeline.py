@@ -43,6 +43,7 @@ from job.evaluation import gate
 from job.rendering import shown
 from job.run import disk
 from job.runfolder import RunFolder
+from job.training import origin
 
 log = logging.getLogger(__name__)
 
@@ -126,7 +127,7 @@ def prepare_only(config: Config) -> str:
     with folder.held():
         folder.claim(local_data(config.dataset))
         if folder.read("data.json") is None:
-            prepare_rows(config, folder, lambda: base.tokenizer(config.model))
+            prepare_rows(folder.to_prepare(), folder, lambda: _tokenizer(folder))
         folder.pin()
         report.report(folder.path, folder.pinned())
         _require_rows(folder)
@@ -154,7 +155,7 @@ def prepare(config: Config, folder: RunFolder) -> None:
     ):
         log.info(f"data: prepared before, in {folder.path}")
     else:
-        prepare_rows(config, folder, lambda: _fetch(config, folder))
+        prepare_rows(folder.to_prepare(), folder, lambda: _fetch(folder.to_prepare(), folder))
     _require_rows(folder)
     _require_test_rows(config, folder)
 
@@ -187,11 +188,19 @@ def _require_rows(folder: RunFolder) -> None:
 def _fetch(config: Config, folder: RunFolder) -> PreTrainedTokenizerBase:
     """Bring the base model; its tokenizer."""
     with _phase(folder, "base"):
-        model = base.fetch(config.model, folder / "base")
+        model = base.fetch(config.model, folder / "base", folder.trained_from())
     size = f"{model['parameters'] / 1e6:.1f}M parameters"
     log.info(f"base: {model['base']}, {size}, chat template: {model['chat_template']}")
     tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder / "base")
     return tokenizer
+
+
+def _tokenizer(folder: RunFolder) -> PreTrainedTokenizerBase | None:
+    """The tokenizer that the run has already, or one that costs no download."""
+    if (folder / "base" / "base.json").exists():
+        found: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder / "base")
+        return found
+    return base.tokenizer(folder.to_prepare().model)
 
 
 def prepare_rows(
@@ -233,6 +242,8 @@ def prepare_rows(
         with _phase(folder, "split"):
             families = found["families"][len(test) if test is not None else 0 :]
             parts = split.split(config.split, config.seed, rows, test, families).remove_columns(["id", "group"])
+            if tokenizer is not None and (folder / "model").exists():
+                origin.require_same(folder.read("training.json"), parts, str(folder.path))
         with _phase(folder, "audit"):
             counts = audit.write_rejected(folder / "rejected.jsonl", rejected, loaded)
             found["closest"] = audit.closest(found["apart"], parts)
@@ -341,6 +352,8 @@ def _finished(config: Config) -> Iterator[tuple[RunFolder, machine.Machine]]:
         raise DataError(f"output: {folder.path} holds no trained model; expected one left by `python -m job run`")
     with folder.held():
         folder.claim(local_data(config.dataset))
+        prepare(config, folder)  # what was removed to be made anew
+        folder.pin()
         yield folder, machine.detect(config.train.device, config.train.precision)
 
 

@@ -1,7 +1,7 @@
 """The run folder: what a run leaves behind, and which of it a later call may build upon.
 
     run.yaml        the config with every default, and with the revisions that were resolved
-    asked.json      the config as it was asked for, and the local data files it named
+    asked.json      the config as it was asked for, the local data files it named, and what both were resolved to
     data.json, rejected.jsonl, encoded/     the prepared data
     base/           the base model, in published form       checkpoints/, tensorboard/             while training
     model/          the tuned model, then the whole published repository        training.json
@@ -31,7 +31,7 @@ from job.config import Config
 from job.errors import ConfigError, DataError
 from job.run import changes
 from job.run.changes import Change, Files
-from job.run.pins import pinned
+from job.run.pins import kept, pinned, unpinned
 
 _MADE_ANEW = ("asked.json", "data.json", "base/base.json", "metrics.json", "answers.json", "measured.json",
               "phases.json", "published.json")  # fmt: skip
@@ -86,16 +86,36 @@ class RunFolder:
         before = self._before()
         if before is not None:
             asked = self._accept(before, asked, files)
-        self.write("asked.json", {"config": asked, "files": files})
+        resolved = before["resolved"] if before is not None and self.has_trained() else {}
+        self.write("asked.json", {"config": asked, "files": files, "resolved": resolved})
         self.pin()
 
     def pinned(self) -> Config:
         """The config with the revisions that were resolved so far."""
-        return pinned(self.config, self.read("base/base.json"), self.read("data.json"))
+        found = self._resolved().get("config")
+        config = self.config if found is None else kept(self.config, Config.model_validate(found))
+        return pinned(config, self.read("base/base.json"), self.read("data.json"))
 
     def pin(self) -> None:
-        """Write run.yaml with the revisions that were resolved so far."""
-        durable.write(self / "run.yaml", configs.dump(self.pinned()))
+        """Write run.yaml with the revisions that were resolved so far, and keep them beside what was asked for."""
+        config = self.pinned()
+        weights = (self.read("base/base.json") or {}).get("weights", self._resolved().get("base_weights"))
+        resolved = {"config": config.model_dump(mode="json"), "base_weights": weights}
+        self.write("asked.json", {**(self.read("asked.json") or {}), "resolved": resolved})
+        durable.write(self / "run.yaml", configs.dump(config))
+
+    def to_prepare(self) -> Config:
+        """The config by which base and data are made. What trained work was made of is read again as it was."""
+        return self.pinned() if self.has_trained() else self.config
+
+    def trained_from(self) -> str | None:
+        """Hash of the base's weights that trained work began with; None if it is not known, or nothing is trained."""
+        found: str | None = self._resolved().get("base_weights")
+        return found if self.has_trained() else None
+
+    def _resolved(self) -> dict[str, Any]:
+        """What was resolved so far, even if base or data are to be made anew."""
+        return dict((self.read("asked.json") or {}).get("resolved", {}))
 
     def has_trained(self) -> bool:
         """Whether it holds work that is worth keeping: a model, or checkpoints on the way to it."""
@@ -154,7 +174,20 @@ class RunFolder:
             log.info(f"run: {path} is of another version and nothing is trained yet, so all is done anew")
             self._discard("data.json", "encoded", "base")
             return None
-        return {"config": config.model_dump(mode="json"), "files": (found or {}).get("files", {})}
+        values = config.model_dump(mode="json")
+        if found is None:
+            # its run.yaml alone is left, which may say the commits in place of what was asked for
+            asked = unpinned(values, self.config.model_dump(mode="json"))
+            return {"config": asked, "files": {}, "resolved": {"config": values}}
+        resolved = found.get("resolved") or self._as_in_run_yaml()
+        return {"config": values, "files": found.get("files", {}), "resolved": resolved}
+
+    def _as_in_run_yaml(self) -> dict[str, Any]:
+        """What was resolved, of a folder from before asked.json said so."""
+        try:
+            return {"config": configs.load(self / "run.yaml").model_dump(mode="json")}
+        except ConfigError:
+            return {}
 
     def _accept(self, before: dict[str, Any], asked: dict[str, Any], files: Files) -> dict[str, Any]:
         """Refuse what would alter trained work; else discard what is out of date, and bring the rest up to date.
@@ -165,7 +198,9 @@ class RunFolder:
         old: Files = before["files"]
         same = changes.same_files(old, files)
         was = Config.model_validate(before["config"])
-        resolved = pinned(was, self.read("base/base.json"), self.read("data.json")).model_dump(mode="json")
+        found = before["resolved"].get("config")
+        resolved_before = was if found is None else kept(was, Config.model_validate(found))
+        resolved = pinned(resolved_before, self.read("base/base.json"), self.read("data.json")).model_dump(mode="json")
         differing = changes.deciding(before["config"], asked, resolved, same, (self / "model").exists())
         changed = changes.changed_files(old, files) or self._changed_since_prepared(files)
         if self.has_trained():

@@ -20,6 +20,7 @@ from job.config import TrainSection
 from job.errors import ConfigError
 from job.machine import Machine
 from job.run import memory
+from job.training import origin
 from job.training.geometry import rows_per_step
 from job.training.learner import Learner
 from job.training.loop import Training
@@ -56,7 +57,7 @@ def train(
                 training.loop(stop_requested)
         finally:
             training.close()
-        facts = training.facts()
+        facts = {**training.facts(), "encoded": origin.of(rows) if machine.rank == 0 else None}
         if machine.rank == 0:
             with memory.needed("while the model was saved", "run the same command on a machine with more memory"):
                 _save(training.learner.model, base, run, facts)

@@ -221,6 +221,18 @@ def test_byte_order_mark_is_no_part_of_the_first_key(tmp_path: Path) -> None:
         ("dataset:", "1:1: dataset", "neither file nor name is set"),
         ("dataset: {file: a, revision: b}", "1:20: dataset.revision", "is for a Hub data set"),
         ("dataset: {file: a, config: b}", "1:20: dataset.config", "is for a Hub data set"),
+        ("dataset: {file: a, split: test}", "1:20: dataset.split", "is for a Hub data set"),
+        ("dataset: {sources: [{file: a, split: test}]}", "1:31: dataset.sources.0.split", "is for a Hub data set"),
+        ("dataset: {split: test, sources: [{file: a}]}", "1:11: dataset.split", "is set beside dataset.sources"),
+        ("dataset: {revision: b, sources: [{name: a/b}]}", "1:11: dataset.revision", "is set beside dataset.sources"),
+        ("dataset: {sources: [{file: a, question: q}]}", "1:31: dataset.sources.0.question", "is set alone"),
+        ("dataset: {sources: [{file: a}, {name: b/c, answer: q}]}", "1:44: dataset.sources.1.answer", "is set alone"),
+        ("dataset: {answer: q, sources: [{file: a}, {file: b}]}", "1:11: dataset.answer", "is set alone"),
+        (
+            "dataset: {question: q, test: t, sources: [{file: a, answer: b}]}",
+            "1:11: dataset.question",
+            "is set alone",
+        ),
         ("dataset: {file: a, question: q}", "1:20: dataset.question", "is set alone"),
         ("dataset: {file: a, answer: q}", "1:20: dataset.answer", "is set alone"),
         ("dataset: {file: a, question: q, answer: q}", "1:33: dataset.answer", "name two columns"),
@@ -249,6 +261,20 @@ def test_contradictions(tmp_path: Path, text: str, place: str, words: str) -> No
     (line,) = errors(tmp_path, text)
     assert line.startswith(f"config.yaml:{place}: ")
     assert words in line
+
+
+@pytest.mark.parametrize(
+    "dataset",
+    [
+        "{file: a, split: train}",
+        "{name: a/b, split: test}",
+        "{split: train, sources: [{name: a/b, split: test}, {file: c, split: train}]}",
+        "{question: q, sources: [{file: a, answer: b}, {file: c, question: x, answer: y}]}",
+        "{question: q, answer: b, sources: [{file: a, answer: c}, {name: d/e, question: x}, {file: f}]}",
+    ],
+)
+def test_no_contradiction(tmp_path: Path, dataset: str) -> None:
+    assert read(tmp_path, f"dataset: {dataset}").dataset
 
 
 def test_gate_on_loss_needs_no_generated_answers(tmp_path: Path) -> None:

@@ -1,5 +1,6 @@
 """Publishing to a folder: what is replaced, and what is left alone because it may be somebody's work."""
 
+import hashlib
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -67,11 +68,23 @@ def only_a_config(folder: Path, finished: Path) -> None:
     (folder / "run.yaml").write_text("dataset: {file: rows.json}")
 
 
+def a_link_to_a_folder(folder: Path, finished: Path) -> None:
+    folder.mkdir()
+    (folder / "data").symlink_to(finished)
+
+
+def a_link_to_a_folder_beside_our_model(folder: Path, finished: Path) -> None:
+    shutil.copytree(finished / "model", folder)
+    (folder / "photos").symlink_to(finished)
+
+
 FOREIGN: dict[str, tuple[Callable[[Path, Path], None], str]] = {
     "another run": (other_run, "run folder of another run"),
     "a letter": (a_letter, "letter.txt"),
     "a folder": (an_empty_folder_in_it, "of mine"),
     "a config": (only_a_config, "run.yaml"),
+    "a link to a folder": (a_link_to_a_folder, "data"),
+    "a link to a folder beside our model": (a_link_to_a_folder_beside_our_model, "photos"),
     "notes beside our model": (our_model_and(**{"notes.md": "mine"}), "notes.md"),
     "notes in a folder": (our_model_and(**{"notes/a.md": "mine"}), "notes/a.md"),
     "other weights": (our_model_and(**{"model.safetensors": "mine"}), "model.safetensors"),
@@ -143,6 +156,17 @@ def test_folders_of_like_names_are_not_touched(finished: Path, tmp_path: Path) -
     (tmp_path / ".there.kickoff-old").mkdir()
     with pytest.raises(ConfigError, match="is in the way, and Kickoff did not write it"):
         preflight(folder=str(tmp_path / "there"))
+
+
+def test_a_folder_of_somebody_aside_is_left_alone(finished: Path, tmp_path: Path) -> None:
+    """Of the name that the new model would have until it has its place."""
+    digest = hashlib.sha256((finished / "model" / contract.MARK).read_bytes()).hexdigest()[:12]
+    aside = tmp_path / f".there.kickoff-{digest}.partial"
+    aside.mkdir()
+    (aside / "letter.txt").write_text("dear")
+    with pytest.raises(PublishError, match="is in the way, and Kickoff did not write it"):
+        to_folder(finished, tmp_path / "there")
+    assert content(tmp_path) == {f"{aside.name}/letter.txt": b"dear"}
 
 
 def test_a_run_killed_between_the_two_renames_is_made_good(finished: Path, tmp_path: Path) -> None:

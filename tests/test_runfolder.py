@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from conftest import ROWS, TOKEN, MakeConfig, job
+from datasets import load_from_disk
 from hub_server import HubServer
 
 from job import pipeline
@@ -42,6 +43,7 @@ HARMLESS: list[dict[str, Any]] = [
     {"train": {"save_total_limit": 9}},
     {"train": {"logging_steps": 3}},
     {"train": {"device": "cpu"}},
+    {"train": {"precision": "auto"}},
     {"train": {"wandb_project": "soccer"}},
     {"train": {"batch_size": 4, "gradient_accumulation_steps": 2}},
     {"train": {"batch_size": 1, "gradient_accumulation_steps": 8}},
@@ -52,7 +54,6 @@ HARMLESS: list[dict[str, Any]] = [
 ]
 DECIDING: list[tuple[dict[str, Any], str]] = [
     ({"train": {"epochs": 3}}, "train.epochs was 2 and is 3"),
-    ({"train": {"precision": "auto"}}, "train.precision was 'fp32' and is 'auto'"),
     ({"train": {"lr_scheduler": "cosine"}}, "train.lr_scheduler was 'linear' and is 'cosine'"),
     ({"clean": {"lowercase": True}}, "clean.lowercase was False and is True"),
     ({"dedupe": {"near": False}}, "dedupe.near was True and is False"),
@@ -332,3 +333,102 @@ def test_run_yaml_pins_the_revisions(hub: HubServer, tiny_base: Path, tmp_path: 
     assert rerun.returncode == 0, rerun.stdout + rerun.stderr
     tuned = [(tmp_path / name / "model/model.safetensors").read_bytes() for name in ("run", "again")]
     assert tuned[0] == tuned[1]
+
+
+def hub_run(hub: HubServer, tiny_base: Path, folder: Path) -> Callable[..., Any]:
+    """The config of a run from data and base on the Hub, and how to call the job with it."""
+    hub.add_repo("datasets", "ada/rows", {"train.jsonl": as_lines(ROWS)})
+    hub.add_repo("models", "ada/tiny", tiny_base)
+    path = folder / "config.yaml"
+    path.write_text(
+        "dataset: {name: ada/rows}\n"
+        "model: {base: ada/tiny, max_length: 64, max_new_tokens: 12}\n"
+        "train: {epochs: 1, learning_rate: 3e-3, precision: fp32}\nevaluate: {gate: 'off', generate_rows: 0}\n"
+        f"publish: {{folder: {folder}/there}}\noutput: {folder}/run\n"
+    )
+    environment = {"HF_ENDPOINT": hub.url, "HF_HOME": str(folder / "home"), "HF_HUB_DISABLE_XET": "1"}
+    return lambda command, *overrides: job(command, path, *overrides, HF_TOKEN=TOKEN, **environment)
+
+
+def as_lines(rows: list[dict[str, str]]) -> bytes:
+    return "".join(json.dumps(row) + "\n" for row in rows).encode()
+
+
+def test_what_is_made_anew_is_made_of_the_commits_of_then(hub: HubServer, tiny_base: Path, tmp_path: Path) -> None:
+    """Else a newer commit would be split anew, and the model tested on rows that it was trained on."""
+    call, run = hub_run(hub, tiny_base, tmp_path), tmp_path / "run"
+    assert call("run").returncode == 0
+
+    def made() -> list[Any]:
+        files = [
+            (run / name).read_bytes() for name in ("run.yaml", "base/model.safetensors", "model/model.safetensors")
+        ]
+        rows = load_from_disk(str(run / "encoded"))
+        return [*files, *(rows[part]["question"][:] for part in ("train", "test"))]
+
+    before = made()
+    hub.repos["datasets", "ada/rows"].commit("main", {"train.jsonl": as_lines(ROWS[:1:-1])}, "another commit")
+    hub.repos["models", "ada/tiny"].commit("main", {}, "another commit")
+    for command, removed in (
+        ("run", ["data.json"]),
+        ("publish", ["data.json", "encoded", "metrics.json"]),
+        ("evaluate", ["base", "data.json", "asked.json"]),
+    ):
+        for name in removed:
+            (shutil.rmtree if (run / name).is_dir() else Path.unlink)(run / name)
+        done = call(command)
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert made() == before
+
+
+def test_before_training_a_newer_commit_is_read(hub: HubServer, tiny_base: Path, tmp_path: Path) -> None:
+    """Whoever mends a data set of which no row was left must not be held to the commit that was wrong."""
+    call = hub_run(hub, tiny_base, tmp_path)
+    hub.repos["datasets", "ada/rows"].commit("main", {"train.jsonl": as_lines([{**ROWS[0], "answer": "?"}])}, "wrong")
+    assert call("run").returncode == 3
+    newer = hub.repos["datasets", "ada/rows"].commit("main", {"train.jsonl": as_lines(ROWS)}, "mended").sha
+    done = call("run")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert load(tmp_path / "run/run.yaml").dataset.revision == newer
+
+
+@pytest.mark.parametrize(
+    "command", [pipeline.run, pipeline.evaluate_only, pipeline.publish_only, pipeline.prepare_only]
+)
+def test_rows_that_the_model_was_not_trained_on_do_not_replace_its_own(
+    command: Callable[[Config], str], make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As another version of Kickoff, which splits otherwise, would prepare them."""
+    config = make_config()
+    pipeline.run(config)
+    run = Path(config.output)
+    kept = {path: path.read_bytes() for path in run.rglob("encoded/*/*")}
+    split = pipeline.split.split
+    monkeypatch.setattr(pipeline.split, "split", lambda section, seed, *rest: split(section, seed + 1, *rest))
+    (run / "data.json").unlink()
+    for _ in range(2):
+        with pytest.raises(DataError, match="holds a model of other rows: .* train and test rows"):
+            command(config)
+        assert {path: path.read_bytes() for path in run.rglob("encoded/*/*")} == kept
+    monkeypatch.setattr(pipeline.split, "split", split)
+    command(config)
+
+
+def test_another_base_does_not_take_the_place_of_the_one_that_was_trained(
+    make_config: MakeConfig, tiny_base: Path, tmp_path: Path
+) -> None:
+    shutil.copytree(tiny_base, tmp_path / "mine")
+    config = make_config(model={"base": str(tmp_path / "mine")})
+    pipeline.run(config)
+    base = tmp_path / "run/base"
+    before = (base / "model.safetensors").read_bytes()
+    tuned = tmp_path / "run/model/model.safetensors"
+    shutil.copy(tuned, tmp_path / "mine/model.safetensors")
+    (base / "base.json").unlink()
+    for _ in range(2):
+        with pytest.raises(DataError, match="was trained from other weights than .*mine has now"):
+            pipeline.run(config)
+        assert (base / "model.safetensors").read_bytes() == before
+    (tmp_path / "mine/model.safetensors").write_bytes((tiny_base / "model.safetensors").read_bytes())
+    pipeline.run(config)
+    assert (base / "model.safetensors").read_bytes() == before

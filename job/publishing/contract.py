@@ -94,9 +94,12 @@ def foreign(folder: Path) -> list[str]:
 
 
 def files(folder: Path) -> list[str]:
-    """Every file in a folder, and every folder in it that holds none."""
-    found = sorted(folder.rglob("*"))
-    return [path.relative_to(folder).as_posix() for path in found if not path.is_dir() or not any(path.iterdir())]
+    """Every file and every link in a folder, wherever a link leads, and every folder in it that holds nothing."""
+    return [path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*")) if _is_entry(path)]
+
+
+def _is_entry(path: Path) -> bool:
+    return path.is_symlink() or not path.is_dir() or not any(path.iterdir())
 
 
 def sha256(file: Path) -> str:

@@ -27,10 +27,13 @@ def to_folder(section: PublishSection, model: Path, samples: Samples, retry: str
     # a link keeps its place: what it leads to is replaced
     target = Path(named).resolve()
     partial, old = _aside(target, f"{_digest(model)}.partial"), _aside(target, "old")
+    made = False
     try:
         _recover(old, target)
         for leftover in (partial, old):
             _remove_ours(leftover)
+        partial.mkdir(parents=True)
+        made = True
         _copy(model, partial)
         samples.require_same(named, partial)
         require_replaceable(section)  # the folder may have changed since the start of the run
@@ -42,7 +45,8 @@ def to_folder(section: PublishSection, model: Path, samples: Samples, retry: str
     except OSError as error:
         raise PublishError(f"publish.folder: {named} cannot be written: {error}; {retry}") from None
     finally:
-        shutil.rmtree(partial, ignore_errors=True)
+        if made:
+            shutil.rmtree(partial, ignore_errors=True)
         _recover(old, target)
     shutil.rmtree(old, ignore_errors=True)
     return named
@@ -92,19 +96,20 @@ def _recover(old: Path, target: Path) -> None:
 
 def _remove_ours(leftover: Path) -> None:
     """Remove what a run that was killed left; refuse to remove anything else of that name."""
-    if leftover.exists():
+    if leftover.exists() or leftover.is_symlink():
         _require_ours(leftover)
         shutil.rmtree(leftover)
 
 
 def _require_ours(leftover: Path) -> None:
     mark = leftover / MARK
-    if leftover.exists() and contract.read_mark(mark.read_bytes() if mark.is_file() else None) is None:
+    if not leftover.exists() and not leftover.is_symlink():
+        return
+    if leftover.is_symlink() or contract.read_mark(mark.read_bytes() if mark.is_file() else None) is None:
         raise OSError(f"{leftover} is in the way, and Kickoff did not write it; move it away")
 
 
 def _copy(model: Path, partial: Path) -> None:
     """The mark goes first: a copy that is broken off can then be told from a folder of somebody else."""
-    partial.mkdir(parents=True)
     shutil.copy2(model / MARK, partial / MARK)
     shutil.copytree(model, partial, dirs_exist_ok=True)

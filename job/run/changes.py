@@ -17,6 +17,7 @@ _FREE = {
     "train.save_total_limit",
     "train.save_minutes",
     "train.device",
+    "train.precision",  # a checkpoint goes on in any
     "train.logging_steps",
     "train.wandb_project",
     "model.max_new_tokens",  # the run folder puts it where the models say it, and measures again

@@ -1,0 +1,34 @@
+"""Origin: the rows that a model was trained on, and apart from which it is tested, as hashes.
+
+A model must not be measured on rows that it was trained on. If its data is prepared anew, the hashes tell whether the
+rows are those of then.
+
+It knows encoded rows and the facts of a training. It does not know where the rows come from.
+"""
+
+from typing import Any
+
+import datasets
+
+from job.batches import Rows
+from job.errors import DataError
+
+
+def of(rows: datasets.DatasetDict) -> dict[str, str]:
+    """Hash of the encoded rows of each part, for the facts of the training."""
+    return {name: Rows(part, 0).fingerprint() for name, part in rows.items() if len(part)}
+
+
+def require_same(training: dict[str, Any] | None, rows: datasets.DatasetDict, run: str) -> None:
+    """Raise DataError unless the rows are those of the training, or the training does not say which they were."""
+    before = (training or {}).get("encoded")
+    if before is None:
+        return
+    now = of(rows)
+    changed = [name for name in ("train", "test") if before.get(name) != now.get(name)]
+    if changed:
+        raise DataError(
+            f"output: {run} holds a model of other rows: prepared anew, the {' and '.join(changed)} rows are not those "
+            "of its training, and rows that it has seen may be among those to test; nothing was replaced. Bring the "
+            "data back as it was, with the same version of Kickoff, or choose another output"
+        )
