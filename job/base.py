@@ -219,6 +219,10 @@ def _complete(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel, max_ne
     """Give tokenizer and model what the published repository must hold."""
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token  # safe: padding is masked by length, never by id
+    for config in (model.config, model.config.get_text_config()):
+        # old Llama configs say -1 for none, and torch would count it from the end: the last token would not be trained
+        if (getattr(config, "pad_token_id", None) or 0) < 0:
+            config.pad_token_id = None
     stops = model.generation_config.eos_token_id if model.generation_config else None
     others = stops if isinstance(stops, list) else [] if stops is None else [stops]
     ends = list(dict.fromkeys([tokenizer.eos_token_id, *others]))

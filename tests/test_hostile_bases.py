@@ -641,3 +641,14 @@ def test_the_last_line_says_it(make: Spoil, command: str, says: str, tiny_llama:
     assert says in last
     assert "Traceback" not in ended.stdout + ended.stderr
     assert not (tmp_path / "published").exists()
+
+
+def test_a_padding_id_of_minus_one_stands_for_none(tiny_llama: Path, tmp_path: Path) -> None:
+    """Old Llama configs have it; torch takes it for the last token, whose embedding would then never be trained."""
+    folder = shutil.copytree(tiny_llama, tmp_path / "llama")
+    edit(folder / "config.json", pad_token_id=-1)
+    base.fetch(section(folder), tmp_path / "base")
+    assert json.loads((tmp_path / "base/config.json").read_text()).get("pad_token_id") is None
+    model = AutoModelForCausalLM.from_pretrained(tmp_path / "base")
+    assert model.get_input_embeddings().padding_idx is None
+    assert model.generation_config.pad_token_id == 0
