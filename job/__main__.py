@@ -90,6 +90,8 @@ def _outcome(command: str, path: Path, overrides: list[str] | None) -> tuple[Exi
         interrupt.over()  # what the error says must not be lost to a signal that comes now
         found = outcome.of(error, command, interrupt.seen())
         if found is None:
+            if not outcome.is_of_a_peer(error):
+                outcome.leave(Exit.FAILED)
             raise
         return found
 
@@ -102,7 +104,8 @@ def _stage(command: str) -> Callable[[Config], str]:
 
 
 def _end(code: Exit, message: str) -> None:
-    """Say what happened, on the last line and where Kubernetes looks for it, and leave."""
+    """Say what happened, on the last line and where Kubernetes and the launcher look for it, and leave."""
+    outcome.leave(code)
     token = os.environ.get("HF_TOKEN")
     if token:
         message = message.replace(token, "HF_TOKEN")

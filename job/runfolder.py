@@ -119,7 +119,12 @@ class RunFolder:
 
     def has_trained(self) -> bool:
         """Whether it holds work that is worth keeping: a model, or checkpoints on the way to it."""
-        return (self / "model").exists() or any((self / "checkpoints").glob("step-*"))
+        return (self / "model").exists() or bool(self._checkpoints())
+
+    def _checkpoints(self) -> list[Path]:
+        """The complete ones; one that was being written when its process ended is named step-....partial."""
+        found = (self / "checkpoints").glob("step-" + "[0-9]" * 8)
+        return sorted(path for path in found if (path / "complete.json").exists())
 
     def read(self, name: str) -> Any:
         """A JSON file of the folder; None if it is not there.
@@ -250,7 +255,7 @@ class RunFolder:
     def _ways_out(self, differing: list[Change]) -> str:
         if any(change.key in ("model.base", "model.gguf_file", "model.revision") for change in differing):
             return f"choose another output, or remove {self.path} to start anew"
-        steps = sorted(path for path in (self / "checkpoints").glob("step-*") if (path / "complete.json").exists())
+        steps = self._checkpoints()
         weights = self / "model" if (self / "model").exists() else steps[-1] if steps else None
         if weights is None:
             return f"choose another output, or remove {self.path} to start anew"

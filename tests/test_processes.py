@@ -142,6 +142,39 @@ def test_a_lost_connection_does_not_hide_the_reason(
     assert launch.launch([]) == expected
 
 
+@pytest.mark.parametrize(
+    ("ends", "expected"),
+    [
+        ("interrupted,interrupted", Exit.INTERRUPTED),
+        ("interrupted,full", Exit.FAILED),
+        ("full,config", Exit.CONFIG),
+        ("lost,interrupted", Exit.INTERRUPTED),
+        ("lost,defect", Exit.FAILED),
+    ],
+)
+def test_after_a_signal_the_launcher_ends_as_the_workers_did(ends: str, expected: Exit, tmp_path: Path) -> None:
+    """torchrun tells nothing of their codes then; a full disk would pass for an interruption."""
+    arguments = ["--standalone", "--nproc-per-node=2", str(ROOT / "tests" / "ending_process.py"), ends]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "job.launch", *arguments, str(write_config(tmp_path, "x"))],
+        cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), "TMPDIR": str(tmp_path)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    )
+    assert process.stdout is not None
+    ready: set[str] = set()
+    while len(ready) < 2:
+        line = process.stdout.readline()
+        assert line, "it ended before it was asked to"
+        ready |= {line} if line.startswith("ready") else set()
+    process.send_signal(signal.SIGTERM)
+    output, _ = process.communicate(timeout=60)
+    assert process.returncode == expected, output
+    assert not list(tmp_path.glob("kickoff-codes-*"))
+
+
 def test_one_process_killed_stops_both_and_the_next_run_ends_as_an_unbroken_one(still: Path, tmp_path: Path) -> None:
     folders = [tmp_path / name for name in ("whole", "broken")]
     configs = []

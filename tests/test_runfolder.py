@@ -87,6 +87,18 @@ def test_what_would_alter_it_is_refused_with_two_ways_out(
     claim(make_config())
 
 
+def test_a_checkpoint_that_was_never_finished_does_not_count(make_config: MakeConfig) -> None:
+    folder = claim(make_config())
+    partial = folder / "checkpoints/step-00000500.partial"
+    partial.mkdir(parents=True)
+    (partial / "complete.json").write_text("{}")
+    (folder / "checkpoints/step-00000499").mkdir()
+    claim(make_config(train={"learning_rate": 1e-4}))
+    (folder / "checkpoints/step-00000499/complete.json").write_text("{}")
+    with pytest.raises(ConfigError, match="train.learning_rate was .*checkpoints/step-00000499 output"):
+        claim(make_config())
+
+
 def test_the_way_out_names_the_newest_whole_checkpoint_or_the_model(make_config: MakeConfig) -> None:
     folder = begun(make_config())
     (folder / "checkpoints/step-00000009").mkdir()

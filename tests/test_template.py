@@ -126,6 +126,10 @@ REFUSED_TEMPLATES: dict[str, tuple[str | dict[str, str], str]] = {
         "writes another prompt each time",
     ),
     "thinks": (CHATML.replace("<|assistant|>\n", "<|assistant|>\n<think>\n"), "ends its prompt inside a thought"),
+    "thinks on one line": (
+        CHATML.replace("<|assistant|>\n", "<|assistant|><think>"),
+        "ends its prompt inside a thought",
+    ),
     "no place": (
         "{% for m in messages %}{{ m.content }}{{ '<last>' if loop.last }}{% endfor %}",
         "has no place where an answer begins",
@@ -148,6 +152,13 @@ def test_a_template_that_is_not_understood_is_refused_or_replaced(name: str, cop
 
 
 TAKEN_TEMPLATES = {
+    "names the tag of thoughts": CHATML.replace("}}<|end|>", "}}\n(No <think> please; <thinking> is off.)<|end|>"),
+    "tells where to think": CHATML.replace(
+        "<|assistant|>", "Think inside <think></think> or <think>, then:<|assistant|>"
+    ),
+    "another opening of a conversation": "{{ 'Chat.' if messages | length > 1 else 'One.' }}"
+    "{% for m in messages %}{{ m.content }}{{ '</q><a>' if m.role == 'user' }}{% endfor %}",
+    "last message only": "{{ '<q>' + messages[-1].content + '</q><a>' }}",
     "chatml": CHATML,
     "closed thought": CHATML.replace("<|assistant|>\n{% endif", "<|assistant|>\n<think>\n\n</think>\n\n{% endif"),
     "no generation prompt": "{% for m in messages %}[{{ m.role }}] {{ m.content }} [/]{% endfor %}",
@@ -163,6 +174,20 @@ def test_a_template_of_another_form_is_taken_as_it_is(name: str, copy: Path, tmp
     facts = base.fetch(section(copy), tmp_path / "base")
     assert facts["chat_template"] == "the base model's own"
     assert AutoTokenizer.from_pretrained(tmp_path / "base").chat_template == TAKEN_TEMPLATES[name]
+
+
+def test_a_template_of_the_last_message_is_for_single_questions(
+    copy: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    templated(copy, TAKEN_TEMPLATES["last message only"])
+    base.fetch(section(copy), tmp_path / "base")
+    assert "only single questions can be asked" in caplog.text
+    assert (
+        AutoTokenizer.from_pretrained(tmp_path / "base").decode(
+            prompt_ids(["Why?"], AutoTokenizer.from_pretrained(tmp_path / "base"))[0]
+        )
+        == "<q>Why?</q><a>"
+    )
 
 
 def test_of_named_templates_the_default_alone_is_published(copy: Path, tmp_path: Path) -> None:

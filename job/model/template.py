@@ -23,7 +23,8 @@ QUESTION = 'Where is Ada\'s café in 1863?\n  - 漢字, one line; <b>two</b> & 5
 """Capitals, accents, an indented line and marks that HTML, JSON and shells escape: all of it must arrive."""
 ANSWER = "Kickoff's answer: 42."
 _OURS_INSTEAD = "set model.chat_template=kickoff to use Kickoff's template instead"
-_THOUGHT = re.compile(r"[<\[◁](/?)(?:think|thinking|thought|reasoning)[>\]▷]", re.IGNORECASE)
+_OPEN_THOUGHT = re.compile(r"[<\[◁](?:think|thinking|thought|reasoning)[>\]▷]\s*$", re.IGNORECASE)
+"""At the end of a prompt; instructions that name the tag open no thought."""
 log = logging.getLogger(__name__)
 
 
@@ -133,8 +134,7 @@ def _require_usable(base: str, tokenizer: PreTrainedTokenizerBase) -> str:
             f"model.base: the chat template of {base} drops or changes the question: from {QUESTION!r} it made "
             f"{prompt[-120:]!r}; {_OURS_INSTEAD}"
         )
-    marks = _THOUGHT.findall(prompt.rpartition(QUESTION)[2])
-    if marks and marks[-1] == "":
+    if _OPEN_THOUGHT.search(prompt.rpartition(QUESTION)[2]):
         raise ConfigError(
             f"model.base: the chat template of {base} ends its prompt inside a thought ({prompt[-20:]!r}), and "
             f"rows of questions and answers have none; {_OURS_INSTEAD}"
@@ -151,7 +151,13 @@ def _compare_with_answered(base: str, tokenizer: PreTrainedTokenizerBase, prompt
         return
     if full.startswith(prompt):
         return
-    if prompt == _render(base, tokenizer, QUESTION, opened=False):
+    if QUESTION not in full:
+        log.warning(
+            "base: its chat template does not write the question of an answered one; only single questions can be asked"
+        )
+        return
+    behind, answered = (text.rpartition(QUESTION)[2] for text in (prompt, full))
+    if not answered.startswith(behind) and prompt == _render(base, tokenizer, QUESTION, opened=False):
         raise ConfigError(
             f"model.base: the chat template of {base} has no place where an answer begins: add_generation_prompt "
             f"changes nothing, and an answered question is written otherwise; {_OURS_INSTEAD}"

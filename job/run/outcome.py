@@ -8,11 +8,15 @@ It knows kinds of errors. It does not know the stages, and it imports no library
 
 import os
 from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
 
 from job import durable
 from job.errors import Exit, Interrupted, KickoffError
 from job.run.memory import is_out_of_memory
 
+CODES = "KICKOFF_EXIT_CODES"
+"""Names, in the environment, the folder where each process under `job.launch` leaves its exit code."""
 STOPPED = "stopped by a signal; finished work is kept, run the same command again"
 _CLIENTS = {"huggingface_hub", "hf_xet", "httpx2", "httpcore2"}
 _POOL = ("subprocesses has abruptly died", "process pool was terminated abruptly", "process pool is not usable")
@@ -48,6 +52,26 @@ def of(error: BaseException, command: str, signalled: bool) -> tuple[Exit, str] 
     return None
 
 
+def leave(code: int) -> None:
+    """Tell the launcher, if there is one, how this process ends: by an empty file, which a full disk has room for."""
+    folder = os.environ.get(CODES)
+    if folder is not None:
+        with suppress(OSError):
+            (Path(folder) / f"{os.environ.get('RANK', '0')}.{int(code)}").touch()
+
+
+def left_in(folder: Path) -> list[int]:
+    """The exit codes that the processes left, by rank."""
+    pairs = (path.name.split(".") for path in folder.iterdir())
+    return [code for _, code in sorted((int(rank), int(code)) for rank, code in pairs)]
+
+
+def is_of_a_peer(error: BaseException) -> bool:
+    """Whether the connection to another process broke, which says nothing of what went wrong there."""
+    several = int(os.environ.get("WORLD_SIZE", "1")) > 1
+    return several and isinstance(error, RuntimeError) and any(words in str(error) for words in _PEER)
+
+
 def _chain(error: BaseException | None) -> Iterator[BaseException]:
     """The error, and all that it was raised for; a library may have wrapped what we look for."""
     seen: set[int] = set()
@@ -65,8 +89,7 @@ def _by_signal(error: BaseException, chain: list[BaseException], signalled: bool
     if any(isinstance(found, KeyboardInterrupt) for found in chain):
         return True
     # a signal to the process group ends the workers, and under torchrun the other processes, as well
-    several = int(os.environ.get("WORLD_SIZE", "1")) > 1 and any(words in str(error) for words in _PEER)
-    return signalled and (_is_of_a_pool(error) or (several and isinstance(error, RuntimeError)))
+    return signalled and (_is_of_a_pool(error) or is_of_a_peer(error))
 
 
 def _is_of_a_pool(error: BaseException) -> bool:
