@@ -121,6 +121,10 @@ class RunFolder:
         """Whether it holds work that is worth keeping: a model, or checkpoints on the way to it."""
         return (self / "model").exists() or any((self / "checkpoints").glob("step-*"))
 
+    def finished(self) -> dict[str, Any] | None:
+        """What a run asked for whose model is trained; None before."""
+        return self.read("asked.json") if (self / "model").exists() else None
+
     def read(self, name: str) -> Any:
         """A JSON file of the folder; None if it is not there.
 
