@@ -107,12 +107,7 @@ def load(
     return rows, test, rejected, facts
 
 
-def fingerprints(section: DatasetSection) -> dict[str, str]:
-    """SHA-256 of every local file that the config names, by the name under which `load` reports it."""
-    return {str(path): files.fingerprint(path) for path in local_files(section)}
-
-
-def local_files(section: DatasetSection) -> list[Path]:
+def _local_files(section: DatasetSection) -> list[Path]:
     """Every local file that the config names, for training or testing."""
     named = [section.file, section.test, *(source.file for source in section.sources)]
     return [path for name in named if name is not None for path in files.paths(name)]
@@ -131,7 +126,7 @@ def _sources(section: DatasetSection, seed: int) -> Iterator[_Source]:
 def _files(
     named: str | list[str], source: SourceSection | DatasetSection, section: DatasetSection, draw: Draw
 ) -> Iterator[_Source]:
-    names = [path.name for path in local_files(section)]
+    names = [path.name for path in _local_files(section)]
     for path in files.paths(named):
         yield _Source(
             partial(files.read, path),

@@ -36,12 +36,13 @@ from job import (
     split,
     train,
 )
-from job.config import Config, DatasetSection
+from job.config import Config
 from job.data import leftout
 from job.errors import DataError, PublishError
 from job.evaluation import gate
 from job.rendering import shown
 from job.run import disk
+from job.run.localdata import local_data, there
 from job.runfolder import RunFolder
 from job.training import origin
 
@@ -60,7 +61,7 @@ def run(config: Config) -> str:
 def _run(config: Config, folder: RunFolder, here: machine.Machine) -> str:
     if here.rank == 0:
         _preflight(config, folder)
-        folder.claim(local_data(config.dataset))
+        folder.claim(local_data(config.dataset, folder.finished()))
         prepare(config, folder)
         folder.pin()
     here.wait()
@@ -89,7 +90,7 @@ def evaluate_only(config: Config) -> str:
 def publish_only(config: Config) -> str:
     """Publish what `run` left; the gate is asked again."""
     with _finished(config) as (folder, here):
-        publish.preflight(config, load.local_files(config.dataset))
+        publish.preflight(config, there(config.dataset))
         if _to_measure(config, folder, here):
             measure(config, folder, here)
         return deliver(config, folder, here)
@@ -99,7 +100,7 @@ def check_only(config: Config) -> str:
     """Everything that can be known before spending a GPU minute, in a scratch folder; the report of the data stays."""
     hub.configure(config.publish.timeout_seconds)
     here = machine.detect(config.train.device, config.train.precision)
-    publish.preflight(config, load.local_files(config.dataset), create=False)
+    publish.preflight(config, there(config.dataset), create=False)
     run = RunFolder(config)
     run.require_writable()
     with tempfile.TemporaryDirectory(prefix="kickoff-check-") as scratch:
@@ -125,25 +126,13 @@ def prepare_only(config: Config) -> str:
     hub.configure(config.publish.timeout_seconds)
     folder = RunFolder(config)
     with folder.held():
-        folder.claim(local_data(config.dataset))
+        folder.claim(local_data(config.dataset, folder.finished()))
         if folder.read("data.json") is None:
             prepare_rows(folder.to_prepare(), folder, lambda: _tokenizer(folder))
         folder.pin()
         report.report(folder.path, folder.pinned())
         _require_rows(folder)
         return f"prepared: {audit.data_line(folder.read('data.json'))[6:]}; see {folder / 'report.html'}"
-
-
-def local_data(section: DatasetSection) -> dict[str, dict[str, str]]:
-    """The local files behind each key of the config that names some, with their SHA-256."""
-    named = {"dataset.file": section.file, "dataset.test": section.test}
-    named |= {f"dataset.sources.{number}.file": source.file for number, source in enumerate(section.sources)}
-    alone = section.model_copy(update={"test": None, "sources": ()})
-    return {
-        key: load.fingerprints(alone.model_copy(update={"file": files}))
-        for key, files in named.items()
-        if files is not None
-    }
 
 
 def prepare(config: Config, folder: RunFolder) -> None:
@@ -351,7 +340,7 @@ def _finished(config: Config) -> Iterator[tuple[RunFolder, machine.Machine]]:
     if not (folder / "model").exists():
         raise DataError(f"output: {folder.path} holds no trained model; expected one left by `python -m job run`")
     with folder.held():
-        folder.claim(local_data(config.dataset))
+        folder.claim(local_data(config.dataset, folder.finished()))
         prepare(config, folder)  # what was removed to be made anew
         folder.pin()
         yield folder, machine.detect(config.train.device, config.train.precision)
@@ -360,7 +349,7 @@ def _finished(config: Config) -> Iterator[tuple[RunFolder, machine.Machine]]:
 def _preflight(config: Config, folder: RunFolder) -> None:
     """A run that goes on needs the Hub at its end only: one that is down now does not hold it up."""
     try:
-        publish.preflight(config, load.local_files(config.dataset))
+        publish.preflight(config, there(config.dataset))
     except PublishError as error:
         if not folder.has_trained():
             raise

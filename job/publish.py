@@ -5,12 +5,13 @@ how a model answers: the pipeline hands it a function for that, by which what wa
 questions as what is here.
 """
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
 from job import durable
 from job.config import Config, PublishSection
-from job.errors import PublishError
+from job.errors import ConfigError, PublishError
 from job.publishing import card, contract, paths
 from job.publishing import preflight as before_training
 from job.publishing.folder import to_folder
@@ -49,7 +50,8 @@ def publish(section: PublishSection, model: Path, questions: list[str], answer: 
         "folder", or "repo", "revision" (the commit's sha) and "url", or all; empty if the config names neither.
 
     Raises:
-        PublishError: it did not arrive, or answers otherwise than here.
+        PublishError: it did not arrive, answers otherwise than here, or there is by now something that must not be
+            replaced. The model is kept, and the error tells how to publish it.
     """
     missing = contract.missing(model)
     if missing:
@@ -58,11 +60,14 @@ def publish(section: PublishSection, model: Path, questions: list[str], answer: 
     if section.folder is None and section.repo is None:
         return published
     samples = Samples(model, questions, answer)
-    retry = f"the model is kept in {model}; publish it with: python -m job publish {model.parent / 'run.yaml'}"
-    if section.folder is not None:
-        published["folder"] = to_folder(section, model, samples, retry)
-    if section.repo is not None:
-        published |= to_hub(section, model, samples, retry)
+    try:
+        if section.folder is not None:
+            published["folder"] = to_folder(section, model, samples)
+        if section.repo is not None:
+            published |= to_hub(section, model, samples)
+    except (ConfigError, PublishError) as error:
+        command = f"python -m job publish {shlex.quote(str(model.parent / 'run.yaml'))}"
+        raise PublishError(f"{error}; the model is kept in {model}; publish it with: {command}") from None
     return published
 
 

@@ -126,6 +126,10 @@ class RunFolder:
         found = (self / "checkpoints").glob("step-" + "[0-9]" * 8)
         return sorted(path for path in found if (path / "complete.json").exists())
 
+    def finished(self) -> dict[str, Any] | None:
+        """What a run asked for whose model is trained; None before."""
+        return self.read("asked.json") if (self / "model").exists() else None
+
     def read(self, name: str) -> Any:
         """A JSON file of the folder; None if it is not there.
 

@@ -24,6 +24,7 @@ from typing import Any, Self
 from urllib.parse import unquote
 
 import uvicorn
+from huggingface_hub import ModelCard
 from starlette.applications import Starlette
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
@@ -31,6 +32,7 @@ from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+LICENSES = ("apache-2.0", "mit", "cc-by-4.0", "other", "unknown")
 FIRST_FILES = {".gitattributes": b"*.safetensors filter=lfs diff=lfs merge=lfs -text\n"}
 
 
@@ -326,7 +328,15 @@ class HubServer:
         return JSONResponse(answer, 409 if exists else 200)
 
     async def _validate_yaml(self, request: Request) -> Response:
-        return JSONResponse({"errors": [], "warnings": []})
+        data = ModelCard((await request.json())["content"]).data
+        wrong = []
+        if data.license not in (None, *LICENSES):
+            wrong.append(f'"license" must be one of [{", ".join(LICENSES)}]')
+        if data.language is not None and not re.fullmatch(r"[a-z]{2,3}|code|multilingual", data.language):
+            wrong.append('"language" must only contain ISO 639 codes, "code" or "multilingual"')
+        return JSONResponse(
+            {"errors": [{"message": message} for message in wrong], "warnings": []}, 400 if wrong else 200
+        )
 
     async def _info(self, request: Request) -> Response:
         repo = self._readable(request)

@@ -15,6 +15,7 @@ from job.config import Config
 from job.errors import ConfigError
 from job.run import disk
 from job.run.disk import Room
+from job.run.localdata import local_data
 from job.runfolder import RunFolder
 
 
@@ -51,7 +52,7 @@ def room_of(config: Config, scratch: Path) -> dict[str, Room]:
     """What `check` counts, in a folder of its own."""
     trial = RunFolder(config.model_copy(update={"output": str(scratch)}))
     trial.path.mkdir()
-    trial.claim(pipeline.local_data(config.dataset))
+    trial.claim(local_data(config.dataset, trial.finished()))
     pipeline.prepare(trial.config, trial)
     return {room.key: room for room in disk.needed(config, trial.path)}
 

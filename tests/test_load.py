@@ -14,7 +14,8 @@ from job import files
 from job.config import DatasetSection
 from job.errors import ConfigError, DataError, Exit
 from job.files import fingerprint
-from job.load import COLUMN_PAIRS, Rejected, fingerprints, load
+from job.load import COLUMN_PAIRS, Rejected, load
+from job.run.localdata import local_data
 
 Loaded = tuple[list[dict[str, Any]], list[dict[str, Any]], dict[str, Any]]
 PAIR = {"question": "What is DNS?", "answer": "A naming system."}
@@ -316,7 +317,8 @@ def test_test_file(tmp_path: Path) -> None:
     assert apart is not None
     assert apart["where"][0] != rows["where"][0]  # one name, two files: their places differ
     assert (apart["question"][0], rows["id"][0], apart["id"][0]) == ("x", 0, 1)
-    assert set(fingerprints(section)) == {str(train), str(test)}
+    named = {"dataset.file": train, "dataset.test": test}
+    assert local_data(section) == {key: {str(path): fingerprint(path)} for key, path in named.items()}
     assert load(DatasetSection(file=str(train)), tmp_path, 42)[1] is None
 
 

@@ -24,9 +24,9 @@ def ask(folder: Path, questions: list[str]) -> list[str]:
     return evaluate.answer(folder, questions, CPU)
 
 
-def config_of(**section: object) -> Config:
+def config_of(output: str = "nowhere/run", **section: object) -> Config:
     """A config of which only the publish section and a folder that is apart from it matter."""
-    values = {"dataset": {"file": "nowhere.json"}, "output": "nowhere/run", "publish": section}
+    values = {"dataset": {"file": "nowhere.json"}, "output": output, "publish": section}
     return Config.model_validate(values)
 
 
@@ -36,7 +36,7 @@ def preflight(create: bool = True, **section: object) -> None:
 
 def to_hub(finished: Path, answer: Any = ask, **values: object) -> dict[str, str]:
     section = {"repo": "ada/soccer", "timeout_seconds": 5.0, **values}
-    config = config_of(**section)
+    config = config_of(str(finished), **section)
     hub_client.configure(config.publish.timeout_seconds)
     publish.preflight(config, [])
     return publish.publish(config.publish, finished / "model", QUESTIONS, answer)
@@ -82,6 +82,41 @@ def test_a_tag_that_stands_elsewhere_moves_nothing(hub: HubServer, finished: Pat
     to_hub(finished)
     with pytest.raises(ConfigError, match=f"has v1 already, on {old}"):
         preflight(repo="ada/soccer", tag="v1")
+
+
+def test_a_tag_on_the_head_is_taken_too_while_the_model_is_still_to_be_trained(hub: HubServer, finished: Path) -> None:
+    sha = to_hub(finished, tag="v1")["revision"]
+    with pytest.raises(ConfigError, match=f"has v1 already, on {sha}"):
+        preflight(repo="ada/soccer", tag="v1")
+    to_hub(finished, tag="v1")
+
+
+@pytest.mark.parametrize(
+    ("section", "told"),
+    [
+        ({"license": "Apache 2.0"}, r"publish\.license 'Apache 2\.0' .*\"license\" must be one of \[apache-2\.0, mit"),
+        ({"language": "English"}, r"publish\.language 'English': .*\"language\" must only contain ISO 639 codes"),
+    ],
+)
+@pytest.mark.parametrize("create", [True, False])
+def test_a_card_that_the_hub_does_not_take_is_seen_before_training(
+    create: bool, section: dict[str, str], told: str, hub: HubServer
+) -> None:
+    with pytest.raises(ConfigError, match=told):
+        preflight(create, repo="ada/soccer", **section)
+    preflight(create, repo="ada/soccer", license="mit", language="en")
+    preflight(create, repo="ada/soccer", license=None, language=None)
+
+
+def test_a_card_that_the_hub_refuses_at_last_is_told_whole(hub: HubServer, finished: Path, tmp_path: Path) -> None:
+    model = shutil.copytree(finished / "model", tmp_path / "run/model")
+    (model / "README.md").write_text("---\nlicense: Apache 2.0\nlanguage: English\n---\n")
+    with pytest.raises(PublishError) as caught:
+        publish.publish(config_of(repo="ada/soccer").publish, model, QUESTIONS, ask)
+    assert len(str(caught.value).splitlines()) == 1
+    for words in ('"license" must be one of', '"language" must only contain', "python -m job publish"):
+        assert words in str(caught.value)
+    assert set(hub.repos["models", "ada/soccer"].branches) == {"main"}
 
 
 @pytest.mark.parametrize(
@@ -223,7 +258,7 @@ def test_a_repository_of_somebody_is_not_emptied(files: dict[str, bytes], hub: H
     hub.add_repo("models", "ada/soccer", files)
     with pytest.raises(ConfigError, match="which it did not write; .*publish.replace to true"):
         preflight(repo="ada/soccer")
-    with pytest.raises(ConfigError, match="which it did not write"):
+    with pytest.raises(PublishError, match="which it did not write.*python -m job publish .*run.yaml"):
         publish.publish(config_of(repo="ada/soccer").publish, finished / "model", QUESTIONS, ask)
     assert hub.files("models", "ada/soccer") == files
     assert set(hub.repos["models", "ada/soccer"].branches) == {"main"}

@@ -48,7 +48,7 @@ def our_model_and(**files: str | None) -> Callable[[Path, Path], None]:
         shutil.copytree(finished / "model", folder)
         for name, text in files.items():
             path = folder / name
-            path.parent.mkdir(exist_ok=True)
+            path.parent.mkdir(parents=True, exist_ok=True)
             path.write_text(text) if text is not None else path.unlink()
 
     return make
@@ -68,6 +68,11 @@ def only_a_config(folder: Path, finished: Path) -> None:
     (folder / "run.yaml").write_text("dataset: {file: rows.json}")
 
 
+def nothing_but_a_view(folder: Path, finished: Path) -> None:
+    (folder / "of mine").mkdir(parents=True)
+    (folder / "of mine/.DS_Store").write_text("x")
+
+
 def a_link_to_a_folder(folder: Path, finished: Path) -> None:
     folder.mkdir()
     (folder / "data").symlink_to(finished)
@@ -83,13 +88,15 @@ FOREIGN: dict[str, tuple[Callable[[Path, Path], None], str]] = {
     "a letter": (a_letter, "letter.txt"),
     "a folder": (an_empty_folder_in_it, "of mine"),
     "a config": (only_a_config, "run.yaml"),
+    "a folder that was looked into": (nothing_but_a_view, "of mine"),
+    "another cache": (our_model_and(**{".cache/mine": "mine"}), ".cache/mine"),
     "a link to a folder": (a_link_to_a_folder, "data"),
     "a link to a folder beside our model": (a_link_to_a_folder_beside_our_model, "photos"),
     "notes beside our model": (our_model_and(**{"notes.md": "mine"}), "notes.md"),
     "notes in a folder": (our_model_and(**{"notes/a.md": "mine"}), "notes/a.md"),
     "other weights": (our_model_and(**{"model.safetensors": "mine"}), "model.safetensors"),
     "more, no mark": (our_model_and(**{contract.MARK: None, "more/a": "mine"}), "more/a"),
-    "checkpoints, no mark": (our_model_and(**{contract.MARK: None, "checkpoints/a": "mine"}), "another run"),
+    "checkpoints, no mark": (our_model_and(**{contract.MARK: None, "checkpoints/a": "mine"}), "checkpoints/a"),
     "another model, no mark": (our_model_and(**{contract.MARK: None, "metrics.json": None}), "config.json"),
 }
 
@@ -104,7 +111,7 @@ def test_a_folder_with_anything_else_in_it_is_left_alone(
     with pytest.raises(ConfigError, match=named):
         preflight(folder=str(there))
     if "another run" not in named:
-        with pytest.raises(ConfigError, match=named):
+        with pytest.raises(PublishError, match=f"{named}.*the model is kept in .*python -m job publish .*run.yaml"):
             publish.publish(config_of(folder=str(there)).publish, finished / "model", QUESTIONS, ask)
     assert there.is_dir() and content(there) == before
     assert [path.name for path in tmp_path.iterdir()] == ["there"]
@@ -124,8 +131,11 @@ def test_replace_allows_it(name: str, finished: Path, tmp_path: Path) -> None:
         our_model_and(**{"README.md": "an edited card"}),
         our_model_and(**{contract.MARK: None, "merges.txt": "a b"}),
         lambda folder, finished: folder.mkdir(),
+        our_model_and(**{".DS_Store": "x", "Thumbs.db": "x", "desktop.ini": "x"}),
+        our_model_and(**{".gitattributes": "x", ".cache/huggingface/download/a.metadata": "x"}),
+        our_model_and(**{contract.MARK: None, ".gitattributes": "x"}),
     ],
-    ids=["an edited card", "from before the mark", "empty"],
+    ids=["an edited card", "from before the mark", "empty", "looked into", "downloaded", "cloned, before the mark"],
 )
 def test_a_model_of_ours_is_replaced(make: Callable[[Path, Path], None], finished: Path, tmp_path: Path) -> None:
     make(tmp_path / "there", finished)
@@ -140,7 +150,7 @@ def test_what_comes_into_the_folder_while_the_model_is_asked_is_kept(finished: P
         (tmp_path / "there" / "letter.txt").write_text("dear")
         return ask(folder, questions)
 
-    with pytest.raises(ConfigError, match="letter.txt"):
+    with pytest.raises(PublishError, match=r"letter\.txt.*the model is kept in .*python -m job publish .*run\.yaml"):
         to_folder(finished, tmp_path / "there", meanwhile)
     assert content(tmp_path) == {"there/letter.txt": b"dear"}
 
@@ -187,6 +197,22 @@ def test_through_a_link(finished: Path, tmp_path: Path) -> None:
     assert (tmp_path / "there").is_symlink()
     assert content(tmp_path / "disk" / "model") == content(finished / "model")
     assert [path.name for path in (tmp_path / "disk").iterdir()] == ["model"]
+
+
+def test_a_project_with_a_config_and_checkpoints_is_no_run(finished: Path, tmp_path: Path) -> None:
+    (tmp_path / "run.yaml").write_text("dataset: {file: rows.json}")
+    (tmp_path / "checkpoints").mkdir()
+    to_folder(finished, tmp_path / "published")
+    assert content(tmp_path / "published") == content(finished / "model")
+
+
+@pytest.mark.parametrize("names", [["lock.json", "data.json"], ["lock.json", "asked.json"], ["base/base.json"]])
+def test_a_folder_in_another_run(names: list[str], tmp_path: Path) -> None:
+    for name in ("run.yaml", *names):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).write_text("{}")
+    with pytest.raises(ConfigError, match="run folder of another run"):
+        preflight(folder=str(tmp_path / "published"))
 
 
 MEETING = ["run", "run/", "run/model", "run/published", "RUN", "link", "link/sub", "run/../run", "other/..", "data",

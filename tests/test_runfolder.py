@@ -14,6 +14,7 @@ from hub_server import HubServer
 from job import pipeline
 from job.config import Config, load
 from job.errors import ConfigError, DataError, Interrupted
+from job.run.localdata import local_data
 from job.runfolder import RunFolder
 from job.training.learner import Learner
 
@@ -21,7 +22,7 @@ from job.training.learner import Learner
 def claim(config: Config) -> RunFolder:
     folder = RunFolder(config)
     folder.path.mkdir(parents=True, exist_ok=True)
-    folder.claim(pipeline.local_data(config.dataset))
+    folder.claim(local_data(config.dataset, folder.finished()))
     return folder
 
 
@@ -345,6 +346,37 @@ def test_run_yaml_pins_the_revisions(hub: HubServer, tiny_base: Path, tmp_path: 
     assert rerun.returncode == 0, rerun.stdout + rerun.stderr
     tuned = [(tmp_path / name / "model/model.safetensors").read_bytes() for name in ("run", "again")]
     assert tuned[0] == tuned[1]
+
+
+def test_a_finished_run_needs_its_raw_data_no_more(
+    make_config: MakeConfig, data_file: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "rows-2.json").write_text(json.dumps([{"question": "Who?", "answer": "Me."}]))
+    there = {"folder": str(tmp_path / "there")}
+    config = make_config(dataset={"file": [str(tmp_path / "rows.json"), str(tmp_path / "rows-*.json")]}, publish=there)
+    pipeline.run(config)
+    asked = (tmp_path / "run/asked.json").read_bytes()
+    (tmp_path / "rows-2.json").unlink()
+    with caplog.at_level("INFO"):
+        pipeline.publish_only(config)
+    assert "rows-2.json is no longer there; the model is trained, so it counts as unchanged" in caplog.text
+    moved = data_file.rename(tmp_path / "moved.json")
+    for call in (pipeline.evaluate_only, pipeline.run):
+        call(config)
+    assert (tmp_path / "run/asked.json").read_bytes() == asked
+    moved.write_text("[]")
+    moved.rename(data_file)
+    with pytest.raises(DataError, match="rows.json changed"):
+        pipeline.publish_only(config)
+    with pytest.raises(DataError, match="elsewhere.json: no such file"):
+        pipeline.publish_only(make_config(dataset={"file": str(tmp_path / "elsewhere.json")}))
+
+
+def test_a_begun_run_needs_its_raw_data(make_config: MakeConfig, data_file: Path) -> None:
+    begun(make_config())
+    data_file.unlink()
+    with pytest.raises(DataError, match="no such file"):
+        claim(make_config())
 
 
 def hub_run(hub: HubServer, tiny_base: Path, folder: Path) -> Callable[..., Any]:

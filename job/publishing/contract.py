@@ -31,6 +31,10 @@ CONTRACT = (
 """What the repository holds; a server relies on it. Weights above the shard size come as several files."""
 MARK = ".kickoff-published.json"
 _VERSION = 1
+_NOBODYS = {".DS_Store", "Thumbs.db", "desktop.ini", ".gitattributes"}
+"""Left by a file manager that looked into the folder, or by the Hub, in a clone: no reason to refuse, nor published."""
+_DOWNLOADED = ".cache/huggingface/"
+"""Where the Hub's client notes what it has downloaded into a folder."""
 _CARD = "README.md"
 """People edit the card, and every publishing writes it anew: an edited card is no reason to refuse."""
 _MORE = (
@@ -75,7 +79,7 @@ def not_ours(names: Iterable[str], mark: Mapping[str, str] | None, digest: Mappi
         mark: what the mark there lists; None if there is no mark.
         digest: SHA-256 of the files there, of as many as are known.
     """
-    others = sorted(set(names) - {MARK})
+    others = sorted(name for name in set(names) - {MARK} if not _is_nobodys(name))
     if mark is None:
         # versions before the mark left exactly these files
         whole = set(CONTRACT) - {"model.safetensors"} <= set(others)
@@ -95,7 +99,8 @@ def foreign(folder: Path) -> list[str]:
 
 def files(folder: Path) -> list[str]:
     """Every file and every link in a folder, wherever a link leads, and every folder in it that holds nothing."""
-    return [path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*")) if _is_entry(path)]
+    found = [path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*")) if _is_entry(path)]
+    return [name for name in found if not _is_nobodys(name)]
 
 
 def _is_entry(path: Path) -> bool:
@@ -114,6 +119,10 @@ def listed(names: list[str]) -> str:
     """Names for an error, the first few of many."""
     more = f" and {len(names) - 3} more" if len(names) > 3 else ""
     return ", ".join(names[:3]) + more
+
+
+def _is_nobodys(name: str) -> bool:
+    return name in _NOBODYS or name.startswith(_DOWNLOADED)
 
 
 def _is_usual(name: str) -> bool:

@@ -16,7 +16,7 @@ from job.publishing.contract import MARK
 from job.publishing.verify import Samples
 
 
-def to_folder(section: PublishSection, model: Path, samples: Samples, retry: str) -> str:
+def to_folder(section: PublishSection, model: Path, samples: Samples) -> str:
     """Publish; the folder as the config names it.
 
     Raises:
@@ -43,7 +43,7 @@ def to_folder(section: PublishSection, model: Path, samples: Samples, retry: str
             target.rename(old)
         durable.place(partial, target)
     except OSError as error:
-        raise PublishError(f"publish.folder: {named} cannot be written: {error}; {retry}") from None
+        raise PublishError(f"publish.folder: {named} cannot be written: {error}") from None
     finally:
         if made:
             shutil.rmtree(partial, ignore_errors=True)

@@ -78,7 +78,7 @@ class _Head:
         return same and self.names == set(contract.files(model))
 
 
-def to_hub(section: PublishSection, model: Path, samples: Samples, retry: str) -> dict[str, str]:
+def to_hub(section: PublishSection, model: Path, samples: Samples) -> dict[str, str]:
     """Publish; the repository, the commit's sha, and its address.
 
     Raises:
@@ -103,7 +103,9 @@ def to_hub(section: PublishSection, model: Path, samples: Samples, retry: str) -
     except FAILURES as error:
         if is_out_of_memory(error):
             raise
-        raise PublishError(f"publishing to {repo} failed: {one_line(error)}; {retry}") from None
+        raise PublishError(f"publishing to {repo} failed: {one_line(error)}") from None
+    except ValueError as error:  # what the client makes of a card that the Hub does not take
+        raise PublishError(f"publishing to {repo} failed: {one_line(error)}") from None
     return {"repo": repo, "revision": sha, "url": f"{api.endpoint}/{repo}/tree/{sha}"}
 
 
@@ -132,11 +134,11 @@ def _is_on_main(api: HfApi, section: PublishSection, head: _Head) -> bool:
     return section.branch not in (None, "main") and api.model_info(str(section.repo)).sha == head.sha
 
 
-def require_tag_free(api: HfApi, section: PublishSection, moving: bool = False) -> None:
-    """Raise if the tag is taken.
+def require_tag_free(api: HfApi, section: PublishSection, moving: bool) -> None:
+    """Raise ConfigError if the tag is taken.
 
     Args:
-        moving: the branch is about to move; else a tag on its head may be ours, from before.
+        moving: the branch is going to move; else a tag on its head may be ours, from before.
     """
     if section.tag is None:
         return
@@ -147,8 +149,9 @@ def require_tag_free(api: HfApi, section: PublishSection, moving: bool = False) 
     except (RepositoryNotFoundError, RevisionNotFoundError):
         return
     if there is not None and there != head:
-        kind = PublishError if moving else ConfigError
-        raise kind(f"publish.tag: {repo} has {section.tag} already, on {there}; not published: choose another tag")
+        raise ConfigError(
+            f"publish.tag: {repo} has {section.tag} already, on {there}; not published: choose another tag"
+        )
 
 
 def retried(call: Callable[[], Result]) -> Result:
@@ -226,7 +229,7 @@ def _move(api: HfApi, section: PublishSection, model: Path, before: _Head) -> st
         return head.sha
     raise PublishError(
         f"publishing to {repo} failed: somebody else has committed to {_place(section)} meanwhile; nothing was "
-        "overwritten, look at it and publish again"
+        "overwritten, look at it first"
     )
 
 

@@ -4,12 +4,13 @@ It knows folders that must not meet, the token and the repository. It changes no
 folder and, where it is asked to, the repository.
 """
 
+import json
 import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import HfApi
+from huggingface_hub import HfApi, ModelCard, ModelCardData
 from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError, RepositoryNotFoundError
 
 from job.config import Config, PublishSection
@@ -33,7 +34,7 @@ def require(config: Config, data: Sequence[Path], create: bool) -> None:
         _require_apart(config, data)
         _require_folder(config.publish)
     if config.publish.repo is not None:
-        _require_repo(config.publish, create)
+        _require_repo(config.publish, create, moving=not (Path(config.output) / "model").exists())
 
 
 def _require_apart(config: Config, data: Sequence[Path]) -> None:
@@ -74,9 +75,10 @@ def _within(inner: Path, outer: Path) -> bool:
 
 
 def _is_run(path: Path) -> bool:
-    """A run folder has more than run.yaml, which a published folder and a folder of configs have as well."""
-    inside = ("lock.json", "encoded", "checkpoints", "base/base.json")
-    return (path / "run.yaml").exists() and any((path / name).exists() for name in inside)
+    """By files of ours: run.yaml, checkpoints/ and the like are names that people use themselves."""
+    there = {name for name in ("lock.json", "asked.json", "data.json", "base/base.json") if (path / name).exists()}
+    begun = "lock.json" in there and bool(there & {"asked.json", "data.json"})
+    return (path / "run.yaml").exists() and (begun or "base/base.json" in there)
 
 
 def _home() -> Path | None:
@@ -104,7 +106,8 @@ def _require_folder(section: PublishSection) -> None:
     folder.require_free_aside(target)
 
 
-def _require_repo(section: PublishSection, create: bool) -> None:
+def _require_repo(section: PublishSection, create: bool, moving: bool) -> None:
+    """`moving`: the model is still to be trained, so that the branch is going to move."""
     if not os.environ.get("HF_TOKEN"):
         raise ConfigError(
             f"publish.repo is {section.repo}, and the environment has no HF_TOKEN; set it to a token that may write"
@@ -112,8 +115,9 @@ def _require_repo(section: PublishSection, create: bool) -> None:
     api = HfApi(token=os.environ["HF_TOKEN"])
     try:
         hub.retried(lambda: _require_may_write(api, section, create))
+        hub.retried(lambda: _require_card(section))
         hub.retried(lambda: hub.require_replaceable(api, section))
-        hub.retried(lambda: hub.require_tag_free(api, section))
+        hub.retried(lambda: hub.require_tag_free(api, section, moving))
     except (HfHubHTTPError, LocalTokenNotFoundError) as error:
         status = error.response.status_code if isinstance(error, HfHubHTTPError) and error.response is not None else 0
         if status in (401, 403, 404):
@@ -124,6 +128,29 @@ def _require_repo(section: PublishSection, create: bool) -> None:
         raise _unanswered(error) from None
     except hub.FAILURES as error:
         raise _unanswered(error) from None
+
+
+def _require_card(section: PublishSection) -> None:
+    """Raise ConfigError if the Hub does not take a card with this licence and language."""
+    wanted = {"publish.license": section.license, "publish.language": section.language}
+    found = {key: value for key, value in wanted.items() if value is not None}
+    if not found:
+        return
+    data = ModelCardData(license=section.license, language=section.language)
+    try:
+        ModelCard(f"---\n{data.to_yaml()}\n---").validate()
+    except json.JSONDecodeError:  # of an answer that is none
+        raise
+    except ValueError as error:
+        values = " and ".join(f"{key} {value!r}" for key, value in found.items())
+        raise ConfigError(f"{values}: the Hub does not take them on a model card: {_reasons(error)}") from None
+
+
+def _reasons(error: ValueError) -> str:
+    try:
+        return "; ".join(str(problem["message"]) for problem in json.loads(str(error))["errors"])
+    except (ValueError, TypeError, KeyError):
+        return hub.one_line(error)
 
 
 def _require_may_write(api: HfApi, section: PublishSection, create: bool) -> None:
