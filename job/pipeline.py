@@ -36,7 +36,7 @@ from job import (
     split,
     train,
 )
-from job.config import Config
+from job.config import Config, DatasetSection
 from job.data import leftout
 from job.errors import DataError, PublishError
 from job.evaluation import gate
