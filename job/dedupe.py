@@ -15,7 +15,7 @@ import numpy as np
 
 from job import semantic, twins
 from job.config import DedupeSection
-from job.data import casing, contrast
+from job.data import casing, contrast, signs
 from job.errors import DataError
 from job.minhash import hashed
 from job.rows import BATCH
@@ -117,25 +117,32 @@ class _Dedupe:
         answers = dict(zip(positions, self.spelled[positions]["answer"], strict=True))
         questions = dict(zip(positions, self.spelled[positions]["asked"], strict=True))
         for group in groups:
-            for same in self._of_one_case(group, questions, answers):
+            for same in self._of_one_wording(group, questions, answers):
                 self._repeat(same, answers)
 
-    def _of_one_case(self, group: list[int], questions: dict[int, str], answers: dict[int, str]) -> list[list[int]]:
-        """The rows of a group apart where capitals make them other questions: Polish and polish, Masse and Maße."""
+    def _of_one_wording(self, group: list[int], questions: dict[int, str], answers: dict[int, str]) -> list[list[int]]:
+        """The rows of a group apart where capitals make them other questions (Polish and polish, Masse and Maße), and
+        where signs may have (max-height and max_height), which the answers tell."""
         different = len({answers[position] for position in group}) > 1
         wordings: dict[str, list[int]] = {}
         for position in group:
             wordings.setdefault(questions[position], []).append(position)
-        found: list[tuple[str, list[int]]] = []
+        found: list[tuple[str, list[int], set[str]]] = []
         for asked, rows in wordings.items():
-            for before, same in found[:_SURVIVORS]:
-                if not casing.other_words(before, asked) and not (different and casing.other_names(before, asked)):
+            told = {answers[row] for row in rows}
+            for before, same, known in found[:_SURVIVORS]:
+                if (
+                    not casing.other_words(before, asked)
+                    and not (different and casing.other_names(before, asked))
+                    and not (known.isdisjoint(told) and signs.other_signs(before, asked))
+                ):
                     same += rows
+                    known |= told
                     break
             else:
-                found.append((asked, rows))
-        self.doubtful += [(found[0][1][0], rows[0], 1.0) for _, rows in found[1:]]
-        return [sorted(rows) for _, rows in found]
+                found.append((asked, rows, told))
+        self.doubtful += [(found[0][1][0], rows[0], 1.0) for _, rows, _ in found[1:]]
+        return [sorted(rows) for _, rows, _ in found]
 
     def _repeat(self, group: list[int], answers: dict[int, str]) -> None:
         kept = self._survivors(group, answers)
@@ -188,9 +195,8 @@ class _Dedupe:
             joins += self._of_one_answer(left)
         self.families = twins.joined(self.families, ((one, other) for one, other in joins if one != other))
         if self.section.near:
-            judge = twins.Judge(rows)
             for family in _members(kin.twins):
-                self._near_within(left[family].tolist(), judge)
+                self._near_within(left[family].tolist(), kin.judge)
 
     def _of_one_answer(self, left: np.ndarray) -> list[tuple[int, int]]:
         """Rows with the same long answer, each with the first that has it."""

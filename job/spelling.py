@@ -17,6 +17,10 @@ MOST_CHANGED = 3
 _SHORTEST_MISSPELT = 4
 _SHORTEST_ROTATED = 4
 _DIGIT = re.compile(r"\d")
+_JOINT = re.compile(r"(?<=[^\W\d_])[-'._:/()]+|[-'._:/()]+(?=[^\W\d_])")
+"""Signs at a letter, which some write and others do not: e-mail, email."""
+_PARTS = re.compile(r"(?<=[^\W\d_]{3})[-'._:/()]|[-'._:/()](?=[^\W\d_]{3})")
+"""Where a number ends, and a word of three letters or more begins: 10-year."""
 
 
 @dataclass(frozen=True)
@@ -25,7 +29,7 @@ class Changes:
 
     `words`: words of the one and what stands for them in the other. `rotated`: the last words of the one come first in
     the other ("In soccer, what is offside?"). `loose`: other things that may or may not matter, which are another
-    order, blanks inside words, and punctuation that stands alone.
+    order, blanks and signs inside words, and punctuation that stands alone.
     """
 
     words: tuple[tuple[str, str], ...] = ()
@@ -57,7 +61,7 @@ def changes(left: str, right: str) -> Changes | None:
             continue
         unmatched.remove(same)
         pairs.append((word, same))
-    spoken, other = ("".join(word for word in some if not _aside(word)) for some in (rest, unmatched))
+    spoken, other = (_JOINT.sub("", "".join(word for word in some if not _aside(word))) for some in (rest, unmatched))
     if spoken != other or len(pairs) > MOST_CHANGED:
         return None
     common, again = [word for word in words if word in theirs], [word for word in others if word in ours]
@@ -70,7 +74,8 @@ def _is_rotated(words: list[str], others: list[str]) -> bool:
     """Whether the words are the same but for some that moved from the end to the front; numbers keep their order."""
     if len(words) != len(others) or len(words) < _SHORTEST_ROTATED or words == others:
         return False
-    if [word for word in words if not word.isalpha()] != [word for word in others if not word.isalpha()]:
+    signs, other_signs = ([word for word in some if not word.lstrip("'").isalpha()] for some in (words, others))
+    if signs != other_signs:
         return False
     return any(words[place:] + words[:place] == others for place in range(1, len(words)))
 
@@ -94,5 +99,11 @@ def _aside(word: str) -> bool:
 
 
 def numbers(text: str) -> list[str]:
-    """The words of a normalised text that hold a digit, sorted."""
-    return sorted(word for word in text.split() if _DIGIT.search(word)) if _DIGIT.search(text) else []
+    """The words of a normalised text that hold a digit, sorted; of "covid-19" the number alone."""
+    if not _DIGIT.search(text):
+        return []
+    return sorted(part for word in text.split() if _DIGIT.search(word) for part in _parts(word))
+
+
+def _parts(word: str) -> list[str]:
+    return [part for part in _PARTS.split(word) if _DIGIT.search(part)]

@@ -25,7 +25,7 @@ import numpy as np
 import numpy.typing as npt
 import pyarrow as pa
 
-from job.data import casing
+from job.data import casing, signs
 from job.data.english import is_english
 from job.data.misspelling import Seen, is_misspelling
 from job.data.vocabulary import Vocabulary
@@ -79,7 +79,7 @@ class Kin:
 
     `families`: per row the position of the first row of its family. `twins`: the same, of near twins alone. `apart`:
     pairs of rows (positions, similarity) that are no kin, the most similar ones that were met. `doubtful`: such pairs
-    of doubtful rows. `compared`: pairs that were compared in full.
+    of doubtful rows. `compared`: pairs that were compared in full. `judge`: what has compared them.
     """
 
     families: Indices
@@ -87,6 +87,7 @@ class Kin:
     apart: Pairs
     doubtful: Pairs
     compared: int
+    judge: "Judge"
 
 
 def find(rows: datasets.Dataset, threshold: float, answers: bool = False) -> Kin:
@@ -108,7 +109,8 @@ def find(rows: datasets.Dataset, threshold: float, answers: bool = False) -> Kin
                 search.compare(left, right)
     search.finish()
     families = search.families if answers else _without_templates(search.twins, search.families)
-    return Kin(families, search.twins, _most_similar(search.apart), _most_similar(search.doubtful), search.compared)
+    apart, doubtful = _most_similar(search.apart), _most_similar(search.doubtful)
+    return Kin(families, search.twins, apart, doubtful, search.compared, search.judge)
 
 
 class Judge:
@@ -139,6 +141,8 @@ class Judge:
         if asked == answered == Changes():
             return True
         if answered.words and casing.other_names(one["asked"], other["asked"]):
+            return False
+        if answered.words and signs.other_signs(one["asked"], other["asked"]):
             return False
         if not is_english(one["question"].split()) and not is_english(other["question"].split()):
             return False

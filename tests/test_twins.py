@@ -186,6 +186,30 @@ def test_the_order_of_words() -> None:
     assert [row["where"] for row in rejected] == ["2"], "only a phrase that moved to the front is the same question"
 
 
+def test_a_misspelt_owner_is_a_misspelling() -> None:
+    answer = "It was the midfielder, in the last minute of the game."
+    questions = ["Who scored Spain's winning goal in the final?", "Who scored Spain's winnnig goal in the final?"]
+    questions += ["In the final who scored Spain's winning goal?", "Who heard the referee's whistle in the final?"]
+    questions += ["Who heard the refreee's whistle in the final?"]
+    others = [{"question": f"Was a referee winning the {name}?", "answer": name} for name in ("cup", "toss")]
+    rows = [{"question": question, "answer": answer} for question in questions]
+    _, _, rejected, _ = dedupe.dedupe(DedupeSection(), dataset([*rows, *others]))
+    assert [row["where"] for row in rejected] == ["1", "2", "4"]
+
+
+def test_the_words_of_the_data_are_counted_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    counted: list[int] = []
+
+    def count(rows: datasets.Dataset) -> twins.Vocabulary:
+        counted.append(len(rows))
+        return vocabulary(rows)
+
+    vocabulary = twins.Vocabulary
+    monkeypatch.setattr(twins, "Vocabulary", count)
+    dedupe.dedupe(DedupeSection(), dataset(SOCCER[:20]))
+    assert counted == [20]
+
+
 def test_synonyms_are_not_expected() -> None:
     rows = [
         {"question": "What is a car?", "answer": "A motor vehicle with four wheels."},
