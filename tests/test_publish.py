@@ -104,6 +104,7 @@ def test_a_card_that_the_hub_does_not_take_is_seen_before_training(
 ) -> None:
     with pytest.raises(ConfigError, match=told):
         preflight(create, repo="ada/soccer", **section)
+    assert hub.repos == {}
     preflight(create, repo="ada/soccer", license="mit", language="en")
     preflight(create, repo="ada/soccer", license=None, language=None)
 

@@ -114,8 +114,8 @@ def _require_repo(section: PublishSection, create: bool, moving: bool) -> None:
         )
     api = HfApi(token=os.environ["HF_TOKEN"])
     try:
-        hub.retried(lambda: _require_may_write(api, section, create))
         hub.retried(lambda: _require_card(section))
+        hub.retried(lambda: _require_may_write(api, section, create))
         hub.retried(lambda: hub.require_replaceable(api, section))
         hub.retried(lambda: hub.require_tag_free(api, section, moving))
     except (HfHubHTTPError, LocalTokenNotFoundError) as error:
