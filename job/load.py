@@ -28,6 +28,7 @@ from job.data.leftout import LeftOut
 from job.errors import ConfigError, DataError
 from job.files import WANTED, Choose, Chunk, kind
 from job.rows import write
+from job.run import localdata
 
 COLUMN_PAIRS = (
     ("question", "answer"),
@@ -107,12 +108,6 @@ def load(
     return rows, test, rejected, facts
 
 
-def _local_files(section: DatasetSection) -> list[Path]:
-    """Every local file that the config names, for training or testing."""
-    named = [section.file, section.test, *(source.file for source in section.sources)]
-    return [path for name in named if name is not None for path in files.paths(name)]
-
-
 def _sources(section: DatasetSection, seed: int) -> Iterator[_Source]:
     listed: tuple[SourceSection | DatasetSection, ...] = section.sources or (section,)
     for number, source in enumerate(listed):
@@ -126,7 +121,7 @@ def _sources(section: DatasetSection, seed: int) -> Iterator[_Source]:
 def _files(
     named: str | list[str], source: SourceSection | DatasetSection, section: DatasetSection, draw: Draw
 ) -> Iterator[_Source]:
-    names = [path.name for path in _local_files(section)]
+    names = [path.name for path in localdata.paths(section)]
     for path in files.paths(named):
         yield _Source(
             partial(files.read, path),

@@ -25,6 +25,15 @@ def local_data(section: DatasetSection, finished: Mapping[str, Any] | None = Non
     return {key: _read(names, _then(key, names, finished)) for key, names in _named(section).items()}
 
 
+def paths(section: DatasetSection) -> list[Path]:
+    """The local files that the config names, whether they are there or not.
+
+    Raises:
+        DataError: a glob that finds none.
+    """
+    return [path for names in _named(section).values() for path in files.paths(names)]
+
+
 def there(section: DatasetSection) -> list[Path]:
     """The local files that the config names; a glob that finds none is told when they are read."""
     found = []
