@@ -28,6 +28,7 @@ from job.config import ModelSection
 from job.errors import ConfigError, DataError
 from job.model import files, ids, probe, source, template, weights
 from job.run import memory
+from job.run.messages import one_line
 
 FACTS = "base.json"
 log = logging.getLogger(__name__)
@@ -136,9 +137,7 @@ def _from_checkpoint(section: ModelSection) -> tuple[PreTrainedTokenizerBase, Pr
     try:
         model.load_state_dict(trained)
     except RuntimeError as error:
-        raise ConfigError(
-            f"model.base: the checkpoint {path} does not belong to {folder}: {files.one_line(error)}"
-        ) from None
+        raise ConfigError(f"model.base: the checkpoint {path} does not belong to {folder}: {one_line(error)}") from None
     facts = {"base": before["base"], "revision": before["revision"], "checkpoint": str(path)}
     if section.chat_template == "base" and before.get("template_date") is not None:
         facts["template_date"] = before["template_date"]
@@ -170,7 +169,7 @@ def _load_tokenizer(section: ModelSection, folder: Path) -> PreTrainedTokenizerB
     except Exception as error:  # whatever a foreign file makes a library raise
         _reraise_if_ours(error)
         raise ConfigError(
-            f"model.base: {section.base} has no tokenizer that can be loaded: {files.one_line(error)}; expected a "
+            f"model.base: {section.base} has no tokenizer that can be loaded: {one_line(error)}; expected a "
             "tokenizer.json, which transformers' save_pretrained writes"
         ) from None
     if not found.is_fast:
@@ -189,7 +188,7 @@ def _load_model(base: str, folder: Path, **options: Any) -> PreTrainedModel:
         _reraise_if_ours(error)
         raise ConfigError(
             f"model.base: {base} is no causal language model that can be loaded: {type(error).__name__}: "
-            f"{files.one_line(error)}"
+            f"{one_line(error)}"
         ) from None
     model: PreTrainedModel = loaded[0]
     weights.require_loaded(base, model, loaded[1])

@@ -118,7 +118,7 @@ def test_a_hub_that_fails_half_way_does_not_bring_back_an_older_version(there: H
     read(tmp_path, "ada/rows")
     there.repos["datasets", "ada/rows"].commit("main", {"train.jsonl": LINES + LINES}, "more")
     there.fail("*", "/datasets/ada/rows/resolve/", times=99, status=400)
-    refused(tmp_path, "ada/rows", Exit.FAILED)
+    assert "run the same command again" in refused(tmp_path, "ada/rows", Exit.FAILED)
 
 
 def test_no_picture_is_read(there: HubServer, tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
 from job.config import ModelSection
 from job.errors import ConfigError
+from job.run.messages import listed, one_line
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 _CONVERT = (
@@ -185,13 +186,3 @@ def _json(base: str, path: Path) -> dict[str, Any]:
     if not isinstance(content, dict):
         raise ConfigError(f"model.base: {base}: {path.name} holds no JSON object; fetch it again")
     return content
-
-
-def listed(names: list[str], most: int = 4) -> str:
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
-
-
-def one_line(error: Exception, most: int = 240) -> str:
-    """What an error of a library says, in one short line."""
-    text = " ".join(str(error).split()) or type(error).__name__
-    return text if len(text) <= most else text[:most].rsplit(" ", 1)[0] + " ..."

@@ -12,7 +12,7 @@ from tokenizers import AddedToken
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from job.errors import ConfigError
-from job.model.files import listed
+from job.run.messages import listed
 
 log = logging.getLogger(__name__)
 

@@ -14,9 +14,9 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import GenerationConfig, PreTrainedModel
 
 from job.errors import ConfigError
-from job.model.files import one_line
 from job.model.ids import rows_of
 from job.run.memory import is_out_of_memory
+from job.run.messages import one_line
 
 SAME = 1e-5
 """Of the spread of the logits: the same shapes are computed in the same order, so that nothing at all should differ."""

@@ -16,7 +16,7 @@ from transformers import PreTrainedTokenizerBase
 
 from job.config import ModelSection
 from job.errors import ConfigError
-from job.model.files import one_line
+from job.run.messages import one_line
 
 KICKOFF = Path(__file__).parents[1] / "templates" / "chat_template.jinja"
 QUESTION = 'Where is Ada\'s café in 1863?\n  - 漢字, one line; <b>two</b> & 50% "three"'

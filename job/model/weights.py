@@ -11,7 +11,7 @@ import torch
 from transformers import PreTrainedModel
 
 from job.errors import ConfigError
-from job.model.files import listed
+from job.run.messages import listed
 
 
 def require_loaded(base: str, model: PreTrainedModel, info: dict[str, Any]) -> None:

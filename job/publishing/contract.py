@@ -115,12 +115,6 @@ def sha256(file: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def listed(names: list[str]) -> str:
-    """Names for an error, the first few of many."""
-    more = f" and {len(names) - 3} more" if len(names) > 3 else ""
-    return ", ".join(names[:3]) + more
-
-
 def _is_nobodys(name: str) -> bool:
     return name in _NOBODYS or name.startswith(_DOWNLOADED)
 

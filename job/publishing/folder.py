@@ -14,6 +14,7 @@ from job.errors import ConfigError, PublishError
 from job.publishing import contract
 from job.publishing.contract import MARK
 from job.publishing.verify import Samples
+from job.run.messages import listed
 
 
 def to_folder(section: PublishSection, model: Path, samples: Samples) -> str:
@@ -66,7 +67,7 @@ def require_replaceable(section: PublishSection) -> None:
     if found:
         raise ConfigError(
             f"publish.folder: expected no folder, an empty one, or a model that Kickoff published; {target} holds "
-            f"{contract.listed(found)}, which it did not write; choose another folder, or set publish.replace to true "
+            f"{listed(found, most=3)}, which it did not write; choose another folder, or set publish.replace to true "
             "to delete all that is there"
         )
 

@@ -43,6 +43,7 @@ from job.publishing import contract
 from job.publishing.contract import MARK
 from job.publishing.verify import Samples
 from job.run.memory import is_out_of_memory
+from job.run.messages import listed, one_line
 
 ATTEMPTS = 3
 FAILURES = (httpx2.HTTPError, OSError, RuntimeError, json.JSONDecodeError)
@@ -103,9 +104,9 @@ def to_hub(section: PublishSection, model: Path, samples: Samples) -> dict[str, 
     except FAILURES as error:
         if is_out_of_memory(error):
             raise
-        raise PublishError(f"publishing to {repo} failed: {one_line(error)}") from None
+        raise PublishError(f"publishing to {repo} failed: {one_line(error, most=None)}") from None
     except ValueError as error:  # what the client makes of a card that the Hub does not take
-        raise PublishError(f"publishing to {repo} failed: {one_line(error)}") from None
+        raise PublishError(f"publishing to {repo} failed: {one_line(error, most=None)}") from None
     return {"repo": repo, "revision": sha, "url": f"{api.endpoint}/{repo}/tree/{sha}"}
 
 
@@ -124,7 +125,7 @@ def require_replaceable(api: HfApi, section: PublishSection) -> None:
     if found:
         raise ConfigError(
             f"publish.repo: expected an empty repository or a model that Kickoff published; {_place(section)} holds "
-            f"{contract.listed(found)}, which it did not write; choose another repository, or set publish.replace to "
+            f"{listed(found, most=3)}, which it did not write; choose another repository, or set publish.replace to "
             "true to delete all that is there (the history keeps it)"
         )
 
@@ -166,13 +167,9 @@ def retried(call: Callable[[], Result]) -> Result:
             if response is not None and response.status_code < 500 and response.status_code not in (408, 429):
                 raise
             wait = max(2.0**attempt, wait_asked(response) if response is not None else 0)
-            log.warning(f"publish: {one_line(error)}; again in {wait:.0f} s")
+            log.warning(f"publish: {one_line(error, most=None)}; again in {wait:.0f} s")
             time.sleep(wait)
     return call()
-
-
-def one_line(error: Exception) -> str:
-    return " ".join(str(error).split()) or type(error).__name__
 
 
 def _make(api: HfApi, section: PublishSection) -> None:
@@ -199,7 +196,9 @@ def _staged(api: HfApi, section: PublishSection, model: Path, samples: Samples, 
     try:
         retried(lambda: _delete(api, repo, aside))
     except FAILURES as error:
-        log.warning(f"publish: the branch {aside} of {repo} could not be removed ({one_line(error)}); it may go")
+        log.warning(
+            f"publish: the branch {aside} of {repo} could not be removed ({one_line(error, most=None)}); it may go"
+        )
     return sha
 
 

@@ -16,6 +16,7 @@ from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError, Repo
 from job.config import Config, PublishSection
 from job.errors import ConfigError, PublishError
 from job.publishing import folder, hub
+from job.run.messages import one_line
 
 
 def require(config: Config, data: Sequence[Path], create: bool) -> None:
@@ -150,7 +151,7 @@ def _reasons(error: ValueError) -> str:
     try:
         return "; ".join(str(problem["message"]) for problem in json.loads(str(error))["errors"])
     except (ValueError, TypeError, KeyError):
-        return hub.one_line(error)
+        return one_line(error, most=None)
 
 
 def _require_may_write(api: HfApi, section: PublishSection, create: bool) -> None:
@@ -174,4 +175,6 @@ def _require_may_create(repo: str, user: dict[str, Any]) -> None:
 
 
 def _unanswered(error: Exception) -> PublishError:
-    return PublishError(f"the Hub does not answer: {hub.one_line(error)}; nothing was lost, run the same command again")
+    return PublishError(
+        f"the Hub does not answer: {one_line(error, most=None)}; nothing was lost, run the same command again"
+    )
