@@ -35,11 +35,11 @@ class Running(Protocol):
 
 
 class Kickoff:
-    """serve.engine, loaded as serve.api does."""
+    """The engine, loaded as serve.api does."""
 
     def __init__(self, model: Path) -> None:
-        from serve.engine import Engine
-        from serve.model import free_memory, load
+        from serve.engine.engine import Engine
+        from serve.engine.model import free_memory, load
 
         loaded = load(model, "cpu", "auto")
         packed = [str(module.dtype) for module in loaded.modules() if type(module).__name__ == "_PackedLinear"]
@@ -49,7 +49,7 @@ class Kickoff:
         self.made: dict[str, int] = {}
 
     def submit(self, id: str, prompt: list[int]) -> None:
-        from serve.engine import Request
+        from serve.engine.request import Request
 
         self.made[id] = 0
         self.engine.submit(Request(id, prompt, NEW_TOKENS))

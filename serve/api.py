@@ -56,8 +56,8 @@ class AnswerAPI(ls.LitAPI):
         # oneDNN makes kernels for each number of rows and keeps 1024 of them by default, 300 MiB that fill over hours;
         # a step needs five, and with a hundred kept a soak is as fast and its memory flat
         os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "100")
-        from serve.engine import Engine  # brings torch, which only this process needs
-        from serve.model import free_memory, load
+        from serve.engine.engine import Engine  # brings torch, which only this process needs
+        from serve.engine.model import free_memory, load
 
         began = time.monotonic()
         self.link = EngineLink(self.socket)
@@ -100,7 +100,7 @@ class EngineLoop(LitLoop):
 
 def _carry_out(command: dict[str, Any], engine: Any, started: dict[str, float]) -> dict[str, Any] | None:
     """Gives what to tell the HTTP process if a request cannot be carried out."""
-    from serve.engine import Request
+    from serve.engine.request import Request
 
     if "cancel" in command:
         engine.cancel(command["cancel"])

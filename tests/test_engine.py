@@ -7,8 +7,10 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
-from serve.engine import Engine, Request, Token, sample
-from serve.model import load
+from serve.engine.engine import Engine
+from serve.engine.model import load
+from serve.engine.request import Request, Token
+from serve.engine.sampling import sample
 
 EOS = 0
 

@@ -1,11 +1,7 @@
-"""Continuous batching: the requests, their steps and their cache, over a model that model.py has loaded.
+"""Continuous batching: the requests, and their steps, over a model that model.py has loaded.
 
 Requests join and leave a running batch between steps (continuous batching). A step is either a prefill (the prompts
 of some waiting requests, in one forward pass) or a decode (one token for every running request).
-
-A request has a row of the key-value cache, and a token's column in it is its position. A step writes one token a row
-and reads the cache as it lies: no gather, no block table. What a row's neighbours do changes only how many columns are
-masked behind its own, in blocks that begin at its first token, so an answer does not depend on who else is served.
 
 It does not know text, HTTP, clients or deadlines: ids come in, ids go out, and whoever asked may cancel. Everything
 that could make a forward pass fail has to be refused before: `Engine.limits` says what fits.
@@ -13,46 +9,23 @@ that could make a forward pass fail has to be refused before: `Engine.limits` sa
 
 from collections import deque
 from dataclasses import dataclass, field
-from typing import Any, Literal, cast
+from typing import Literal, cast
 
 import torch
 from transformers import GenerationConfig, LogitsProcessorList, PreTrainedModel
-from transformers.cache_utils import Cache, CacheLayerMixin, DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
+from transformers.cache_utils import DynamicCache
 from transformers.generation.logits_process import NoRepeatNGramLogitsProcessor, RepetitionPenaltyLogitsProcessor
 
-from serve import attention
+from serve.engine import attention
+from serve.engine.cache import BLOCK, RowCache
+from serve.engine.request import Limits, Request, Token
+from serve.engine.sampling import generator, sample
 
-CANDIDATES = 1024
-"""Sorted tokens that top-p looks at first; the whole vocabulary is sorted only if they hold less than top_p."""
 DECODES_PER_PREFILL = 8
 """After a prefill, one decode for each so many running rows: when many run, those that came meanwhile start together,
 and a prompt alone takes about as long as a few of them. 6 % more tokens at 32 clients, 5 % under overload."""
 PROMPT_BLOCK = 8
 """Prompts are padded to a multiple of it."""
-BLOCK = 64
-"""Columns of the cache are looked at in whole blocks, so that sums over them have the same order in any company."""
-
-
-@dataclass(frozen=True)
-class Request:
-    """What to generate. `temperature` 0 is greedy; `top_k` 0 and `top_p` 1 are off."""
-
-    id: str
-    prompt: list[int]
-    max_new_tokens: int
-    temperature: float = 0.0
-    top_k: int = 0
-    top_p: float = 1.0
-    seed: int | None = None
-
-
-@dataclass(frozen=True)
-class Token:
-    """One generated token; `finish` is set on a request's last one ("stop": it is an end-of-text token)."""
-
-    id: str
-    token: int
-    finish: Literal["stop", "length"] | None = None
 
 
 @dataclass
@@ -62,15 +35,6 @@ class _Row:
     request: Request
     generator: torch.Generator
     generated: list[int] = field(default_factory=list)
-
-
-@dataclass(frozen=True)
-class Limits:
-    """What a request must keep to: `context` tokens for prompt and answer together; ids below `vocabulary`."""
-
-    context: int
-    vocabulary: int
-    cache_tokens: int
 
 
 class Engine:
@@ -173,7 +137,7 @@ class Engine:
             logits = self.model(ids.to(device), past_key_values=prefilled, logits_to_keep=ends.to(device)).logits
         self.cache.join(prefilled, lengths)
         first = len(self._rows)
-        self._rows += [_Row(request, _generator(request.seed)) for request in group]
+        self._rows += [_Row(request, generator(request.seed)) for request in group]
         return self._take(logits[torch.arange(len(group)), which], range(first, len(self._rows)))
 
     def _decode(self) -> list[Token]:
@@ -239,15 +203,6 @@ def _final_length(request: Request) -> int:
     return len(request.prompt) + request.max_new_tokens
 
 
-def _generator(seed: int | None) -> torch.Generator:
-    generator = torch.Generator()
-    if seed is None:
-        generator.seed()
-    else:
-        generator.manual_seed(seed)
-    return generator
-
-
 def _eos(config: GenerationConfig) -> set[int]:
     ids = config.eos_token_id
     return set(ids) if isinstance(ids, list) else {ids}
@@ -261,137 +216,3 @@ def _processors(config: GenerationConfig) -> LogitsProcessorList:
     if config.no_repeat_ngram_size:
         processors.append(NoRepeatNGramLogitsProcessor(config.no_repeat_ngram_size))
     return processors
-
-
-def sample(logits: torch.Tensor, request: Request, generator: torch.Generator) -> int:
-    """A token drawn from one line of logits (vocabulary,) after temperature, top-k and top-p, in transformers' order.
-
-    The draw inverts the cumulative distribution at one uniform number, so that NaN logits cannot make it fail.
-    """
-    logits = logits.float() / max(request.temperature, 1e-4)
-    k = min(request.top_k or logits.numel(), logits.numel())
-    draw = torch.rand((), generator=generator).item()
-    if k == logits.numel() and request.top_p >= 1:
-        return _invert(logits.softmax(-1), draw)
-    values, ids = logits.topk(k if k < logits.numel() else min(k, CANDIDATES))
-    total = values.logsumexp(-1) if k < logits.numel() else logits.logsumexp(-1)
-    probabilities = (values - total).exp()
-    if len(values) < k and probabilities.sum() < request.top_p:
-        values, ids = logits.sort(descending=True)
-        probabilities = values.softmax(-1)
-    before = probabilities.cumsum(-1) - probabilities
-    kept = probabilities * (before < request.top_p)
-    kept[0] = probabilities[0]
-    return int(ids[_invert(kept, draw)])
-
-
-def _invert(weights: torch.Tensor, draw: float) -> int:
-    cumulative = weights.double().cumsum(-1)
-    return min(int((cumulative <= draw * cumulative[-1]).sum()), len(weights) - 1)
-
-
-class RowCache(Cache):
-    """Keys and values of the running rows. A token's column is its position, so nothing moves while a row grows.
-
-    Each layer holds (rows, heads, columns, head size) twice, allocated to what is needed and allocated anew to grow.
-    """
-
-    def __init__(self, model: PreTrainedModel) -> None:
-        probe = DynamicCache(config=model.config)
-        if not all(type(layer) in (DynamicLayer, DynamicSlidingWindowLayer) for layer in probe.layers):
-            kinds = {type(layer).__name__ for layer in probe.layers}
-            raise ValueError(f"found layers of kind {', '.join(sorted(kinds))}, expected attention layers only")
-        self.rows = [_RowLayer(self) for _ in probe.layers]
-        super().__init__(layers=list(self.rows))
-        self.lengths: list[int] = []
-        self.places = torch.empty(0, dtype=torch.long), torch.empty(0, dtype=torch.long)
-        self._allocated = 0, 0
-        config = model.config.get_text_config()
-        heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-        size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-        self.bytes_per_token = 2 * config.num_hidden_layers * heads * size * model.dtype.itemsize
-
-    @property
-    def columns(self) -> int:
-        """How many columns a step looks at: room for every row's next token, in whole blocks."""
-        return (max(self.lengths, default=0) // BLOCK + 1) * BLOCK
-
-    def prepare_step(self, device: torch.device) -> torch.Tensor:
-        """Make room for a token more in each row. Gives the mask, (rows, columns): 1 for a row's tokens and the new."""
-        self._make_room(len(self.lengths), self.columns, [layer.held for layer in self.rows])
-        lengths = torch.tensor(self.lengths, device=device)
-        self.places = torch.arange(len(self.lengths), device=device), lengths
-        return (torch.arange(self.columns, device=device) <= lengths[:, None]).long()
-
-    def end_step(self) -> None:
-        """Each row has grown by a token."""
-        self.lengths = [length + 1 for length in self.lengths]
-
-    def join(self, prefilled: DynamicCache, lengths: list[int]) -> None:
-        """Add rows whose prompts, padded on the right, have just been computed."""
-        count = len(self.lengths)
-        new = [[layer.keys, layer.values] for layer in cast(list[Any], prefilled.layers)]
-        width = new[0][0].shape[2]
-        self._make_room(count + len(lengths), width, new)
-        for layer, pair in zip(self.rows, new, strict=True):
-            for held, tensor in zip(layer.held, pair, strict=True):
-                held[count : count + len(lengths), :, :width] = tensor
-        self.lengths += lengths
-
-    def keep(self, indices: list[int]) -> list[int]:
-        """Drop all rows but `indices` (ascending); the last rows fill the holes. Gives the new order of the old."""
-        stay, movers = set(indices), [index for index in indices if index >= len(indices)]
-        order = [index if index in stay else movers.pop() for index in range(len(indices))]
-        for hole, index in enumerate(order):
-            if hole != index:
-                length = self.lengths[index]
-                for layer in self.rows:
-                    for held in layer.held:
-                        held[hole, :, :length] = held[index, :, :length]
-        self.lengths = [self.lengths[index] for index in order]
-        return order
-
-    def _make_room(self, rows: int, columns: int, like: list[list[torch.Tensor]]) -> None:
-        """Allocate anew if `rows` or `columns` have become too many; `like` gives shapes and types."""
-        if rows <= self._allocated[0] and columns <= self._allocated[1]:
-            return
-        count, used = len(self.lengths), max(self.lengths, default=0)
-        self._allocated = 1 << (rows - 1).bit_length(), max((columns // BLOCK + 1) * BLOCK, self.columns)
-        for layer, shapes in zip(self.rows, like, strict=True):
-            for kind, shape in enumerate(shapes):
-                # zeros: what the mask hides still takes part in products, and NaN times zero is NaN
-                fresh = shape.new_zeros(self._allocated[0], shape.shape[1], self._allocated[1], shape.shape[3])
-                if count:
-                    fresh[:count, :, :used] = layer.held[kind][:count, :, :used]
-                layer.held[kind : kind + 1] = [fresh]
-
-
-class _RowLayer(CacheLayerMixin):
-    """One model layer's part, as transformers' attention asks for it in a decode step."""
-
-    def __init__(self, cache: RowCache) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self.cache = cache
-        self.held: list[torch.Tensor] = []
-        self.is_initialized = True
-
-    def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
-        """Nothing to do: `RowCache` allocates."""
-
-    def update(
-        self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
-    ) -> tuple[torch.Tensor, torch.Tensor]:
-        indices, lengths = self.cache.places
-        for held, new in zip(self.held, (key_states, value_states), strict=True):
-            held[indices, :, lengths] = new[:, :, 0]
-        keys, values = (held[: len(indices), :, : self.cache.columns] for held in self.held)
-        return keys, values
-
-    def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
-        return self.cache.columns, 0
-
-    def get_seq_length(self) -> int:
-        return self.cache.columns - 1
-
-    def get_max_length(self) -> int:
-        return -1

@@ -23,7 +23,7 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 from transformers.utils import logging as transformers_logging
 
-from serve import attention
+from serve.engine import attention
 
 log = logging.getLogger(__name__)
 Dtype = Literal["auto", "bfloat16", "float16", "float32"]

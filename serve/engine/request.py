@@ -1,0 +1,35 @@
+"""What goes into the engine and what comes out of it: ids, never text."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+
+@dataclass(frozen=True)
+class Request:
+    """What to generate. `temperature` 0 is greedy; `top_k` 0 and `top_p` 1 are off."""
+
+    id: str
+    prompt: list[int]
+    max_new_tokens: int
+    temperature: float = 0.0
+    top_k: int = 0
+    top_p: float = 1.0
+    seed: int | None = None
+
+
+@dataclass(frozen=True)
+class Token:
+    """One generated token; `finish` is set on a request's last one ("stop": it is an end-of-text token)."""
+
+    id: str
+    token: int
+    finish: Literal["stop", "length"] | None = None
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a request must keep to: `context` tokens for prompt and answer together; ids below `vocabulary`."""
+
+    context: int
+    vocabulary: int
+    cache_tokens: int
