@@ -73,7 +73,6 @@ def _carry_out(command: str, path: Path, overrides: list[str] | None) -> None:
         logging.getLogger(noisy).setLevel(logging.WARNING)
     if not sys.stderr.isatty():
         os.environ.setdefault("TQDM_DISABLE", "1")  # read when tqdm is imported; bars wreck a container's log
-    waiting.choose()
     interrupt.install()
     try:
         code, message = _outcome(command, path, overrides)
@@ -85,7 +84,9 @@ def _carry_out(command: str, path: Path, overrides: list[str] | None) -> None:
 
 def _outcome(command: str, path: Path, overrides: list[str] | None) -> tuple[Exit, str]:
     try:
-        return Exit.DONE, _stage(command)(load(path, overrides))
+        config = load(path, overrides)
+        waiting.choose()
+        return Exit.DONE, _stage(command)(config)
     except (Exception, KeyboardInterrupt) as error:
         interrupt.over()  # what the error says must not be lost to a signal that comes now
         found = outcome.of(error, command, interrupt.seen())
