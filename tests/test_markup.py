@@ -86,3 +86,5 @@ def test_many_comments_that_are_not_closed_are_searched_for_once() -> None:
     assert plain(f"<p>b</p>{text}").startswith("b\n\n<!-- a <!-- a ")
     assert plain(f"{text}-->b") == "b"
     assert plain("a<!-- b --><!-->c--> d<!---->e<!-- f") == "a de<!-- f"
+    assert plain("one <!-- c --> two") == "one two"
+    assert plain("<pre>one <!-- c --> two</pre>") == "one  two"

@@ -142,6 +142,8 @@ class _Page:
         for tag in self.tags:
             self._write(self.source[place : tag.start])
             place = tag.end
+            if not tag.name and not self._is_in(_VERBATIM) and self.source[tag.start - 1 : tag.start] == " ":
+                place += self.source.startswith(" ", place)  # a comment between blanks leaves one
             if tag.name in _DROPPED or (tag.name and not self._is_in(_DROPPED)):
                 self._count(tag, closed)
                 self._divide(tag)
