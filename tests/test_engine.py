@@ -163,7 +163,7 @@ def test_a_prefill_does_not_starve_those_who_are_running(model: PreTrainedModel)
 
 
 def test_memory_bounds_how_many_run(model: PreTrainedModel) -> None:
-    per_token = Engine(model).cache.bytes_per_token
+    per_token = Engine(model).passes.bytes_per_token
     engine = Engine(model, cache_bytes=2 * per_token * 600)
     for index in range(4):
         engine.submit(Request(str(index), [5] * 100, 100))
@@ -173,7 +173,7 @@ def test_memory_bounds_how_many_run(model: PreTrainedModel) -> None:
 
 
 def test_the_largest_request_that_is_let_in_can_run(model: PreTrainedModel) -> None:
-    per_token = Engine(model).cache.bytes_per_token
+    per_token = Engine(model).passes.bytes_per_token
     engine = Engine(model, cache_bytes=2 * per_token * 300)
     assert engine.limits.context < 4096
     engine.submit(Request("x", [5] * (engine.limits.context - 1), 1))
