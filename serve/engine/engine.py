@@ -22,6 +22,7 @@ from serve.engine import attention
 from serve.engine.apart import Apart
 from serve.engine.cache import BLOCK
 from serve.engine.limits import limits
+from serve.engine.messages import one_line
 from serve.engine.request import Failure, Request, Token
 from serve.engine.sampling import generator, sample
 from serve.engine.together import Together
@@ -158,7 +159,7 @@ class Engine:
         except (RuntimeError, MemoryError) as error:
             if not _out_of_memory(error):
                 raise
-            reason = str(error).strip().splitlines()[0][:200] or type(error).__name__
+            reason = one_line(error)
         else:
             if self._caution and self.steps - self._calm_since >= CALM_STEPS:
                 self._caution, self._calm_since = self._caution - 1, self.steps

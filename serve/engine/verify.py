@@ -20,6 +20,7 @@ from serve.engine import attention
 from serve.engine.cache import BLOCK, one_token
 from serve.engine.engine import Engine, Row
 from serve.engine.limits import crossable, limits, vocabulary, windows
+from serve.engine.messages import one_line
 from serve.engine.request import Request
 
 log = logging.getLogger(__name__)
@@ -55,7 +56,7 @@ def settle(model: PreTrainedModel) -> None:
     except ValueError:
         raise
     except Exception as error:  # unknown models fail in unknown ways, and a failure now is a reason not to serve
-        raise ValueError(f"it cannot compute a token ({_line(error)})") from error
+        raise ValueError(f"it cannot compute a token ({one_line(error)})") from error
     probes = _ask_generate(model)
     own = model.config.get_text_config()._attn_implementation
     why_not = _together(model, probes)
@@ -110,7 +111,7 @@ def _ask_generate(model: PreTrainedModel) -> list[Probe]:
             )  # fmt: skip
             probes.append(Probe(prompt, made.sequences[0, length:].tolist(), torch.cat(made.logits).float()))
     except Exception as error:  # whatever a model does wrong is a reason not to serve it
-        raise ValueError(f"transformers' own generate fails with it ({_line(error)})") from error
+        raise ValueError(f"transformers' own generate fails with it ({one_line(error)})") from error
     finally:
         model.generation_config = published
     if not all(bool(torch.isfinite(probe.logits.max(-1).values).all()) for probe in probes):
@@ -142,7 +143,7 @@ def _together(model: PreTrainedModel, probes: list[Probe]) -> str | None:
     try:
         _set_attention(model, attention.NAME)
     except Exception as error:  # a model that cannot change its attention says so in many ways
-        return _line(error)
+        return one_line(error)
     if model.config.get_text_config()._attn_implementation != attention.NAME:  # some models ignore it
         return attention.ITS_OWN
     return _differs(model, probes)
@@ -158,7 +159,7 @@ def _differs(model: PreTrainedModel, probes: list[Probe]) -> str | None:
     try:
         made = _logits(model, [(probe.prompt, probe.answer) for probe in probes], rows=max(2, len(probes) - 1))
     except Exception as error:  # unknown models fail in unknown ways
-        return _line(error)
+        return one_line(error)
     for probe, logits in zip(probes, made, strict=True):
         spread = (probe.logits - probe.logits.mean(-1, keepdim=True)).norm(dim=-1)
         distance = ((logits - probe.logits).norm(dim=-1) / spread.clamp_min(1e-9)).max().item()
@@ -192,7 +193,3 @@ class _Rehearsal(Engine):
         for line, row in zip(logits, rows, strict=True):
             self.heard[row.request.id].append(line.clone())
         return [self.answers[row.request.id][len(row.generated)] for row in rows]
-
-
-def _line(error: Exception) -> str:
-    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
