@@ -5,8 +5,9 @@ window, chunks) are computed from the positions of each row. An argument that is
 model that needs more than this is never computed wrongly; `verify` then takes a slower path.
 
 On a CPU a row's result is the same, to the last bit, whatever rows are computed beside it. torch's kernel sums in
-another order when a prompt is padded, or when a row is alone. So prompts are attended one by one at their own length,
-and a row alone is attended twice. What a row's neighbours add is columns behind its own, and those add exact zeros.
+another order when a prompt is padded, or when another thread takes a row. So prompts are attended one by one at their
+own length, and single tokens by products that do not have this. What a row's neighbours add is columns behind its own,
+and those add exact zeros.
 
 It knows nothing of requests. Outside of `computing` it is transformers' own "sdpa" attention.
 """
@@ -100,7 +101,8 @@ def _attend(
         return _sdpa(module, query, key, value, mask, scaling=scaling)
     grouped = key.shape[1] != query.shape[1]
     if pieces.decode:
-        return _decode(query, key, value, attention_mask, scaling, grouped)
+        mask = pieces.causal() if attention_mask is None else attention_mask
+        return _decode(query, key, value, mask, scaling), None
     output = query.new_zeros(*query.shape[:3], value.shape[3])
     for row, (start, count) in enumerate(zip(pieces.starts, pieces.counts, strict=True)):
         q = query[row : row + 1, :, :count]
@@ -116,19 +118,15 @@ def _attend(
 
 
 def _decode(
-    query: torch.Tensor,
-    key: torch.Tensor,
-    value: torch.Tensor,
-    attention_mask: torch.Tensor | None,
-    scaling: float | None,
-    grouped: bool,
-) -> tuple[torch.Tensor, None]:
-    mask = _current[0].causal() if attention_mask is None else attention_mask
-    rows = len(query)
-    if rows == 1:
-        query, key, value, mask = (tensor.expand(2, -1, -1, -1) for tensor in (query, key, value, mask))
-    output = scaled_dot_product_attention(query, key, value, mask, scale=scaling, enable_gqa=grouped)
-    return output[:rows].transpose(1, 2), None
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor, scaling: float | None
+) -> torch.Tensor:
+    """One token a row, as two products: torch's kernel gives other last bits in another thread, and which thread takes
+    a row depends on how many there are.
+    """
+    rows, heads, _, size = query.shape
+    grouped = (query * (size**-0.5 if scaling is None else scaling)).reshape(rows, key.shape[1], -1, size)
+    scores = torch.matmul(grouped, key.transpose(2, 3)).masked_fill_(~mask, -torch.inf)
+    return torch.matmul(scores.softmax(-1), value).reshape(rows, 1, heads, -1)
 
 
 def _row_by_row(query: torch.Tensor) -> bool:

@@ -18,6 +18,7 @@ PROMISES = (
 """Names of the context in a config."""
 UNPROMISED = 2048
 """The context of a model whose config names none, as BLOOM's."""
+ORIGINAL = "original_max_position_embeddings"
 WINDOWS = ("sliding_window", "attention_chunk_size", "window_size")
 VERIFIED = 5 * 10**10
 """Weights times tokens that may be spent on a prompt of the comparison at the start; about a second on two cores."""
@@ -84,9 +85,7 @@ def _ropes(config: Any) -> list[int]:
     parameters = getattr(config, "rope_parameters", None) or {}
     for rope in [parameters, *(value for value in parameters.values() if isinstance(value, dict))]:
         kind = str(rope.get("rope_type", rope.get("type", "")))
-        original = rope.get("original_max_position_embeddings") or getattr(
-            config, "original_max_position_embeddings", None
-        )
-        if isinstance(original, int) and (kind == "longrope" or "dynamic" in kind):
-            found.append(original)
+        if kind == "longrope" or "dynamic" in kind:
+            named = [holder.get(ORIGINAL) for holder in (rope, config.to_dict())]
+            found += [bound for bound in named if isinstance(bound, int)]
     return found

@@ -24,6 +24,7 @@ from transformers.pytorch_utils import Conv1D
 from transformers.utils import logging as transformers_logging
 
 from serve.engine import verify
+from serve.engine.steady import steady
 
 log = logging.getLogger(__name__)
 Dtype = Literal["auto", "bfloat16", "float16", "float32"]
@@ -64,6 +65,7 @@ def load(folder: Path, device: str, dtype: Dtype, threads: int | None = None) ->
     nn.Module.to(model, device).eval().requires_grad_(False)
     verify.settle(model)
     if on_cpu:
+        steady(model)
         _pack(model, chosen)
         verify.company(model)
     return model

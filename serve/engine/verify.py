@@ -77,7 +77,7 @@ def company(model: PreTrainedModel) -> None:
     if model.config.get_text_config()._attn_implementation != attention.NAME:
         return
     draw = torch.Generator().manual_seed(1)
-    asked = [(_tokens(model, length, draw), _tokens(model, 2, draw)) for length in (3, 9)]
+    asked = [(_tokens(model, length, draw), _tokens(model, 2, draw)) for length in (3, PIECE + 1)]
     alone = [_logits(model, [one], rows=1)[0] for one in asked]
     together = _logits(model, asked, rows=len(asked))
     if _unpacked(model) or not all(torch.equal(*pair) for pair in zip(alone, together, strict=True)):
