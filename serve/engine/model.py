@@ -67,7 +67,7 @@ def load(folder: Path, device: str, dtype: Dtype, threads: int | None = None) ->
     if on_cpu:
         steady(model)
         _pack(model, chosen)
-        verify.company(model)
+    verify.company(model)
     return model
 
 
