@@ -1,12 +1,14 @@
 """What is compared at the start: a model that is not computed as transformers computes it is slower, or refused."""
 
 import logging
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from served import Served
 from test_architectures import GPT, LONGROPE, MODELS, SIZES, build, path_of
 from transformers import PreTrainedModel, masking_utils
 
@@ -243,3 +245,24 @@ def test_a_mixture_of_experts_says_at_load_that_its_last_bits_depend_on_company(
     with caplog.at_level(logging.WARNING):
         load(tmp_path, "cpu", "float32", threads=1)
     assert "the last bits of an answer depend on its company" in caplog.text
+
+
+@pytest.mark.parametrize("kind", ["mamba", "openai-gpt"])
+def test_the_server_refuses_such_a_model_once_in_one_line(kind: str, published: Path, tmp_path: Path) -> None:
+    """Code 2, which tells a supervisor that starting it anew does not help."""
+    folder = tmp_path / "served"
+    shutil.copytree(published, folder)
+    for old in (*folder.glob("*.safetensors"), folder / "config.json"):
+        old.unlink()
+    generation = (folder / "generation_config.json").read_text()
+    build(kind, MODELS[kind][1] | {"vocab_size": 400}, folder)
+    (folder / "generation_config.json").write_text(generation)
+    served = Served(folder)
+    served.start()
+    code = served.process.wait(60)
+    said = served.output()
+    assert code == 2
+    assert said.count("cannot be served: found ") == 1
+    assert "serve this model with transformers itself" in said
+    assert "Traceback" not in said
+    assert "starting it anew" not in said
