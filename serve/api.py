@@ -88,11 +88,12 @@ class EngineLoop(LitLoop):
                 tokens = engine.step()
                 for token in tokens:
                     started.setdefault(token.id, now)
+                failed = [[failure.id, failure.reason] for failure in engine.failures()]
                 beat = {"steps": engine.steps, "running": engine.running, "waiting": engine.waiting}
-                link.send({"beat": beat, "tokens": [[t.id, t.token, t.finish, started[t.id]] for t in tokens]})
-                for token in tokens:
-                    if token.finish:
-                        del started[token.id]
+                told = [[t.id, t.token, t.finish, started[t.id]] for t in tokens]
+                link.send({"beat": beat, "tokens": told, "failed": failed})
+                for id in [token.id for token in tokens if token.finish] + [id for id, _ in failed]:
+                    started.pop(id, None)
         except (EOFError, OSError):
             log.info("engine: the HTTP process is gone, leaving")
             os._exit(0)

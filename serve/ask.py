@@ -158,7 +158,7 @@ async def whole(request: Request, asked: Asked) -> None:
 def _problem(error: EngineDied | EngineRefused) -> Problem:
     if isinstance(error, EngineRefused):
         return Problem(422, f"the model cannot take this: {error}", "refused")
-    return died()
+    return died(error)
 
 
 class _Gone(HTTPException):

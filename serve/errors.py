@@ -12,6 +12,7 @@ from starlette.exceptions import HTTPException
 
 from serve import metrics, schema
 from serve.admission import Admission
+from serve.link import EngineDied, EngineFailed
 
 
 def error_body(message: str, type: str, code: str, param: str | None = None) -> dict[str, object]:
@@ -119,6 +120,8 @@ def stream_of(*names: str) -> dict[str, Any]:
     return {"content": {"text/event-stream": {"itemSchema": item}}}
 
 
-def died() -> Problem:
-    """The engine's process ended; a stream that has begun sends the body alone, as an event."""
+def died(error: EngineDied) -> Problem:
+    """The engine ended, or failed with this request alone. A stream that has begun sends the body as an event."""
+    if isinstance(error, EngineFailed):
+        return Problem(503, f"the engine could not answer: {error}", "engine_failed", retry_after=1)
     return Problem(503, "the engine died while it answered; try again", "engine_died", retry_after=5)

@@ -1,8 +1,8 @@
 """The line between the HTTP process and the engine's process: one Unix socket, one JSON object a line.
 
 HTTP to engine: {"submit": {...}} and {"cancel": id}. Engine to HTTP: {"ready": {...}} once it can answer, then one
-message a step, {"beat": {...}, "tokens": [[id, token, finish, started], ...]}, the beat alone twice a second when idle,
-and {"refused": [id, reason]}.
+message a step, {"beat": {...}, "tokens": [[id, token, finish, started], ...], "failed": [[id, reason], ...]}, the beat
+alone twice a second when idle, and {"refused": [id, reason]}.
 
 When either process dies, however it dies, the system closes its end and the other side learns of it at once: every
 waiting request fails with `EngineDied`, and an engine whose HTTP process is gone leaves. LitServe's own queues do not
@@ -34,6 +34,10 @@ class EngineRefused(Exception):
 
 class EngineDied(Exception):
     """The engine's process ended before the answer was complete, or is not there yet."""
+
+
+class EngineFailed(EngineDied):
+    """The engine gave this request up, as it ran out of memory, and goes on with the others; the text says why."""
 
 
 @dataclass(frozen=True)
@@ -110,7 +114,7 @@ class EngineClient:
         Leaving the iterator early frees the request's place in the engine.
 
         Raises:
-            EngineDied: the engine is not there, or left in the middle.
+            EngineDied: the engine is not there, left in the middle, or failed with this request (`EngineFailed`).
             EngineRefused: it cannot carry the request out.
         """
         if self._writer is None or self.ready is None:
@@ -170,6 +174,9 @@ class EngineClient:
             id, reason = message["refused"]
             if pending := self.pending.get(id):
                 pending.fail(EngineRefused(reason))
+        for id, reason in message.get("failed", []):
+            if pending := self.pending.get(id):
+                pending.fail(EngineFailed(reason))
         for id, token, finish, started in message.get("tokens", []):
             if pending := self.pending.get(id):
                 pending.add(Step(token, finish, started, self.last_beat))

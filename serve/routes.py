@@ -85,10 +85,10 @@ async def _predict_events(serving: Serving, answer: Answer) -> AsyncGenerator[st
     try:
         async for _, piece in together([answer], stream=True):
             yield _event("delta", {"text": piece})
-    except EngineDied:
+    except EngineDied as error:
         if answer.first_token is None:
             raise
-        yield _event("error", died().body)
+        yield _event("error", died(error).body)
         return
     yield _event("done", _predicted(serving, answer).model_dump())
 
@@ -181,10 +181,10 @@ async def _chat_events(serving: Serving, answers: list[Answer], id: str, with_us
         async for index, piece in together(answers, stream=True):
             yield chunk(index, {"content": piece} if index in begun else {"role": "assistant", "content": piece})
             begun.add(index)
-    except EngineDied:
+    except EngineDied as error:
         if not begun:
             raise
-        yield _data(died().body)
+        yield _data(died(error).body)
         return
     for index, answer in enumerate(answers):
         yield chunk(index, {} if index in begun else {"role": "assistant", "content": ""}, answer.finish_reason)

@@ -7,6 +7,7 @@ import pytest
 import torch
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedModel
 
+from serve.engine import attention
 from serve.engine.engine import Engine
 from serve.engine.model import load
 from serve.engine.request import Request, Token
@@ -44,7 +45,7 @@ def model(request: pytest.FixtureRequest, never_ending: Path) -> PreTrainedModel
 
 
 @pytest.fixture(scope="module")
-def llama(tmp_path_factory: pytest.TempPathFactory) -> PreTrainedModel:
+def llama_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Grouped key-value heads and rotary positions."""
     folder = tmp_path_factory.mktemp("llama")
     torch.manual_seed(0)
@@ -54,7 +55,17 @@ def llama(tmp_path_factory: pytest.TempPathFactory) -> PreTrainedModel:
             num_attention_heads=4, num_key_value_heads=2, bos_token_id=0, eos_token_id=0,
         )
     ).save_pretrained(folder)  # fmt: skip
-    return load(folder, "cpu", "auto", threads=1)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def llama(llama_folder: Path) -> PreTrainedModel:
+    return load(llama_folder, "cpu", "auto", threads=1)
+
+
+@pytest.fixture(scope="module")
+def exact_llama(llama_folder: Path) -> PreTrainedModel:
+    return load(llama_folder, "cpu", "float32", threads=1)
 
 
 def generate(model: PreTrainedModel, request: Request) -> list[int]:
@@ -152,6 +163,87 @@ def test_a_cancelled_request_is_gone_at_the_next_step(model: PreTrainedModel) ->
     engine.cancel("nobody")
 
 
+def test_a_long_prompt_is_computed_in_pieces_between_which_others_go_on(model: PreTrainedModel) -> None:
+    engine, widths = Engine(model, prefill_tokens=32), list[int]()
+    hook = model.register_forward_pre_hook(lambda _, arguments: widths.append(arguments[0].numel()))
+    engine.submit(Request("running", [5], 60))
+    engine.step()
+    engine.submit(Request("long", [7, 8, 9] * 130, 5))
+    made: dict[str, list[int]] = {"running": [], "short": [], "long": []}
+    order: list[str] = []
+    while not engine.idle:
+        if len(made["running"]) == 3:
+            engine.submit(Request("short", [6] * 5, 2))
+        for token in engine.step():
+            made[token.id].append(token.token)
+            order.append(token.id)
+    hook.remove()
+    assert max(widths) <= 32
+    assert order.index("short") < order.index("long")
+    assert order[: order.index("long")].count("running") >= 390 // 32 - 2
+    alone = Engine(model, prefill_tokens=32)
+    alone.submit(Request("long", [7, 8, 9] * 130, 5))
+    assert ids(run(alone)["long"]) == made["long"]
+
+
+def test_answers_of_prompts_in_pieces_are_generates(never_ending: Path) -> None:
+    exact = load(never_ending, "cpu", "float32", threads=1)
+    engine = Engine(exact, prefill_tokens=24)
+    asked = [Request(str(length), list(range(5, 5 + length)), 9) for length in (23, 24, 25, 48, 49, 130, 300)]
+    for one in asked:
+        engine.submit(one)
+    made = run(engine)
+    assert {one.id: ids(made[one.id]) for one in asked} == {one.id: generate(exact, one) for one in asked}
+
+
+def test_a_request_can_be_cancelled_between_the_pieces_of_its_prompt(model: PreTrainedModel) -> None:
+    engine = Engine(model, prefill_tokens=16)
+    short = Request("short", [6] * 5, 30)
+    for one in (Request("a", [5] * 200, 5), Request("b", [7] * 100, 5), short):
+        engine.submit(one)
+    begun = [token for _ in range(4) for token in engine.step()]
+    engine.cancel("a")
+    made = run(engine)
+    assert made.keys() == {"b", "short"}
+    made["short"] = [*begun, *made["short"]]
+    alone = Engine(model, prefill_tokens=16)
+    alone.submit(short)
+    assert ids(made["short"]) == ids(run(alone)["short"])
+
+
+def test_a_request_whose_logits_are_no_numbers_fails_and_leaves_nothing_behind(never_ending: Path) -> None:
+    """Also not in its row of the cache, where zero times what is not a number would reach who comes next."""
+    model = load(never_ending, "cpu", "float32", threads=1)
+    model.get_input_embeddings().weight.data[300] = float("nan")
+    engine, good = Engine(model, max_rows=2), Request("good", [5, 6, 7], 30)
+    engine.submit(good)
+    engine.submit(Request("bad", [5] * 40 + [300] + [6] * 20, 30))
+    made = run(engine)
+    assert made.keys() == {"good"}
+    (failure,) = engine.failures()
+    assert failure.id == "bad"
+    assert "not a number" in failure.reason
+    for index in range(4):
+        engine.submit(Request(str(index), [5, 6, 7], 30))
+    made |= run(engine)
+    assert engine.failures() == []
+    assert len({tuple(ids(tokens)) for tokens in made.values()}) == 1
+
+
+def test_on_a_gpu_rows_are_attended_at_once_and_answers_are_generates(
+    exact_llama: PreTrainedModel, never_ending: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The way that a GPU takes, computed on this CPU."""
+    monkeypatch.setattr(attention, "_row_by_row", lambda query: False)
+    for exact in (exact_llama, load(never_ending, "cpu", "float32", threads=1)):
+        engine = Engine(exact, prefill_tokens=48)
+        asked = [one for one in requests(10, seed=4) if len(one.prompt) + one.max_new_tokens <= 256]
+        for one in asked:
+            engine.submit(one)
+        made = run(engine)
+        assert {one.id: ids(made[one.id]) for one in asked} == {one.id: generate(exact, one) for one in asked}
+
+
 def test_a_prefill_does_not_starve_those_who_are_running(model: PreTrainedModel) -> None:
     engine = Engine(model, prefill_tokens=1)
     engine.submit(Request("running", [5], 50))
@@ -163,7 +255,7 @@ def test_a_prefill_does_not_starve_those_who_are_running(model: PreTrainedModel)
 
 
 def test_memory_bounds_how_many_run(model: PreTrainedModel) -> None:
-    per_token = Engine(model).cache.bytes_per_token
+    per_token = Engine(model).passes.bytes_per_token
     engine = Engine(model, cache_bytes=2 * per_token * 600)
     for index in range(4):
         engine.submit(Request(str(index), [5] * 100, 100))
@@ -173,7 +265,7 @@ def test_memory_bounds_how_many_run(model: PreTrainedModel) -> None:
 
 
 def test_the_largest_request_that_is_let_in_can_run(model: PreTrainedModel) -> None:
-    per_token = Engine(model).cache.bytes_per_token
+    per_token = Engine(model).passes.bytes_per_token
     engine = Engine(model, cache_bytes=2 * per_token * 300)
     assert engine.limits.context < 4096
     engine.submit(Request("x", [5] * (engine.limits.context - 1), 1))

@@ -1,33 +1,81 @@
-"""Attention on a CPU whose result for a row is the same, to the last bit, whatever rows are computed beside it.
+"""Attention over rows that stand at different places of their texts. It registers itself with transformers as "rows".
 
-torch's kernel sums in another order when a prompt is padded, or when a row is alone; so prompts are attended one by
-one at their own length, and a row alone is attended twice. What a row's neighbours add is columns behind its own, and
-those add exact zeros. Linear layers over packed weights keep the order as well (see model.py).
+Each row attends to its own columns of the cache, at its own positions: the masks that a model asks for (causal, sliding
+window, chunks) are computed from the positions of each row. An argument that is not carried out here is refused, so a
+model that needs more than this is never computed wrongly; `verify` then takes a slower path.
 
-It registers itself with transformers as the attention "rows". It knows nothing of requests or of the cache.
+On a CPU a row's result is the same, to the last bit, whatever rows are computed beside it. torch's kernel sums in
+another order when a prompt is padded, or when another thread takes a row. So prompts are attended one by one at their
+own length, and single tokens by products that do not have this. What a row's neighbours add is columns behind its own,
+and those add exact zeros.
+
+It knows nothing of requests. Outside of `computing` it is transformers' own "sdpa" attention.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, AttentionMaskInterface
-from transformers.masking_utils import sdpa_mask
+from transformers.integrations.sdpa_attention import sdpa_attention_forward
+from transformers.masking_utils import causal_mask_function, sdpa_mask
 
 NAME = "rows"
-_prompt_lengths: list[int] = []
+ITS_OWN = "its attention is its own"
+HARMLESS = {"position_ids", "use_cache", "output_attentions", "output_hidden_states", "return_dict"}
+"""Arguments that other attention functions want and that change nothing in this one."""
+
+
+class NotCarriedOut(ValueError):
+    """The model asks for something that this attention does not do; the text says what."""
+
+
+_sdpa: Callable[..., tuple[torch.Tensor, None]] = sdpa_attention_forward
+
+
+@dataclass
+class Pieces:
+    """What a forward pass computes: of each row `counts` tokens, the first of them at position `starts`.
+
+    `decode`: one token a row, rows side by side. Otherwise prompts, padded on the right.
+    """
+
+    starts: list[int]
+    counts: list[int]
+    columns: int
+    positions: torch.Tensor
+    decode: bool
+    updates: int = 0
+    """How many layers wrote into the cache."""
+    calls: int = 0
+    """How many layers attended here; fewer than wrote means that the model has an attention of its own."""
+    masks: dict[int, tuple[torch.Tensor, int | None]] = field(default_factory=dict)
+    """The masks that were made for this pass and their windows, by where the mask lies in memory. They are held here,
+    so that no other tensor comes to lie there."""
+    _causal: torch.Tensor | None = None
+
+    def causal(self) -> torch.Tensor:
+        """(rows, 1, tokens, columns): True where a token may look."""
+        if self._causal is None:
+            columns = torch.arange(self.columns, device=self.positions.device)
+            self._causal = columns <= self.positions[:, None, :, None]
+        return self._causal
+
+
+_current: list[Pieces] = []
 
 
 @contextmanager
-def prompts_of(lengths: list[int]) -> Iterator[None]:
-    """The forward pass inside is over prompts of these lengths, padded on the right."""
-    _prompt_lengths[:] = lengths
+def computing(pieces: Pieces) -> Iterator[None]:
+    """The forward pass inside computes these pieces."""
+    _current[:] = [pieces]
     try:
         yield
     finally:
-        _prompt_lengths.clear()
+        _current.clear()
 
 
 def _attend(
@@ -40,20 +88,108 @@ def _attend(
     **kwargs: Any,
 ) -> tuple[torch.Tensor, None]:
     """(rows, heads, tokens, head size) and as many or fewer key heads; gives (rows, tokens, heads, head size)."""
+    if not _current:
+        return _sdpa(module, query, key, value, attention_mask, scaling=scaling, **kwargs)
+    (pieces,) = _current
+    pieces.calls += 1
+    _refuse_what_is_not_carried_out(pieces, module, attention_mask, kwargs)
+    if query.shape[2] != pieces.positions.shape[1] or key.shape[2] != pieces.columns:
+        raise NotCarriedOut(f"its attention has {query.shape[2]} tokens over {key.shape[2]} columns")
+    if not _row_by_row(query):
+        whole = attention_mask is None and not pieces.decode and not any(pieces.starts)
+        mask = pieces.causal() if attention_mask is None and not whole else attention_mask
+        return _sdpa(module, query, key, value, mask, scaling=scaling)
     grouped = key.shape[1] != query.shape[1]
-    if query.shape[2] == 1 and not _prompt_lengths:
-        rows = len(query)
-        if rows == 1:
-            query, key, value = (tensor.expand(2, -1, -1, -1) for tensor in (query, key, value))
-        output = scaled_dot_product_attention(query, key, value, attention_mask, scale=scaling, enable_gqa=grouped)
-        return output[:rows].transpose(1, 2), None
-    output = torch.zeros_like(query)
-    for row, length in enumerate(_prompt_lengths or [query.shape[2]] * len(query)):
-        q, k, v = (tensor[row : row + 1, :, :length] for tensor in (query, key, value))
-        own = scaled_dot_product_attention(q, k, v, is_causal=True, scale=scaling, enable_gqa=grouped)
-        output[row, :, :length] = own[0]
+    if pieces.decode:
+        mask = pieces.causal() if attention_mask is None else attention_mask
+        return _decode(query, key, value, mask, scaling), None
+    output = query.new_zeros(*query.shape[:3], value.shape[3])
+    for row, (start, count) in enumerate(zip(pieces.starts, pieces.counts, strict=True)):
+        q = query[row : row + 1, :, :count]
+        k, v = (tensor[row : row + 1, :, : start + count] for tensor in (key, value))
+        if attention_mask is None and start == 0:
+            own = scaled_dot_product_attention(q, k, v, is_causal=True, scale=scaling, enable_gqa=grouped)
+        else:
+            mask = pieces.causal() if attention_mask is None else attention_mask
+            mask = mask[row : row + 1, :, :count, : start + count]
+            own = scaled_dot_product_attention(q, k, v, mask, scale=scaling, enable_gqa=grouped)
+        output[row, :, :count] = own[0]
     return output.transpose(1, 2), None
 
 
+def _decode(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor, scaling: float | None
+) -> torch.Tensor:
+    """One token a row, as two products: torch's kernel gives other last bits in another thread, and which thread takes
+    a row depends on how many there are.
+    """
+    rows, heads, _, size = query.shape
+    grouped = (query * (size**-0.5 if scaling is None else scaling)).reshape(rows, key.shape[1], -1, size)
+    scores = torch.matmul(grouped, key.transpose(2, 3)).masked_fill_(~mask, -torch.inf)
+    return torch.matmul(scores.softmax(-1), value).reshape(rows, 1, heads, -1)
+
+
+def _row_by_row(query: torch.Tensor) -> bool:
+    """On a GPU a kernel for each row would cost more than the last bits are worth."""
+    return query.is_cpu
+
+
+def _refuse_what_is_not_carried_out(
+    pieces: Pieces, module: torch.nn.Module, attention_mask: torch.Tensor | None, arguments: dict[str, Any]
+) -> None:
+    """
+    Raises:
+        NotCarriedOut: an argument would change the result, and nothing here looks at it.
+    """
+    window = None
+    if attention_mask is not None:
+        if attention_mask.data_ptr() not in pieces.masks:
+            raise NotCarriedOut("its attention brings a mask of its own")
+        window = pieces.masks[attention_mask.data_ptr()][1]
+    is_causal = arguments.get("is_causal")
+    if not (getattr(module, "is_causal", True) if is_causal is None else is_causal):
+        raise NotCarriedOut("its attention is not causal")
+    for name, value in arguments.items():
+        if name == "sliding_window" and value not in (None, window):
+            raise NotCarriedOut(f"its attention has sliding_window={value}, and its mask has {window}")
+        neutral = value is None or value is False or (name == "dropout" and value == 0)
+        if not neutral and name not in {"sliding_window", "is_causal", *HARMLESS}:
+            shown = value if isinstance(value, int | float | str) else type(value).__name__
+            raise NotCarriedOut(f"its attention has {name}={shown}")
+
+
+def _mask(
+    batch_size: int,
+    q_length: int,
+    kv_length: int,
+    q_offset: int = 0,
+    kv_offset: int = 0,
+    mask_function: Callable[..., torch.Tensor | bool] = causal_mask_function,
+    attention_mask: torch.Tensor | None = None,
+    local_size: int | None = None,
+    **kwargs: Any,
+) -> torch.Tensor | None:
+    """The mask that a model asks for, with each row at its own positions; None where it is the causal one."""
+    if not _current:
+        plain: torch.Tensor | None = sdpa_mask(
+            batch_size, q_length, kv_length, q_offset, kv_offset, mask_function, attention_mask, local_size, **kwargs
+        )
+        return plain
+    (pieces,) = _current
+    if kwargs.get("use_vmap") or (attention_mask is not None and not bool(attention_mask.all())):
+        raise NotCarriedOut("its attention has a mask that is not a function of positions")
+    if mask_function is causal_mask_function:
+        return None
+    device = pieces.positions.device
+    rows, head = torch.arange(batch_size, device=device)[:, None, None, None], torch.zeros(1, 1, 1, 1, device=device)
+    columns = torch.arange(pieces.columns, device=device)[None, None, None]
+    mask = torch.as_tensor(mask_function(rows, head.long(), pieces.positions[:, None, :, None], columns))
+    mask = mask.expand(batch_size, 1, q_length, pieces.columns).contiguous()
+    if bool((mask & ~pieces.causal()).any()):
+        raise NotCarriedOut("its attention looks at tokens that come later")
+    pieces.masks[mask.data_ptr()] = mask, local_size
+    return mask
+
+
 AttentionInterface.register(NAME, _attend)
-AttentionMaskInterface.register(NAME, sdpa_mask)
+AttentionMaskInterface.register(NAME, _mask)

@@ -1,103 +1,153 @@
 """The key-value cache of the running requests.
 
-A request has a row of it, and a token's column is its position. A step writes one token a row and reads the cache as it
+A request has a row of it, and a token's column is its position. A step writes its tokens and reads the cache as it
 lies: no gather, no block table. What a row's neighbours do changes only how many columns are masked behind its own, in
 blocks that begin at its first token, so an answer does not depend on who else is served.
+
+It knows rows and columns. It does not know requests.
 """
 
+import inspect
 from typing import Any, cast
 
 import torch
 from transformers import PreTrainedModel
 from transformers.cache_utils import Cache, CacheLayerMixin, DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
 
+from serve.engine.attention import Pieces
+
 BLOCK = 64
 """Columns of the cache are looked at in whole blocks, so that sums over them have the same order in any company."""
+PROMPT_BLOCK = 8
+"""Prompts are padded to a multiple of it: for each new number of tokens oneDNN makes kernels and keeps them."""
+OTHERWISE = "serve this model with transformers itself"
+NO_KEYS = "found {}, which keeps no keys and values of attention; " + OTHERWISE
+
+
+def empty_cache(model: PreTrainedModel) -> DynamicCache:
+    """transformers' own cache for one text.
+
+    Raises:
+        ValueError: the model keeps another state than keys and values of attention, or none.
+    """
+    if "past_key_values" not in inspect.signature(model.forward).parameters:
+        raise ValueError(NO_KEYS.format(type(model).__name__))
+    cache = DynamicCache(config=model.config)
+    if others := {type(layer).__name__ for layer in cache.layers} - {
+        DynamicLayer.__name__, DynamicSlidingWindowLayer.__name__
+    }:  # fmt: skip
+        raise ValueError(
+            f"found layers of kind {', '.join(sorted(others))}, expected attention layers only; {OTHERWISE}"
+        )
+    return cache
+
+
+@torch.inference_mode()
+def one_token(model: PreTrainedModel) -> list[list[torch.Tensor]]:
+    """Keys and values of one token in each layer, which tells their shapes; a layer that uses another's has none.
+
+    Raises:
+        ValueError: see `empty_cache`.
+    """
+    cache = empty_cache(model)
+    model(torch.zeros(1, 1, dtype=torch.long, device=model.device), past_key_values=cache, use_cache=True)
+    layers = [[layer.keys, layer.values] for layer in cast(list[Any], cache.layers)]
+    if all(keys is None for keys, _ in layers):
+        raise ValueError(NO_KEYS.format(type(model).__name__))
+    return [[] if keys is None else [keys, values] for keys, values in layers]
+
+
+def bytes_per_token(layers: list[list[torch.Tensor]]) -> int:
+    return sum(tensor.numel() * tensor.element_size() for layer in layers for tensor in layer)
 
 
 class RowCache(Cache):
-    """Keys and values of the running rows. A token's column is its position, so nothing moves while a row grows.
+    """Keys and values of the rows. A token's column is its position, so nothing moves while a row grows.
 
     Each layer holds (rows, heads, columns, head size) twice, allocated to what is needed and allocated anew to grow.
     """
 
-    def __init__(self, model: PreTrainedModel) -> None:
-        probe = DynamicCache(config=model.config)
-        if not all(type(layer) in (DynamicLayer, DynamicSlidingWindowLayer) for layer in probe.layers):
-            kinds = {type(layer).__name__ for layer in probe.layers}
-            raise ValueError(f"found layers of kind {', '.join(sorted(kinds))}, expected attention layers only")
-        self.rows = [_RowLayer(self) for _ in probe.layers]
+    def __init__(self, shapes: list[list[torch.Tensor]]) -> None:
+        """`shapes`: keys and values of one token, see `one_token`."""
+        self.rows = [_RowLayer(self, layer) for layer in shapes]
         super().__init__(layers=list(self.rows))
         self.lengths: list[int] = []
-        self.places = torch.empty(0, dtype=torch.long), torch.empty(0, dtype=torch.long)
-        self._allocated = 0, 0
-        config = model.config.get_text_config()
-        heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-        size = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-        self.bytes_per_token = 2 * config.num_hidden_layers * heads * size * model.dtype.itemsize
+        self.reserved: list[int] = []
+        self.pieces: Pieces | None = None
+        self.places: list[int] = []
+        self.indices = torch.empty(0, dtype=torch.long)
 
-    @property
-    def columns(self) -> int:
-        """How many columns a step looks at: room for every row's next token, in whole blocks."""
-        return (max(self.lengths, default=0) // BLOCK + 1) * BLOCK
+    def admit(self, reserved: int) -> None:
+        """An empty row behind the others. Once it is written to, there is room for `reserved` tokens."""
+        self.lengths.append(0)
+        self.reserved.append(reserved)
 
-    def prepare_step(self, device: torch.device) -> torch.Tensor:
-        """Make room for a token more in each row. Gives the mask, (rows, columns): 1 for a row's tokens and the new."""
-        self._make_room(len(self.lengths), self.columns, [layer.held for layer in self.rows])
-        lengths = torch.tensor(self.lengths, device=device)
-        self.places = torch.arange(len(self.lengths), device=device), lengths
-        return (torch.arange(self.columns, device=device) <= lengths[:, None]).long()
+    def place(self, rows: list[int], counts: list[int], decode: bool, device: torch.device) -> Pieces:
+        """Make room for so many tokens more in each of `rows`, and say where they lie."""
+        starts = [self.lengths[row] for row in rows]
+        ends = [start + count for start, count in zip(starts, counts, strict=True)]
+        columns = -(-max(ends) // BLOCK) * BLOCK
+        self._make_room(columns)
+        width = 1 if decode else -(-max(counts) // PROMPT_BLOCK) * PROMPT_BLOCK
+        # what pads a prompt stands at the place of its last token: there is such a place, and it sees something
+        ahead = torch.arange(width).minimum(torch.tensor(counts)[:, None] - 1)
+        positions = (torch.tensor(starts)[:, None] + ahead).to(device)
+        self.pieces, self.places = Pieces(starts, counts, columns, positions, decode), rows
+        self.indices = torch.tensor(rows, device=device)
+        return self.pieces
 
-    def end_step(self) -> None:
-        """Each row has grown by a token."""
-        self.lengths = [length + 1 for length in self.lengths]
+    def grow(self) -> None:
+        """The tokens of the last `place` are there."""
+        assert self.pieces is not None  # noqa: S101 - `place` came before
+        for row, count in zip(self.places, self.pieces.counts, strict=True):
+            self.lengths[row] += count
 
-    def join(self, prefilled: DynamicCache, lengths: list[int]) -> None:
-        """Add rows whose prompts, padded on the right, have just been computed."""
-        count = len(self.lengths)
-        new = [[layer.keys, layer.values] for layer in cast(list[Any], prefilled.layers)]
-        width = new[0][0].shape[2]
-        self._make_room(count + len(lengths), width, new)
-        for layer, pair in zip(self.rows, new, strict=True):
-            for held, tensor in zip(layer.held, pair, strict=True):
-                held[count : count + len(lengths), :, :width] = tensor
-        self.lengths += lengths
+    def arrange(self, order: list[int]) -> None:
+        """Row i is what row order[i] was; the others are dropped."""
+        moved = [(new, old) for new, old in enumerate(order) if new != old]
+        for held in (held for layer in self.rows for held in layer.held):
+            if moved and held.shape[0]:
+                kept = [held[old, :, : self.lengths[old]].clone() for _, old in moved]
+                for (new, old), content in zip(moved, kept, strict=True):
+                    held[new, :, : self.lengths[old]] = content
+        self.lengths = [self.lengths[old] for old in order]
+        self.reserved = [self.reserved[old] for old in order]
+        if not order:
+            self.pieces = None
 
-    def keep(self, indices: list[int]) -> list[int]:
-        """Drop all rows but `indices` (ascending); the last rows fill the holes. Gives the new order of the old."""
-        stay, movers = set(indices), [index for index in indices if index >= len(indices)]
-        order = [index if index in stay else movers.pop() for index in range(len(indices))]
-        for hole, index in enumerate(order):
-            if hole != index:
-                length = self.lengths[index]
-                for layer in self.rows:
-                    for held in layer.held:
-                        held[hole, :, :length] = held[index, :, :length]
-        self.lengths = [self.lengths[index] for index in order]
-        return order
+    def wipe(self, row: int) -> None:
+        """Write zeros over a row: what is not a number reaches even those who mask it."""
+        for held in (held for layer in self.rows for held in layer.held):
+            held[row : row + 1] = 0
 
-    def _make_room(self, rows: int, columns: int, like: list[list[torch.Tensor]]) -> None:
-        """Allocate anew if `rows` or `columns` have become too many; `like` gives shapes and types."""
-        if rows <= self._allocated[0] and columns <= self._allocated[1]:
-            return
-        count, used = len(self.lengths), max(self.lengths, default=0)
-        self._allocated = 1 << (rows - 1).bit_length(), max((columns // BLOCK + 1) * BLOCK, self.columns)
-        for layer, shapes in zip(self.rows, like, strict=True):
-            for kind, shape in enumerate(shapes):
+    def release(self) -> None:
+        """Give the memory back; there must be no rows."""
+        for layer in self.rows:
+            layer.held = [held[:0, :, :0].clone() for held in layer.held]
+
+    def _make_room(self, columns: int) -> None:
+        """Allocate anew, layer by layer, what has too few rows or columns."""
+        rows, used = len(self.lengths), max(self.lengths)
+        for layer in self.rows:
+            for kind, held in enumerate(layer.held):
+                if held.shape[0] >= rows and held.shape[2] >= columns:
+                    continue
+                room = -(-max(columns, *self.reserved) // BLOCK) * BLOCK
                 # zeros: what the mask hides still takes part in products, and NaN times zero is NaN
-                fresh = shape.new_zeros(self._allocated[0], shape.shape[1], self._allocated[1], shape.shape[3])
-                if count:
-                    fresh[:count, :, :used] = layer.held[kind][:count, :, :used]
-                layer.held[kind : kind + 1] = [fresh]
+                fresh = held.new_zeros(1 << (rows - 1).bit_length(), held.shape[1], room + BLOCK, held.shape[3])
+                count, width = min(rows, held.shape[0]), min(used, held.shape[2])
+                fresh[:count, :, :width] = held[:count, :, :width]
+                layer.held[kind] = fresh
+                del held
 
 
 class _RowLayer(CacheLayerMixin):
-    """One model layer's part, as transformers' attention asks for it in a decode step."""
+    """One model layer's part, as transformers' attention asks for it."""
 
-    def __init__(self, cache: RowCache) -> None:
+    def __init__(self, cache: RowCache, shapes: list[torch.Tensor]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self.cache = cache
-        self.held: list[torch.Tensor] = []
+        self.held = [shape.new_zeros(0, shape.shape[1], 0, shape.shape[3]) for shape in shapes]
         self.is_initialized = True
 
     def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
@@ -106,17 +156,29 @@ class _RowLayer(CacheLayerMixin):
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        indices, lengths = self.cache.places
+        pieces, rows = self.cache.pieces, self.cache.places
+        assert pieces is not None  # noqa: S101 - `place` came before
+        pieces.updates += 1
         for held, new in zip(self.held, (key_states, value_states), strict=True):
-            held[indices, :, lengths] = new[:, :, 0]
-        keys, values = (held[: len(indices), :, : self.cache.columns] for held in self.held)
+            if pieces.decode:
+                held[self.cache.indices, :, pieces.positions[:, 0]] = new[:, :, 0]
+            else:
+                for index, (row, start, count) in enumerate(zip(rows, pieces.starts, pieces.counts, strict=True)):
+                    held[row, :, start : start + count] = new[index, :, :count]
+        first = rows[0]
+        if rows == list(range(first, first + len(rows))):
+            keys, values = (held[first : first + len(rows), :, : pieces.columns] for held in self.held)
+        else:
+            keys, values = (held[self.cache.indices, :, : pieces.columns] for held in self.held)
         return keys, values
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
-        return self.cache.columns, 0
+        assert self.cache.pieces is not None  # noqa: S101 - `place` came before
+        return self.cache.pieces.columns, 0
 
     def get_seq_length(self) -> int:
-        return self.cache.columns - 1
+        assert self.cache.pieces is not None  # noqa: S101 - `place` came before
+        return self.cache.pieces.columns - self.cache.pieces.positions.shape[1]
 
     def get_max_length(self) -> int:
         return -1

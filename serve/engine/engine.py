@@ -1,40 +1,76 @@
 """Continuous batching: the requests, and their steps, over a model that model.py has loaded.
 
-Requests join and leave a running batch between steps (continuous batching). A step is either a prefill (the prompts
-of some waiting requests, in one forward pass) or a decode (one token for every running request).
+Requests join and leave a running batch between steps (continuous batching). A step is either a prefill (a piece of the
+prompts of some requests, in one forward pass) or a decode (one token for every request whose prompt is computed). A
+long prompt is computed in pieces, between which the others go on.
 
-It does not know text, HTTP, clients or deadlines: ids come in, ids go out, and whoever asked may cancel. Everything
-that could make a forward pass fail has to be refused before: `Engine.limits` says what fits.
+It does not know text, HTTP, clients or deadlines: ids come in, ids go out, and whoever asked may cancel. What would
+make a forward pass fail has to be refused before (`Engine.limits` says what fits); a pass that runs out of memory
+fails its own requests only.
 """
 
+import logging
 from collections import deque
 from dataclasses import dataclass, field
-from typing import Literal, cast
+from typing import Literal, Protocol, cast
 
 import torch
 from transformers import GenerationConfig, LogitsProcessorList, PreTrainedModel
-from transformers.cache_utils import DynamicCache
 from transformers.generation.logits_process import NoRepeatNGramLogitsProcessor, RepetitionPenaltyLogitsProcessor
 
 from serve.engine import attention
-from serve.engine.cache import BLOCK, RowCache
-from serve.engine.request import Limits, Request, Token
+from serve.engine.apart import Apart
+from serve.engine.cache import BLOCK
+from serve.engine.limits import limits
+from serve.engine.messages import one_line
+from serve.engine.request import Failure, Request, Token
 from serve.engine.sampling import generator, sample
+from serve.engine.together import Together
 
+log = logging.getLogger(__name__)
 DECODES_PER_PREFILL = 8
 """After a prefill, one decode for each so many running rows: when many run, those that came meanwhile start together,
 and a prompt alone takes about as long as a few of them. 6 % more tokens at 32 clients, 5 % under overload."""
-PROMPT_BLOCK = 8
-"""Prompts are padded to a multiple of it."""
+MOST_CAUTION = 10
+"""How often groups are halved, at most."""
+CALM_STEPS = 200
+"""After so many steps without running out of memory, groups may be twice as large again."""
+NO_NUMBERS = "the model's result is not a number here; publish a model whose weights fit its number format"
+SMALLEST_PIECE = 32
+"""Tokens of a prompt that are computed at once when memory is short."""
+
+
+class Passes(Protocol):
+    """The forward passes: `Together` or `Apart`."""
+
+    bytes_per_token: int
+
+    def admit(self, length: int) -> None: ...
+
+    def compute(self, rows: list[int], tokens: list[list[int]], decode: bool) -> torch.Tensor: ...
+
+    def arrange(self, order: list[int]) -> None: ...
+
+    def wipe(self, row: int) -> None: ...
+
+    def release(self) -> None: ...
 
 
 @dataclass
-class _Row:
+class Row:
     """A running request."""
 
     request: Request
     generator: torch.Generator
     generated: list[int] = field(default_factory=list)
+    computed: int = 0
+    """Tokens of the prompt that are in the cache."""
+    turn: int = 0
+    """The step in which it came, or had its last piece."""
+
+    @property
+    def joining(self) -> bool:
+        return self.computed < len(self.request.prompt)
 
 
 class Engine:
@@ -46,12 +82,15 @@ class Engine:
         self.model = model
         self.max_rows = max_rows
         self.prefill_tokens = prefill_tokens
-        self.cache = RowCache(model)
-        self.limits = _limits(model, cache_bytes, self.cache.bytes_per_token)
+        together = model.config.get_text_config()._attn_implementation == attention.NAME
+        self.passes: Passes = Together(model) if together else Apart(model)
+        self.limits = limits(model, cache_bytes, self.passes.bytes_per_token)
         self.steps = 0
         self._waiting: deque[Request] = deque()
-        self._rows: list[_Row] = []
+        self._rows: list[Row] = []  # as in the cache; those that are joining come last
+        self._failures: list[Failure] = []
         self._decodes_due = 0
+        self._caution, self._calm_since = 0, 0
         self._eos = _eos(model.generation_config)
         self._processors = _processors(model.generation_config)
 
@@ -68,12 +107,19 @@ class Engine:
         return not self._rows and not self._waiting
 
     def warm_up(self) -> None:
-        """A few requests of unlike lengths: libraries choose their kernels now, and a model that fails does so now."""
+        """A few requests of unlike lengths: libraries choose their kernels now, and a model that fails does so now.
+
+        Raises:
+            ValueError: it does.
+        """
         for index in range(min(4, self.max_rows)):
-            self.submit(Request(f"warm-up {index}", [0] * (index + 4), 3))
+            self.submit(Request(f"warm-up {index}", [0] * min(index + 4, self.limits.context - 3), 3))
         while not self.idle:
             self.step()
+        if failures := self.failures():
+            raise ValueError(failures[0].reason)
         self.steps = 0
+        log.info("engine: context of %d tokens (%s)", self.limits.context, self.limits.reason)
 
     def submit(self, request: Request) -> None:
         """Queue a request.
@@ -82,7 +128,9 @@ class Engine:
             ValueError: it does not keep to `limits`; the engine goes on unharmed.
         """
         if not request.prompt or request.max_new_tokens < 1 or _final_length(request) > self.limits.context:
-            raise ValueError(f"{len(request.prompt)} + {request.max_new_tokens} tokens, expected 1 to {self.limits}")
+            raise ValueError(
+                f"{len(request.prompt)} + {request.max_new_tokens} tokens, expected 1 to {self.limits.context} together"
+            )
         if not 0 <= min(request.prompt) <= max(request.prompt) < self.limits.vocabulary:
             raise ValueError(f"a token id is outside the vocabulary of {self.limits.vocabulary}")
         self._waiting.append(request)
@@ -91,73 +139,105 @@ class Engine:
     def cancel(self, id: str) -> None:
         """Forget a request, wherever it is; its place is free for the next step."""
         self._waiting = deque(request for request in self._waiting if request.id != id)
-        self._keep([index for index, row in enumerate(self._rows) if row.request.id != id])
+        self._drop({id})
+
+    def failures(self) -> list[Failure]:
+        """The requests that failed since this was asked last; they are gone."""
+        failed, self._failures = self._failures, []
+        return failed
 
     @torch.inference_mode()
     def step(self) -> list[Token]:
         """One forward pass; the tokens it made. Nothing to do: an empty list, at once."""
-        group = [] if self._decodes_due > 0 and self._rows else self._admit()
-        if not group and not self._rows:
+        pieces = {} if self._decodes_due > 0 and self._decoding else self._next_pieces()
+        if not pieces and not self._rows:
             return []
         self.steps += 1
-        if not group:
-            self._decodes_due -= 1
-            return self._decode()
-        tokens = self._prefill(group)
-        self._decodes_due = max(1, len(self._rows) // DECODES_PER_PREFILL)
-        return tokens
+        group = [self._rows[index].request.id for index in sorted(pieces) or range(self._decoding)]
+        try:
+            tokens = self._prefill(pieces) if pieces else self._decode()
+        except (RuntimeError, MemoryError) as error:
+            if not _out_of_memory(error):
+                raise
+            reason = one_line(error)
+        else:
+            if self._caution and self.steps - self._calm_since >= CALM_STEPS:
+                self._caution, self._calm_since = self._caution - 1, self.steps
+            return tokens
+        # here and not above, where the error's frames still hold the pass's tensors
+        self._ran_out_of_memory(group, reason)
+        return []
 
-    def _admit(self) -> list[Request]:
-        """The waiting requests that start now, oldest first: as many as rows, memory and one prefill allow."""
-        group: list[Request] = []
+    @property
+    def _decoding(self) -> int:
+        return sum(not row.joining for row in self._rows)
+
+    def _next_pieces(self) -> dict[int, int]:
+        """The rows of the next prefill and how many tokens of each, in turn; waiting requests become rows before.
+
+        Pieces begin at multiples of `prefill_tokens`, whoever else is there.
+        """
+        self._admit()
+        budget = max(self.prefill_tokens >> self._caution, min(SMALLEST_PIECE, self.prefill_tokens))
+        joining = [index for index, row in enumerate(self._rows) if row.joining]
+        pieces: dict[int, int] = {}
+        for index in sorted(joining, key=lambda index: self._rows[index].turn):
+            row = self._rows[index]
+            count = min(len(row.request.prompt) - row.computed, budget)
+            if pieces and (len(pieces) + 1) * max(count, *pieces.values()) > budget:
+                break
+            pieces[index] = count
+        return pieces
+
+    def _admit(self) -> None:
+        """The oldest waiting requests become rows, as many as memory allows."""
+        most = max(1, self.max_rows >> self._caution)
         longest = max((_final_length(row.request) for row in self._rows), default=0)
-        while self._waiting and len(self._rows) + len(group) < self.max_rows:
-            request = self._waiting[0]
-            longest = max(longest, _final_length(request))
-            width = max(len(other.prompt) for other in [*group, request])
-            if (len(self._rows) + len(group) + 1) * (longest + BLOCK) > self.limits.cache_tokens:
+        while self._waiting and len(self._rows) < most:
+            longest = max(longest, _final_length(self._waiting[0]))
+            if (len(self._rows) + 1) * (longest + BLOCK) > self.limits.cache_tokens:
                 break
-            if group and (len(group) + 1) * width > self.prefill_tokens:
-                break
-            group.append(self._waiting.popleft())
-        return group
+            request = self._waiting.popleft()
+            self._rows.append(Row(request, generator(request.seed), turn=self.steps))
+            self.passes.admit(len(request.prompt))
 
-    def _prefill(self, group: list[Request]) -> list[Token]:
-        device = self.model.device
-        lengths = [len(request.prompt) for request in group]
-        # a width of many others: for each new number of tokens oneDNN makes kernels and keeps them
-        width = min(-(-max(lengths) // PROMPT_BLOCK) * PROMPT_BLOCK, self.limits.context)
-        ids = torch.zeros(len(group), width, dtype=torch.long)
-        for row, request in enumerate(group):
-            ids[row, : lengths[row]] = torch.tensor(request.prompt)
-        # padded on the right, where causal attention does not look; logits only where some prompt ends
-        ends, which = torch.unique(torch.tensor(lengths) - 1, return_inverse=True)
-        prefilled = DynamicCache()
-        with attention.prompts_of(lengths):
-            logits = self.model(ids.to(device), past_key_values=prefilled, logits_to_keep=ends.to(device)).logits
-        self.cache.join(prefilled, lengths)
-        first = len(self._rows)
-        self._rows += [_Row(request, generator(request.seed)) for request in group]
-        return self._take(logits[torch.arange(len(group)), which], range(first, len(self._rows)))
+    def _prefill(self, pieces: dict[int, int]) -> list[Token]:
+        group = sorted(pieces)
+        rows = [self._rows[index] for index in group]
+        tokens = [
+            row.request.prompt[row.computed : row.computed + pieces[index]]
+            for index, row in zip(group, rows, strict=True)
+        ]
+        logits = self.passes.compute(group, tokens, decode=False)
+        for index, row in zip(group, rows, strict=True):
+            row.computed += pieces[index]
+            row.turn = self.steps
+        complete = [at for at, row in enumerate(rows) if not row.joining]
+        order = sorted(range(len(self._rows)), key=lambda index: self._rows[index].joining)
+        self._arrange(order)
+        self._decodes_due = max(1, self._decoding // DECODES_PER_PREFILL)
+        if not complete:
+            return []
+        return self._take(logits[complete], [order.index(group[at]) for at in complete])
 
     def _decode(self) -> list[Token]:
-        device = self.model.device
-        mask = self.cache.prepare_step(device)
-        logits = self.model(
-            torch.tensor([[row.generated[-1]] for row in self._rows], device=device),
-            attention_mask=mask,
-            position_ids=self.cache.places[1][:, None],
-            past_key_values=self.cache,
-            logits_to_keep=1,
-        ).logits
-        self.cache.end_step()
-        return self._take(logits[:, -1], range(len(self._rows)))
+        self._decodes_due -= 1
+        indices = list(range(self._decoding))
+        logits = self.passes.compute(indices, [[self._rows[index].generated[-1]] for index in indices], decode=True)
+        return self._take(logits, indices)
 
-    def _take(self, logits: torch.Tensor, indices: range) -> list[Token]:
+    def _take(self, logits: torch.Tensor, indices: list[int]) -> list[Token]:
         """Choose a token for each of the rows `indices` from its line of `logits`; rows that end leave the batch."""
+        sound = torch.isfinite(logits.max(-1).values).tolist()
+        if not all(sound):
+            broken = [index for index, good in zip(indices, sound, strict=True) if not good]
+            for index in broken:
+                self.passes.wipe(index)
+            self._failures += [Failure(self._rows[index].request.id, NO_NUMBERS) for index in broken]
+            logits, indices = logits[sound], [index for index in indices if index not in broken]
+        rows = [self._rows[index] for index in indices]
         tokens = []
-        for index, token in zip(indices, self._choose(logits, [self._rows[index] for index in indices]), strict=True):
-            row = self._rows[index]
+        for row, token in zip(rows, self._choose(logits, rows) if rows else [], strict=True):
             row.generated.append(token)
             finish: Literal["stop", "length"] | None = None
             if token in self._eos:
@@ -165,11 +245,10 @@ class Engine:
             elif len(row.generated) == row.request.max_new_tokens:
                 finish = "length"
             tokens.append(Token(row.request.id, token, finish))
-        ended = {token.id for token in tokens if token.finish}
-        self._keep([index for index, row in enumerate(self._rows) if row.request.id not in ended])
+        self._drop({token.id for token in tokens if token.finish} | {failure.id for failure in self._failures})
         return tokens
 
-    def _choose(self, logits: torch.Tensor, rows: list[_Row]) -> list[int]:
+    def _choose(self, logits: torch.Tensor, rows: list[Row]) -> list[int]:
         if self._processors:
             for index, row in enumerate(rows):
                 history = torch.tensor([row.request.prompt + row.generated], device=logits.device)
@@ -181,22 +260,32 @@ class Engine:
                 chosen[index] = sample(logits[index], row.request, row.generator)
         return chosen
 
-    def _keep(self, indices: list[int]) -> None:
-        if len(indices) < len(self._rows):
-            order = self.cache.keep(indices)
+    def _drop(self, ids: set[str]) -> None:
+        """Forget these rows. The last of those that decode fill the holes, so that little moves."""
+        kept = [index for index, row in enumerate(self._rows) if row.request.id not in ids]
+        if len(kept) < len(self._rows):
+            decoding = sum(not self._rows[index].joining for index in kept)
+            stay = {index for index in kept if index < decoding}
+            movers = [index for index in kept[:decoding] if index >= decoding]
+            order = [index if index in stay else movers.pop() for index in range(decoding)]
+            self._arrange(order + kept[decoding:])
+
+    def _arrange(self, order: list[int]) -> None:
+        if order != list(range(len(self._rows))):
+            self.passes.arrange(order)
             self._rows = [self._rows[index] for index in order]
 
-
-def _limits(model: PreTrainedModel, cache_bytes: int, bytes_per_token: int) -> Limits:
-    config = model.config.get_text_config()
-    # half of the bytes are for rows that the allocation rounds up to, and for the copy while it grows
-    cache_tokens = cache_bytes // 2 // bytes_per_token
-    # a window that slides would have to slide for each row by itself; an answer ends where it would begin to
-    window = getattr(config, "sliding_window", None) or config.max_position_embeddings
-    context = min(config.max_position_embeddings, window, cache_tokens - BLOCK)
-    if context < BLOCK:
-        raise ValueError(f"found {cache_bytes} bytes for its cache, expected at least {4 * BLOCK * bytes_per_token}")
-    return Limits(context, config.vocab_size, cache_tokens)
+    def _ran_out_of_memory(self, group: list[str], reason: str) -> None:
+        """The group has failed; what it held is free, and the next groups are smaller for a while."""
+        log.error("engine: out of memory; %d of %d requests fail (%s)", len(group), len(self._rows), reason)
+        told = f"out of memory ({reason}); try again, or with a shorter prompt"
+        self._failures += [Failure(id, told) for id in group]
+        self._drop(set(group))
+        if not self._rows:
+            self.passes.release()
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
+        self._caution, self._calm_since = min(self._caution + 1, MOST_CAUTION), self.steps
 
 
 def _final_length(request: Request) -> int:
@@ -216,3 +305,11 @@ def _processors(config: GenerationConfig) -> LogitsProcessorList:
     if config.no_repeat_ngram_size:
         processors.append(NoRepeatNGramLogitsProcessor(config.no_repeat_ngram_size))
     return processors
+
+
+def _out_of_memory(error: Exception) -> bool:
+    """torch has a class of its own for a GPU's memory, and only words for a CPU's."""
+    text = str(error).lower()
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(
+        words in text for words in ("can't allocate memory", "not enough memory", "out of memory", "could not allocate")
+    )

@@ -23,7 +23,8 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 from transformers.utils import logging as transformers_logging
 
-from serve.engine import attention
+from serve.engine import verify
+from serve.engine.steady import steady
 
 log = logging.getLogger(__name__)
 Dtype = Literal["auto", "bfloat16", "float16", "float32"]
@@ -62,9 +63,11 @@ def load(folder: Path, device: str, dtype: Dtype, threads: int | None = None) ->
     if missing := sorted(found["missing_keys"]):  # transformers would go on with random numbers in their place
         raise ValueError(f"its weights lack {', '.join(missing[:3])}{' and more' if missing[3:] else ''}")
     nn.Module.to(model, device).eval().requires_grad_(False)
+    verify.settle(model)
     if on_cpu:
+        steady(model)
         _pack(model, chosen)
-        model.set_attn_implementation(attention.NAME)
+    verify.company(model)
     return model
 
 

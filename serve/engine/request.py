@@ -27,9 +27,21 @@ class Token:
 
 
 @dataclass(frozen=True)
+class Failure:
+    """A request that could not be answered to its end; the others go on."""
+
+    id: str
+    reason: str
+
+
+@dataclass(frozen=True)
 class Limits:
-    """What a request must keep to: `context` tokens for prompt and answer together; ids below `vocabulary`."""
+    """What a request must keep to: `context` tokens for prompt and answer together; ids below `vocabulary`.
+
+    `reason` says where the context is from.
+    """
 
     context: int
     vocabulary: int
     cache_tokens: int
+    reason: str

@@ -1,0 +1,91 @@
+"""What a request must keep to: from what the model promises, what can be verified, and the memory for the cache.
+
+It knows a model's config under the names that transformers' models use. It does not know requests.
+"""
+
+from typing import Any, cast
+
+from torch import nn
+from transformers import PreTrainedModel
+
+from serve.engine.cache import BLOCK
+from serve.engine.request import Limits
+
+PROMISES = (
+    "max_position_embeddings", "n_positions", "max_seq_len", "max_sequence_length", "max_seq_length", "seq_length",
+    "n_ctx",
+)  # fmt: skip
+"""Names of the context in a config."""
+UNPROMISED = 2048
+"""The context of a model whose config names none, as BLOOM's."""
+ORIGINAL = "original_max_position_embeddings"
+WINDOWS = ("sliding_window", "attention_chunk_size", "window_size")
+VERIFIED = 5 * 10**10
+"""Weights times tokens that may be spent on a prompt of the comparison at the start; about a second on two cores."""
+
+
+def limits(model: PreTrainedModel, cache_bytes: int, bytes_per_token: int) -> Limits:
+    """
+    Raises:
+        ValueError: the memory is too small for any request.
+    """
+    # half of the bytes are for rows that the allocation rounds up to, and for the copy while it grows
+    cache_tokens = cache_bytes // 2 // bytes_per_token
+    context, reason = min(_contexts(model))
+    if cache_tokens - BLOCK < min(context, BLOCK):
+        raise ValueError(f"found {cache_bytes} bytes for its cache, expected at least {4 * BLOCK * bytes_per_token}")
+    if cache_tokens - BLOCK < context:
+        context, reason = cache_tokens - BLOCK, f"what fits into {cache_bytes} bytes of cache"
+    return Limits(context, vocabulary(model), cache_tokens, reason)
+
+
+def vocabulary(model: PreTrainedModel) -> int:
+    """Token ids that the model has an embedding for."""
+    return int(cast(Any, model.get_input_embeddings()).num_embeddings)
+
+
+def windows(model: PreTrainedModel) -> list[int]:
+    """How far back some layers of the model look, where that is less than all."""
+    config = model.config.get_text_config()
+    found = {getattr(config, name, None) for name in WINDOWS}
+    return sorted(window for window in found if isinstance(window, int) and window > 0)
+
+
+def crossable(model: PreTrainedModel, window: int) -> bool:
+    """Whether the comparison at the start can afford a prompt that is longer than `window`."""
+    config = model.config.get_text_config()
+    weights: int = 12 * config.num_hidden_layers * config.hidden_size**2
+    return (window + BLOCK) * weights <= VERIFIED
+
+
+def _contexts(model: PreTrainedModel) -> list[tuple[int, str]]:
+    """Every bound on the context, and where it is from."""
+    config = model.config.get_text_config()
+    promises = [(getattr(config, name, None), f"its config's {name}") for name in PROMISES]
+    bounds = [(bound, name) for bound, name in promises if isinstance(bound, int) and bound > 0][:1]
+    bounds = bounds or [(UNPROMISED, "its config names none")]
+    bounds += [(bound, "the positions that its rotary embedding has before it changes") for bound in _ropes(config)]
+    for name, module in model.named_modules():
+        if isinstance(module, nn.Embedding) and "pos" in name and module is not model.get_input_embeddings():
+            # fairseq's models keep the first places for padding
+            unused = getattr(module, "offset", 0 if module.padding_idx is None else module.padding_idx + 1)
+            bounds.append((module.num_embeddings - unused, "its table of positions"))
+    for window in windows(model):
+        if not crossable(model, window):
+            bounds.append((window, "its sliding window, whose edge is too far to be verified at the start"))
+    return bounds
+
+
+def _ropes(config: Any) -> list[int]:
+    """Lengths from which on a rotary embedding is another for all tokens: one long text would change what came before.
+
+    ("longrope" and "dynamic"; the other kinds never change.)
+    """
+    found: list[int] = []
+    parameters = getattr(config, "rope_parameters", None) or {}
+    for rope in [parameters, *(value for value in parameters.values() if isinstance(value, dict))]:
+        kind = str(rope.get("rope_type", rope.get("type", "")))
+        if kind == "longrope" or "dynamic" in kind:
+            named = [holder.get(ORIGINAL) for holder in (rope, config.to_dict())]
+            found += [bound for bound in named if isinstance(bound, int)]
+    return found

@@ -1,0 +1,195 @@
+"""Is the model computed as transformers computes it? Asked at the start, before the first request.
+
+A few prompts of mixed lengths, across the edges of the cache's blocks and of the model's windows, are answered by
+transformers' own `generate`, each alone. Then the engine answers them in company, and its logits are compared with
+those of `generate`. A model that fails is computed one request at a time (`apart`), and if that differs too, it is
+refused. The comparison is made with plain weights, before they are packed, so that a small tolerance is enough.
+
+It knows the engine from outside, and transformers. It has no list of models.
+"""
+
+import logging
+from dataclasses import dataclass
+from typing import Any, cast
+
+import torch
+from torch import nn
+from transformers import GenerationConfig, PreTrainedModel
+
+from serve.engine import attention
+from serve.engine.cache import BLOCK, one_token
+from serve.engine.engine import Engine, Row
+from serve.engine.limits import crossable, limits, vocabulary, windows
+from serve.engine.messages import one_line
+from serve.engine.request import Request
+
+log = logging.getLogger(__name__)
+NEW_TOKENS = 2
+"""Tokens of an answer, the second of which comes from a decode; the shortest prompt has twice as many."""
+PIECE = 32
+"""Tokens of a prompt that are computed at once here, so that short prompts have several pieces too."""
+TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 5e-2, torch.float16: 1e-2}
+"""How far logits may be from those of `generate`, of their spread over the vocabulary. Kernels that sum in another
+order differ by some 1e-6 in float32."""
+ROOM = 2**30
+"""Bytes of cache for the comparison; only what is needed of them is taken."""
+
+
+@dataclass(frozen=True)
+class Probe:
+    """A prompt, what `generate` answers, and the logits of each answered token, (tokens, vocabulary)."""
+
+    prompt: list[int]
+    answer: list[int]
+    logits: torch.Tensor
+
+
+@torch.inference_mode()
+def settle(model: PreTrainedModel) -> None:
+    """Choose how the model is computed: by its attention implementation, which `Engine` looks at.
+
+    Raises:
+        ValueError: the engine cannot answer as the model does; the text says why.
+    """
+    try:
+        one_token(model)
+    except ValueError:
+        raise
+    except Exception as error:  # unknown models fail in unknown ways, and a failure now is a reason not to serve
+        raise ValueError(f"it cannot compute a token ({one_line(error)})") from error
+    probes = _ask_generate(model)
+    own = model.config.get_text_config()._attn_implementation
+    why_not = _together(model, probes)
+    if why_not is None:
+        return
+    _set_attention(model, own)
+    if (differs := _differs(model, probes)) is not None:
+        raise ValueError(
+            f"the engine does not answer as transformers' generate does ({why_not}; one request alone: {differs}); "
+            "publish a model that generates from left to right, or serve this one with transformers itself"
+        )
+    log.warning("engine: each request is computed by itself, which is slower, since %s", why_not)
+
+
+@torch.inference_mode()
+def company(model: PreTrainedModel) -> None:
+    """Say so if an answer's last bits depend on who else is answered."""
+    if model.config.get_text_config()._attn_implementation != attention.NAME:
+        return
+    draw = torch.Generator().manual_seed(1)
+    asked = [(_tokens(model, length, draw), _tokens(model, 2, draw)) for length in (3, PIECE + 1)]
+    alone = [_logits(model, [one], rows=1)[0] for one in asked]
+    together = _logits(model, asked, rows=len(asked))
+    if _unpacked(model) or not all(torch.equal(*pair) for pair in zip(alone, together, strict=True)):
+        log.warning(
+            "engine: some products of this model have as many rows as others are answered beside; the last bits of an "
+            "answer depend on its company, and a near tie may fall either way"
+        )
+
+
+def _unpacked(model: PreTrainedModel) -> bool:
+    """Whether there are weights of products that were not packed: experts, or all where packing is not possible."""
+    tables = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
+    return any(weight.dim() > 1 and id(weight) not in tables for weight in model.parameters())
+
+
+def _ask_generate(model: PreTrainedModel) -> list[Probe]:
+    """
+    Raises:
+        ValueError: `generate` fails, or its logits are not numbers.
+    """
+    draw = torch.Generator().manual_seed(0)
+    published, model.generation_config = model.generation_config, GenerationConfig(pad_token_id=0)
+    probes = []
+    try:
+        for length, count in _lengths(model):
+            prompt = _tokens(model, length, draw)
+            ids = torch.tensor([prompt], device=model.device)
+            made = cast(Any, model).generate(
+                ids, attention_mask=torch.ones_like(ids), max_new_tokens=count, do_sample=False,
+                return_dict_in_generate=True, output_logits=True,
+            )  # fmt: skip
+            probes.append(Probe(prompt, made.sequences[0, length:].tolist(), torch.cat(made.logits).float()))
+    except Exception as error:  # whatever a model does wrong is a reason not to serve it
+        raise ValueError(f"transformers' own generate fails with it ({one_line(error)})") from error
+    finally:
+        model.generation_config = published
+    if not all(bool(torch.isfinite(probe.logits.max(-1).values).all()) for probe in probes):
+        raise ValueError("its logits are not numbers; publish a model whose weights fit its number format")
+    return probes
+
+
+def _tokens(model: PreTrainedModel, count: int, draw: torch.Generator) -> list[int]:
+    return [int(token) for token in torch.randint(vocabulary(model), (count,), generator=draw)]
+
+
+def _lengths(model: PreTrainedModel) -> list[tuple[int, int]]:
+    """Lengths of prompts and answers: short, over two pieces, across a block's edge, and across each window's edge."""
+    most = limits(model, ROOM, 1).context - 2 * NEW_TOKENS
+    if most < 1:
+        raise ValueError(f"found a context of {most + 2 * NEW_TOKENS} tokens, expected more than {2 * NEW_TOKENS}")
+    lengths = {2, PIECE + 5, BLOCK}
+    for window in windows(model):
+        if crossable(model, window):
+            lengths |= {window - 1, window, window + PIECE + 5}
+    fitting = {max(1, min(length, most)) for length in lengths}
+    # mixed, so that a long prompt is followed by a short one
+    mixed = sorted(fitting, key=lambda length: length % 5)
+    return [(length, 2 * NEW_TOKENS if length == min(fitting) else NEW_TOKENS) for length in mixed]
+
+
+def _together(model: PreTrainedModel, probes: list[Probe]) -> str | None:
+    """Take the engine's own attention; why that does not do, or None."""
+    try:
+        _set_attention(model, attention.NAME)
+    except Exception as error:  # a model that cannot change its attention says so in many ways
+        return one_line(error)
+    if model.config.get_text_config()._attn_implementation != attention.NAME:  # some models ignore it
+        return attention.ITS_OWN
+    return _differs(model, probes)
+
+
+def _set_attention(model: PreTrainedModel, name: str) -> None:
+    if model.config.get_text_config()._attn_implementation != name:
+        model.set_attn_implementation(name)
+
+
+def _differs(model: PreTrainedModel, probes: list[Probe]) -> str | None:
+    """How the engine's logits differ from those of `generate`; None if they do not."""
+    try:
+        made = _logits(model, [(probe.prompt, probe.answer) for probe in probes], rows=max(2, len(probes) - 1))
+    except Exception as error:  # unknown models fail in unknown ways
+        return one_line(error)
+    for probe, logits in zip(probes, made, strict=True):
+        spread = (probe.logits - probe.logits.mean(-1, keepdim=True)).norm(dim=-1)
+        distance = ((logits - probe.logits).norm(dim=-1) / spread.clamp_min(1e-9)).max().item()
+        if not distance < TOLERANCE[model.dtype]:
+            return f"after {len(probe.prompt)} tokens its logits differ by {distance:.2g}"
+    return None
+
+
+def _logits(model: PreTrainedModel, asked: list[tuple[list[int], list[int]]], rows: int) -> list[torch.Tensor]:
+    """The engine's logits where it answers each of these prompts with the tokens that go with it."""
+    rehearsal = _Rehearsal(model, {str(index): answer for index, (_, answer) in enumerate(asked)}, rows)
+    for index, (prompt, answer) in enumerate(asked):
+        rehearsal.submit(Request(str(index), prompt, len(answer)))
+    while not rehearsal.idle:
+        rehearsal.step()
+    if failures := rehearsal.failures():
+        raise ValueError(failures[0].reason)
+    return [torch.stack(rehearsal.heard[str(index)]).float() for index in range(len(asked))]
+
+
+class _Rehearsal(Engine):
+    """The engine with every token given beforehand, so that ties of random models do not matter."""
+
+    def __init__(self, model: PreTrainedModel, answers: dict[str, list[int]], rows: int) -> None:
+        super().__init__(model, max_rows=rows, cache_bytes=ROOM, prefill_tokens=PIECE)
+        self.answers = answers
+        self.heard: dict[str, list[torch.Tensor]] = {id: [] for id in answers}
+        self._eos = set()
+
+    def _choose(self, logits: torch.Tensor, rows: list[Row]) -> list[int]:
+        for line, row in zip(logits, rows, strict=True):
+            self.heard[row.request.id].append(line.clone())
+        return [self.answers[row.request.id][len(row.generated)] for row in rows]
