@@ -9,17 +9,16 @@ that could make a forward pass fail has to be refused before: `Engine.limits` sa
 
 from collections import deque
 from dataclasses import dataclass, field
-from typing import Literal, cast
+from typing import Literal
 
 import torch
-from transformers import GenerationConfig, LogitsProcessorList, PreTrainedModel
+from transformers import GenerationConfig, PreTrainedModel
 from transformers.cache_utils import DynamicCache
-from transformers.generation.logits_process import NoRepeatNGramLogitsProcessor, RepetitionPenaltyLogitsProcessor
 
 from serve.engine import attention
 from serve.engine.cache import BLOCK, RowCache
 from serve.engine.request import Limits, Request, Token
-from serve.engine.sampling import generator, sample
+from serve.engine.sampling import Penalties, choose, generator
 
 DECODES_PER_PREFILL = 8
 """After a prefill, one decode for each so many running rows: when many run, those that came meanwhile start together,
@@ -53,7 +52,7 @@ class Engine:
         self._rows: list[_Row] = []
         self._decodes_due = 0
         self._eos = _eos(model.generation_config)
-        self._processors = _processors(model.generation_config)
+        self._penalties = Penalties.published(model.generation_config)
 
     @property
     def running(self) -> int:
@@ -170,16 +169,7 @@ class Engine:
         return tokens
 
     def _choose(self, logits: torch.Tensor, rows: list[_Row]) -> list[int]:
-        if self._processors:
-            for index, row in enumerate(rows):
-                history = torch.tensor([row.request.prompt + row.generated], device=logits.device)
-                scores = self._processors(cast(torch.LongTensor, history), cast(torch.FloatTensor, logits[index][None]))
-                logits[index] = scores[0]
-        chosen: list[int] = logits.argmax(-1).tolist()
-        for index, row in enumerate(rows):
-            if row.request.temperature > 0:
-                chosen[index] = sample(logits[index], row.request, row.generator)
-        return chosen
+        return choose(logits, rows, self._penalties)
 
     def _keep(self, indices: list[int]) -> None:
         if len(indices) < len(self._rows):
@@ -206,13 +196,3 @@ def _final_length(request: Request) -> int:
 def _eos(config: GenerationConfig) -> set[int]:
     ids = config.eos_token_id
     return set(ids) if isinstance(ids, list) else {ids}
-
-
-def _processors(config: GenerationConfig) -> LogitsProcessorList:
-    """The published decoding settings that are not sampling; they change greedy answers too."""
-    processors = LogitsProcessorList()
-    if config.repetition_penalty not in (None, 1.0):
-        processors.append(RepetitionPenaltyLogitsProcessor(config.repetition_penalty))
-    if config.no_repeat_ngram_size:
-        processors.append(NoRepeatNGramLogitsProcessor(config.no_repeat_ngram_size))
-    return processors
