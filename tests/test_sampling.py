@@ -72,7 +72,16 @@ WISHES = [
     {"temperature": 1.0, "min_p": 0.9, "top_p": 0.9},
     {"temperature": 1.0, "min_p": 0.05, "top_k": 5, "top_p": 0.95},
 ]
-"""A mix: settings that meet in one batch."""
+MIX: list[dict[str, float]] = [
+    {},
+    *WISHES,
+    {"temperature": 0.7, "top_k": 50},
+    {"temperature": 0.7, "top_k": 50, "top_p": 0.5},
+    {"temperature": 5.0, "top_k": 256},
+    {"temperature": 5.0, "top_k": 257, "min_p": 0.01},
+    {"temperature": 5.0, "top_k": 3000, "top_p": 0.9},
+]
+"""Settings that meet in one batch."""
 
 
 @pytest.mark.parametrize("rounds", [sampling.ROUNDS, 0], ids=["drawn again", "sorted"])
@@ -100,6 +109,15 @@ def test_top_p_of_a_large_vocabulary_keeps_what_transformers_keeps(
     assert found[kept].float().mean() > 0.5
 
 
+@pytest.mark.parametrize("top_k", [1, 40, 256, 257, 999])
+def test_top_k_keeps_what_transformers_keeps_with_ties_and_without(top_k: int) -> None:
+    for logits in (torch.linspace(0, 1, 1000), (torch.arange(1000) % 250) / 250, torch.zeros(1000)):
+        kept = transformers_distribution(logits, temperature=1.0, top_k=top_k) > 0
+        found = counts(logits, 4000, temperature=1.0, top_k=top_k) > 0
+        assert not (found & ~kept).any()
+        assert found[kept].float().mean() > 0.9
+
+
 def test_as_many_of_equal_tokens_as_top_p_needs() -> None:
     found = counts(torch.zeros(1000), 20000, temperature=1.0, top_p=0.305) > 0
     assert found.nonzero()[:, 0].tolist() == list(range(305))
@@ -122,7 +140,7 @@ def rounded(logits: torch.Tensor) -> torch.Tensor:
 
 @settings(max_examples=40, deadline=None)
 @given(
-    mix=st.lists(st.tuples(st.sampled_from([{}, *WISHES]), st.integers(0, 23)), min_size=1, max_size=24),
+    mix=st.lists(st.tuples(st.sampled_from(MIX), st.integers(0, 23)), min_size=1, max_size=24),
     threads=st.sampled_from([1, 2]),
     ties=st.booleans(),
 )

@@ -80,34 +80,65 @@ def generator(seed: int | None) -> torch.Generator:
 def choose(logits: torch.Tensor, rows: Sequence[Row], penalties: Penalties) -> list[int]:
     """A token for each row from its line of `logits` (rows, vocabulary): the likeliest, or drawn if it samples."""
     logits = penalties.apply(logits, rows)
-    chosen = logits.argmax(-1)
     sampling = [index for index, row in enumerate(rows) if row.request.temperature > 0]
+    chosen = logits.argmax(-1) if len(sampling) < len(rows) else logits.new_zeros(len(rows), dtype=torch.long)
     if sampling:
-        lines, asked = _some(logits, sampling), [rows[index] for index in sampling]
-        drawn = _draw(lines, [row.request for row in asked], [row.generator for row in asked])
-        chosen[sampling] = drawn
+        chosen[sampling] = _draw(_some(logits, sampling), [rows[index] for index in sampling])
     ids: list[int] = chosen.tolist()
     return ids
 
 
-def _draw(logits: torch.Tensor, requests: list[Request], generators: list[torch.Generator]) -> torch.Tensor:
+def _draw(logits: torch.Tensor, rows: list[Row]) -> torch.Tensor:
     """A token for each line; also for lines that are no numbers, which must not end the engine."""
-    device = logits.device
+    chosen = torch.zeros(len(rows), dtype=torch.long, device=logits.device)
+    few, lines, ids = _few(logits, [row.request.top_k for row in rows])
+    if few:
+        chosen[few] = ids.gather(1, _among(lines, [rows[index] for index in few])[:, None])[:, 0]
+    if others := sorted({*range(len(rows))} - {*few}):
+        asked = [rows[index] for index in others]
+        lines = _top_k(_some(logits, others).float(), [row.request.top_k for row in asked])
+        chosen[others] = _among(pad(lines, (0, -lines.shape[-1] % BLOCK), value=-torch.inf), asked)
+    return chosen
+
+
+def _few(logits: torch.Tensor, top_k: list[int]) -> tuple[list[int], torch.Tensor, torch.Tensor]:
+    """The rows whose top-k is at most a block, their k logits in the order of the ids, filled up with -inf; the ids.
+
+    A row of which more are as large as the last one is not among them; to see that is a wait on a GPU, where lines of
+    the whole vocabulary take no longer.
+    """
+    vocabulary = logits.shape[-1]
+    small = [index for index, k in enumerate(top_k) if 0 < k <= min(BLOCK, vocabulary - 1)]
+    if not small or logits.device.type != "cpu":
+        return [], logits, logits
+    k = torch.tensor([[top_k[index]] for index in small])
+    values, ids = _some(logits, small).topk(int(k.max()) + 1)
+    clear = (values.gather(1, k) < values.gather(1, k - 1))[:, 0].tolist()
+    ids = torch.where(torch.arange(ids.shape[-1]) < k, ids, vocabulary)[clear].sort(-1).values
+    few = [index for index, is_clear in zip(small, clear, strict=True) if is_clear]
+    lines = (
+        _some(logits, few).float().gather(1, ids.clamp(max=vocabulary - 1)).masked_fill_(ids == vocabulary, -torch.inf)
+    )
+    missing = BLOCK - lines.shape[-1]
+    return few, pad(lines, (0, missing), value=-torch.inf), pad(ids, (0, missing))
+
+
+def _among(scores: torch.Tensor, rows: list[Row]) -> torch.Tensor:
+    """For each line the place of what is drawn after temperature, top-p and min-p. Lines are whole blocks."""
+    device, requests = scores.device, [row.request for row in rows]
     temperatures = torch.tensor([[max(request.temperature, 1e-4)] for request in requests], device=device)
-    scores = _top_k(logits.float() / temperatures, [request.top_k for request in requests])
-    scores = pad(scores, (0, -scores.shape[-1] % BLOCK), value=-torch.inf)
-    probabilities = weights = scores.softmax(-1)
+    probabilities = weights = (scores / temperatures).softmax(-1)
     if any(request.min_p > 0 for request in requests):
         least = torch.tensor([[request.min_p] for request in requests], device=device) * probabilities.amax(-1, True)
         weights = probabilities * (probabilities >= least)
 
     def draws(indices: list[int]) -> torch.Tensor:
-        numbers = [torch.rand((), generator=generators[index], dtype=torch.float64).item() for index in indices]
+        numbers = [torch.rand((), generator=rows[index].generator, dtype=torch.float64).item() for index in indices]
         return torch.tensor(numbers, dtype=torch.float64, device=device).clamp_(max=LARGEST_DRAW)[:, None]
 
     bounded = [index for index, request in enumerate(requests) if request.top_p < 1]
     free = [index for index, request in enumerate(requests) if request.top_p >= 1]
-    chosen = torch.zeros(len(requests), dtype=torch.long, device=device)
+    chosen = torch.zeros(len(rows), dtype=torch.long, device=device)
     if free:
         chosen[free] = _invert(_some(weights, free), draws(free))
     if bounded:
