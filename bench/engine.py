@@ -39,7 +39,8 @@ class Kickoff:
 
     def __init__(self, model: Path) -> None:
         from serve.engine.engine import Engine
-        from serve.engine.model import free_memory, load
+        from serve.engine.memory import free_memory
+        from serve.engine.model import load
 
         loaded = load(model, "cpu", "auto")
         packed = [str(module.dtype) for module in loaded.modules() if type(module).__name__ == "_PackedLinear"]
