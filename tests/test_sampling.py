@@ -190,6 +190,16 @@ def test_logits_that_are_no_numbers_do_not_stop_the_engine(bad: float, wishes: d
     assert good_one == choose(logits[1:], [row(**wishes)], OFF)[0]
 
 
+def test_nothing_is_read_back_from_the_device_before_all_tokens_are_drawn() -> None:
+    """On "meta", where there is nothing to read: it raises. A GPU is waited for once, when the tokens are there."""
+    rows = [row(prompt=[1, 2, 1], **wishes) for wishes in MIX]
+    logits = torch.empty(len(rows), 50257, device="meta", dtype=torch.bfloat16)
+    drawn = sampling._draw(Penalties(1.2, 2).apply(logits, rows)[1:], rows[1:])
+    assert (drawn.shape, drawn.device.type) == ((len(rows) - 1,), "meta")
+    with pytest.raises((RuntimeError, NotImplementedError)):
+        drawn.tolist()
+
+
 def test_a_request_without_a_seed_draws_anew() -> None:
     rows = [row(None, temperature=1.0) for _ in range(24)]
     assert len(set(choose(torch.zeros(24, 50257), rows, OFF))) > 20

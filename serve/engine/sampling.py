@@ -8,7 +8,7 @@ The order is transformers': penalties, temperature, top-k, top-p, min-p. It does
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from torch.nn.functional import pad
@@ -55,7 +55,7 @@ class Penalties:
         longest = max(len(ids) for ids in said)
         # shorter rows are filled up at the left with an id past the vocabulary; what falls on it is cut off
         padded = [[vocabulary] * (longest - len(ids)) + ids for ids in said]
-        history = torch.tensor(padded, device=logits.device).clamp_(max=vocabulary)
+        history = _on(logits.device, padded).clamp_(max=vocabulary)
         if self.repetition != 1:
             repeated = _marked(history, vocabulary)
             less = torch.where(logits < 0, logits * self.repetition, logits / self.repetition)
@@ -83,7 +83,8 @@ def choose(logits: torch.Tensor, rows: Sequence[Row], penalties: Penalties) -> l
     sampling = [index for index, row in enumerate(rows) if row.request.temperature > 0]
     chosen = logits.argmax(-1) if len(sampling) < len(rows) else logits.new_zeros(len(rows), dtype=torch.long)
     if sampling:
-        chosen[sampling] = _draw(_some(logits, sampling), [rows[index] for index in sampling])
+        drawn = _draw(_some(logits, sampling), [rows[index] for index in sampling])
+        chosen[_on(logits.device, sampling)] = drawn
     ids: list[int] = chosen.tolist()
     return ids
 
@@ -93,11 +94,12 @@ def _draw(logits: torch.Tensor, rows: list[Row]) -> torch.Tensor:
     chosen = torch.zeros(len(rows), dtype=torch.long, device=logits.device)
     few, lines, ids = _few(logits, [row.request.top_k for row in rows])
     if few:
-        chosen[few] = ids.gather(1, _among(lines, [rows[index] for index in few])[:, None])[:, 0]
+        chosen[_on(logits.device, few)] = ids.gather(1, _among(lines, [rows[index] for index in few])[:, None])[:, 0]
     if others := sorted({*range(len(rows))} - {*few}):
         asked = [rows[index] for index in others]
         lines = _top_k(_some(logits, others).float(), [row.request.top_k for row in asked])
-        chosen[others] = _among(pad(lines, (0, -lines.shape[-1] % BLOCK), value=-torch.inf), asked)
+        lines = pad(lines, (0, -lines.shape[-1] % BLOCK), value=-torch.inf)
+        chosen[_on(logits.device, others)] = _among(lines, asked)
     return chosen
 
 
@@ -114,8 +116,10 @@ def _few(logits: torch.Tensor, top_k: list[int]) -> tuple[list[int], torch.Tenso
     k = torch.tensor([[top_k[index]] for index in small])
     values, ids = _some(logits, small).topk(int(k.max()) + 1)
     clear = (values.gather(1, k) < values.gather(1, k - 1))[:, 0].tolist()
-    ids = torch.where(torch.arange(ids.shape[-1]) < k, ids, vocabulary)[clear].sort(-1).values
     few = [index for index, is_clear in zip(small, clear, strict=True) if is_clear]
+    if not few:
+        return [], logits, logits
+    ids = torch.where(torch.arange(ids.shape[-1]) < k, ids, vocabulary)[clear].sort(-1).values
     lines = (
         _some(logits, few).float().gather(1, ids.clamp(max=vocabulary - 1)).masked_fill_(ids == vocabulary, -torch.inf)
     )
@@ -126,24 +130,24 @@ def _few(logits: torch.Tensor, top_k: list[int]) -> tuple[list[int], torch.Tenso
 def _among(scores: torch.Tensor, rows: list[Row]) -> torch.Tensor:
     """For each line the place of what is drawn after temperature, top-p and min-p. Lines are whole blocks."""
     device, requests = scores.device, [row.request for row in rows]
-    temperatures = torch.tensor([[max(request.temperature, 1e-4)] for request in requests], device=device)
+    temperatures = _on(device, [[max(request.temperature, 1e-4)] for request in requests])
     probabilities = weights = (scores / temperatures).softmax(-1)
     if any(request.min_p > 0 for request in requests):
-        least = torch.tensor([[request.min_p] for request in requests], device=device) * probabilities.amax(-1, True)
+        least = _on(device, [[request.min_p] for request in requests]) * probabilities.amax(-1, True)
         weights = probabilities * (probabilities >= least)
 
     def draws(indices: list[int]) -> torch.Tensor:
         numbers = [torch.rand((), generator=rows[index].generator, dtype=torch.float64).item() for index in indices]
-        return torch.tensor(numbers, dtype=torch.float64, device=device).clamp_(max=LARGEST_DRAW)[:, None]
+        return _on(device, numbers, torch.float64).clamp_(max=LARGEST_DRAW)[:, None]
 
     bounded = [index for index, request in enumerate(requests) if request.top_p < 1]
     free = [index for index, request in enumerate(requests) if request.top_p >= 1]
     chosen = torch.zeros(len(rows), dtype=torch.long, device=device)
     if free:
-        chosen[free] = _invert(_some(weights, free), draws(free))
+        chosen[_on(device, free)] = _invert(_some(weights, free), draws(free))
     if bounded:
         top_p = [requests[index].top_p for index in bounded]
-        chosen[bounded] = _top_p(
+        chosen[_on(device, bounded)] = _top_p(
             _some(probabilities, bounded), _some(weights, bounded), top_p,
             lambda indices: draws([bounded[index] for index in indices]),
         )  # fmt: skip
@@ -155,12 +159,12 @@ def _top_k(scores: torch.Tensor, top_k: list[int]) -> torch.Tensor:
     limited = [index for index, k in enumerate(top_k) if 0 < k < scores.shape[-1]]
     if not limited:
         return scores
-    last = torch.tensor([[top_k[index] - 1] for index in limited], device=scores.device)
+    last = _on(scores.device, [[top_k[index] - 1] for index in limited])
     some = _some(scores, limited)
     # the k largest values are the same whatever more is asked for: a neighbour's larger k changes nothing
     smallest = some.topk(max(top_k[index] for index in limited)).values.gather(1, last)
     scores = scores.clone()
-    scores[limited] = some.masked_fill(some < smallest, -torch.inf)
+    scores[_on(scores.device, limited)] = some.masked_fill(some < smallest, -torch.inf)
     return scores
 
 
@@ -171,7 +175,7 @@ def _top_p(
     draws: Callable[[list[int]], torch.Tensor],
 ) -> torch.Tensor:
     """Drawn by `weights` among the fewest tokens, the likeliest first, whose probabilities reach top-p."""
-    limits = torch.tensor(top_p, dtype=torch.float64, device=weights.device)
+    limits = _on(weights.device, top_p, torch.float64)
     chosen = torch.zeros(len(top_p), dtype=torch.long, device=weights.device)
     out = list(range(len(top_p)))
     for _ in range(ROUNDS if weights.device.type == "cpu" else 0):
@@ -182,9 +186,9 @@ def _top_p(
             return chosen
     ordered, ids = _some(probabilities, out).sort(dim=-1, descending=True, stable=True)
     before = ordered.double().cumsum(-1) - ordered
-    kept = _some(weights, out).gather(1, ids) * (before < limits[out][:, None])
+    kept = _some(weights, out).gather(1, ids) * (before < _some(limits, out)[:, None])
     kept[:, 0] = ordered[:, 0]  # the likeliest stays, however small top-p is
-    chosen[out] = ids.gather(1, _invert(kept, draws(out))[:, None])[:, 0]
+    chosen[_on(weights.device, out)] = ids.gather(1, _invert(kept, draws(out))[:, None])[:, 0]
     return chosen
 
 
@@ -233,4 +237,10 @@ def _ends_of_ngrams(history: torch.Tensor, size: int, nothing: int) -> torch.Ten
 
 def _some(tensor: torch.Tensor, indices: list[int]) -> torch.Tensor:
     """The lines `indices`; without a copy if they are all."""
-    return tensor if len(indices) == len(tensor) else tensor[indices]
+    return tensor if len(indices) == len(tensor) else tensor[_on(tensor.device, indices)]
+
+
+def _on(device: torch.device, values: Any, dtype: torch.dtype | None = None) -> torch.Tensor:
+    """A tensor of `values` on the device. From memory that is not pinned, a copy to a GPU would be a wait."""
+    tensor = torch.tensor(values, dtype=dtype)
+    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
