@@ -174,6 +174,16 @@ def test_the_sums_of_a_line_are_the_same_to_the_last_bit_in_any_company() -> Non
         assert torch.equal(sampling._mass_before(probabilities[one], tokens[one]), masses[one])
 
 
+def test_equal_tokens_within_top_k_are_in_the_same_order_beside_a_larger_top_k() -> None:
+    logits = torch.zeros(50257)
+    logits[torch.randperm(50257, generator=torch.Generator().manual_seed(0))[:50]] = torch.arange(1, 26).repeat(2) / 25
+    larger = row(temperature=1.0, top_k=256)
+    for seed in range(100):
+        alone = choose(logits[None], [row(seed, temperature=1.0, top_k=50)], OFF)
+        beside = choose(torch.stack([logits, LOGITS[0]]), [row(seed, temperature=1.0, top_k=50), larger], OFF)
+        assert beside[:1] == alone
+
+
 def test_greedy_rows_are_greedy_beside_rows_that_sample() -> None:
     rows = [row(temperature=0.0 if index % 2 else 2.0) for index in range(24)]
     chosen = choose(LOGITS, rows, OFF)
