@@ -1,11 +1,13 @@
 """The engines alone, without HTTP: what a server could give at most. One engine, one process, one line of JSON.
 
 `python -m bench.engine kickoff-engine|transformers-cb-engine MODEL SECONDS CLIENTS...` keeps N requests running: for
-each that ends another is submitted. The prompts are the servers', already tokenized; the window is load.py's.
+each that ends another is submitted. The prompts are the servers', already tokenized; the window is load.py's. With
+`--device cuda:0` on a GPU; with `--sampled` tokens are drawn at temperature 1 and top-p 0.9, by kickoff's engine only.
 
 It knows both engines' interfaces. It does not know HTTP.
 """
 
+import argparse
 import itertools
 import json
 import logging
@@ -37,22 +39,24 @@ class Running(Protocol):
 class Kickoff:
     """The engine, loaded as serve.api does."""
 
-    def __init__(self, model: Path) -> None:
+    def __init__(self, model: Path, device: str, sampled: bool) -> None:
         from serve.engine.engine import Engine
-        from serve.engine.model import free_memory, load
+        from serve.engine.memory import free_memory
+        from serve.engine.model import load
 
-        loaded = load(model, "cpu", "auto")
+        loaded = load(model, device, "auto")
         packed = [str(module.dtype) for module in loaded.modules() if type(module).__name__ == "_PackedLinear"]
         self.dtype = f"{loaded.dtype}, {len(packed)} linear layers packed in {packed[0] if packed else 'nothing'}"
-        self.engine = Engine(loaded, max_rows=32, cache_bytes=free_memory("cpu") // 2)
+        self.engine = Engine(loaded, max_rows=32, cache_bytes=free_memory(device) // 2)
         self.engine.warm_up()
         self.made: dict[str, int] = {}
+        self.wishes: dict[str, Any] = {"temperature": 1.0, "top_p": 0.9} if sampled else {}
 
     def submit(self, id: str, prompt: list[int]) -> None:
         from serve.engine.request import Request
 
         self.made[id] = 0
-        self.engine.submit(Request(id, prompt, NEW_TOKENS))
+        self.engine.submit(Request(id, prompt, NEW_TOKENS, **self.wishes))
 
     def ended(self) -> list[int]:
         tokens = self.engine.step()
@@ -64,11 +68,15 @@ class Kickoff:
 class Transformers:
     """transformers' continuous batching with the settings that `transformers serve` gets in systems.py."""
 
-    def __init__(self, model: Path) -> None:
+    def __init__(self, model: Path, device: str, sampled: bool) -> None:
         import torch
         from transformers import AutoModelForCausalLM, ContinuousBatchingConfig
 
-        loaded = AutoModelForCausalLM.from_pretrained(model, dtype=getattr(torch, best_dtype()))
+        if sampled:
+            raise ValueError("--sampled is for kickoff's engine only")
+        dtype = best_dtype() if device == "cpu" else "bfloat16"
+        loaded: Any = AutoModelForCausalLM.from_pretrained(model, dtype=getattr(torch, dtype))
+        loaded.to(device)
         self.dtype = str(loaded.dtype)
         settings: dict[str, Any] = {name.removeprefix("cb-").replace("-", "_"): value for name, value in TUNED.items()}
         settings["page_size"] = settings.pop("block_size")  # its new name; the command line has the old one
@@ -87,7 +95,10 @@ class Transformers:
         return [len(result.generated_tokens)] if result is not None and result.is_finished() else []
 
 
-KINDS: dict[str, Callable[[Path], Running]] = {"kickoff-engine": Kickoff, "transformers-cb-engine": Transformers}
+KINDS: dict[str, Callable[[Path, str, bool], Running]] = {
+    "kickoff-engine": Kickoff,
+    "transformers-cb-engine": Transformers,
+}
 
 
 def _prompts(model: Path) -> Iterator[list[int]]:
@@ -138,15 +149,23 @@ def _quiet() -> Iterator[None]:
         sys.stdout = out
 
 
-def main(kind: str, model: Path, seconds: float, clients: list[int]) -> None:
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="python -m bench.engine")
+    parser.add_argument("kind", choices=KINDS)
+    parser.add_argument("model", type=Path)
+    parser.add_argument("seconds", type=float)
+    parser.add_argument("clients", type=int, nargs="+")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--sampled", action="store_true")
+    asked = parser.parse_args()
     with _quiet():
-        engine, prompts = KINDS[kind](model), _prompts(model)
-        cells = [measure(engine, prompts, number, seconds) for number in clients]
-    print(json.dumps({"dtype": engine.dtype, "cells": cells}), flush=True)
+        engine, prompts = KINDS[asked.kind](asked.model, asked.device, asked.sampled), _prompts(asked.model)
+        cells = [measure(engine, prompts, number, asked.seconds) for number in asked.clients]
+    print(json.dumps({"dtype": engine.dtype, "device": asked.device, "cells": cells}), flush=True)
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]), float(sys.argv[3]), [int(number) for number in sys.argv[4:]])
+    main()
     sys.stdout.flush()
     import os
 

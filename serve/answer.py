@@ -28,6 +28,7 @@ class Options:
     top_k: int
     seed: int | None
     stop: list[str]
+    min_p: float = 0.0
 
 
 class Answer:
@@ -65,6 +66,7 @@ class Answer:
             "temperature": self._options.temperature,
             "top_p": self._options.top_p,
             "top_k": self._options.top_k,
+            "min_p": self._options.min_p,
             "seed": self._options.seed,
         }
         metrics.TOKENS.labels("in").inc(len(self.prompt))

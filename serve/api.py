@@ -26,6 +26,7 @@ from fastapi import FastAPI
 from litserve.loops.base import LitLoop
 from litserve.transport import MPQueueTransport
 
+from serve.engine.device import accelerators
 from serve.link import BEAT_SECONDS, EngineLink
 from serve.repository import Published
 from serve.routes import add_routes
@@ -57,7 +58,9 @@ class AnswerAPI(ls.LitAPI):
         # a step needs five, and with a hundred kept a soak is as fast and its memory flat
         os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "100")
         from serve.engine.engine import Engine  # brings torch, which only this process needs
-        from serve.engine.model import free_memory, load
+        from serve.engine.memory import free_memory
+        from serve.engine.model import load
+        from serve.engine.promises import broken
 
         began = time.monotonic()
         self.link = EngineLink(self.socket)
@@ -66,6 +69,8 @@ class AnswerAPI(ls.LitAPI):
             memory = self.settings.cache_bytes or free_memory(device) // 2
             self.engine = Engine(model, max_rows=self.settings.max_running, cache_bytes=memory)
             self.engine.warm_up()
+            for line in broken(model, self.engine.limits):
+                log.warning("engine: %s", line)
         except (ValueError, OSError, KeyError, ImportError) as error:
             log.error("%s cannot be served: %s", self.published.name, error)
             sys.exit(REFUSED)
@@ -115,13 +120,6 @@ def _carry_out(command: dict[str, Any], engine: Any, started: dict[str, float]) 
     return None
 
 
-def _accelerator(settings: Settings) -> str:
-    """LitServe's own "auto" imports torch into this process, and takes the CPU where torch was not imported before."""
-    if settings.device != "auto":
-        return settings.device
-    return "cuda" if any(Path("/dev").glob("nvidia[0-9]*")) else "cpu"
-
-
 class Server(ls.LitServer):
     """LitServe's server with our routes, our way of starting, watching and stopping. `exit_code` says how it ended."""
 
@@ -134,7 +132,7 @@ class Server(ls.LitServer):
         self.socket = Path(self._folder.name) / "engine"
         api = AnswerAPI(settings, published, self.socket)
         self.inference_workers: list[Any] = []
-        super().__init__(api, accelerator=_accelerator(settings), devices=1, timeout=False)
+        super().__init__(api, accelerator=accelerators(settings.device)[0].partition(":")[0], devices=1, timeout=False)
         self.uvicorn_graceful_timeout = int(settings.drain_seconds) + 5
 
     def register_endpoints(self) -> None:

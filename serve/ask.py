@@ -128,6 +128,7 @@ def _options(serving: Serving, wanted: Wanted, prompt: int) -> Options:
         temperature=defaults.temperature if wanted.temperature is None else wanted.temperature,
         top_p=defaults.top_p if wanted.top_p is None else wanted.top_p,
         top_k=defaults.top_k if wanted.top_k is None else wanted.top_k,
+        min_p=defaults.min_p,
         seed=wanted.seed,
         stop=[wanted.stop] if isinstance(wanted.stop, str) else wanted.stop or [],
     )

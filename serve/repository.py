@@ -22,17 +22,10 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.utils._http import default_client_factory  # the public API only replaces the whole client
 
+from serve.http.decoding import HONOURED, not_carried_out
+
 SMALL_FILES = ["*.json", "*.jinja", "*.txt", "*.model"]
 WEIGHTS = ["*.safetensors", "*.safetensors.index.json"]
-HONOURED = {"do_sample", "temperature", "top_k", "top_p", "repetition_penalty", "no_repeat_ngram_size"}
-NEUTRAL: dict[str, Any] = {"num_beams": 1, "num_return_sequences": 1, "use_cache": True}
-CHANGES_ANSWERS = {
-    *("num_beams", "penalty_alpha", "min_p", "typical_p", "epsilon_cutoff", "eta_cutoff", "length_penalty"),
-    *("encoder_repetition_penalty", "exponential_decay_length_penalty", "bad_words_ids", "sequence_bias"),
-    *("suppress_tokens", "begin_suppress_tokens", "forced_bos_token_id", "forced_eos_token_id", "stop_strings"),
-    *("min_length", "min_new_tokens", "guidance_scale", "watermarking_config"),
-}
-"""Settings of generation_config.json that would change answers and that the engine does not carry out."""
 
 
 class Refused(Exception):
@@ -56,6 +49,7 @@ class Decoding:
     temperature: float
     top_p: float
     top_k: int
+    min_p: float = 0.0
 
 
 def find(model: str, revision: str | None, timeout_seconds: float = 10.0) -> Published:
@@ -85,6 +79,7 @@ def decoding(folder: Path) -> Decoding:
         temperature=(1.0 if temperature is None else float(temperature)) if sampling else 0.0,
         top_p=1.0 if top_p is None else float(top_p),
         top_k=(50 if sampling else 0) if top_k is None else int(top_k),
+        min_p=float(config.get("min_p") or 0),
     )
 
 
@@ -143,20 +138,16 @@ def _check(asked: str, folder: Path, weights: bool = True) -> None:
         missing.append(f"weights as .safetensors{found}")
     if missing:
         raise Refused(f"{asked} cannot be served, it lacks {'; '.join(missing)}")
-    _refuse_unknown_decoding(asked, _generation_config(folder))
+    _refuse_unknown_decoding(asked, folder)
 
 
-def _refuse_unknown_decoding(asked: str, config: dict[str, Any]) -> None:
-    unknown = {
-        name: value
-        for name, value in config.items()
-        if name in CHANGES_ANSWERS and value not in (None, 0, 1, [], False) and value != NEUTRAL.get(name)
-    }
-    if unknown:
-        listed = ", ".join(f"{name}={value!r}" for name, value in unknown.items())
+def _refuse_unknown_decoding(asked: str, folder: Path) -> None:
+    path = folder / "generation_config.json"
+    published = _json(asked, path) if path.exists() else None
+    if found := not_carried_out(published, _json(asked, folder / "config.json")):
         raise Refused(
-            f"{asked}: generation_config.json asks for {listed}, which this server does not carry out; it knows "
-            f"{', '.join(sorted(HONOURED))}"
+            f"{asked}: {path.name if path.exists() else 'config.json'} asks for {', '.join(found)}, which this server "
+            f"does not carry out; it knows {', '.join(HONOURED)}. Take out of the file what is not needed"
         )
 
 

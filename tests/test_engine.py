@@ -11,7 +11,6 @@ from serve.engine import attention
 from serve.engine.engine import Engine
 from serve.engine.model import load
 from serve.engine.request import Request, Token
-from serve.engine.sampling import sample
 
 EOS = 0
 
@@ -309,45 +308,3 @@ def test_published_penalties_are_carried_out(never_ending: Path) -> None:
 def test_a_gpu_that_is_not_there_is_refused(never_ending: Path) -> None:
     with pytest.raises(ValueError, match="found cuda:0, and torch .* can use no GPU here; give the container one"):
         load(never_ending, "cuda:0", "auto")
-
-
-def distribution(logits: torch.Tensor, request: Request, draws: int = 4000) -> torch.Tensor:
-    generator = torch.Generator().manual_seed(0)
-    counts = torch.zeros(logits.numel())
-    for _ in range(draws):
-        counts[sample(logits, request, generator)] += 1
-    return counts / draws
-
-
-@pytest.mark.parametrize(
-    ("temperature", "top_k", "top_p"),
-    [(1.0, 0, 1.0), (0.5, 0, 1.0), (1.0, 3, 1.0), (1.0, 0, 0.8), (2.0, 4, 0.7), (1.0, 10**9, 0.999)],
-)
-def test_samples_have_transformers_distribution(temperature: float, top_k: int, top_p: float) -> None:
-    from transformers import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
-
-    logits = torch.tensor([2.0, 1.5, 1.0, 0.0, -1.0, 0.5, -3.0])
-    scores = TemperatureLogitsWarper(temperature)(None, logits[None])
-    if top_k:
-        scores = TopKLogitsWarper(min(top_k, 7))(None, scores)
-    expected = TopPLogitsWarper(top_p)(None, scores)[0].softmax(-1)
-    found = distribution(logits, Request("x", [1], 1, temperature, top_k, top_p))
-    assert torch.allclose(found, expected, atol=0.03)
-    assert not found[expected == 0].any()
-
-
-def test_top_p_over_a_flat_vocabulary_reaches_beyond_the_first_candidates() -> None:
-    logits = torch.zeros(5000)
-    request = Request("x", [1], 1, temperature=1.0, top_p=0.99)
-    generator = torch.Generator().manual_seed(0)
-    assert len({sample(logits, request, generator) for _ in range(3000)}) > 1500
-
-
-@pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
-def test_logits_that_are_no_numbers_do_not_stop_the_engine(bad: float) -> None:
-    for request in (
-        Request("x", [1], 1, 1.0),
-        Request("x", [1], 1, 1.0, top_k=3),
-        Request("x", [1], 1, 1.0, top_p=0.5),
-    ):
-        assert 0 <= sample(torch.full((7,), bad), request, torch.Generator()) < 7

@@ -12,11 +12,10 @@ fails its own requests only.
 import logging
 from collections import deque
 from dataclasses import dataclass, field
-from typing import Literal, Protocol, cast
+from typing import Literal, Protocol
 
 import torch
-from transformers import GenerationConfig, LogitsProcessorList, PreTrainedModel
-from transformers.generation.logits_process import NoRepeatNGramLogitsProcessor, RepetitionPenaltyLogitsProcessor
+from transformers import GenerationConfig, PreTrainedModel
 
 from serve.engine import attention
 from serve.engine.apart import Apart
@@ -24,7 +23,7 @@ from serve.engine.cache import BLOCK
 from serve.engine.limits import limits
 from serve.engine.messages import one_line
 from serve.engine.request import Failure, Request, Token
-from serve.engine.sampling import generator, sample
+from serve.engine.sampling import Penalties, choose, generator
 from serve.engine.together import Together
 
 log = logging.getLogger(__name__)
@@ -92,7 +91,7 @@ class Engine:
         self._decodes_due = 0
         self._caution, self._calm_since = 0, 0
         self._eos = _eos(model.generation_config)
-        self._processors = _processors(model.generation_config)
+        self._penalties = Penalties.published(model.generation_config)
 
     @property
     def running(self) -> int:
@@ -249,16 +248,7 @@ class Engine:
         return tokens
 
     def _choose(self, logits: torch.Tensor, rows: list[Row]) -> list[int]:
-        if self._processors:
-            for index, row in enumerate(rows):
-                history = torch.tensor([row.request.prompt + row.generated], device=logits.device)
-                scores = self._processors(cast(torch.LongTensor, history), cast(torch.FloatTensor, logits[index][None]))
-                logits[index] = scores[0]
-        chosen: list[int] = logits.argmax(-1).tolist()
-        for index, row in enumerate(rows):
-            if row.request.temperature > 0:
-                chosen[index] = sample(logits[index], row.request, row.generator)
-        return chosen
+        return choose(logits, rows, self._penalties)
 
     def _drop(self, ids: set[str]) -> None:
         """Forget these rows. The last of those that decode fill the holes, so that little moves."""
@@ -295,16 +285,6 @@ def _final_length(request: Request) -> int:
 def _eos(config: GenerationConfig) -> set[int]:
     ids = config.eos_token_id
     return set(ids) if isinstance(ids, list) else {ids}
-
-
-def _processors(config: GenerationConfig) -> LogitsProcessorList:
-    """The published decoding settings that are not sampling; they change greedy answers too."""
-    processors = LogitsProcessorList()
-    if config.repetition_penalty not in (None, 1.0):
-        processors.append(RepetitionPenaltyLogitsProcessor(config.repetition_penalty))
-    if config.no_repeat_ngram_size:
-        processors.append(NoRepeatNGramLogitsProcessor(config.no_repeat_ngram_size))
-    return processors
 
 
 def _out_of_memory(error: Exception) -> bool:

@@ -1,21 +1,16 @@
-"""Loading a published model for inference: device, number format, threads, and how much memory its cache may take.
+"""Loading a published model for inference: its device and number format, and its weights as the device likes them.
 
 On a CPU, weights of linear layers are laid out for oneDNN once, in bfloat16 where the processor computes in it, and
 all else stays in float32. In bfloat16 that is 1.6 to 1.8 times the tokens a second of a model that is bfloat16
 throughout, and closer to the float32 model, since only products are rounded; in float32 it is 1.5 to 3 times what
 torch's own linear layers give on an AMD processor without AVX-512. On a GPU the model is converted.
 
-It knows transformers' models, torch and the machine. It does not know requests.
+It knows transformers' models and torch. It does not know requests, nor the machine's limits.
 """
 
-import ctypes
 import logging
-import math
-import os
-import platform
-import sys
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from torch import nn
@@ -23,14 +18,17 @@ from transformers import AutoModelForCausalLM, PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 from transformers.utils import logging as transformers_logging
 
-from serve.engine import verify
+from serve.engine import memory, verify
 from serve.engine.steady import steady
+from serve.engine.threads import count
 
 log = logging.getLogger(__name__)
 Dtype = Literal["auto", "bfloat16", "float16", "float32"]
 PACKABLE = (nn.Linear, Conv1D)
 PROBE = 8
 """Tokens of the forward passes that compare packed with plain weights."""
+TOLERANCE = 0.05
+"""How far packed weights may take the logits from those of plain ones, of their norm."""
 
 
 def load(folder: Path, device: str, dtype: Dtype, threads: int | None = None) -> PreTrainedModel:
@@ -49,51 +47,31 @@ def load(folder: Path, device: str, dtype: Dtype, threads: int | None = None) ->
     chosen = _dtype(torch.device(device), dtype)
     on_cpu = torch.device(device).type == "cpu"
     if on_cpu:
-        torch.set_num_threads(threads or cpus())
-        _keep_freed_memory()
-    loading: Any = AutoModelForCausalLM.from_pretrained
-    model: PreTrainedModel
-    model, found = loading(
-        folder,
-        dtype=torch.float32 if on_cpu else chosen,
-        local_files_only=True,
-        use_safetensors=True,
-        output_loading_info=True,
-    )
-    if missing := sorted(found["missing_keys"]):  # transformers would go on with random numbers in their place
-        raise ValueError(f"its weights lack {', '.join(missing[:3])}{' and more' if missing[3:] else ''}")
-    nn.Module.to(model, device).eval().requires_grad_(False)
-    verify.settle(model)
+        torch.set_num_threads(threads or count())
+        memory.return_freed_memory()
+    model = _read(folder, device, torch.float32 if on_cpu else chosen)
     if on_cpu:
-        steady(model)
-        _pack(model, chosen)
+        if reason := _pack(model, chosen):
+            log.warning("engine: packed weights cannot be used for this model (%s); plain float32 instead", reason)
+            del model  # the plain weights are gone: they gave way to the packed ones
+            model = _read(folder, device, torch.float32)
+        memory.keep_freed_memory()
     verify.company(model)
     return model
 
 
-def cpus() -> int:
-    """Processors that this process may use: its affinity and the container's quota, rounded up."""
-    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    quota = _read("/sys/fs/cgroup/cpu.max").split()
-    if len(quota) == 2 and quota[0] != "max":
-        allowed = min(allowed, math.ceil(int(quota[0]) / int(quota[1])))
-    return max(1, allowed)
-
-
-def free_memory(device: str) -> int:
-    """Bytes that are free on the device; on a CPU the container's limit counts, not only the host's memory."""
-    if torch.device(device).type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
-    host = next(int(line.split()[1]) * 1024 for line in _read("/proc/meminfo").splitlines() if "MemAvailable" in line)
-    limit, used = _read("/sys/fs/cgroup/memory.max"), _read("/sys/fs/cgroup/memory.current")
-    return min(host, int(limit) - int(used)) if limit.isdigit() and used.isdigit() else host
-
-
-def _read(path: str) -> str:
-    try:
-        return Path(path).read_text().strip()
-    except OSError:
-        return ""
+def _read(folder: Path, device: str, dtype: torch.dtype) -> PreTrainedModel:
+    """The model with plain weights, compared with transformers' own way of computing it."""
+    loading: Any = AutoModelForCausalLM.from_pretrained
+    model: PreTrainedModel
+    model, found = loading(folder, dtype=dtype, local_files_only=True, use_safetensors=True, output_loading_info=True)
+    if missing := sorted(found["missing_keys"]):  # transformers would go on with random numbers in their place
+        raise ValueError(f"its weights lack {', '.join(missing[:3])}{' and more' if missing[3:] else ''}")
+    nn.Module.to(model, device).eval().requires_grad_(False)
+    verify.settle(model)
+    if torch.device(device).type == "cpu":
+        steady(model)
+    return model
 
 
 def _dtype(device: torch.device, requested: Dtype) -> torch.dtype:
@@ -134,36 +112,29 @@ class _PackedLinear(nn.Module):
 
 
 @torch.inference_mode()
-def _pack(model: PreTrainedModel, dtype: torch.dtype) -> None:
-    """Exchange the linear layers for packed ones, or leave the model as it is where that cannot be or differs."""
+def _pack(model: PreTrainedModel, dtype: torch.dtype) -> str | None:
+    """Exchange the linear layers for packed ones, each in the place of its own, so that never more than one is there
+    twice. Gives why the result cannot be used, if so."""
     ids = torch.arange(PROBE)[None]
-    plain = model(ids).logits
-    originals: list[tuple[nn.Module, str, Any]] = [
-        (parent, name, child)
-        for parent in model.modules()
-        for name, child in parent.named_children()
-        if type(child) in PACKABLE
-    ]
+    plain, embeddings = model(ids).logits, cast(nn.Embedding, model.get_input_embeddings())
+    read_on = embeddings.weight.data_ptr()  # where they are tied to the last layer's weights
+    places = [(parent, name) for parent in model.modules() for name, child in parent.named_children() if _fits(child)]
     try:
-        for parent, name, child in originals:
-            weight, bias = child.weight, child.bias
-            setattr(parent, name, _PackedLinear(weight.t() if type(child) is Conv1D else weight, bias, dtype))
+        for parent, name in places:
+            layer = getattr(parent, name)
+            setattr(parent, name, _packed(layer, dtype))
+            if layer.weight.data_ptr() != read_on:
+                memory.forget_pages(layer.weight)
+            del layer
         difference = float((model(ids).logits - plain).norm() / plain.norm())
-        if difference < 0.05:
-            return
-        reason = f"its logits differ by {difference:.0%}"
     except (AttributeError, RuntimeError, NotImplementedError) as error:
-        reason = str(error).splitlines()[0]
-    for parent, name, child in originals:
-        setattr(parent, name, child)
-    log.warning("engine: packed weights cannot be used for this model (%s); plain float32 instead", reason)
+        return str(error).splitlines()[0]
+    return None if difference < TOLERANCE else f"its logits differ by {difference:.0%}"
 
 
-def _keep_freed_memory() -> None:
-    """Tell glibc to keep what tensors gave back, since mapping large blocks anew zeroes their pages at each step."""
-    trim_threshold, top_pad, mmap_max = -1, -2, -4  # the parameters' numbers in malloc.h
-    if sys.platform == "linux" and platform.libc_ver()[0] == "glibc":
-        libc = ctypes.CDLL(None)
-        libc.mallopt(mmap_max, 0)
-        libc.mallopt(trim_threshold, 2**31 - 1)
-        libc.mallopt(top_pad, 64 * 2**20)
+def _fits(layer: nn.Module) -> bool:
+    return type(layer) in PACKABLE
+
+
+def _packed(layer: Any, dtype: torch.dtype) -> _PackedLinear:
+    return _PackedLinear(layer.weight.t() if type(layer) is Conv1D else layer.weight, layer.bias, dtype)

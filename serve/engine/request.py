@@ -6,7 +6,7 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class Request:
-    """What to generate. `temperature` 0 is greedy; `top_k` 0 and `top_p` 1 are off."""
+    """What to generate. `temperature` 0 is greedy; `top_k` 0, `top_p` 1 and `min_p` 0 are off."""
 
     id: str
     prompt: list[int]
@@ -15,6 +15,7 @@ class Request:
     top_k: int = 0
     top_p: float = 1.0
     seed: int | None = None
+    min_p: float = 0.0
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,36 @@
+"""What the repository promises about lengths, held against what this machine gives: a line where it is less.
+
+It knows a model's config and the engine's limits. It refuses nothing: a shorter context serves most questions.
+"""
+
+from typing import Any
+
+from transformers import PreTrainedModel
+
+from serve.engine.cache import BLOCK
+from serve.engine.request import Limits
+
+CONTEXTS = ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "seq_length", "max_sequence_length")
+"""Names of the context in config.json."""
+
+
+def broken(model: PreTrainedModel, limits: Limits) -> list[str]:
+    """A line for each promise that is not kept: of the context, and of the longest answer."""
+    config: Any = model.config.get_text_config()
+    named = [getattr(config, name, None) for name in CONTEXTS]
+    promised = next((number for number in named if isinstance(number, int) and number > 0), limits.context)
+    lines = []
+    if limits.context < promised:
+        by_memory = limits.cache_tokens - BLOCK <= limits.context
+        lines.append(
+            f"context: {limits.context} tokens for question and answer together, and config.json promises {promised}; "
+            + ("memory for keys and values has no room for more: see --cache-bytes" if by_memory else
+               "beyond them the engine would not compute what the model does")
+        )  # fmt: skip
+    longest = model.generation_config.max_new_tokens
+    if longest is not None and longest >= limits.context:
+        lines.append(
+            f"answers: generation_config.json promises up to {longest} tokens, and question and answer together have "
+            f"{limits.context}; an answer ends there"
+        )
+    return lines

@@ -1,0 +1,26 @@
+"""How many threads the engine computes with. It knows the processors; it does not know torch."""
+
+import math
+import os
+import re
+from pathlib import Path
+
+from serve.engine import cgroup
+
+
+def count(root: Path = cgroup.ROOT) -> int:
+    """OMP_NUM_THREADS if it is set, or the processors that this process may use: by its affinity and its quota.
+
+    A part of a processor counts as a whole one. More threads would wait for those that the quota holds up.
+    """
+    if told := _told(os.environ.get("OMP_NUM_THREADS", "")):
+        return told
+    allowed = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    quota = cgroup.processors(root)
+    return max(1, allowed if quota is None else min(allowed, math.ceil(quota)))
+
+
+def _told(value: str) -> int:
+    """OpenMP's form: a number, or one for each level of nesting, the outermost first. Nonsense is 0, as for OpenMP."""
+    first = re.fullmatch(r"\s*(\d+)\s*(,[\d\s,]*)?", value)
+    return int(first[1]) if first else 0

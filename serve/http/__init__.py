@@ -1,0 +1,1 @@
+"""The process that answers HTTP: what it reads, checks and writes."""

@@ -1,0 +1,153 @@
+"""Published decoding settings: carried out, without effect, or a refusal that names them."""
+
+import json
+import re
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from served import Served, httpx2
+from transformers import GenerationConfig
+
+from serve.http.decoding import HONOURED, NEUTRAL, OFF, not_carried_out
+from serve.repository import Decoding, Refused, decoding, find
+
+REFUSED: list[tuple[str, Any]] = [
+    ("num_beams", 4),
+    ("num_beams", 0),
+    ("num_beam_groups", 2),
+    ("num_return_sequences", 2),
+    ("diversity_penalty", 0.5),
+    ("length_penalty", 2.0),
+    ("early_stopping", True),
+    ("penalty_alpha", 0.6),
+    ("min_length", 1),
+    ("min_new_tokens", 1),
+    ("min_new_tokens", 5),
+    ("max_length", 64),
+    ("max_length", 20),
+    ("max_time", 1.0),
+    ("stop_strings", ["."]),
+    ("stop_strings", "."),
+    ("forced_bos_token_id", 0),
+    ("forced_bos_token_id", 1),
+    ("forced_eos_token_id", 0),
+    ("forced_eos_token_id", [1]),
+    ("bad_words_ids", [[5]]),
+    ("suppress_tokens", [5]),
+    ("begin_suppress_tokens", [5]),
+    ("sequence_bias", [[[5], -1.0]]),
+    ("force_words_ids", [[5]]),
+    ("exponential_decay_length_penalty", [5, 1.1]),
+    ("encoder_repetition_penalty", 1.2),
+    ("encoder_no_repeat_ngram_size", 2),
+    ("top_h", 0.4),
+    ("typical_p", 0.9),
+    ("epsilon_cutoff", 3e-4),
+    ("eta_cutoff", 3e-4),
+    ("guidance_scale", 1.5),
+    ("watermarking_config", {"bias": 2.5}),
+    ("dola_layers", "low"),
+    ("token_healing", True),
+    ("assistant_ensemble_weight", 0.5),
+    ("cache_implementation", "quantized"),
+    ("a_setting_of_next_year", 3),
+    ("temprature", 0.5),
+    ("temperature", -1),
+    ("temperature", "hot"),
+    ("temperature", float("nan")),
+    ("top_k", -5),
+    ("top_k", 2.5),
+    ("top_p", 0),
+    ("top_p", 1.5),
+    ("min_p", 2),
+    ("do_sample", "yes"),
+    ("repetition_penalty", 0),
+    ("no_repeat_ngram_size", "2"),
+    ("max_new_tokens", 0),
+    ("max_new_tokens", "12"),
+    ("eos_token_id", -1),
+    ("eos_token_id", []),
+    ("eos_token_id", "<end>"),
+]
+ACCEPTED: list[dict[str, Any]] = [
+    {"num_beams": 1, "num_beam_groups": 1, "diversity_penalty": 0.0, "length_penalty": 1.0, "early_stopping": False},
+    {"min_new_tokens": None, "forced_bos_token_id": None, "top_h": None, "max_length": None, "a_new_one": None},
+    {"min_length": 0, "typical_p": 1.0, "epsilon_cutoff": 0.0, "bad_words_ids": []},
+    {"cache_implementation": "hybrid", "use_cache": True, "compile_config": {"mode": "default"}},
+    {"max_length": 128},  # the context, which ends an answer anyway
+    {"max_length": 4096, "max_new_tokens": None},
+    {"do_sample": True, "temperature": 0.6, "top_p": 0.9, "top_k": 20, "min_p": 0.05, "repetition_penalty": 2},
+    {"do_sample": False, "temperature": 0, "top_k": 0},
+    {"eos_token_id": [0, 3], "pad_token_id": 0, "bos_token_id": 0, "transformers_version": "4.30.0"},
+    {"prompt_lookup_num_tokens": 10, "num_assistant_tokens": 5, "output_scores": True, "renormalize_logits": True},
+]
+
+
+@pytest.fixture
+def folder(published: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(published, tmp_path / "model"))
+
+
+def edit(path: Path, **values: object) -> None:
+    path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
+
+
+@pytest.mark.parametrize(("name", "value"), REFUSED, ids=[f"{name}={value}" for name, value in REFUSED])
+def test_what_is_not_carried_out_is_refused_by_name(name: str, value: object, folder: Path) -> None:
+    edit(folder / "generation_config.json", **{name: value})
+    with pytest.raises(Refused, match=re.escape(f"generation_config.json asks for {name}=")) as refused:
+        find(str(folder), None)
+    assert len(str(refused.value).splitlines()) == 1
+
+
+@pytest.mark.parametrize("settings", ACCEPTED, ids=str)
+def test_what_is_carried_out_or_without_effect_is_served(settings: dict[str, Any], folder: Path) -> None:
+    edit(folder / "generation_config.json", **settings)
+    assert find(str(folder), None).folder == folder
+
+
+def test_sampling_at_temperature_0_is_refused_as_transformers_does(folder: Path) -> None:
+    edit(folder / "generation_config.json", do_sample=True, temperature=0.0)
+    with pytest.raises(Refused, match="temperature=0 .expected above 0 where do_sample is true"):
+        find(str(folder), None)
+
+
+def test_all_of_them_are_said_at_once(folder: Path) -> None:
+    edit(folder / "generation_config.json", num_beams=4, top_h=0.5, top_p=3)
+    with pytest.raises(Refused, match=r"num_beams=4, top_h=0\.5, top_p=3 \(expected"):
+        find(str(folder), None)
+
+
+def test_every_setting_that_transformers_knows_is_decided_upon() -> None:
+    known = set(vars(GenerationConfig())) | set(GenerationConfig._get_default_generation_params())
+    assert known - HONOURED.keys() - OFF.keys() - NEUTRAL == {"max_length"}
+    assert not HONOURED.keys() & OFF.keys()
+    assert not NEUTRAL & (HONOURED.keys() | OFF.keys())
+
+
+def test_transformers_own_defaults_are_served() -> None:
+    defaults = {**GenerationConfig._get_default_generation_params(), "max_length": None}
+    assert not_carried_out(defaults, {"n_positions": 1024}) == []
+    assert not_carried_out(GenerationConfig().to_dict(), {"n_positions": 1024}) == []
+
+
+@pytest.mark.parametrize("nested", [False, True], ids=["at the top", "in text_config"])
+def test_without_the_file_config_json_is_asked_as_transformers_does(folder: Path, nested: bool) -> None:
+    (folder / "generation_config.json").unlink()
+    path = folder / "config.json"
+    edit(path, eos_token_id=0)
+    assert find(str(folder), None).folder == folder
+    edit(path, **({"text_config": {"min_new_tokens": 4}} if nested else {"min_new_tokens": 4}))
+    with pytest.raises(Refused, match=r"config.json asks for min_new_tokens=4"):
+        find(str(folder), None)
+
+
+def test_a_published_min_p_is_carried_out(folder: Path) -> None:
+    """Of 1: only the likeliest token is left, whatever the temperature."""
+    edit(folder / "generation_config.json", do_sample=True, temperature=5.0, top_k=0, min_p=1.0)
+    assert decoding(folder) == Decoding(12, 5.0, 1.0, 0, 1.0)
+    with Served(folder) as server:
+        asked = {"question": "What is 3 plus 3?", "seed": 1}
+        assert httpx2.post(f"{server.url}/predict", json=asked, timeout=30).json()["answer"] == "3 plus 3 is 6."
