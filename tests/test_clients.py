@@ -127,13 +127,13 @@ def test_an_answer_is_read_whole(said: dict[str, Said]) -> None:
 
 
 def test_a_stream_is_read_to_the_same_end(said: dict[str, Said]) -> None:
-    assert said["stream"]["pieces"] > 3
+    assert said["stream"]["pieces"] > 1
     assert {**said["stream"], "pieces": 1} == said["answer"]
 
 
 @pytest.mark.parametrize("want", ["answer", "stream"])
 def test_a_limit_above_the_context_is_no_error(said: dict[str, Said], want: str) -> None:
-    assert said[f"{want}, no limit"] == said[want]
+    assert {**said[f"{want}, no limit"], "pieces": 1} == said["answer"]
 
 
 TOO_LONG = {
