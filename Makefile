@@ -172,5 +172,6 @@ $(CLIENTS)/npm/done: tests/clients/npm/package.json tests/clients/npm/package-lo
 # nginx of the system, or else Debian's package, unpacked and not installed, since its service must not start
 $(CLIENTS)/nginx/done:
 	@mkdir -p $(@D)
-	@command -v nginx > /dev/null || (cd $(@D) && apt-get download -qq nginx && dpkg -x nginx_*.deb .)
+	@command -v nginx > /dev/null || (cd $(@D) && apt-get download -qq nginx && dpkg -x nginx_*.deb .) || \
+	{ echo "nginx is not here, and apt-get could not fetch it: install it"; exit 1; }
 	@touch $@
