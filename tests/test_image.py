@@ -5,10 +5,12 @@ It needs a container engine behind `docker` and builds with `make image`; the ba
 
 import json
 import os
+import shutil
 import subprocess
 import time
 import uuid
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +18,7 @@ import httpx2
 import pytest
 import yaml
 from conftest import TOKEN
+from served import endless, free_port
 
 from job.errors import Exit
 
@@ -140,6 +143,35 @@ def test_from_the_demos_config_to_an_answer(work: Path, tiny_base: Path, contain
     succeeds("stop", "-t", "45", container[0])
     assert time.monotonic() - began < 40, "it left by itself, and was not killed"
     assert state(container[0])["ExitCode"] == 0
+
+
+@pytest.fixture
+def slow_model(fetched: Path) -> Iterator[str]:
+    """A model under runs/, where `make serve-image` looks, whose answers go on for a minute."""
+    folder = ROOT / "runs" / f"image-test-{uuid.uuid4().hex}"
+    folder.parent.mkdir(exist_ok=True)
+    yield str(endless(fetched, folder, context=16384).relative_to(ROOT))
+    shutil.rmtree(folder)
+
+
+def test_docker_stop_lets_a_running_request_finish(slow_model: str) -> None:
+    """`docker stop` as people type it, without seconds: it would kill after 10, and the answer takes 20."""
+    port = free_port()
+    url, earlier = f"http://127.0.0.1:{port}", set(succeeds("ps", "-q").split())
+    command = ["make", "serve-image", "GPUS=", f"MODEL={slow_model}", f"PORT={port}"]
+    made = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+    wait_until(lambda: answers(url) or made.poll() is not None)
+    (id,) = set(succeeds("ps", "-q").split()) - earlier
+    found = json.loads(succeeds("inspect", id))[0]
+    assert "NVIDIA_VISIBLE_DEVICES=void" in found["Config"]["Env"]
+    with ThreadPoolExecutor() as pool:
+        body, headers = {"question": "Go on."}, {"X-Request-Timeout": "20"}
+        asked = pool.submit(httpx2.post, f"{url}/predict", json=body, headers=headers, timeout=60)
+        wait_until(lambda: "kickoff_running 1.0" in httpx2.get(f"{url}/metrics").text)
+        succeeds("stop", id)
+        assert (asked.result().status_code, asked.result().json()["deadline_reached"]) == (200, True)
+    output, _ = made.communicate(timeout=60)
+    assert made.returncode == 0, output
 
 
 def test_make_train_ends_as_the_job_does(tmp_path: Path) -> None:

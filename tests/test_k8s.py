@@ -44,7 +44,7 @@ WITH = {
     "serve + all": ("serve", ["monitor", "keda", "key"]),
     "serve-vllm + key": ("serve-vllm", ["monitor", "key"]),
 }
-IN_OVERLAYS = {"cpu", "torchrun"}  # components that overlays of k8s/ list themselves
+IN_OVERLAYS = {"cpu", "restart", "torchrun"}  # components that overlays of k8s/ list themselves
 NAMES = (*TRAIN, *SERVE, *WITH)
 PODS = pytest.mark.parametrize("name", NAMES)
 NOT_VALIDATED = {
@@ -343,11 +343,56 @@ def test_exit_codes_in_the_policy_are_the_jobs(name: str) -> None:
     assert spec["ttlSecondsAfterFinished"] >= 86400
 
 
-def test_operators_restart_all_nodes_or_none() -> None:
-    rules = {name: job_spec(name).get("podFailurePolicy", {}).get("rules", []) for name in TRAIN[3:]}
-    assert [rule["action"] for rule in rules["train-jobset"]] == ["FailJob"]  # a lost node: the JobSet starts all anew
-    assert rules["train-trainjob"] == []
-    assert {job_spec(name)["backoffLimit"] for name in TRAIN[3:]} == {0}
+def why_a_job_fails(rules: list[Object], code: int, disrupted: bool) -> tuple[str, str]:
+    """Reason and message of a Job that ends because of a pod, as the Job's controller gives them."""
+    for index, rule in enumerate(rules):
+        codes = rule.get("onExitCodes", {"values": []})
+        assert codes.get("operator", "In") == "In" and rule["action"] == "FailJob"
+        if code in codes["values"]:
+            return (
+                "PodFailurePolicy",
+                f"Container c for pod n/p failed with exit code {code} matching FailJob rule at index {index}",
+            )
+        if disrupted and rule.get("onPodConditions") == [{"type": "DisruptionTarget", "status": "True"}]:
+            return "PodFailurePolicy", f"Pod n/p has condition DisruptionTarget matching FailJob rule at index {index}"
+    return "BackoffLimitExceeded", "Job has reached the specified backoff limit"
+
+
+def what_a_jobset_does(policy: Object, reason: str, message: str) -> str:
+    """The action of the first rule that matches, as in the JobSet's controller."""
+    for rule in policy["rules"]:
+        patterns = rule.get("onJobFailureMessagePatterns", [""])
+        if reason in rule["onJobFailureReasons"] and any(re.search(pattern, message) for pattern in patterns):
+            return str(rule["action"])
+    return "RestartJobSet"
+
+
+@pytest.mark.parametrize("name", ["train-jobset", "train-trainjob", "train-jobset + kueue", "train-trainjob + kueue"])
+def test_operators_restart_all_nodes_or_none_and_only_where_it_helps(name: str) -> None:
+    spec = workload(name)["spec"]
+    policy = (spec if workload(name)["kind"] == "JobSet" else spec["template"]["spec"])["failurePolicy"]
+    rules = job_spec(name)["podFailurePolicy"]["rules"]
+    assert job_spec(name)["backoffLimit"] == 0 and policy["maxRestarts"] >= 2
+
+    def after(code: int, disrupted: bool = False) -> str:
+        return what_a_jobset_does(policy, *why_a_job_fails(rules, code, disrupted))
+
+    for code in (Exit.CONFIG, Exit.DATA, Exit.GATE, Exit.MEMORY):
+        assert after(code) == "FailJobSet", code
+    for code in (Exit.FAILED, Exit.PUBLISH, 137):
+        assert after(code) == "RestartJobSet", code  # counted
+    assert after(Exit.INTERRUPTED) == "RestartJobSetAndIgnoreMaxRestarts"
+    assert after(137, disrupted=True) == "RestartJobSetAndIgnoreMaxRestarts"
+    assert (
+        what_a_jobset_does(policy, "DeadlineExceeded", "Job was active longer than specified deadline") == "FailJobSet"
+    )
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_without_a_gpu_none_is_asked_for(name: str) -> None:
+    """The CUDA base of the images asks the runtime for all GPUs; with a limit the device plugin decides."""
+    gpus = environment(name).get("NVIDIA_VISIBLE_DEVICES")
+    assert gpus == (None if "nvidia.com/gpu" in container(name)["resources"]["limits"] else "void")
 
 
 @pytest.mark.parametrize("name", ["train-multinode", "train-jobset"])
@@ -528,8 +573,13 @@ def test_the_monitor_and_the_autoscaler_see_the_server() -> None:
     assert scaled["scaleTargetRef"]["name"] == workload(name)["metadata"]["name"]
     assert "replicas" not in workload(name)["spec"]
     (trigger,) = scaled["triggers"]
-    metric, job = re.fullmatch(r'sum\((\w+)\{job="(.*)"\}\)', trigger["metadata"]["query"]).groups()
+    query = re.fullmatch(r'sum\((\w+)\{job="(.*)",namespace="(.*)"\}\)', trigger["metadata"]["query"])
+    metric, job, namespace = query.groups()
     assert job == service["metadata"]["name"]  # what Prometheus calls a ServiceMonitor's targets
+    assert f"kubectl create namespace {namespace}\n" in (ROOT / "README.md").read_text()
+    assert trigger["metadata"]["ignoreNullValues"] == "false"  # or no figure would count as no request
+    assert scaled["fallback"]["behavior"] == "currentReplicasIfHigher"  # or six busy replicas would become two
+    assert scaled["fallback"]["replicas"] >= scaled["minReplicaCount"]
     assert f"# TYPE {metric} gauge" in generate_latest(metrics.REGISTRY).decode()
     assert 0 < float(trigger["metadata"]["threshold"]) < Settings.max_waiting
     behaviour = scaled["advanced"]["horizontalPodAutoscalerConfig"]["behavior"]

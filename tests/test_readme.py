@@ -107,5 +107,5 @@ def test_the_overlays_and_components_are_those_of_the_folder() -> None:
         set(re.findall(r"^\| `([a-z-]+)` \|", table, re.MULTILINE)) for table in section.split("| component |")
     )
     assert overlays == {file.parent.name for file in ROOT.glob("k8s/*/kustomization.yaml")}
-    inside = {"cpu", "torchrun"}  # what overlays bring along
+    inside = {"cpu", "restart", "torchrun"}  # what overlays bring along
     assert components == {file.parent.name for file in ROOT.glob("k8s/components/*/kustomization.yaml")} - inside
