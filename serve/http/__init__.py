@@ -1,0 +1,1 @@
+"""What a request passes between its connection and its route."""
