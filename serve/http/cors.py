@@ -3,6 +3,7 @@
 It knows origins, as browsers send them, and the headers that let a page ask. Curl and other programs need none of this.
 """
 
+import re
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -24,7 +25,7 @@ def origin(text: str) -> str:
         port = parts.port
     except ValueError as error:
         raise ValueError(f"found {text!r} ({error}), {expected}") from None
-    if parts.scheme not in PORTS or not parts.hostname or "*" in text or not text.isascii() or " " in text:
+    if parts.scheme not in PORTS or not parts.hostname or re.search(r"[^!-~]|[*,;]", text):
         raise ValueError(f"found {text!r}, {expected}")
     host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
     sent = f"{parts.scheme}://{host}" + ("" if port in (None, PORTS[parts.scheme]) else f":{port}")
