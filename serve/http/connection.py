@@ -11,7 +11,7 @@ know routes. The slow body of a request that has begun gets its 408 in `middlewa
 import asyncio
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from typing import Any
 
@@ -109,17 +109,18 @@ class Connection(HttpToolsProtocol):
             self.read_timer = None
         super().on_message_complete()
         if self.answering and self.answer_timer is None:
-            self._time_answer(self._seconds())
+            self._time_answer(self._seconds(self.headers))
 
     # uvicorn's
 
     def on_response_complete(self) -> None:
+        following = self.pipeline[-1][0] if self.pipeline else None
         super().on_response_complete()
-        if self.answer_timer and (self.answering or not self.transport.get_write_buffer_size()):
+        if self.answer_timer and (following or not self.transport.get_write_buffer_size()):
             self.answer_timer.cancel()
             self.answer_timer = None
-        if self.answering:
-            self._time_answer(self.answer_seconds)
+        if following and not following.more_body:  # else its time begins when it has arrived
+            self._time_answer(self._seconds(following.scope["headers"]))
 
     def send_400_response(self, msg: str) -> None:
         """What came is no HTTP."""
@@ -151,9 +152,9 @@ class Connection(HttpToolsProtocol):
         if self.answering or self.transport.get_write_buffer_size():
             self.transport.abort()
 
-    def _seconds(self) -> float:
+    def _seconds(self, headers: Iterable[tuple[bytes, bytes]]) -> float:
         """The request's deadline as it is asked for; one that is no number is refused by its route."""
-        for name, value in self.headers:
+        for name, value in headers:
             if name == b"x-request-timeout":
                 try:
                     return max(0.0, min(float(value), self.answer_seconds))
