@@ -30,7 +30,8 @@ CONTAINER = name=kickoff-$$$$; trap 'docker rm -f $$name > /dev/null 2>&1' EXIT;
 	--security-opt no-new-privileges --shm-size 2g -v $(CACHE):/cache:z -e HF_TOKEN $(MOUNTS)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run serve ask check test browser clients-test image train serve-image image-test faults k8s-check k8s-train k8s-serve \
+.PHONY: help demo run serve ask check test browser clients-test image train serve-image soak image-test faults \
+	k8s-check k8s-train k8s-serve \
 	bench-serve bench-train bench-quality bench-prepare bench-shared clean
 
 help: ## List the targets
@@ -85,6 +86,9 @@ serve-image: image ## The server in its container: make serve-image MODEL=runs/s
 	@mkdir -p runs $(CACHE)
 	@$(CONTAINER) --stop-timeout 45 -v $(CURDIR)/runs:/work/runs:ro,z -p 127.0.0.1:$(PORT):8000 -e KICKOFF_API_KEY \
 	kickoff-serve:$(VERSION) $(MODEL)
+
+soak: .venv/done ## The server for ten minutes under clients that misbehave, with a killed engine and no memory
+	SOAK_SECONDS=$${SOAK_SECONDS:-600} $(BIN)/python -m pytest -q -rP tests/test_soak.py
 
 image-test: .venv/done ## The images in real containers; needs a container engine
 	$(BIN)/python -m pytest -m image

@@ -8,10 +8,12 @@ import logging
 import os
 import sys
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, NoReturn
 
 import typer
 
+from serve import logs
+from serve.http import cors
 from serve.settings import Settings
 
 KEY = "KICKOFF_API_KEY"
@@ -67,6 +69,20 @@ def main(
             "X-Request-Timeout.", envvar="KICKOFF_TIMEOUT",
         ),
     ] = 60.0,
+    read_seconds: Annotated[
+        float,
+        typer.Option(min=0.1, help="Seconds for a request to arrive; then 408.", envvar="KICKOFF_READ_SECONDS"),
+    ] = 30.0,
+    cors_origin: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Site whose pages may ask from a browser, as https://example.com; may be given again. * is any.",
+            envvar="KICKOFF_CORS_ORIGIN",
+        ),
+    ] = None,
+    log_json: Annotated[
+        bool, typer.Option("--log-json", help="Log one JSON object a line.", envvar="KICKOFF_LOG_JSON")
+    ] = False,
     cache_bytes: Annotated[
         int | None,
         typer.Option(
@@ -88,7 +104,7 @@ def main(
     ] = 30.0,
 ) -> None:  # fmt: skip
     """Serve MODEL over HTTP; the key that clients must send comes from the environment alone (KICKOFF_API_KEY)."""
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+    logs.configure(log_json)
     for noisy in ("httpx", "httpx2", "huggingface_hub", "filelock"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
     key = os.environ.pop(KEY, None)
@@ -97,6 +113,7 @@ def main(
     settings = Settings(
         model=model, revision=revision, host=host.value, port=port, device=device.value, dtype=dtype.value,
         max_running=max_running, max_waiting=max_waiting, max_body_bytes=max_body_bytes, timeout=timeout,
+        read_seconds=read_seconds, cors_origins=_origins(cors_origin or []), log_json=log_json,
         cache_bytes=cache_bytes, hang_seconds=hang_seconds, drain_delay=drain_delay, drain_seconds=drain_seconds,
         api_key=key,
     )  # fmt: skip
@@ -112,7 +129,14 @@ def main(
     sys.exit(Server(settings, published).serve())
 
 
-def _refuse(reason: str) -> None:
+def _origins(given: list[str]) -> tuple[str, ...]:
+    try:
+        return tuple(cors.origin(text) for text in given)
+    except ValueError as error:
+        _refuse(f"--cors-origin: {error}")
+
+
+def _refuse(reason: str) -> NoReturn:
     print(f"error: {reason}", file=sys.stderr)
     sys.exit(2)
 

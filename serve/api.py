@@ -26,7 +26,9 @@ from fastapi import FastAPI
 from litserve.loops.base import LitLoop
 from litserve.transport import MPQueueTransport
 
+from serve import logs
 from serve.engine.device import accelerators
+from serve.http.connection import connection
 from serve.link import BEAT_SECONDS, EngineLink
 from serve.repository import Published
 from serve.routes import add_routes
@@ -49,7 +51,7 @@ class AnswerAPI(ls.LitAPI):
 
     def setup(self, device: str) -> None:
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to every process; the main one decides
-        logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
+        logs.configure(self.settings.log_json)
         # threads that spin for milliseconds, as they do by default, keep the HTTP process on the same cores from its
         # work; with 2,000 rounds a busy neighbour costs a third of the speed and with 100,000 four fifths, but with
         # 10,000 a quiet machine is a fifth faster than with 2,000; read when torch is loaded
@@ -157,6 +159,9 @@ class Server(ls.LitServer):
                 port=self.settings.port,
                 num_api_servers=1,
                 log_level="warning",
+                log_config=None,  # uvicorn's lines go where ours go
+                access_log=False,
+                http=connection(self.settings),
                 generate_client_file=False,
                 server_header=False,
             )

@@ -45,7 +45,6 @@ def handle_errors(app: FastAPI) -> None:
     app.add_exception_handler(Problem, _problem)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
-    app.add_exception_handler(Exception, _unexpected)
 
 
 async def _problem(_: Request, problem: Exception) -> Response:
@@ -59,11 +58,6 @@ async def _http(_: Request, error: Exception) -> Response:
     reason = f": {error.__cause__}" if error.__cause__ else ""  # of a body that FastAPI cannot parse
     body = error_body(f"{error.detail}{reason}"[:2000], "invalid_request_error", code)
     return JSONResponse(body, error.status_code, error.headers)
-
-
-async def _unexpected(_: Request, __: Exception) -> Response:
-    """A mistake of ours; starlette raises it again, and so it is logged."""
-    return JSONResponse(error_body("the server made a mistake; its log tells more", "server_error", "internal"), 500)
 
 
 async def _invalid(request: Request, error: Exception) -> Response:
@@ -97,8 +91,11 @@ def _wrong(error: dict[str, Any]) -> str:
 ERRORS: dict[int | str, dict[str, Any]] = {
     400: {"model": schema.Error, "description": "The body cannot be read."},
     401: {"model": schema.Error, "description": "A key is needed, and this is not it."},
+    408: {"model": schema.Error, "description": "The request did not arrive in time."},
     413: {"model": schema.Error, "description": "The body is over the limit."},
+    415: {"model": schema.Error, "description": "The body is packed, and not as gzip."},
     422: {"model": schema.Error, "description": "The request is not valid, or too long for the model."},
+    431: {"model": schema.Error, "description": "The first line and the headers are over the limit."},
     429: {"model": schema.Error, "description": "Too many requests inside; Retry-After tells when to come again."},
     503: {"model": schema.Error, "description": "Loading, stopping, or the engine died."},
 }

@@ -1,6 +1,6 @@
 """What /metrics shows, in Prometheus' names and base units.
 
-It knows counters. Who counts what is in `routes.py` and `answer.py`.
+It knows counters. Who counts what is in `answer.py`, `routes.py` and what stands before the routes.
 """
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
@@ -27,7 +27,7 @@ STEPS = Gauge("kickoff_engine_steps", "Forward passes since the engine started."
 BEAT_AGE = Gauge("kickoff_engine_heartbeat_age_seconds", "Since the engine last reported.", registry=REGISTRY)
 ENGINE_UP = Gauge("kickoff_engine_up", "1 while an engine is connected and has loaded the model.", registry=REGISTRY)
 
-for reason in ("overload", "too_large", "too_long", "invalid", "unauthorized", "not_ready"):
+for reason in ("overload", "too_large", "too_long", "invalid", "unauthorized", "not_ready", "slow"):
     REJECTED.labels(reason)
 for direction in ("in", "out"):
     TOKENS.labels(direction)

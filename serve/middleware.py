@@ -1,26 +1,33 @@
-"""What every request passes before its route: it is counted, its key fits, there is room, its body is not too large.
+"""What every request passes before its route: its head is not too long, its key fits, there is room, and its body is
+not too large and comes in time. A route's own mistake is answered here, too.
 
 Plain ASGI, since starlette's BaseHTTPMiddleware hides from a route that its client has left.
 """
 
+import asyncio
 import base64
 import binascii
 import hmac
 import json
+import logging
 
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serve import metrics
 from serve.errors import error_body, overloaded
+from serve.http.connection import MAX_HEAD
 from serve.serving import Serving
 
-OPEN = ("/health/live", "/health/ready")
+log = logging.getLogger(__name__)
+OPEN = ("/health", "/health/live", "/health/ready")
 READ_ON = 64 * 2**20
 """Bytes over the limit that are still read and thrown away: a client cut off while it sends does not see why."""
+CLOSE = {"connection": "close"}
 CHALLENGE = 'Basic realm="Kickoff", Bearer realm="Kickoff"'
 
 
-async def _answer(send: Send, status: int, body: dict[str, object], headers: dict[str, str]) -> None:
+async def answer(send: Send, status: int, body: dict[str, object], headers: dict[str, str]) -> None:
     content = json.dumps(body).encode()
     fields = {"content-type": "application/json", "content-length": str(len(content)), **headers}
     raw = [(name.encode(), value.encode()) for name, value in fields.items()]
@@ -28,36 +35,49 @@ async def _answer(send: Send, status: int, body: dict[str, object], headers: dic
     await send({"type": "http.response.body", "body": content})
 
 
-class Count:
-    """Counts answers by route and status; a path that is none of `paths` and has no route counts as "other"."""
+class Mistake:
+    """Answers 500 where a route has failed by a mistake of ours, and logs it; what has begun is cut off."""
 
-    def __init__(self, app: ASGIApp, paths: frozenset[str]) -> None:
+    def __init__(self, app: ASGIApp) -> None:
         self.app = app
-        self.paths = paths
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
-
         begun = False
 
-        def count(status: int) -> None:
-            known = scope["path"] if scope["path"] in self.paths else "other"
-            metrics.REQUESTS.labels(getattr(scope.get("route"), "path", known), str(status)).inc()
-
-        async def counted(message: Message) -> None:
+        async def watched(message: Message) -> None:
             nonlocal begun
-            if message["type"] == "http.response.start":
-                begun = True
-                count(message["status"])
+            begun = True
             await send(message)
 
         try:
-            await self.app(scope, receive, counted)
+            await self.app(scope, receive, watched)
         except Exception:
-            if not begun:
-                count(500)  # what starlette answers, outside of all middleware
-            raise
+            if begun:
+                raise  # uvicorn logs it, and closes the connection
+            log.exception("a mistake of the server")
+            message = "the server made a mistake; its log tells more"
+            await answer(send, 500, error_body(message, "server_error", "internal"), {})
+
+
+class HeadLimit:
+    """Answers 431 to a request whose first line and headers are over MAX_HEAD bytes, before a key is asked for."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return await self.app(scope, receive, send)
+        line = len(scope["method"]) + len(scope.get("raw_path") or b"") + len(scope["query_string"])
+        size = line + sum(len(name) + len(value) + 4 for name, value in scope["headers"])
+        if size <= MAX_HEAD:
+            return await self.app(scope, receive, send)
+        metrics.REJECTED.labels("too_large").inc()
+        message = f"the request's head has {size} bytes, and the limit of this server is {MAX_HEAD}"
+        body = error_body(message, "invalid_request_error", "head_too_large")
+        return await answer(send, 431, body, CLOSE)
 
 
 class Key:
@@ -76,7 +96,7 @@ class Key:
             "authentication_error",
             "invalid_api_key",
         )
-        return await _answer(send, 401, body, {"www-authenticate": CHALLENGE})
+        return await answer(send, 401, body, {"www-authenticate": CHALLENGE})
 
     def _opens(self, headers: dict[bytes, bytes]) -> bool:
         scheme, _, given = headers.get(b"authorization", b"").partition(b" ")
@@ -106,47 +126,67 @@ class Room:
             serving: Serving = scope["app"].state.serving
             if serving.admission.full and not serving.unready():
                 problem = overloaded(serving.admission)
-                return await _answer(send, problem.status, problem.body, problem.headers)
+                return await answer(send, problem.status, problem.body, problem.headers)
         return await self.app(scope, receive, send)
 
 
 class BodyLimit:
-    """Answers 413 to a body over `most` bytes, of which no more than that is kept."""
+    """Answers 413 to a body over `most` bytes, of which no more than that is kept, and 408 to one that takes longer
+    than `seconds` to arrive."""
 
-    def __init__(self, app: ASGIApp, most: int) -> None:
+    def __init__(self, app: ASGIApp, most: int, seconds: float) -> None:
         self.app = app
-        self.most = most
+        self.most, self.seconds = most, seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
         told = dict(scope["headers"]).get(b"content-length", b"0")
-        size = int(told) if told.isdigit() else 0
-        chunks, received, more = [], 0, True
-        while more:
-            message = await receive()
-            if message["type"] == "http.disconnect":
-                return None
-            chunk = message.get("body", b"")
-            more = message.get("more_body", False)
-            received += len(chunk)
-            size = max(size, received)
-            if size <= self.most:
-                chunks.append(chunk)
-            elif received > self.most + READ_ON:
-                break
-        if size > self.most:
-            return await self._refuse(send)
-        whole: list[Message] = [{"type": "http.request", "body": b"".join(chunks), "more_body": False}]
+        try:
+            async with asyncio.timeout(self.seconds):
+                body = await _body(receive, int(told) if told.isdigit() else 0, self.most)
+        except TimeoutError:
+            return await self._too_slow(send)
+        except ClientDisconnect:
+            return None
+        if body is None:
+            return await too_large(send, self.most)
+        return await self.app(scope, replay(body, receive), send)
 
-        async def replay() -> Message:
-            return whole.pop() if whole else await receive()
+    async def _too_slow(self, send: Send) -> None:
+        metrics.REJECTED.labels("slow").inc()
+        message = f"the body did not arrive within {self.seconds:g} s"
+        await answer(send, 408, error_body(message, "invalid_request_error", "request_timeout"), CLOSE)
 
-        return await self.app(scope, replay, send)
 
-    async def _refuse(self, send: Send) -> None:
-        metrics.REJECTED.labels("too_large").inc()
-        body = error_body(
-            f"the body is larger than {self.most} bytes, the limit of this server", "invalid_request_error", "too_large"
-        )
-        await _answer(send, 413, body, {"connection": "close"})
+async def _body(receive: Receive, told: int, most: int) -> bytes | None:
+    """The body, None if it is over `most` bytes; `told` is the size that its header says."""
+    chunks, received, more = [], 0, True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        more = message.get("more_body", False)
+        received += len(message.get("body", b""))
+        if max(told, received) <= most:
+            chunks.append(message.get("body", b""))
+        elif received > most + READ_ON:
+            break
+    return b"".join(chunks) if max(told, received) <= most else None
+
+
+def replay(body: bytes, receive: Receive) -> Receive:
+    """A `receive` that gives the body, and then what comes after it."""
+    whole: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def again() -> Message:
+        return whole.pop() if whole else await receive()
+
+    return again
+
+
+async def too_large(send: Send, most: int) -> None:
+    """413."""
+    metrics.REJECTED.labels("too_large").inc()
+    message = f"the body is larger than {most} bytes, the limit of this server"
+    await answer(send, 413, error_body(message, "invalid_request_error", "too_large"), CLOSE)

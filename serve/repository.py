@@ -4,8 +4,10 @@ What a repository must hold is the Hub's convention: config.json, safetensors we
 and an end-of-text token. It knows files and the Hub. It does not load weights, and it never needs torch.
 """
 
+import glob
 import hashlib
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,10 +24,10 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.utils._http import default_client_factory  # the public API only replaces the whole client
 
+from serve import weights
 from serve.http.decoding import HONOURED, not_carried_out
 
 SMALL_FILES = ["*.json", "*.jinja", "*.txt", "*.model"]
-WEIGHTS = ["*.safetensors", "*.safetensors.index.json"]
 
 
 class Refused(Exception):
@@ -87,9 +89,11 @@ def _from_hub(model: str, revision: str | None, timeout_seconds: float) -> Publi
     _limit_waiting(timeout_seconds)
     asked = f"{model}@{revision}" if revision else model
     try:
-        folder = huggingface_hub.snapshot_download(model, revision=revision, allow_patterns=SMALL_FILES)
-        _check(asked, Path(folder), weights=False)  # before gigabytes are fetched
-        folder = huggingface_hub.snapshot_download(model, revision=Path(folder).name, allow_patterns=WEIGHTS)
+        folder = huggingface_hub.snapshot_download(
+            model, revision=revision, allow_patterns=SMALL_FILES, ignore_patterns=["*/*"]
+        )
+        _check(asked, Path(folder), with_weights=False)  # before gigabytes are fetched
+        _fetch_weights(asked, model, Path(folder))
     except GatedRepoError:
         raise Refused(f"{asked}: the Hub wants its terms accepted; accept them there and set HF_TOKEN") from None
     except RevisionNotFoundError:
@@ -103,6 +107,21 @@ def _from_hub(model: str, revision: str | None, timeout_seconds: float) -> Publi
         raise Refused(f"{asked}: the Hub cannot be reached and no copy is here ({reason}); try again") from None
     _check(asked, Path(folder))
     return Published(model, Path(folder).name, Path(folder))
+
+
+def _fetch_weights(asked: str, model: str, folder: Path) -> None:
+    """The one file, or the files that the index names, and no copy of them in another form."""
+    huggingface_hub.snapshot_download(model, revision=folder.name, allow_patterns=weights.SINGLE)
+    if not (folder / weights.SINGLE).exists() and (names := _weights(asked, folder, weights.named)):
+        escaped = [glob.escape(name) for name in names]
+        huggingface_hub.snapshot_download(model, revision=folder.name, allow_patterns=escaped)
+
+
+def _weights(asked: str, folder: Path, which: Callable[[Path], list[str]] = weights.loaded) -> list[str]:
+    try:
+        return which(folder)
+    except ValueError as error:
+        raise Refused(f"{asked}: {error}") from None
 
 
 def _limit_waiting(timeout_seconds: float) -> None:
@@ -122,7 +141,7 @@ def _limit_waiting(timeout_seconds: float) -> None:
     huggingface_hub.set_client_factory(client)
 
 
-def _check(asked: str, folder: Path, weights: bool = True) -> None:
+def _check(asked: str, folder: Path, with_weights: bool = True) -> None:
     missing = []
     if not _json(asked, folder / "config.json"):
         missing.append("config.json")
@@ -132,10 +151,11 @@ def _check(asked: str, folder: Path, weights: bool = True) -> None:
         missing.append("a chat template (chat_template.jinja, or chat_template in tokenizer_config.json)")
     if _generation_config(folder).get("eos_token_id") is None:
         missing.append("an end-of-text token (eos_token_id in generation_config.json)")
-    if weights and not any(folder.glob("*.safetensors")):
-        other = sorted(path.name for path in [*folder.glob("*.bin"), *folder.glob("*.pt"), *folder.glob("*.gguf")])
+    if with_weights and (lost := [name for name in _weights(asked, folder) if not (folder / name).exists()]):
+        patterns = ("*.bin", "*.pt", "*.gguf", "*.safetensors")
+        other = sorted({path.name for pattern in patterns for path in folder.glob(pattern)})
         found = f", found only {', '.join(other)}: save it with transformers' save_pretrained" if other else ""
-        missing.append(f"weights as .safetensors{found}")
+        missing.append(f"weights as .safetensors ({', '.join(lost)}){found}")
     if missing:
         raise Refused(f"{asked} cannot be served, it lacks {'; '.join(missing)}")
     _refuse_unknown_decoding(asked, folder)
@@ -178,7 +198,8 @@ def _json(asked: str, path: Path) -> dict[str, Any]:
 def _digest(folder: Path) -> str:
     """SHA-256 over the names and contents of what is served, so that equal folders have equal revisions."""
     digest = hashlib.sha256()
-    for path in sorted(path for pattern in [*SMALL_FILES, "*.safetensors"] for path in folder.glob(pattern)):
+    served = [path for pattern in SMALL_FILES for path in folder.glob(pattern)]
+    for path in sorted([*served, *(folder / name for name in weights.loaded(folder))]):
         digest.update(path.name.encode())
         with path.open("rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())

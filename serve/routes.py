@@ -14,13 +14,18 @@ from fastapi.responses import HTMLResponse, PlainTextResponse
 from fastapi.routing import APIRoute
 from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import WithJsonSchema
+from starlette.middleware.cors import CORSMiddleware
 
 from serve import metrics, page, schema
 from serve.answer import Answer, together
 from serve.ask import Wanted, admit, begun, whole
 from serve.errors import ERRORS, KEY_ERROR, Problem, died, handle_errors, stream_of
+from serve.http import cors
+from serve.http.access import Access
+from serve.http.encoding import Unpack
+from serve.http.paths import plain
 from serve.link import EngineDied
-from serve.middleware import BodyLimit, Count, Key, Room
+from serve.middleware import BodyLimit, HeadLimit, Key, Mistake, Room
 from serve.serving import Serving
 from serve.settings import Settings
 
@@ -41,11 +46,17 @@ def add_routes(app: FastAPI, settings: Settings) -> None:
     app.include_router(router)
     handle_errors(app)
     paths = frozenset(route.path for route in router.routes if isinstance(route, APIRoute))
-    app.add_middleware(BodyLimit, most=settings.max_body_bytes)
+    # the last one added is passed first
+    app.add_middleware(Mistake)
+    app.add_middleware(Unpack, most=settings.max_body_bytes)
+    app.add_middleware(BodyLimit, most=settings.max_body_bytes, seconds=settings.read_seconds)
     app.add_middleware(Room, paths=ANSWERING)
     if settings.api_key is not None:
         app.add_middleware(Key, key=settings.api_key)
-    app.add_middleware(Count, paths=paths)
+    app.add_middleware(HeadLimit)
+    if settings.cors_origins:
+        app.add_middleware(CORSMiddleware, **cors.options(settings.cors_origins))
+    app.add_middleware(Access, paths=paths)
 
 
 @router.post(
@@ -61,6 +72,7 @@ async def predict(
     serving: Serving = request.app.state.serving
     messages = [{"role": "user", "content": body.question}]
     asked = await admit(serving, _wanted(messages, body, body.max_new_tokens, x_request_timeout))
+    request.state.answers = asked.answers  # for the access log
     (answer,) = asked.answers
     if body.stream:
         return await begun(request, asked, _predict_events(serving, answer))
@@ -139,6 +151,7 @@ async def chat(
     messages = [{"role": message.role, "content": message.text} for message in body.messages]
     name = "max_tokens" if body.max_completion_tokens is None else "max_completion_tokens"
     asked = await admit(serving, _wanted(messages, body, getattr(body, name), x_request_timeout, body.n or 1, name))
+    request.state.answers = asked.answers
     id = f"chatcmpl-{uuid.uuid4().hex}"
     if body.stream:
         usage = body.stream_options is not None and body.stream_options.include_usage
@@ -209,7 +222,8 @@ async def models(request: Request) -> schema.ModelList:
 )
 async def model(request: Request, id: str) -> schema.Model:
     serving: Serving = request.app.state.serving
-    if id != serving.published.name:
+    # the name of a folder may begin with a slash, which an address does not keep beside another one
+    if plain(f"/{id}") != plain(f"/{serving.published.name}"):
         raise _other_model(serving, id)
     return _model(serving)
 
@@ -258,6 +272,12 @@ async def ready(request: Request) -> schema.Health:
     if reason := serving.unready():
         raise Problem(503, reason, "not_ready")
     return schema.Health(status="ok")
+
+
+@router.get("/health", response_model=schema.Health, responses={503: {"model": schema.Error}}, summary="Both at once")
+async def health(request: Request) -> schema.Health:
+    """200 while the engine lives and requests are welcome."""
+    return await ready(request)
 
 
 @router.get("/metrics", response_class=PlainTextResponse, responses=KEY_ERROR, summary="For Prometheus")

@@ -22,8 +22,11 @@ class Settings:
     max_waiting: int = 128
     max_body_bytes: int = 2**20
     timeout: float = 60.0
+    read_seconds: float = 30.0
     cache_bytes: int | None = None
     hang_seconds: float = 30.0
     drain_delay: float = 0.0
     drain_seconds: float = 30.0
+    cors_origins: tuple[str, ...] = ()
+    log_json: bool = False
     api_key: str | None = None

@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -47,8 +48,10 @@ class Served:
         self.stop()
 
     def start(self) -> None:
+        # a file, since a pipe that nobody reads holds the server up after some hundred lines of its log
+        self._log = tempfile.TemporaryFile("w+")  # noqa: SIM115 - read after the process has ended
         self.process = subprocess.Popen(
-            self._command, env=self._environment, cwd=ROOT, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+            self._command, env=self._environment, cwd=ROOT, stdout=self._log, stderr=subprocess.STDOUT, text=True,
             start_new_session=True,
         )  # fmt: skip
 
@@ -94,8 +97,8 @@ class Served:
 
     def output(self) -> str:
         """All that was printed; only after the end."""
-        assert self.process.stdout is not None
-        return self.process.stdout.read()
+        self._log.seek(0)
+        return self._log.read()
 
 
 def free_port() -> int:

@@ -223,7 +223,7 @@ def test_odd_headers_do_no_harm(client: httpx2.Client) -> None:
         *(("GET", path, 405) for path in ("/predict", "/v1/chat/completions")),
         *(("POST", path, 405) for path in ("/", "/v1/models", "/metrics", "/health/live", "/health/ready")),
         *((method, "/predict", 405) for method in ("PUT", "DELETE", "PATCH", "OPTIONS")),
-        *(("GET", path, 404) for path in ("/nothing", "/v1", "/predict/x", "/../etc/passwd", "/%00", "/health")),
+        *(("GET", path, 404) for path in ("/nothing", "/v1", "/predict/x", "/../etc/passwd", "/%00", "/health/x")),
         *(("POST", path, 404) for path in ("/v1/completions", "/v1/embeddings", "/generate")),
     ],
 )

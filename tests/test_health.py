@@ -30,7 +30,7 @@ def ask(server: Served, **body: Any) -> httpx2.Response:
     return httpx2.post(f"{server.url}/predict", json={"question": QUESTION, **body}, timeout=SECONDS)
 
 
-@pytest.mark.parametrize("path", ["/health/live", "/health/ready"])
+@pytest.mark.parametrize("path", ["/health", "/health/live", "/health/ready"])
 @pytest.mark.parametrize("headers", [{}, {"Authorization": "Bearer wrong"}], ids=["no key", "wrong key"])
 def test_health_is_open_to_all(guarded: Served, path: str, headers: dict[str, str]) -> None:
     response = httpx2.get(guarded.url + path, headers=headers, timeout=SECONDS)
@@ -176,7 +176,7 @@ def test_a_request_that_is_turned_away_is_counted_by_its_reason(
 def test_every_reason_to_turn_a_request_away_is_shown_from_the_start(guarded: Served) -> None:
     samples = families(guarded)["kickoff_rejected"].samples
     shown = {sample.labels["reason"] for sample in samples if sample.name.endswith("_total")}
-    assert shown == {"overload", "too_large", "too_long", "invalid", "unauthorized", "not_ready"}
+    assert shown == {"overload", "too_large", "too_long", "invalid", "unauthorized", "not_ready", "slow"}
 
 
 def test_paths_that_are_no_routes_are_counted_as_one(server: Served) -> None:

@@ -184,7 +184,9 @@ def test_packing_takes_no_more_memory_than_the_model(stored: torch.dtype, tmp_pa
     made.to(stored).save_pretrained(tmp_path)
     # a file in another format is mapped beside the model that is made of it, before any layer is packed
     mapped = 0 if stored == torch.float32 else size // 2
-    compared = 48 * 2**20  # activations and caches of the prompts that are compared with generate's; no share of the size
+    compared = (
+        48 * 2**20
+    )  # activations and caches of the prompts that are compared with generate's; no share of the size
     assert size > 250 * 2**20
     assert int(python(LOADING, str(tmp_path))) < 1.2 * size + mapped + compared
 

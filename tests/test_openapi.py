@@ -18,7 +18,7 @@ from serve import schema
 QUESTION = ROWS[1]["question"]
 SECONDS = 60
 EXAMPLES = 30
-GETS = ["/", "/health/live", "/health/ready", "/metrics", "/v1/models"]
+GETS = ["/", "/health", "/health/live", "/health/ready", "/metrics", "/v1/models"]
 BY_NAME = "/v1/models/{id}"
 POSTS = ["/predict", "/v1/chat/completions"]
 load_all_checks()
@@ -116,7 +116,7 @@ def test_a_wrong_answer_would_be_seen(api: Any) -> None:
 def test_the_document_announces_every_refusal(document: dict[str, Any]) -> None:
     for path in POSTS:
         announced = document["paths"][path]["post"]["responses"]
-        assert {"200", "400", "401", "413", "422", "429", "503"} <= announced.keys()
+        assert {"200", "400", "401", "408", "413", "415", "422", "429", "431", "503"} <= announced.keys()
         refusals = [response for status, response in announced.items() if status != "200"]
         schemas = {response["content"]["application/json"]["schema"]["$ref"] for response in refusals}
         assert schemas == {"#/components/schemas/Error"}

@@ -1,0 +1,78 @@
+"""The access log and the count of answers: one line a request, with its id, which goes back on every answer.
+
+The line has method, path, status, milliseconds, tokens in and out, and the id; never the query, the body or a key.
+It knows ASGI and the metrics. It does not know what a request asks.
+"""
+
+import logging
+import time
+from collections.abc import Sequence
+from typing import Any
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from serve import metrics
+from serve.answer import Answer
+from serve.http.paths import as_route
+from serve.http.request_id import HEADER, id_of
+
+log = logging.getLogger("serve.access")
+LONGEST_PATH = 200
+LEFT = 499
+"""What nginx logs for a client that left before its answer began."""
+BARE = ("method", "path", "status")
+"""What needs no name in a line for people."""
+
+
+class Access:
+    """Logs and counts; outside of all else. A path that is none of `paths` and has no route counts as "other"."""
+
+    def __init__(self, app: ASGIApp, paths: frozenset[str]) -> None:
+        self.app = app
+        self.paths = paths
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return await self.app(scope, receive, send)
+        began, id, asked = time.monotonic(), id_of(scope["headers"]), as_route(scope)
+        status, complete = LEFT, False
+
+        async def watched(message: Message) -> None:
+            nonlocal status, complete
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                known: str = asked["path"] if asked["path"] in self.paths else "other"
+                count(str(getattr(asked.get("route"), "path", known)), status)
+                message = {**message, "headers": [*message.get("headers", []), (HEADER, id.encode())]}
+            elif message["type"] == "http.response.body":
+                complete = not message.get("more_body", False)
+            await send(message)
+
+        try:
+            await self.app(asked, receive, watched)
+        finally:
+            path = scope.get("raw_path", b"").decode("latin-1") or scope["path"]
+            line(scope["method"], path, status, began, id, asked["state"].get("answers", []), complete)
+
+
+def count(route: str, status: int) -> None:
+    metrics.REQUESTS.labels(route, str(status)).inc()
+
+
+def line(
+    method: str, path: str, status: int, began: float, id: str, answers: Sequence[Answer] = (), complete: bool = True
+) -> None:
+    """Log a request. `began` is `time.monotonic()`; `complete` False: the client did not get the whole answer."""
+    fields: dict[str, Any] = {
+        "method": method,
+        "path": path[:LONGEST_PATH],
+        "status": status,
+        "ms": round((time.monotonic() - began) * 1000, 1),
+    }
+    if answers:
+        fields |= {"tokens_in": len(answers[0].prompt), "tokens_out": sum(answer.tokens for answer in answers)}
+    fields["request_id"] = id
+    if not complete:
+        fields["cut"] = True
+    words = [str(value) if name in BARE else f"{name}={value}" for name, value in fields.items()]
+    log.info("%s", " ".join(words), extra={"fields": fields})

@@ -1,0 +1,213 @@
+"""A client's connection: how long it may take to ask and to read, and what becomes of one that breaks the rules.
+
+uvicorn bounds neither. Here a request that does not arrive in time gets 408, one whose head never ends 431, one that is
+no HTTP 400. An answer that its client does not read is cut off a little after the request's deadline, which gives its
+places back. A client that has closed its own half of the connection ("I have asked all") still gets its answer.
+
+It knows bytes, times and uvicorn's protocol class, which it extends by the callbacks of the HTTP parser. It does not
+know routes. The slow body of a request that has begun gets its 408 in `middleware.py`.
+"""
+
+import asyncio
+import json
+import time
+from collections.abc import Callable, Iterable
+from functools import partial
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+from serve.errors import error_body
+from serve.http.access import count, line
+from serve.http.parser import Parser
+from serve.http.request_id import HEADER, new_id
+from serve.settings import Settings
+
+MAX_HEAD = 2**15
+"""Bytes of a request's first line and headers together; what clients and proxies send has a tenth of it."""
+GRACE_SECONDS = 5.0
+"""For an answer that is complete at its deadline to reach its client."""
+FIRST = b"HTTP/1.1 "
+"""What every answer begins with, whatever its status."""
+PROBES = (0, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4)
+"""Seconds between the bytes of FIRST where it is not known whether the client is still there."""
+REASONS = {400: "Bad Request", 408: "Request Timeout", 431: "Request Header Fields Too Large"}
+
+
+class Connection(HttpToolsProtocol):
+    """uvicorn's connection, bounded: `read_seconds` to ask, `answer_seconds` and a little more to be answered."""
+
+    def __init__(self, *args: Any, read_seconds: float, answer_seconds: float, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self.parser = Parser(self)  # type: ignore[assignment]
+        self.read_seconds, self.answer_seconds = read_seconds, answer_seconds
+        self.in_head = self.in_body = False
+        self.fed = 0  # bytes since the connection began, the last head ended, or the last piece of a body
+        self.read_timer: asyncio.TimerHandle | None = None
+        self.answer_timer: asyncio.TimerHandle | None = None
+
+    @property
+    def answering(self) -> bool:
+        """A request is with the application."""
+        return bool(self.pipeline) or (self.cycle is not None and not self.cycle.response_complete)
+
+    # asyncio's callbacks
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self._time_reading()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        for timer in (self.read_timer, self.answer_timer):
+            if timer:
+                timer.cancel()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        if self.transport.is_closing():
+            return
+        if self.read_timer is None:
+            self._time_reading()
+        self.fed += len(data)
+        super().data_received(data)
+        if self.fed > MAX_HEAD and not self.transport.is_closing() and (self.in_head or self.in_body):
+            self._refuse(431, f"the request's head is longer than {MAX_HEAD} bytes, the limit of this server", "head")
+
+    def eof_received(self) -> bool:  # type: ignore[override]
+        """The client has closed its half, or has gone: TCP says the same of both. True keeps our half open."""
+        if not self.answering or self.in_head or self.in_body:
+            return False
+        self.cycle.keep_alive = False
+        if not self.pipeline:
+            self._probe(_Begun(self.transport), 0)
+        return True
+
+    # the HTTP parser's callbacks
+
+    def on_message_begin(self) -> None:
+        super().on_message_begin()
+        self.in_head = True
+        if self.read_timer is None:
+            self._time_reading()
+
+    def on_headers_complete(self) -> None:
+        self.in_head, self.in_body = False, True
+        self.fed = 0
+        super().on_headers_complete()
+        # uvicorn adds the trailers of a chunked body to the same list, and nobody asks them for a key
+        self.scope["headers"] = list(self.headers)
+
+    def on_body(self, body: bytes) -> None:
+        self.fed = 0
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        self.in_body = False
+        self.fed = 0
+        if self.read_timer:
+            self.read_timer.cancel()
+            self.read_timer = None
+        super().on_message_complete()
+        if self.answering and self.answer_timer is None:
+            self._time_answer(self._seconds(self.headers))
+
+    # uvicorn's
+
+    def on_response_complete(self) -> None:
+        following = self.pipeline[-1][0] if self.pipeline else None
+        super().on_response_complete()
+        if self.answer_timer and (following or not self.transport.get_write_buffer_size()):
+            self.answer_timer.cancel()
+            self.answer_timer = None
+        if following and not following.more_body:  # else its time begins when it has arrived
+            self._time_answer(self._seconds(following.scope["headers"]))
+
+    def send_400_response(self, msg: str) -> None:
+        """What came is no HTTP."""
+        if self.answering and not self.in_body:
+            self.cycle.keep_alive = False  # the answer to what came before is not spoilt
+        else:
+            self._refuse(400, "this is no valid HTTP/1.1 request", "invalid_http")
+
+    def _time_reading(self) -> None:
+        self.read_timer = self.loop.call_later(self.read_seconds, self._has_read_for_long)
+
+    def _has_read_for_long(self) -> None:
+        self.read_timer = None
+        if self.transport.is_closing():
+            return
+        if self.flow.read_paused or (self.answering and (self.in_head or self.in_body)):
+            self._time_reading()  # it is our turn, not the client's
+        elif self.in_head:
+            self._refuse(408, f"the request did not arrive within {self.read_seconds:g} s", "request_timeout")
+        elif not self.answering:
+            self.transport.close()  # nothing was asked, or the answer came before the end of the body
+
+    def _time_answer(self, seconds: float) -> None:
+        self.answer_timer = self.loop.call_later(seconds + GRACE_SECONDS, self._has_answered_for_long)
+
+    def _has_answered_for_long(self) -> None:
+        """The client does not read: what is left for it would stay here for ever."""
+        self.answer_timer = None
+        if self.answering or self.transport.get_write_buffer_size():
+            self.transport.abort()
+
+    def _seconds(self, headers: Iterable[tuple[bytes, bytes]]) -> float:
+        """The request's deadline as it is asked for; one that is no number is refused by its route."""
+        for name, value in headers:
+            if name == b"x-request-timeout":
+                try:
+                    return max(0.0, min(float(value), self.answer_seconds))
+                except ValueError:
+                    break
+        return self.answer_seconds
+
+    def _probe(self, begun: "_Begun", sent: int) -> None:
+        """Send the answer's first bytes ahead, one by one: they are right for a client that listens, and the system of
+        one that has gone refuses them, which ends the connection and frees its places."""
+        if self.transport.is_closing() or self.cycle.response_started or sent == len(FIRST):
+            return
+        self.cycle.transport = begun  # type: ignore[assignment]
+        begun.write_ahead(FIRST[sent : sent + 1])
+        if sent + 1 < len(PROBES):
+            self.loop.call_later(PROBES[sent + 1], self._probe, begun, sent + 1)
+
+    def _refuse(self, status: int, message: str, code: str) -> None:
+        """Answer in the application's place, which has seen nothing of the request or not all, and close."""
+        if self.cycle is not None and self.cycle.response_started and not self.cycle.response_complete:
+            self.transport.abort()
+            return
+        id, began = new_id(), time.monotonic()
+        content = json.dumps(error_body(message, "invalid_request_error", code)).encode()
+        head = (
+            f"HTTP/1.1 {status} {REASONS[status]}\r\ncontent-type: application/json\r\n"
+            f"content-length: {len(content)}\r\nconnection: close\r\n{HEADER.decode()}: {id}\r\n\r\n"
+        )
+        self.transport.write(head.encode() + content)
+        self.transport.close()
+        count("other", status)
+        line("-", "-", status, began, id)
+
+
+def connection(settings: Settings) -> Callable[..., Connection]:
+    """What uvicorn takes as `http`."""
+    return partial(Connection, read_seconds=settings.read_seconds, answer_seconds=settings.timeout)
+
+
+class _Begun:
+    """A transport to which the first bytes of the answer have been written before the answer."""
+
+    def __init__(self, transport: asyncio.Transport) -> None:
+        self._transport = transport
+        self._ahead = 0
+
+    def write_ahead(self, data: bytes) -> None:
+        self._transport.write(data)
+        self._ahead += len(data)
+
+    def write(self, data: bytes) -> None:
+        self._transport.write(data[self._ahead :])
+        self._ahead = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._transport, name)
