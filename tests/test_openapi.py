@@ -93,8 +93,8 @@ def test_a_post_answers_as_the_document_says(api: Any, path: str, mode: Generati
 
     answered()
     assert sum(statuses.values()) >= EXAMPLES
-    assert statuses[200 if mode is GenerationMode.POSITIVE else 422] >= 3
-    assert mode is GenerationMode.POSITIVE or not statuses[200]
+    # how many of the valid ones name this model and fit into its context is chance: what was drawn before decides
+    assert mode is GenerationMode.POSITIVE or (statuses[422] >= 3 and not statuses[200])
 
 
 @pytest.mark.parametrize("path", POSTS)
