@@ -16,49 +16,72 @@ class TemplateRefused(ValueError):
 
 
 class Text:
-    """The tokenizer of a published model."""
+    """The tokenizer of a published model. Threads may share it."""
 
     def __init__(self, folder: Path) -> None:
-        tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        if not isinstance(tokenizer, PreTrainedTokenizerFast):
-            raise ValueError(f"found a {type(tokenizer).__name__}, expected a tokenizer.json")
-        self.tokenizer = tokenizer
-        self._special = {token.content for token in self.tokenizer.added_tokens_decoder.values()}
+        # `split_special_tokens` is state of a tokenizer: with one for both ways, a thread that reads a question as
+        # plain text would change how another reads a template
+        self.tokenizer, self._plain = _read(folder), _read(folder)
+        added = self.tokenizer.added_tokens_decoder.values()
+        self._added = {token.content for token in added}
+        self._special = {token.content for token in added if token.special}
 
     def prompt_ids(self, messages: list[dict[str, str]]) -> list[int]:
         """Token ids of a conversation through the chat template, ready for the answer to follow.
 
-        A question may hold the text of a special token, such as the one that ends a text. It is a question about that
-        token, not an order: such messages are tokenized as plain text, apart from what the template writes.
+        A question may hold the text of one of the tokenizer's own tokens, such as the one that ends a text or a turn.
+        It is a question about that token, not an order: such a message is tokenized as plain text, apart from what the
+        template writes. The template gets a mark in its place. In an answer of the history only special tokens count,
+        since templates take thoughts out of it (`</think>`).
 
         Raises:
-            TemplateRefused: the template does not take these messages.
+            TemplateRefused: the template does not take these messages, or does not leave such a message as it is.
         """
         marks: dict[str, str] = {}
         shown = []
         for message in messages:
-            if any(token in message["content"] for token in self._special):
-                mark = uuid.uuid4().hex
-                marks[mark] = message["content"]
-                message = {**message, "content": mark}
+            content = message["content"]
+            literal = self._special if message["role"] == "assistant" else self._added
+            if any(token in content for token in literal):
+                inner, mark = content.strip(), uuid.uuid4().hex
+                marks[mark] = inner
+                message = {**message, "content": content.replace(inner, mark)}  # the template may strip the blanks
             shown.append(message)
         try:
             text = str(self.tokenizer.apply_chat_template(shown, add_generation_prompt=True, tokenize=False))
         except TemplateError as error:
             raise TemplateRefused(str(error)) from None
+        _check_marks(text, list(marks))
         ids: list[int] = []
         for mark, content in marks.items():
             before, _, text = text.partition(mark)
-            ids += self._ids(before) + self._ids(content.strip(), plain=True)
-        return ids + self._ids(text)
-
-    def _ids(self, text: str, plain: bool = False) -> list[int]:
-        # the template has written every special token itself
-        ids: list[int] = self.tokenizer(text, add_special_tokens=False, split_special_tokens=plain)["input_ids"]
-        return ids
+            ids += _ids(self.tokenizer, before) + _ids(self._plain, content, plain=True)
+        return ids + _ids(self.tokenizer, text)
 
     def decoder(self, stop: list[str]) -> "Decoder":
         return Decoder(self.tokenizer, stop)
+
+
+def _read(folder: Path) -> PreTrainedTokenizerFast:
+    tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
+    if not isinstance(tokenizer, PreTrainedTokenizerFast):
+        raise ValueError(f"found a {type(tokenizer).__name__}, expected a tokenizer.json")
+    return tokenizer
+
+
+def _check_marks(text: str, marks: list[str]) -> None:
+    """Each mark stands once, in the order of the messages; else one turn's text could end up in another's place."""
+    places = [text.find(mark) for mark in marks]
+    if -1 in places or places != sorted(places) or any(text.count(mark) > 1 for mark in marks):
+        raise TemplateRefused(
+            "it drops, moves or changes a message that holds the text of one of the model's tokens; leave that text out"
+        )
+
+
+def _ids(tokenizer: PreTrainedTokenizerFast, text: str, plain: bool = False) -> list[int]:
+    # the template has written every special token itself
+    ids: list[int] = tokenizer(text, add_special_tokens=False, split_special_tokens=plain)["input_ids"]
+    return ids
 
 
 class Decoder:

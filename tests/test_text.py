@@ -1,5 +1,6 @@
 """Ids to text and back: whole characters, clean cuts at stop strings, special tokens only where the template says."""
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -97,6 +98,70 @@ def test_the_text_of_a_special_token_in_a_question_is_only_text(text: Text) -> N
     )
     assert ids.count(0) == 1, "the template's own, after the answer, and no other"
     assert text.tokenizer.decode(ids).count("What is <|endoftext|>?") == 2
+
+
+QUESTIONS_ONLY = "{% for m in messages if m.role == 'user' %}Q: {{ m.content }}\n{% endfor %}A:"
+TWICE = "{% for m in messages %}{{ m.content }} {{ m.content }}{% endfor %}"
+BACKWARDS = "{% for m in messages|reverse %}{{ m.content }}\n{% endfor %}"
+UPPER = "{% for m in messages %}{{ m.content|upper }}\n{% endfor %}"
+SHORT = "{% for m in messages %}{{ m.content[:9] }}\n{% endfor %}"
+STRIPPED = "{% for m in messages %}[{{ m.content|trim }}]{% endfor %}"
+KEPT = "{% for m in messages %}[{{ m.content }}]{% endfor %}"
+MERGED = "[INST] <<SYS>>{{ messages[0].content }}<</SYS>> {{ messages[1].content }} [/INST]"
+THOUGHTS = "{% for m in messages %}{{ m.content.split('</think>')[-1] }}\n{% endfor %}"
+END = "<|endoftext|>"
+
+
+@pytest.mark.parametrize("template", [QUESTIONS_ONLY, TWICE, BACKWARDS, UPPER, SHORT])
+def test_a_template_that_drops_moves_or_changes_a_message_with_a_token_in_it_is_not_trusted(
+    published: Path, template: str
+) -> None:
+    text = Text(published)
+    text.tokenizer.chat_template = template
+    turns = [{"role": "system", "content": f"No {END}"}, {"role": "user", "content": f"What is {END}?"}]
+    with pytest.raises(ValueError, match="drops, moves or changes"):
+        text.prompt_ids(turns)
+
+
+@pytest.mark.parametrize(
+    ("template", "expected"),
+    [(STRIPPED, f"[No {END}][What is {END}?]"), (KEPT, f"[ No {END}\n][What is {END}?]"),
+     (MERGED, f"[INST] <<SYS>> No {END}\n<</SYS>> What is {END}? [/INST]")],
+)  # fmt: skip
+def test_blanks_around_a_message_with_a_token_in_it_are_the_templates_to_keep_or_to_drop(
+    published: Path, template: str, expected: str
+) -> None:
+    text = Text(published)
+    text.tokenizer.chat_template = template
+    ids = text.prompt_ids(
+        [{"role": "system", "content": f" No {END}\n"}, {"role": "user", "content": f"What is {END}?"}]
+    )
+    assert text.tokenizer.decode(ids) == expected
+    assert 0 not in ids
+
+
+def test_thoughts_in_the_history_are_the_templates_to_take_out(published: Path, tmp_path: Path) -> None:
+    tokenizer = Text(published).tokenizer
+    tokenizer.add_tokens(["<think>", "</think>"])
+    tokenizer.chat_template = THOUGHTS
+    tokenizer.save_pretrained(tmp_path)
+    text = Text(tmp_path)
+    said = [{"role": "user", "content": "x"}, {"role": "assistant", "content": "<think>secret</think>yes"}]
+    assert text.tokenizer.decode(text.prompt_ids(said)) == "x\nyes\n"
+
+
+def test_threads_share_it(text: Text) -> None:
+    """A special token in a question stays text and the template's stays one, whatever others ask at the same time."""
+    plain = [
+        {"role": "user", "content": "How? " * 5},
+        {"role": "assistant", "content": "So."},
+        {"role": "user", "content": "Why?"},
+    ]
+    literal = [{"role": "user", "content": f"What is {END}? " * 200}]
+    expected = [text.prompt_ids(plain), text.prompt_ids(literal)]
+    with ThreadPoolExecutor(4) as threads:
+        found = list(threads.map(text.prompt_ids, [plain, literal] * 150))
+    assert found == expected * 150
 
 
 def test_a_template_that_refuses_says_why(text: Text) -> None:
