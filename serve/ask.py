@@ -21,16 +21,14 @@ from serve.link import EngineDied, EngineRefused
 from serve.serving import Serving
 
 T = TypeVar("T")
+NO_LIMIT = -1
 SHORT = 4000
 """Characters that are tokenized at once, in a millisecond or two; more goes to a thread: others need not wait."""
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """What a request asks for. None stands for what the model was published with; `seconds` for the server's limit.
-
-    `most_name` is what the client calls `max_new_tokens`.
-    """
+    """What a request asks for. None stands for what the model was published with; `seconds` for the server's limit."""
 
     messages: list[dict[str, str]]
     max_new_tokens: int | None
@@ -41,7 +39,6 @@ class Wanted:
     stop: str | list[str] | None
     seconds: float | None
     n: int = 1
-    most_name: str = "max_new_tokens"
 
 
 @dataclass
@@ -56,7 +53,7 @@ async def admit(serving: Serving, wanted: Wanted) -> Asked:
     """Let a request in.
 
     Raises:
-        Problem: 503 not ready, 429 no room, 422 too long for the model or refused by its chat template.
+        Problem: 503 not ready, 429 no room, 400 too long for the model, 422 refused by its chat template.
     """
     arrived = time.monotonic()
     if reason := serving.unready():
@@ -107,27 +104,27 @@ async def _prompt(serving: Serving, messages: list[dict[str, str]]) -> list[int]
         raise Problem(422, message, "template", "messages") from None
     if len(prompt) >= context:
         metrics.REJECTED.labels("too_long").inc()
+        # OpenAI's words and more: clients look for "maximum context length", "context_length_exceeded", "too long"
         message = (
-            f"the question has {len(prompt)} tokens in the model's chat template, and {context - 1} fit "
-            f"(the model's context is {context}); shorten it"
+            f"This model's maximum context length is {context} tokens, {context - 1} of which fit before an answer. "
+            f"However, your messages resulted in {len(prompt)} tokens, so the prompt is too long; shorten it."
         )
-        raise Problem(422, message, "context_length_exceeded")
+        raise Problem(400, message, "context_length_exceeded", "messages")
     return prompt
 
 
 def _options(serving: Serving, wanted: Wanted, prompt: int) -> Options:
     """The request's own wishes, over what the model was published with."""
     defaults, context, most = serving.defaults, serving.context, wanted.max_new_tokens
-    if most is not None and most > context:
-        message = f"{wanted.most_name}: found {most}, expected at most {context}, the model's context"
-        raise Problem(422, message, "invalid_request", wanted.most_name)
     if most is None:
         most = context if defaults.max_new_tokens is None else defaults.max_new_tokens
+    elif most == NO_LIMIT:
+        most = context
     return Options(
         max_new_tokens=min(most, context - prompt),
         temperature=defaults.temperature if wanted.temperature is None else wanted.temperature,
         top_p=defaults.top_p if wanted.top_p is None else wanted.top_p,
-        top_k=defaults.top_k if wanted.top_k is None else wanted.top_k,
+        top_k=defaults.top_k if wanted.top_k is None else max(0, wanted.top_k),
         min_p=defaults.min_p,
         seed=wanted.seed,
         stop=[wanted.stop] if isinstance(wanted.stop, str) else wanted.stop or [],
@@ -154,6 +151,15 @@ async def whole(request: Request, asked: Asked) -> None:
         raise _problem(error) from None
     finally:
         asked.leave()
+    _check_begun(asked)
+
+
+def _check_begun(asked: Asked) -> None:
+    """An answer without a token, since the time was over before the first: not an empty answer, but an error."""
+    if any(answer.deadline_reached and answer.started is None for answer in asked.answers):
+        metrics.REJECTED.labels("deadline").inc()
+        message = "the time limit was reached before the first token; try again, or with a longer limit"
+        raise Problem(503, message, "deadline_reached", retry_after=2)
 
 
 def _problem(error: EngineDied | EngineRefused) -> Problem:
@@ -218,6 +224,7 @@ async def begun(request: Request, asked: Asked, events: AsyncGenerator[str]) -> 
     """A stream whose first event is there, so that an engine that dies before it still gives an honest 503."""
     try:
         first = await _unless_gone(request.receive, anext(events))
+        _check_begun(asked)
     except (EngineDied, EngineRefused) as error:
         asked.leave()
         raise _problem(error) from None

@@ -3,6 +3,7 @@
 It knows FastAPI's errors. It does not know when one of ours is raised.
 """
 
+from difflib import get_close_matches
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
@@ -66,7 +67,11 @@ async def _invalid(request: Request, error: Exception) -> Response:
     metrics.REJECTED.labels("invalid").inc()
     found = error.errors()
     parts = [_place(one) for one in found]
-    messages = [f"{part}: {_wrong(one)}" if part else _wrong(one) for part, one in zip(parts, found, strict=True)]
+    known = _fields(request)
+    messages = [
+        f"{part}: {_wrong(one)}{_near(part, one, known)}" if part else _wrong(one)
+        for part, one in zip(parts, found, strict=True)
+    ]
     if found[0]["type"] in ("model_attributes_type", "dict_type") or found[0]["loc"] == ("body",):
         messages.append("send a JSON object with the header 'Content-Type: application/json'")
     message = "; ".join(dict.fromkeys(messages))[:2000]
@@ -82,6 +87,18 @@ def _place(error: dict[str, Any]) -> str:
     return ".".join(str(part) for part in error["loc"][1:] if unknown or "[" not in str(part))
 
 
+def _fields(request: Request) -> list[str]:
+    """The fields of the body that the asked route takes."""
+    body = schema.PredictRequest if request.url.path == "/predict" else schema.ChatRequest
+    return list(body.model_fields)
+
+
+def _near(name: str, error: dict[str, Any], known: list[str]) -> str:
+    """The known field that an unknown one may stand for."""
+    near = get_close_matches(name, known, n=1) if error["type"] == "extra_forbidden" else []
+    return f"; did you mean {near[0]}?" if near else ""
+
+
 def _wrong(error: dict[str, Any]) -> str:
     if error["type"] == "json_invalid":
         return f"the body is not JSON: {error['ctx']['error']} at character {error['loc'][1]}"
@@ -89,12 +106,12 @@ def _wrong(error: dict[str, Any]) -> str:
 
 
 ERRORS: dict[int | str, dict[str, Any]] = {
-    400: {"model": schema.Error, "description": "The body cannot be read."},
+    400: {"model": schema.Error, "description": "The body cannot be read, or the question is too long for the model."},
     401: {"model": schema.Error, "description": "A key is needed, and this is not it."},
     408: {"model": schema.Error, "description": "The request did not arrive in time."},
     413: {"model": schema.Error, "description": "The body is over the limit."},
     415: {"model": schema.Error, "description": "The body is packed, and not as gzip."},
-    422: {"model": schema.Error, "description": "The request is not valid, or too long for the model."},
+    422: {"model": schema.Error, "description": "The request is not valid."},
     431: {"model": schema.Error, "description": "The first line and the headers are over the limit."},
     429: {"model": schema.Error, "description": "Too many requests inside; Retry-After tells when to come again."},
     503: {"model": schema.Error, "description": "Loading, stopping, or the engine died."},

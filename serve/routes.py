@@ -32,6 +32,8 @@ from serve.settings import Settings
 router = APIRouter()
 STARTED = int(time.time())
 DAY = 86400
+LINE_ENDS = {0x85: "\\u0085", 0x2028: "\\u2028", 0x2029: "\\u2029"}
+"""What some clients take for the end of a line, and so of an event's data."""
 ANSWERING = frozenset({"/predict", "/v1/chat/completions"})
 """What needs the engine, and so a place."""
 Deadline = Annotated[
@@ -86,11 +88,8 @@ def _wanted(
     max_new_tokens: int | None,
     seconds: float | None,
     n: int = 1,
-    most_name: str = "max_new_tokens",
 ) -> Wanted:
-    return Wanted(
-        messages, max_new_tokens, body.temperature, body.top_p, body.top_k, body.seed, body.stop, seconds, n, most_name
-    )
+    return Wanted(messages, max_new_tokens, body.temperature, body.top_p, body.top_k, body.seed, body.stop, seconds, n)
 
 
 async def _predict_events(serving: Serving, answer: Answer) -> AsyncGenerator[str]:
@@ -106,7 +105,7 @@ async def _predict_events(serving: Serving, answer: Answer) -> AsyncGenerator[st
 
 
 def _event(name: str, data: dict[str, Any]) -> str:
-    return f"event: {name}\ndata: {json.dumps(data, ensure_ascii=False)}\n\n"
+    return f"event: {name}\n{_data(data)}"
 
 
 def _predicted(serving: Serving, answer: Answer) -> schema.PredictResponse:
@@ -149,8 +148,8 @@ async def chat(
     if body.model not in (None, serving.published.name):
         raise _other_model(serving, body.model or "")
     messages = [{"role": message.role, "content": message.text} for message in body.messages]
-    name = "max_tokens" if body.max_completion_tokens is None else "max_completion_tokens"
-    asked = await admit(serving, _wanted(messages, body, getattr(body, name), x_request_timeout, body.n or 1, name))
+    most = body.max_tokens if body.max_completion_tokens is None else body.max_completion_tokens
+    asked = await admit(serving, _wanted(messages, body, most, x_request_timeout, body.n or 1))
     request.state.answers = asked.answers
     id = f"chatcmpl-{uuid.uuid4().hex}"
     if body.stream:
@@ -207,7 +206,7 @@ async def _chat_events(serving: Serving, answers: list[Answer], id: str, with_us
 
 
 def _data(data: dict[str, Any]) -> str:
-    return f"data: {json.dumps(data, ensure_ascii=False)}\n\n"
+    return f"data: {json.dumps(data, ensure_ascii=False).translate(LINE_ENDS)}\n\n"
 
 
 @router.get("/v1/models", responses=KEY_ERROR, summary="The served model")

