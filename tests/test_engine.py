@@ -132,6 +132,20 @@ def test_sampling_with_a_seed_does_not_depend_on_the_company(model: PreTrainedMo
     assert ids(run(engine)["y"]) != alone
 
 
+def test_a_short_request_may_join_an_answer_that_has_grown_long(model: PreTrainedModel) -> None:
+    long, short = Request("long", [5, 6, 7], 200), Request("short", [8, 9], 4)
+    alone = Engine(model)
+    alone.submit(long)
+    expected = ids(run(alone)["long"])
+    engine = Engine(model)
+    engine.submit(long)
+    grown = [engine.step() for _ in range(150)]
+    engine.submit(short)
+    rest = run(engine)
+    assert ids([token for step in grown for token in step] + rest["long"]) == expected
+    assert len(rest["short"]) == 4
+
+
 def test_an_answer_ends_at_the_end_of_text(published: Path) -> None:
     from transformers import AutoTokenizer
 

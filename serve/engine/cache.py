@@ -132,7 +132,7 @@ class RowCache(Cache):
             for kind, held in enumerate(layer.held):
                 if held.shape[0] >= rows and held.shape[2] >= columns:
                     continue
-                room = -(-max(columns, *self.reserved) // BLOCK) * BLOCK
+                room = -(-max(columns, used, *self.reserved) // BLOCK) * BLOCK
                 # zeros: what the mask hides still takes part in products, and NaN times zero is NaN
                 fresh = held.new_zeros(1 << (rows - 1).bit_length(), held.shape[1], room + BLOCK, held.shape[3])
                 count, width = min(rows, held.shape[0]), min(used, held.shape[2])
