@@ -241,7 +241,7 @@ async def live(request: Request) -> schema.Health:
     """503 if the engine died, or has not reported for so long that it must hang; loading is alive."""
     serving: Serving = request.app.state.serving
     reason = serving.unready()
-    if reason and serving.was_ready and not serving.draining.is_set():
+    if reason and serving.was_ready and not serving.stopping.is_set():
         raise Problem(503, reason, "engine_dead")
     return schema.Health(status=reason or "ok")
 
@@ -255,7 +255,7 @@ async def live(request: Request) -> schema.Health:
 async def ready(request: Request) -> schema.Health:
     """503 while loading, while stopping, and whenever /health/live is 503."""
     serving: Serving = request.app.state.serving
-    if reason := serving.unready():
+    if reason := serving.unwelcome():
         raise Problem(503, reason, "not_ready")
     return schema.Health(status="ok")
 

@@ -36,16 +36,18 @@ class Serving:
     settings: Settings
     published: Published
     client: EngineClient
-    draining: Event
+    stopping: Event
     admission: Admission
     defaults: Decoding
     was_ready: bool = False
     text: "Text | None" = None
 
+    def unwelcome(self) -> str | None:
+        """Why requests should go elsewhere; None if they are welcome. Those that come are answered if they can be."""
+        return "the server is stopping" if self.stopping.is_set() else self.unready()
+
     def unready(self) -> str | None:
         """Why nothing can be answered now; None if all is well."""
-        if self.draining.is_set():
-            return "the server is stopping"
         if self.client.ready is None and self.was_ready:
             return "the engine died and is being started anew"
         if self.client.ready is None or self.text is None:
@@ -68,18 +70,19 @@ class Serving:
 
 
 @asynccontextmanager
-async def run_beside(settings: Settings, published: Published, socket: Path, draining: Event) -> AsyncIterator[Serving]:
+async def run_beside(settings: Settings, published: Published, socket: Path, stopping: Event) -> AsyncIterator[Serving]:
     """Bring up what the routes need, and take it down after them."""
     client = EngineClient(socket)
     await client.start()
     serving = Serving(
-        settings, published, client, draining, Admission(settings.max_running + settings.max_waiting),
+        settings, published, client, stopping, Admission(settings.max_running + settings.max_waiting),
         decoding(published.folder),
     )  # fmt: skip
     metrics.MODEL.info({"model": published.name, "revision": published.revision})
-    tasks = [asyncio.create_task(_load_text(serving)), asyncio.create_task(_watch_drain(serving))]
+    tasks = [asyncio.create_task(_load_text(serving)), asyncio.create_task(_watch_the_end(serving))]
     if parent := multiprocessing.parent_process():
         # if the main process is killed, nobody else would end this one
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to every process; the main one decides
         asyncio.get_running_loop().add_reader(parent.sentinel, lambda: os.kill(os.getpid(), signal.SIGTERM))
     try:
         yield serving
@@ -104,7 +107,7 @@ async def _load_text(serving: Serving) -> None:
         os.kill(os.getpid(), signal.SIGKILL)  # the main process sees it and leaves with an error
 
 
-async def _watch_drain(serving: Serving) -> None:
-    while not serving.draining.is_set():
+async def _watch_the_end(serving: Serving) -> None:
+    while not serving.stopping.is_set():
         await asyncio.sleep(WATCH_SECONDS)
-    serving.client.finish_within(serving.settings.drain_seconds)
+    serving.client.finish_within(serving.settings.drain_delay + serving.settings.drain_seconds)
