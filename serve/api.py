@@ -27,6 +27,7 @@ from litserve.loops.base import LitLoop
 from litserve.transport import MPQueueTransport
 
 from serve.engine.device import accelerators
+from serve.engine.messages import one_line
 from serve.http.closing import Closing
 from serve.link import BEAT_SECONDS, EngineLink
 from serve.repository import Published
@@ -74,10 +75,10 @@ class AnswerAPI(ls.LitAPI):
             self.engine.warm_up()
             for line in broken(model, self.engine.limits):
                 log.warning("engine: %s", line)
-        except (ValueError, OSError, KeyError, ImportError) as error:
-            log.error("%s cannot be served: %s", self.published.name, error)
+        except Exception as error:  # whatever it is, the model cannot be served
+            log.error("%s cannot be served: %s", self.published.name, one_line(error))
             sys.exit(REFUSED)
-        self.link.send({"ready": {**dataclasses.asdict(self.engine.limits), "device": device}})
+        self.link.send({"ready": {**dataclasses.asdict(self.engine.limits), "device": device, "pid": os.getpid()}})
         log.info("engine: ready after %.1f s on %s", time.monotonic() - began, device)
 
 
@@ -131,6 +132,7 @@ class Server(ls.LitServer):
         self.exit_code = 0
         self._pid = os.getpid()
         self.stopping = multiprocessing.get_context("fork").Event()
+        self.was_ready = multiprocessing.get_context("fork").Event()
         self._http: list[Any] = []
         self._folder = tempfile.TemporaryDirectory(prefix="kickoff-")
         self.socket = Path(self._folder.name) / "engine"
@@ -148,7 +150,7 @@ class Server(ls.LitServer):
     @asynccontextmanager
     async def lifespan(self, app: FastAPI) -> AsyncIterator[None]:
         """Of the HTTP process; LitServe's own would poll queues that nobody fills."""
-        async with run_beside(self.settings, self.published, self.socket, self.stopping) as serving:
+        async with run_beside(self.settings, self.published, self.socket, self.stopping, self.was_ready) as serving:
             app.state.serving = serving
             yield
 
@@ -228,13 +230,14 @@ class Server(ls.LitServer):
             if self.stopping.is_set():
                 return
             if not all(process.is_alive() for process in self._http):
-                self._give_up(1, "the HTTP process died")
+                self._give_up(1 if self._has_been_ready() else REFUSED, "the HTTP process died")
                 return
             (engine,) = self.inference_workers
             if engine.is_alive():
                 continue
-            if engine.exitcode == REFUSED:
-                self._give_up(REFUSED, "the model cannot be served")
+            if not self._has_been_ready():
+                killed = ", most likely for memory" if engine.exitcode == -signal.SIGKILL else ""
+                self._give_up(REFUSED, f"the engine ended (exit code {engine.exitcode}{killed}) before it was ready")
                 return
             now = time.monotonic()
             starts = [at for at in starts if now - at < WITHIN_SECONDS] + [now]
@@ -243,6 +246,9 @@ class Server(ls.LitServer):
                 return
             log.error("engine: died (exit code %s), starting it anew", engine.exitcode)
             self.inference_workers = [self.launch_single_inference_worker(self.lit_api, 0)]
+
+    def _has_been_ready(self) -> bool:
+        return self.was_ready.wait(1)  # the HTTP process tells, perhaps a moment after the engine was seen dead
 
     def _give_up(self, code: int, reason: str) -> None:
         log.error("server: %s, leaving", reason)

@@ -238,11 +238,11 @@ async def index(request: Request) -> Response:
     "/health/live", response_model=schema.Health, responses={503: {"model": schema.Error}}, summary="The engine lives"
 )
 async def live(request: Request) -> schema.Health:
-    """503 if the engine died, or has not reported for so long that it must hang; loading is alive."""
+    """503 if the engine hangs and was not replaced; a dead one that is started anew is alive, as is loading."""
     serving: Serving = request.app.state.serving
-    reason = serving.unready()
-    if reason and serving.was_ready and not serving.stopping.is_set():
-        raise Problem(503, reason, "engine_dead")
+    reason = serving.unwelcome()
+    if serving.client.ready and serving.client.beat_age > 2 * serving.settings.hang_seconds:
+        raise Problem(503, reason or "the engine hangs", "engine_dead")
     return schema.Health(status=reason or "ok")
 
 
