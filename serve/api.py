@@ -167,6 +167,8 @@ class Server(ls.LitServer):
                 generate_client_file=False,
                 server_header=False,
             )
+        except SystemExit:
+            self.exit_code = REFUSED  # the port cannot be had; uvicorn has said why
         except KeyboardInterrupt:
             log.info("stopped while it started")  # LitServe's run() was not ready for one
         finally:
