@@ -44,6 +44,11 @@ def main(
     revision: Annotated[
         str | None, typer.Option(help="Commit, tag or branch on the Hub.", envvar="KICKOFF_REVISION")
     ] = None,
+    served_model_name: Annotated[
+        str | None,
+        typer.Option(help="Name for clients; default: MODEL, which goes on being accepted.",
+                     envvar="KICKOFF_SERVED_MODEL_NAME"),
+    ] = None,
     host: Annotated[Host, typer.Option(help="Address to listen on.", envvar="KICKOFF_HOST")] = Host.local,
     port: Annotated[int, typer.Option(min=1024, max=65535, help="Port.", envvar="KICKOFF_PORT")] = 8000,
     device: Annotated[
@@ -95,8 +100,11 @@ def main(
     key = os.environ.pop(KEY, None)
     if key is not None and len(key) < 8:
         _refuse(f"{KEY}: found {len(key)} characters, expected at least 8; leave it unset to serve without a key")
+    if served_model_name == "":
+        _refuse("--served-model-name: found an empty name; leave it out to serve under the model's own")
     settings = Settings(
-        model=model, revision=revision, host=host.value, port=port, device=device.value, dtype=dtype.value,
+        model=model, revision=revision, served_model_name=served_model_name,
+        host=host.value, port=port, device=device.value, dtype=dtype.value,
         max_running=max_running, max_waiting=max_waiting, max_body_bytes=max_body_bytes, timeout=timeout,
         cache_bytes=cache_bytes, hang_seconds=hang_seconds, drain_delay=drain_delay, drain_seconds=drain_seconds,
         api_key=key,

@@ -100,7 +100,7 @@ def _event(name: str, data: dict[str, Any]) -> str:
 def _predicted(serving: Serving, answer: Answer) -> schema.PredictResponse:
     return schema.PredictResponse(
         answer=answer.text,
-        model=serving.published.name,
+        model=serving.name,
         revision=serving.published.revision,
         finish_reason=answer.finish_reason,
         deadline_reached=answer.deadline_reached,
@@ -134,7 +134,7 @@ async def chat(
 ) -> Response | schema.ChatResponse:
     """`stream` gives chat.completion.chunk events and [DONE]."""
     serving: Serving = request.app.state.serving
-    if body.model not in (None, serving.published.name):
+    if body.model not in (None, serving.name, serving.published.name):
         raise _other_model(serving, body.model or "")
     messages = [{"role": message.role, "content": message.text} for message in body.messages]
     name = "max_tokens" if body.max_completion_tokens is None else "max_completion_tokens"
@@ -147,7 +147,7 @@ async def chat(
     return schema.ChatResponse(
         id=id,
         created=int(time.time()),
-        model=serving.published.name,
+        model=serving.name,
         choices=[
             schema.Choice(
                 index=index, message=schema.ChoiceMessage(content=answer.text), finish_reason=answer.finish_reason
@@ -167,7 +167,7 @@ async def _chat_events(serving: Serving, answers: list[Answer], id: str, with_us
         "id": id,
         "object": "chat.completion.chunk",
         "created": int(time.time()),
-        "model": serving.published.name,
+        "model": serving.name,
         "system_fingerprint": serving.published.revision,
     }
     nothing_yet = {"usage": None} if with_usage else {}
@@ -209,13 +209,13 @@ async def models(request: Request) -> schema.ModelList:
 )
 async def model(request: Request, id: str) -> schema.Model:
     serving: Serving = request.app.state.serving
-    if id != serving.published.name:
+    if id not in (serving.name, serving.published.name):
         raise _other_model(serving, id)
     return _model(serving)
 
 
 def _other_model(serving: Serving, asked: str) -> Problem:
-    message = f"model: found {asked!r}, and {serving.published.name!r} is served"
+    message = f"model: found {asked!r}, and {serving.name!r} is served"
     return Problem(404, message, "model_not_found", "model")
 
 
@@ -224,7 +224,7 @@ def _model(serving: Serving) -> schema.Model:
     owner = "local" if serving.published.revision.startswith("sha256:") else name.split("/")[0]
     context = serving.client.ready["context"] if serving.client.ready else None
     return schema.Model(
-        id=name, created=STARTED, owned_by=owner, revision=serving.published.revision, max_model_len=context
+        id=serving.name, created=STARTED, owned_by=owner, revision=serving.published.revision, max_model_len=context
     )
 
 

@@ -44,6 +44,11 @@ class Serving:
     was_ready: bool = False
     text: "Text | None" = None
 
+    @property
+    def name(self) -> str:
+        """What clients call the model."""
+        return self.settings.served_model_name or self.published.name
+
     def unwelcome(self) -> str | None:
         """Why requests should go elsewhere; None if they are welcome. Those that come are answered if they can be."""
         return "the server is stopping" if self.stopping.is_set() else self.unready()
