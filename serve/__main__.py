@@ -6,6 +6,7 @@ before it is needed, so that `--help` and a mistake are answered at once.
 
 import logging
 import os
+import signal
 import sys
 from enum import StrEnum
 from typing import Annotated, NoReturn
@@ -44,6 +45,11 @@ def main(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="Folder, or owner/name.", envvar="KICKOFF_MODEL")],
     revision: Annotated[
         str | None, typer.Option(help="Commit, tag or branch on the Hub.", envvar="KICKOFF_REVISION")
+    ] = None,
+    served_model_name: Annotated[
+        str | None,
+        typer.Option(help="Name for clients; default: MODEL, which goes on being accepted.",
+                     envvar="KICKOFF_SERVED_MODEL_NAME"),
     ] = None,
     host: Annotated[Host, typer.Option(help="Address to listen on.", envvar="KICKOFF_HOST")] = Host.local,
     port: Annotated[int, typer.Option(min=1024, max=65535, help="Port.", envvar="KICKOFF_PORT")] = 8000,
@@ -110,13 +116,18 @@ def main(
     key = os.environ.pop(KEY, None)
     if key is not None and len(key) < 8:
         _refuse(f"{KEY}: found {len(key)} characters, expected at least 8; leave it unset to serve without a key")
+    if served_model_name == "":
+        _refuse("--served-model-name: found an empty name; leave it out to serve under the model's own")
     settings = Settings(
-        model=model, revision=revision, host=host.value, port=port, device=device.value, dtype=dtype.value,
+        model=model, revision=revision, served_model_name=served_model_name,
+        host=host.value, port=port, device=device.value, dtype=dtype.value,
         max_running=max_running, max_waiting=max_waiting, max_body_bytes=max_body_bytes, timeout=timeout,
         read_seconds=read_seconds, cors_origins=_origins(cors_origin or []), log_json=log_json,
         cache_bytes=cache_bytes, hang_seconds=hang_seconds, drain_delay=drain_delay, drain_seconds=drain_seconds,
         api_key=key,
     )  # fmt: skip
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, _stop)
     from serve.repository import Refused, find
 
     try:
@@ -134,6 +145,12 @@ def _origins(given: list[str]) -> tuple[str, ...]:
         return tuple(cors.origin(text) for text in given)
     except ValueError as error:
         _refuse(f"--cors-origin: {error}")
+
+
+def _stop(number: int, *_: object) -> None:
+    """While the model is fetched: at once, without waiting for the threads that fetch it."""
+    print("stopped before the server started", file=sys.stderr, flush=True)
+    os._exit(128 + number)
 
 
 def _refuse(reason: str) -> NoReturn:

@@ -28,6 +28,8 @@ from litserve.transport import MPQueueTransport
 
 from serve import logs
 from serve.engine.device import accelerators
+from serve.engine.messages import one_line
+from serve.http.closing import Closing
 from serve.http.connection import connection
 from serve.link import BEAT_SECONDS, EngineLink
 from serve.repository import Published
@@ -38,6 +40,8 @@ from serve.settings import Settings
 log = logging.getLogger(__name__)
 STARTED_ANEW_AT_MOST = 3
 WITHIN_SECONDS = 300.0
+STOPPED_NOW = 130
+"""Exit code after a second Ctrl-C, as shells have it."""
 REFUSED = 2
 """Exit code of an engine whose model cannot be served: starting it anew would not help."""
 
@@ -73,10 +77,10 @@ class AnswerAPI(ls.LitAPI):
             self.engine.warm_up()
             for line in broken(model, self.engine.limits):
                 log.warning("engine: %s", line)
-        except (ValueError, OSError, KeyError, ImportError) as error:
-            log.error("%s cannot be served: %s", self.published.name, error)
+        except Exception as error:  # whatever it is, the model cannot be served
+            log.error("%s cannot be served: %s", self.published.name, one_line(error))
             sys.exit(REFUSED)
-        self.link.send({"ready": {**dataclasses.asdict(self.engine.limits), "device": device}})
+        self.link.send({"ready": {**dataclasses.asdict(self.engine.limits), "device": device, "pid": os.getpid()}})
         log.info("engine: ready after %.1f s on %s", time.monotonic() - began, device)
 
 
@@ -129,7 +133,9 @@ class Server(ls.LitServer):
         self.settings, self.published = settings, published
         self.exit_code = 0
         self._pid = os.getpid()
-        self.draining = multiprocessing.get_context("fork").Event()
+        self.stopping = multiprocessing.get_context("fork").Event()
+        self.was_ready = multiprocessing.get_context("fork").Event()
+        self._http: list[Any] = []
         self._folder = tempfile.TemporaryDirectory(prefix="kickoff-")
         self.socket = Path(self._folder.name) / "engine"
         api = AnswerAPI(settings, published, self.socket)
@@ -141,18 +147,19 @@ class Server(ls.LitServer):
         """Our routes in the place of LitServe's."""
         self.app = FastAPI(lifespan=self.lifespan, title="Kickoff", description=f"Answers from {self.published.name}.")
         add_routes(self.app, self.settings)
+        self.app.add_middleware(Closing)
 
     @asynccontextmanager
     async def lifespan(self, app: FastAPI) -> AsyncIterator[None]:
         """Of the HTTP process; LitServe's own would poll queues that nobody fills."""
-        async with run_beside(self.settings, self.published, self.socket, self.draining) as serving:
+        async with run_beside(self.settings, self.published, self.socket, self.stopping, self.was_ready) as serving:
             app.state.serving = serving
             yield
 
     def serve(self) -> int:
         """Run until a signal or an error; the exit code."""
-        signal.signal(signal.SIGTERM, self._drain)
-        signal.signal(signal.SIGINT, self._drain)
+        signal.signal(signal.SIGTERM, self._stop)
+        signal.signal(signal.SIGINT, self._stop)
         try:
             self.run(
                 host=self.settings.host,
@@ -165,20 +172,47 @@ class Server(ls.LitServer):
                 generate_client_file=False,
                 server_header=False,
             )
+        except SystemExit:
+            self.exit_code = REFUSED  # the port cannot be had; uvicorn has said why
+        except KeyboardInterrupt:
+            log.info("stopped while it started")  # LitServe's run() was not ready for one
         finally:
+            self._kill_all()
             self._folder.cleanup()
         return self.exit_code
 
-    def _drain(self, *_: object) -> None:
+    def _stop(self, *_: object) -> None:
         """Readiness goes off at once; after a pause, in which load balancers notice, the port closes."""
         if os.getpid() != self._pid:
             return  # the HTTP process has inherited this handler; uvicorn calls it when it has shut down
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # who sends it twice does not mean more by it
+        signal.signal(signal.SIGINT, self._stop_now)
         log.info("stopping: running requests have %.0f s to finish", self.settings.drain_seconds)
-        self.draining.set()
+        self.stopping.set()
         time.sleep(self.settings.drain_delay)
         raise KeyboardInterrupt  # what LitServe's run() takes for the word to shut down gracefully
+
+    def _stop_now(self, *_: object) -> None:
+        """A second Ctrl-C: whoever types it has waited enough."""
+        if os.getpid() != self._pid:
+            return
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        log.info("stopping at once: running requests are cut off")
+        self._kill_all()
+        self._folder.cleanup()
+        os._exit(STOPPED_NOW)
+
+    def _kill_all(self) -> None:
+        for process in multiprocessing.active_children():
+            process.kill()
+
+    def _start_server(self, port: int, count: int, log_level: str, sockets: Any, *rest: Any, **options: Any) -> Any:
+        """Only the HTTP process keeps the port open: while this one did, a client was let in that nobody answers."""
+        workers = super()._start_server(port, count, log_level, sockets, *rest, **options)
+        self._http = list(workers.values())
+        for socket in sockets:
+            socket.close()
+        return workers
 
     def _init_manager(self, num_api_servers: int) -> Any:
         """No manager: it is a process for LitServe's queues, which stay empty here, and outlives a killed server."""
@@ -192,25 +226,25 @@ class Server(ls.LitServer):
         """Do not wait: the port opens now and readiness tells. LitServe would wait for ever for a dead worker."""
 
     def _start_worker_monitoring(self, manager: Any, uvicorn_workers: dict[int, Any]) -> None:
-        http = list(uvicorn_workers.values())
-        threading.Thread(target=self._watch, args=(http,), name="watch", daemon=True).start()
+        threading.Thread(target=self._watch, name="watch", daemon=True).start()
 
-    def _watch(self, http: list[Any]) -> None:
+    def _watch(self) -> None:
         """Start a dead engine anew; end the server when that does not help, or when the HTTP process is dead."""
         starts: list[float] = []
-        while not self.draining.is_set():
-            processes = [*http, *self.inference_workers]
+        while not self.stopping.is_set():
+            processes = [*self._http, *self.inference_workers]
             wait([process.sentinel for process in processes], timeout=BEAT_SECONDS)
-            if self.draining.is_set():
+            if self.stopping.is_set():
                 return
-            if not all(process.is_alive() for process in http):
-                self._give_up(1, "the HTTP process died")
+            if not all(process.is_alive() for process in self._http):
+                self._give_up(1 if self._has_been_ready() else REFUSED, "the HTTP process died")
                 return
             (engine,) = self.inference_workers
             if engine.is_alive():
                 continue
-            if engine.exitcode == REFUSED:
-                self._give_up(REFUSED, "the model cannot be served")
+            if not self._has_been_ready():
+                killed = ", most likely for memory" if engine.exitcode == -signal.SIGKILL else ""
+                self._give_up(REFUSED, f"the engine ended (exit code {engine.exitcode}{killed}) before it was ready")
                 return
             now = time.monotonic()
             starts = [at for at in starts if now - at < WITHIN_SECONDS] + [now]
@@ -220,8 +254,11 @@ class Server(ls.LitServer):
             log.error("engine: died (exit code %s), starting it anew", engine.exitcode)
             self.inference_workers = [self.launch_single_inference_worker(self.lit_api, 0)]
 
+    def _has_been_ready(self) -> bool:
+        return self.was_ready.wait(1)  # the HTTP process tells, perhaps a moment after the engine was seen dead
+
     def _give_up(self, code: int, reason: str) -> None:
         log.error("server: %s, leaving", reason)
         self.exit_code = code
-        self.draining.set()
+        self.stopping.set()
         self._shutdown_event.set()

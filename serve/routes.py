@@ -111,7 +111,7 @@ def _event(name: str, data: dict[str, Any]) -> str:
 def _predicted(serving: Serving, answer: Answer) -> schema.PredictResponse:
     return schema.PredictResponse(
         answer=answer.text,
-        model=serving.published.name,
+        model=serving.name,
         revision=serving.published.revision,
         finish_reason=answer.finish_reason,
         deadline_reached=answer.deadline_reached,
@@ -145,7 +145,7 @@ async def chat(
 ) -> Response | schema.ChatResponse:
     """`stream` gives chat.completion.chunk events and [DONE]."""
     serving: Serving = request.app.state.serving
-    if body.model not in (None, serving.published.name):
+    if body.model not in (None, serving.name, serving.published.name):
         raise _other_model(serving, body.model or "")
     messages = [{"role": message.role, "content": message.text} for message in body.messages]
     most = body.max_tokens if body.max_completion_tokens is None else body.max_completion_tokens
@@ -159,7 +159,7 @@ async def chat(
     return schema.ChatResponse(
         id=id,
         created=int(time.time()),
-        model=serving.published.name,
+        model=serving.name,
         choices=[
             schema.Choice(
                 index=index, message=schema.ChoiceMessage(content=answer.text), finish_reason=answer.finish_reason
@@ -179,7 +179,7 @@ async def _chat_events(serving: Serving, answers: list[Answer], id: str, with_us
         "id": id,
         "object": "chat.completion.chunk",
         "created": int(time.time()),
-        "model": serving.published.name,
+        "model": serving.name,
         "system_fingerprint": serving.published.revision,
     }
     nothing_yet = {"usage": None} if with_usage else {}
@@ -222,13 +222,13 @@ async def models(request: Request) -> schema.ModelList:
 async def model(request: Request, id: str) -> schema.Model:
     serving: Serving = request.app.state.serving
     # the name of a folder may begin with a slash, which an address does not keep beside another one
-    if plain(f"/{id}") != plain(f"/{serving.published.name}"):
+    if plain(f"/{id}") not in {plain(f"/{name}") for name in (serving.name, serving.published.name)}:
         raise _other_model(serving, id)
     return _model(serving)
 
 
 def _other_model(serving: Serving, asked: str) -> Problem:
-    message = f"model: found {asked!r}, and {serving.published.name!r} is served"
+    message = f"model: found {asked!r}, and {serving.name!r} is served"
     return Problem(404, message, "model_not_found", "model")
 
 
@@ -237,7 +237,7 @@ def _model(serving: Serving) -> schema.Model:
     owner = "local" if serving.published.revision.startswith("sha256:") else name.split("/")[0]
     context = serving.client.ready["context"] if serving.client.ready else None
     return schema.Model(
-        id=name, created=STARTED, owned_by=owner, revision=serving.published.revision, max_model_len=context
+        id=serving.name, created=STARTED, owned_by=owner, revision=serving.published.revision, max_model_len=context
     )
 
 
@@ -251,11 +251,11 @@ async def index(request: Request) -> Response:
     "/health/live", response_model=schema.Health, responses={503: {"model": schema.Error}}, summary="The engine lives"
 )
 async def live(request: Request) -> schema.Health:
-    """503 if the engine died, or has not reported for so long that it must hang; loading is alive."""
+    """503 if the engine hangs and was not replaced; a dead one that is started anew is alive, as is loading."""
     serving: Serving = request.app.state.serving
-    reason = serving.unready()
-    if reason and serving.was_ready and not serving.draining.is_set():
-        raise Problem(503, reason, "engine_dead")
+    reason = serving.unwelcome()
+    if serving.client.ready and serving.client.beat_age > 2 * serving.settings.hang_seconds:
+        raise Problem(503, reason or "the engine hangs", "engine_dead")
     return schema.Health(status=reason or "ok")
 
 
@@ -268,7 +268,7 @@ async def live(request: Request) -> schema.Health:
 async def ready(request: Request) -> schema.Health:
     """503 while loading, while stopping, and whenever /health/live is 503."""
     serving: Serving = request.app.state.serving
-    if reason := serving.unready():
+    if reason := serving.unwelcome():
         raise Problem(503, reason, "not_ready")
     return schema.Health(status="ok")
 

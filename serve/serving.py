@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 from serve import metrics
 from serve.admission import Admission
+from serve.engine.messages import one_line
 from serve.link import EngineClient
 from serve.repository import Decoding, Published, decoding
 from serve.settings import Settings
@@ -36,16 +37,24 @@ class Serving:
     settings: Settings
     published: Published
     client: EngineClient
-    draining: Event
+    stopping: Event
+    has_been_ready: Event
     admission: Admission
     defaults: Decoding
     was_ready: bool = False
     text: "Text | None" = None
 
+    @property
+    def name(self) -> str:
+        """What clients call the model."""
+        return self.settings.served_model_name or self.published.name
+
+    def unwelcome(self) -> str | None:
+        """Why requests should go elsewhere; None if they are welcome. Those that come are answered if they can be."""
+        return "the server is stopping" if self.stopping.is_set() else self.unready()
+
     def unready(self) -> str | None:
         """Why nothing can be answered now; None if all is well."""
-        if self.draining.is_set():
-            return "the server is stopping"
         if self.client.ready is None and self.was_ready:
             return "the engine died and is being started anew"
         if self.client.ready is None or self.text is None:
@@ -68,18 +77,25 @@ class Serving:
 
 
 @asynccontextmanager
-async def run_beside(settings: Settings, published: Published, socket: Path, draining: Event) -> AsyncIterator[Serving]:
+async def run_beside(
+    settings: Settings, published: Published, socket: Path, stopping: Event, has_been_ready: Event
+) -> AsyncIterator[Serving]:
     """Bring up what the routes need, and take it down after them."""
     client = EngineClient(socket)
     await client.start()
     serving = Serving(
-        settings, published, client, draining, Admission(settings.max_running + settings.max_waiting),
+        settings, published, client, stopping, has_been_ready, Admission(settings.max_running + settings.max_waiting),
         decoding(published.folder),
     )  # fmt: skip
     metrics.MODEL.info({"model": published.name, "revision": published.revision})
-    tasks = [asyncio.create_task(_load_text(serving)), asyncio.create_task(_watch_drain(serving))]
+    tasks = [
+        asyncio.create_task(_load_text(serving)),
+        asyncio.create_task(_watch_the_end(serving)),
+        asyncio.create_task(_watch_the_engine(serving)),
+    ]
     if parent := multiprocessing.parent_process():
         # if the main process is killed, nobody else would end this one
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to every process; the main one decides
         asyncio.get_running_loop().add_reader(parent.sentinel, lambda: os.kill(os.getpid(), signal.SIGTERM))
     try:
         yield serving
@@ -99,12 +115,30 @@ async def _load_text(serving: Serving) -> None:
 
     try:
         serving.text = await asyncio.to_thread(load)
-    except Exception:
-        log.exception("the tokenizer cannot be loaded")
-        os.kill(os.getpid(), signal.SIGKILL)  # the main process sees it and leaves with an error
+    except Exception as error:
+        log.error("%s cannot be served: its tokenizer cannot be loaded: %s", serving.published.name, one_line(error))
+        os._exit(2)  # the main process sees it and leaves
 
 
-async def _watch_drain(serving: Serving) -> None:
-    while not serving.draining.is_set():
+async def _watch_the_engine(serving: Serving) -> None:
+    """Tell the main process of the first "ready", and kill an engine that is silent; the main process replaces it.
+
+    Silence is counted in our own looks: when the whole machine was asleep, nobody was silent.
+    """
+    client, silent, heard = serving.client, 0.0, 0.0
+    while True:
         await asyncio.sleep(WATCH_SECONDS)
-    serving.client.finish_within(serving.settings.drain_seconds)
+        if serving.unready() is None:
+            serving.has_been_ready.set()
+        silent = silent + WATCH_SECONDS if client.ready and client.last_beat == heard else 0.0
+        heard = client.last_beat
+        if client.ready and silent > serving.settings.hang_seconds:
+            log.error("engine: no word for %.0f s (--hang-seconds), killing it", silent)
+            os.kill(client.ready["pid"], signal.SIGKILL)
+            silent = 0.0
+
+
+async def _watch_the_end(serving: Serving) -> None:
+    while not serving.stopping.is_set():
+        await asyncio.sleep(WATCH_SECONDS)
+    serving.client.finish_within(serving.settings.drain_delay + serving.settings.drain_seconds)

@@ -14,6 +14,7 @@ class Settings:
 
     model: str
     revision: str | None = None
+    served_model_name: str | None = None
     host: Literal["127.0.0.1", "0.0.0.0", "::"] = "127.0.0.1"  # noqa: S104 - a choice, not the default
     port: int = 8000
     device: Literal["auto", "cpu", "cuda"] = "auto"

@@ -117,7 +117,8 @@ def test_a_stream_at_the_wire_is_data_lines_and_done(server: Served) -> None:
     assert all(event.startswith("data: ") and "\n" not in event for event in events)
     assert events[-1] == "data: [DONE]"
     chunks = [json.loads(event.removeprefix("data: ")) for event in events[:-1]]
-    assert chunks[0]["choices"][0]["delta"] == {"role": "assistant", "content": "2"}
+    first = chunks[0]["choices"][0]["delta"]  # of one token or, on a busy machine, of more
+    assert (first["role"], first["content"][0]) == ("assistant", "2")
     assert chunks[-1]["choices"][0] == {"index": 0, "delta": {}, "logprobs": None, "finish_reason": "stop"}
     assert all("usage" not in chunk for chunk in chunks)
 

@@ -161,7 +161,7 @@ def test_a_histogram_counts_every_answer_in_its_last_bucket(server: Served) -> N
     "reason, code, body",
     [
         ("invalid", 422, {"temperature": 3}),
-        ("too_long", 422, {"question": "plus " * 200}),
+        ("too_long", 400, {"question": "plus " * 200}),
         ("too_large", 413, {"question": "a" * 2**20}),
     ],
 )

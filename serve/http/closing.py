@@ -1,0 +1,29 @@
+"""While the server is about to stop, each answer asks its client to come back on another connection.
+
+A load balancer that keeps connections open then meets this server no more. It knows one header; it does not know why or
+how the server stops.
+"""
+
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from serve.serving import Serving
+
+
+class Closing:
+    """Adds `Connection: close` to every answer once the server has been told to stop."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return await self.app(scope, receive, send)
+        serving: Serving = scope["app"].state.serving
+
+        async def closing(message: Message) -> None:
+            if message["type"] == "http.response.start" and serving.stopping.is_set():
+                others = [(name, value) for name, value in message.get("headers", []) if name.lower() != b"connection"]
+                message = {**message, "headers": [*others, (b"connection", b"close")]}
+            await send(message)
+
+        return await self.app(scope, receive, closing)
