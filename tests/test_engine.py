@@ -146,6 +146,30 @@ def test_a_short_request_may_join_an_answer_that_has_grown_long(model: PreTraine
     assert len(rest["short"]) == 4
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_requests_that_come_and_go_at_any_time_are_answered_as_alone(exact_llama: PreTrainedModel, seed: int) -> None:
+    draw = random.Random(seed)
+    waiting, gone, made = requests(8, seed), set(), dict[str, list[Token]]()
+    expected = {}
+    for request in waiting:
+        alone = Engine(exact_llama)
+        alone.submit(request)
+        expected[request.id] = ids(run(alone)[request.id])
+    engine = Engine(exact_llama, max_rows=draw.choice([2, 5, 32]), prefill_tokens=draw.choice([64, 128]))
+    while waiting or not engine.idle:
+        if waiting and (engine.idle or draw.random() < 0.05):
+            engine.submit(waiting.pop())
+        elif made and draw.random() < 0.005:
+            left = draw.choice(sorted(made))
+            engine.cancel(left)
+            gone.add(left)
+        for token in engine.step():
+            made.setdefault(token.id, []).append(token)
+    assert {id: ids(tokens) for id, tokens in made.items() if id not in gone} == {
+        id: answer for id, answer in expected.items() if id not in gone
+    }
+
+
 def test_an_answer_ends_at_the_end_of_text(published: Path) -> None:
     from transformers import AutoTokenizer
 
