@@ -8,14 +8,10 @@ from typing import Any, cast
 from torch import nn
 from transformers import PreTrainedModel
 
+from serve.context import NAMES
 from serve.engine.cache import BLOCK
 from serve.engine.request import Limits
 
-PROMISES = (
-    "max_position_embeddings", "n_positions", "max_seq_len", "max_sequence_length", "max_seq_length", "seq_length",
-    "n_ctx",
-)  # fmt: skip
-"""Names of the context in a config."""
 UNPROMISED = 2048
 """The context of a model whose config names none, as BLOOM's."""
 ORIGINAL = "original_max_position_embeddings"
@@ -37,6 +33,12 @@ def limits(model: PreTrainedModel, cache_bytes: int, bytes_per_token: int) -> Li
     if cache_tokens - BLOCK < context:
         context, reason = cache_tokens - BLOCK, f"what fits into {cache_bytes} bytes of cache"
     return Limits(context, vocabulary(model), cache_tokens, reason)
+
+
+def promised(config: Any) -> tuple[int, str] | None:
+    """The context that a model's config promises, and where it says so; None if it names none."""
+    named = [(getattr(config, name, None), f"its config's {name}") for name in NAMES]
+    return next(((bound, name) for bound, name in named if isinstance(bound, int) and bound > 0), None)
 
 
 def vocabulary(model: PreTrainedModel) -> int:
@@ -61,9 +63,7 @@ def crossable(model: PreTrainedModel, window: int) -> bool:
 def _contexts(model: PreTrainedModel) -> list[tuple[int, str]]:
     """Every bound on the context, and where it is from."""
     config = model.config.get_text_config()
-    promises = [(getattr(config, name, None), f"its config's {name}") for name in PROMISES]
-    bounds = [(bound, name) for bound, name in promises if isinstance(bound, int) and bound > 0][:1]
-    bounds = bounds or [(UNPROMISED, "its config names none")]
+    bounds = [promised(config) or (UNPROMISED, "its config names none")]
     bounds += [(bound, "the positions that its rotary embedding has before it changes") for bound in _ropes(config)]
     for name, module in model.named_modules():
         if isinstance(module, nn.Embedding) and "pos" in name and module is not model.get_input_embeddings():

@@ -3,27 +3,21 @@
 It knows a model's config and the engine's limits. It refuses nothing: a shorter context serves most questions.
 """
 
-from typing import Any
-
 from transformers import PreTrainedModel
 
 from serve.engine.cache import BLOCK
+from serve.engine.limits import promised
 from serve.engine.request import Limits
-
-CONTEXTS = ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "seq_length", "max_sequence_length")
-"""Names of the context in config.json."""
 
 
 def broken(model: PreTrainedModel, limits: Limits) -> list[str]:
     """A line for each promise that is not kept: of the context, and of the longest answer."""
-    config: Any = model.config.get_text_config()
-    named = [getattr(config, name, None) for name in CONTEXTS]
-    promised = next((number for number in named if isinstance(number, int) and number > 0), limits.context)
+    context, _ = promised(model.config.get_text_config()) or (limits.context, "")
     lines = []
-    if limits.context < promised:
+    if limits.context < context:
         by_memory = limits.cache_tokens - BLOCK <= limits.context
         lines.append(
-            f"context: {limits.context} tokens for question and answer together, and config.json promises {promised}; "
+            f"context: {limits.context} tokens for question and answer together, and config.json promises {context}; "
             + ("memory for keys and values has no room for more: see --cache-bytes" if by_memory else
                "beyond them the engine would not compute what the model does")
         )  # fmt: skip

@@ -8,6 +8,8 @@ neither torch nor transformers, whose import takes seconds.
 from collections.abc import Callable
 from typing import Any
 
+from serve.context import NAMES
+
 Check = tuple[Callable[[Any], bool], str]
 
 
@@ -64,9 +66,6 @@ OFF: dict[str, list[Any]] = {
 }
 """Not carried out; the values beside null with which a setting has no effect. A quantized cache changes answers."""
 
-CONTEXTS = ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "seq_length", "max_sequence_length")
-"""Names of the model's context in config.json."""
-
 
 def not_carried_out(generation: dict[str, Any] | None, model: dict[str, Any]) -> list[str]:
     """Each setting that the server cannot carry out, with its value and what would do; none: the model can be served.
@@ -78,7 +77,7 @@ def not_carried_out(generation: dict[str, Any] | None, model: dict[str, Any]) ->
     if generation is None:
         known = HONOURED.keys() | OFF.keys() | {"max_length"}
         generation = {name: value for name, value in {**text, **model}.items() if name in known}
-    context = next((both[name] for both in (text, model) for name in CONTEXTS if _whole(both.get(name))), None)
+    context = next((both[name] for both in (text, model) for name in NAMES if _whole(both.get(name))), None)
     found = [_complaint(name, value, context) for name, value in generation.items() if value is not None]
     if generation.get("do_sample") is True and generation.get("temperature") == 0:
         found.append("temperature=0 (expected above 0 where do_sample is true)")
