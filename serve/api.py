@@ -134,7 +134,7 @@ class Server(ls.LitServer):
         self.exit_code = 0
         self._pid = os.getpid()
         self.stopping = multiprocessing.get_context("fork").Event()
-        self.was_ready = multiprocessing.get_context("fork").Event()
+        self.has_been_ready = multiprocessing.get_context("fork").Event()
         self._http: list[Any] = []
         self._folder = tempfile.TemporaryDirectory(prefix="kickoff-")
         self.socket = Path(self._folder.name) / "engine"
@@ -152,7 +152,9 @@ class Server(ls.LitServer):
     @asynccontextmanager
     async def lifespan(self, app: FastAPI) -> AsyncIterator[None]:
         """Of the HTTP process; LitServe's own would poll queues that nobody fills."""
-        async with run_beside(self.settings, self.published, self.socket, self.stopping, self.was_ready) as serving:
+        async with run_beside(
+            self.settings, self.published, self.socket, self.stopping, self.has_been_ready
+        ) as serving:
             app.state.serving = serving
             yield
 
@@ -237,12 +239,12 @@ class Server(ls.LitServer):
             if self.stopping.is_set():
                 return
             if not all(process.is_alive() for process in self._http):
-                self._give_up(1 if self._has_been_ready() else REFUSED, "the HTTP process died")
+                self._give_up(1 if self._was_ready() else REFUSED, "the HTTP process died")
                 return
             (engine,) = self.inference_workers
             if engine.is_alive():
                 continue
-            if not self._has_been_ready():
+            if not self._was_ready():
                 killed = ", most likely for memory" if engine.exitcode == -signal.SIGKILL else ""
                 self._give_up(REFUSED, f"the engine ended (exit code {engine.exitcode}{killed}) before it was ready")
                 return
@@ -254,8 +256,8 @@ class Server(ls.LitServer):
             log.error("engine: died (exit code %s), starting it anew", engine.exitcode)
             self.inference_workers = [self.launch_single_inference_worker(self.lit_api, 0)]
 
-    def _has_been_ready(self) -> bool:
-        return self.was_ready.wait(1)  # the HTTP process tells, perhaps a moment after the engine was seen dead
+    def _was_ready(self) -> bool:
+        return self.has_been_ready.wait(1)  # the HTTP process tells, perhaps a moment after the engine was seen dead
 
     def _give_up(self, code: int, reason: str) -> None:
         log.error("server: %s, leaving", reason)

@@ -41,7 +41,6 @@ class Serving:
     has_been_ready: Event
     admission: Admission
     defaults: Decoding
-    was_ready: bool = False
     text: "Text | None" = None
 
     @property
@@ -55,11 +54,10 @@ class Serving:
 
     def unready(self) -> str | None:
         """Why nothing can be answered now; None if all is well."""
-        if self.client.ready is None and self.was_ready:
+        if self.client.ready is None and self.has_been_ready.is_set():
             return "the engine died and is being started anew"
         if self.client.ready is None or self.text is None:
             return "the model is being loaded"
-        self.was_ready = True
         if self.client.beat_age > self.settings.hang_seconds:
             return f"the engine has not reported for {self.client.beat_age:.0f} s"
         return None
