@@ -23,16 +23,15 @@ class Text:
         # plain text would change how another reads a template
         self.tokenizer, self._plain = _read(folder), _read(folder)
         added = self.tokenizer.added_tokens_decoder.values()
-        self._added = {token.content for token in added}
-        self._special = {token.content for token in added if token.special}
+        self._special = {token.content for token in added if token.special and token.content.strip()}
 
     def prompt_ids(self, messages: list[dict[str, str]]) -> list[int]:
         """Token ids of a conversation through the chat template, ready for the answer to follow.
 
-        A question may hold the text of one of the tokenizer's own tokens, such as the one that ends a text or a turn.
-        It is a question about that token, not an order: such a message is tokenized as plain text, apart from what the
-        template writes. The template gets a mark in its place. In an answer of the history only special tokens count,
-        since templates take thoughts out of it (`</think>`).
+        A question may hold the text of a special token, such as the one that ends a text or a turn. It is a question
+        about that token, not an order: such a message is tokenized as plain text, apart from what the template writes.
+        The template gets a mark in its place. A token that was added without being special, such as a pair of line
+        ends or `</think>`, is text like any other: plain text holds it as well, and templates look for it.
 
         Raises:
             TemplateRefused: the template does not take these messages, or does not leave such a message as it is.
@@ -41,8 +40,7 @@ class Text:
         shown = []
         for message in messages:
             content = message["content"]
-            literal = self._special if message["role"] == "assistant" else self._added
-            if any(token in content for token in literal):
+            if any(token in content for token in self._special):
                 inner, mark = content.strip(), uuid.uuid4().hex
                 marks[mark] = inner
                 message = {**message, "content": content.replace(inner, mark)}  # the template may strip the blanks

@@ -109,6 +109,9 @@ STRIPPED = "{% for m in messages %}[{{ m.content|trim }}]{% endfor %}"
 KEPT = "{% for m in messages %}[{{ m.content }}]{% endfor %}"
 MERGED = "[INST] <<SYS>>{{ messages[0].content }}<</SYS>> {{ messages[1].content }} [/INST]"
 THOUGHTS = "{% for m in messages %}{{ m.content.split('</think>')[-1] }}\n{% endfor %}"
+LINES_SHOWN = (
+    "{% for m in messages %}[{{ m.content if m.role == 'system' else m.content.replace('\n\n', ' | ') }}]{% endfor %}"
+)
 END = "<|endoftext|>"
 
 
@@ -148,6 +151,17 @@ def test_thoughts_in_the_history_are_the_templates_to_take_out(published: Path, 
     text = Text(tmp_path)
     said = [{"role": "user", "content": "x"}, {"role": "assistant", "content": "<think>secret</think>yes"}]
     assert text.tokenizer.decode(text.prompt_ids(said)) == "x\nyes\n"
+
+
+def test_an_added_token_that_is_not_special_is_text_like_any_other(published: Path, tmp_path: Path) -> None:
+    tokenizer = Text(published).tokenizer
+    tokenizer.add_tokens(["\n\n", "</think>"])
+    tokenizer.chat_template = LINES_SHOWN
+    tokenizer.save_pretrained(tmp_path)
+    text = Text(tmp_path)
+    turns = [{"role": "system", "content": "\n\n"}, {"role": "user", "content": "a\n\nb </think>"}]
+    assert text.prompt_ids(turns) == text.tokenizer.apply_chat_template(turns, return_dict=False)
+    assert text.tokenizer.decode(text.prompt_ids(turns)) == "[\n\n][a | b </think>]"
 
 
 def test_threads_share_it(text: Text) -> None:
