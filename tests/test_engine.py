@@ -67,6 +67,13 @@ def exact_llama(llama_folder: Path) -> PreTrainedModel:
     return load(llama_folder, "cpu", "float32", threads=1)
 
 
+def answers(engine: Engine, asked: list[Request]) -> dict[str, list[int]]:
+    """The engine's answers to requests that come all at once."""
+    for one in asked:
+        engine.submit(one)
+    return {id: ids(tokens) for id, tokens in run(engine).items()}
+
+
 def generate(model: PreTrainedModel, request: Request) -> list[int]:
     """transformers' greedy answer; the end-of-text token ends it."""
     prompt = torch.tensor([request.prompt])
@@ -227,10 +234,7 @@ def test_answers_of_prompts_in_pieces_are_generates(never_ending: Path) -> None:
     exact = load(never_ending, "cpu", "float32", threads=1)
     engine = Engine(exact, prefill_tokens=24)
     asked = [Request(str(length), list(range(5, 5 + length)), 9) for length in (23, 24, 25, 48, 49, 130, 300)]
-    for one in asked:
-        engine.submit(one)
-    made = run(engine)
-    assert {one.id: ids(made[one.id]) for one in asked} == {one.id: generate(exact, one) for one in asked}
+    assert answers(engine, asked) == {one.id: generate(exact, one) for one in asked}
 
 
 def test_a_request_can_be_cancelled_between_the_pieces_of_its_prompt(model: PreTrainedModel) -> None:
@@ -275,10 +279,7 @@ def test_on_a_gpu_rows_are_attended_at_once_and_answers_are_generates(
     for exact in (exact_llama, load(never_ending, "cpu", "float32", threads=1)):
         engine = Engine(exact, prefill_tokens=48)
         asked = [one for one in requests(10, seed=4) if len(one.prompt) + one.max_new_tokens <= 256]
-        for one in asked:
-            engine.submit(one)
-        made = run(engine)
-        assert {one.id: ids(made[one.id]) for one in asked} == {one.id: generate(exact, one) for one in asked}
+        assert answers(engine, asked) == {one.id: generate(exact, one) for one in asked}
 
 
 def test_a_prefill_does_not_starve_those_who_are_running(model: PreTrainedModel) -> None:
