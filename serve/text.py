@@ -7,8 +7,9 @@ import uuid
 from pathlib import Path
 
 from jinja2 import TemplateError
-from tokenizers.decoders import DecodeStream
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
+
+from serve.http.pieces import Pieces, special_ids
 
 
 class TemplateRefused(ValueError):
@@ -24,6 +25,7 @@ class Text:
         self.tokenizer, self._plain = _read(folder), _read(folder)
         added = self.tokenizer.added_tokens_decoder.values()
         self._special = {token.content for token in added if token.special and token.content.strip()}
+        self._special_ids = special_ids(self.tokenizer.backend_tokenizer)
 
     def prompt_ids(self, messages: list[dict[str, str]]) -> list[int]:
         """Token ids of a conversation through the chat template, ready for the answer to follow.
@@ -57,7 +59,7 @@ class Text:
         return ids + _ids(self.tokenizer, text)
 
     def decoder(self, stop: list[str]) -> "Decoder":
-        return Decoder(self.tokenizer, stop)
+        return Decoder(Pieces(self.tokenizer.backend_tokenizer, self._special_ids), stop)
 
 
 def _read(folder: Path) -> PreTrainedTokenizerFast:
@@ -88,10 +90,8 @@ class Decoder:
     The pieces joined are the text of all ids, cut before the stop string that is complete first.
     """
 
-    def __init__(self, tokenizer: PreTrainedTokenizerFast, stop: list[str]) -> None:
-        self._tokenizer = tokenizer.backend_tokenizer
-        self._stream = DecodeStream(skip_special_tokens=True)
-        self._ids: list[int] = []
+    def __init__(self, pieces: Pieces, stop: list[str]) -> None:
+        self._pieces = pieces
         self._stop = stop
         self._text = ""
         self._given = 0
@@ -99,14 +99,12 @@ class Decoder:
 
     def add(self, id: int) -> str:
         """The text that this id completes, often empty; after a stop string `stopped` is true and nothing follows."""
-        self._ids.append(id)
-        piece = self._stream.step(self._tokenizer, id)
+        piece = self._pieces.add(id)
         return self._give(piece, last=False) if piece else ""
 
     def end(self) -> str:
         """What was held back: the beginning of a stop string that did not come, an incomplete character (U+FFFD)."""
-        whole = self._tokenizer.decode(self._ids, skip_special_tokens=True)
-        return self._give(whole[len(self._text) :], last=True)
+        return self._give(self._pieces.end(), last=True)
 
     def _give(self, piece: str, last: bool) -> str:
         if self.stopped:
