@@ -37,7 +37,7 @@ class Running(Protocol):
 
 
 class Kickoff:
-    """The engine, loaded as serve.api does."""
+    """The engine, loaded as serve.worker does."""
 
     def __init__(self, model: Path, device: str, sampled: bool) -> None:
         from serve.engine.engine import Engine

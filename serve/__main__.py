@@ -34,12 +34,6 @@ class Dtype(StrEnum):
     float32 = "float32"
 
 
-class Host(StrEnum):
-    local = "127.0.0.1"
-    every = "0.0.0.0"  # noqa: S104 - a choice, not the default
-    every_v6 = "::"
-
-
 @app.command(help=__doc__.splitlines()[0])
 def main(
     model: Annotated[str, typer.Argument(metavar="MODEL", help="Folder, or owner/name.", envvar="KICKOFF_MODEL")],
@@ -51,16 +45,25 @@ def main(
         typer.Option(help="Name for clients; default: MODEL, which goes on being accepted.",
                      envvar="KICKOFF_SERVED_MODEL_NAME"),
     ] = None,
-    host: Annotated[Host, typer.Option(help="Address to listen on.", envvar="KICKOFF_HOST")] = Host.local,
-    port: Annotated[int, typer.Option(min=1024, max=65535, help="Port.", envvar="KICKOFF_PORT")] = 8000,
+    host: Annotated[
+        str, typer.Option(help="Name or address to listen on; 0.0.0.0 and :: are all.", envvar="KICKOFF_HOST")
+    ] = "127.0.0.1",
+    port: Annotated[
+        int, typer.Option(min=0, max=65535, help="Port; 0 is any that is free.", envvar="KICKOFF_PORT")
+    ] = 8000,
     device: Annotated[
         Device, typer.Option(help="auto: a GPU if there is one.", envvar="KICKOFF_DEVICE")
     ] = Device.auto,
     dtype: Annotated[
         Dtype, typer.Option(help="auto: bfloat16 where the hardware computes in it.", envvar="KICKOFF_DTYPE")
     ] = Dtype.auto,
+    workers: Annotated[
+        int,
+        typer.Option(min=1, max=64, help="Engines on each device, which share its memory and a CPU's processors.",
+                     envvar="KICKOFF_WORKERS"),
+    ] = 1,
     max_running: Annotated[
-        int, typer.Option(min=1, max=1024, help="Requests computed at once.", envvar="KICKOFF_MAX_RUNNING")
+        int, typer.Option(min=1, max=1024, help="Requests computed at once by an engine.", envvar="KICKOFF_MAX_RUNNING")
     ] = 32,
     max_waiting: Annotated[
         int, typer.Option(min=0, help="Requests that may wait; more get 429.", envvar="KICKOFF_MAX_WAITING")
@@ -120,7 +123,7 @@ def main(
         _refuse("--served-model-name: found an empty name; leave it out to serve under the model's own")
     settings = Settings(
         model=model, revision=revision, served_model_name=served_model_name,
-        host=host.value, port=port, device=device.value, dtype=dtype.value,
+        host=host, port=port, device=device.value, dtype=dtype.value, workers=workers,
         max_running=max_running, max_waiting=max_waiting, max_body_bytes=max_body_bytes, timeout=timeout,
         read_seconds=read_seconds, cors_origins=_origins(cors_origin or []), log_json=log_json,
         cache_bytes=cache_bytes, hang_seconds=hang_seconds, drain_delay=drain_delay, drain_seconds=drain_seconds,
@@ -134,10 +137,21 @@ def main(
         published = find(model, revision)
     except Refused as error:
         _refuse(str(error))
-    from serve.api import Server
+    from serve.server import Server, listen
 
-    logging.info("serving %s@%s on http://%s:%d", published.name, published.revision, host.value, port)
-    sys.exit(Server(settings, published).serve())
+    try:
+        listener = listen(settings.host, settings.port)
+    except OSError as error:
+        _refuse(f"--host {settings.host} --port {settings.port}: {error}; choose an address of this machine, free port")
+    host_, port_ = listener.getsockname()[:2]
+    logging.info(
+        "serving %s@%s on http://%s:%d",
+        published.name,
+        published.revision,
+        f"[{host_}]" if ":" in host_ else host_,
+        port_,
+    )
+    sys.exit(Server(settings, published, listener).serve())
 
 
 def _origins(given: list[str]) -> tuple[str, ...]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from serve import metrics
-from serve.link import EngineClient, Step
+from serve.link import Engines, Step
 
 if TYPE_CHECKING:
     from serve.text import Decoder  # brings transformers, which the main process does not need
@@ -36,14 +36,14 @@ class Answer:
 
     def __init__(
         self,
-        client: EngineClient,
+        engines: Engines,
         decoder: "Decoder",
         prompt: list[int],
         options: Options,
         arrived: float,
         seconds: float,
     ) -> None:
-        self._client, self._decoder, self.prompt, self._options = client, decoder, prompt, options
+        self._engines, self._decoder, self.prompt, self._options = engines, decoder, prompt, options
         self.arrived = arrived
         self._deadline = asyncio.get_running_loop().time() + seconds - (time.monotonic() - arrived)
         self.text = ""
@@ -74,7 +74,7 @@ class Answer:
         try:
             # stop strings have to be looked for as the tokens come
             eager = stream or bool(self._options.stop)
-            generated = self._client.generate(uuid.uuid4().hex, request, self._deadline, eager)
+            generated = self._engines.generate(uuid.uuid4().hex, request, self._deadline, eager)
             async with aclosing(generated) as batches:
                 async for steps in batches:
                     # a token may come right behind the deadline, before this task has its turn; it is too late

@@ -66,7 +66,7 @@ async def admit(serving: Serving, wanted: Wanted) -> Asked:
         limit = serving.settings.timeout
         seconds = limit if wanted.seconds is None else min(wanted.seconds, limit)
         answers = [
-            Answer(serving.client, serving.loaded_text.decoder(options.stop), prompt, one, arrived, seconds)
+            Answer(serving.engines, serving.loaded_text.decoder(options.stop), prompt, one, arrived, seconds)
             for one in _choices(options, wanted.n)
         ]
     except BaseException:

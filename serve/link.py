@@ -1,12 +1,12 @@
-"""The line between the HTTP process and the engine's process: one Unix socket, one JSON object a line.
+"""The line between the HTTP process and the engines' processes: one Unix socket, one JSON object a line.
 
 HTTP to engine: {"submit": {...}} and {"cancel": id}. Engine to HTTP: {"ready": {...}} once it can answer, then one
 message a step, {"beat": {...}, "tokens": [[id, token, finish, started], ...], "failed": [[id, reason], ...]}, the beat
 alone twice a second when idle, and {"refused": [id, reason]}.
 
 When either process dies, however it dies, the system closes its end and the other side learns of it at once: every
-waiting request fails with `EngineDied`, and an engine whose HTTP process is gone leaves. LitServe's own queues do not
-tell (a request then waits for ever), and take a round trip through a third process for each message.
+waiting request of that engine fails with `EngineDied`, and an engine whose HTTP process is gone leaves. LitServe's own
+queues do not tell (a request then waits for ever), and take a round trip through a third process for each message.
 
 It knows neither HTTP nor models.
 """
@@ -18,7 +18,7 @@ import queue
 import socket
 import threading
 import time
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,8 @@ from typing import Any
 MAX_LINE = 2**26
 """Bytes of a message; a prompt of a million tokens is far below."""
 BEAT_SECONDS = 0.5
+SILENT_SECONDS = 3.0
+"""A few beats: an engine that says nothing for so long may hang."""
 
 
 class EngineRefused(Exception):
@@ -77,98 +79,35 @@ class _Pending:
         self.wake.set()
 
 
-class EngineClient:
-    """The HTTP process' side. Everything here runs in its event loop."""
+@dataclass(frozen=True)
+class Ready:
+    """What an engine says first: its number from 0, its process, and tokens for prompt and answer together."""
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.ready: dict[str, Any] | None = None
-        self.counts: dict[str, int] = {"steps": 0, "running": 0, "waiting": 0}
+    number: int
+    pid: int
+    context: int
+
+
+class _Engine:
+    """One engine as the HTTP process sees it, from its first word to its end."""
+
+    def __init__(self, writer: asyncio.StreamWriter, ready: Ready) -> None:
+        self.writer, self.ready = writer, ready
+        self.counts = {"steps": 0, "running": 0, "waiting": 0}
         self.last_beat = time.monotonic()
         self.pending: dict[str, _Pending] = {}
-        self._writer: asyncio.StreamWriter | None = None
-        self._server: asyncio.Server | None = None
-
-    async def start(self) -> None:
-        """Wait for engines to connect."""
-        self._server = await asyncio.start_unix_server(self._connected, self.path, limit=MAX_LINE)
-        self.path.chmod(0o600)
-
-    async def close(self) -> None:
-        if self._server:
-            self._server.close()
-        if self._writer:
-            self._writer.close()
 
     @property
     def beat_age(self) -> float:
-        """Seconds since the engine last said anything."""
+        """Seconds since it last said anything."""
         return time.monotonic() - self.last_beat
 
-    async def generate(
-        self, id: str, request: dict[str, Any], deadline: float, eager: bool
-    ) -> AsyncGenerator[list[Step]]:
-        """The tokens of a request as they come, those of several steps together if the reader is slow.
+    def send(self, message: dict[str, Any]) -> None:
+        if not self.writer.is_closing():
+            self.writer.write(json.dumps(message).encode() + b"\n")
 
-        At `deadline` (the event loop's clock) the last step says so. `eager` False gives all at the end, at less cost.
-        Leaving the iterator early frees the request's place in the engine.
-
-        Raises:
-            EngineDied: the engine is not there, left in the middle, or failed with this request (`EngineFailed`).
-            EngineRefused: it cannot carry the request out.
-        """
-        if self._writer is None or self.ready is None:
-            raise EngineDied
-        pending = self.pending[id] = _Pending(eager)
-        timer = asyncio.get_running_loop().call_at(deadline, pending.end)
-        finished = False
-        self._send({"submit": {"id": id, **request}})
-        try:
-            while not finished:
-                await pending.wake.wait()
-                pending.wake.clear()
-                if pending.error:
-                    finished = True
-                    raise pending.error
-                steps, pending.steps = pending.steps, []
-                finished = any(step.finish in ("stop", "length") for step in steps)
-                yield steps
-        finally:
-            timer.cancel()
-            del self.pending[id]
-            if not finished:
-                self._send({"cancel": id})
-
-    def finish_within(self, seconds: float) -> None:
-        """End what is still running after `seconds` with the answers as far as they are."""
-        loop = asyncio.get_running_loop()
-        loop.call_later(seconds, self._end_all)
-
-    def _end_all(self) -> None:
-        for pending in self.pending.values():
-            pending.end()
-
-    def _send(self, message: dict[str, Any]) -> None:
-        if self._writer is not None:
-            self._writer.write(json.dumps(message).encode() + b"\n")
-
-    async def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._writer = writer
-        try:
-            while line := await reader.readline():
-                self._received(json.loads(line))
-        except ConnectionError:
-            pass
-        finally:
-            self._writer, self.ready = None, None
-            writer.close()
-            for pending in self.pending.values():
-                pending.fail(EngineDied())
-
-    def _received(self, message: dict[str, Any]) -> None:
+    def received(self, message: dict[str, Any]) -> None:
         self.last_beat = time.monotonic()
-        if "ready" in message:
-            self.ready = message["ready"]
         self.counts.update(message.get("beat", {}))
         if "refused" in message:
             id, reason = message["refused"]
@@ -182,12 +121,119 @@ class EngineClient:
                 pending.add(Step(token, finish, started, self.last_beat))
 
 
+class Engines:
+    """The HTTP process' side: all engines, the least loaded of which takes a request. Runs in the event loop."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.ready: list[_Engine] = []
+        self.were_ready = False
+        """One of them has been ready before."""
+        self._server: asyncio.Server | None = None
+
+    async def start(self) -> None:
+        """Wait for engines to connect."""
+        self._server = await asyncio.start_unix_server(self._serve, self.path, limit=MAX_LINE)
+        self.path.chmod(0o600)
+
+    async def close(self) -> None:
+        if self._server:
+            self._server.close()
+        for engine in self.ready:
+            engine.writer.close()
+
+    @property
+    def context(self) -> int | None:
+        """Tokens for prompt and answer together that each of them can take; None while there is none."""
+        return min((engine.ready.context for engine in self.ready), default=None)
+
+    @property
+    def beat_age(self) -> float:
+        """Seconds since any of them last said anything."""
+        return min((engine.beat_age for engine in self.ready), default=0.0)
+
+    async def generate(
+        self, id: str, request: dict[str, Any], deadline: float, eager: bool
+    ) -> AsyncGenerator[list[Step]]:
+        """The tokens of a request as they come, those of several steps together if the reader is slow.
+
+        At `deadline` (the event loop's clock) the last step says so. `eager` False gives all at the end, at less cost.
+        Leaving the iterator early frees the request's place in the engine.
+
+        Raises:
+            EngineDied: no engine is there, it left in the middle, or failed with this request (`EngineFailed`).
+            EngineRefused: it cannot carry the request out.
+        """
+        engine = self._least_loaded()
+        pending = engine.pending[id] = _Pending(eager)
+        timer = asyncio.get_running_loop().call_at(deadline, pending.end)
+        finished = False
+        engine.send({"submit": {"id": id, **request}})
+        try:
+            while not finished:
+                await pending.wake.wait()
+                pending.wake.clear()
+                if pending.error:
+                    finished = True
+                    raise pending.error
+                steps, pending.steps = pending.steps, []
+                finished = any(step.finish in ("stop", "length") for step in steps)
+                yield steps
+        finally:
+            timer.cancel()
+            del engine.pending[id]
+            if not finished:
+                engine.send({"cancel": id})
+
+    def _least_loaded(self) -> _Engine:
+        """One that has been silent for long gets nothing as long as another one speaks."""
+        if not self.ready:
+            raise EngineDied
+        return min(self.ready, key=lambda engine: (engine.beat_age > SILENT_SECONDS, len(engine.pending)))
+
+    def finish_within(self, seconds: float) -> None:
+        """End what is still running after `seconds` with the answers as far as they are."""
+        asyncio.get_running_loop().call_later(seconds, self._end_all)
+
+    def _end_all(self) -> None:
+        for engine in self.ready:
+            for pending in engine.pending.values():
+                pending.end()
+
+    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """From an engine's start to its end."""
+        engine = None
+        try:
+            while line := await reader.readline():
+                message = json.loads(line)
+                if engine is None:
+                    engine = _Engine(writer, Ready(**message["ready"]))
+                    self.ready.append(engine)
+                    self.were_ready = True
+                else:
+                    engine.received(message)
+        except ConnectionError:
+            pass
+        finally:
+            writer.close()
+            if engine:
+                self.ready.remove(engine)
+                for pending in engine.pending.values():
+                    pending.fail(EngineDied())
+
+
 class EngineLink:
     """The engine process' side: commands are taken between steps, events are sent after each."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, gone: Callable[[], None]) -> None:
+        """`gone` is called in a thread of its own as soon as the HTTP process has closed its end.
+
+        Raises:
+            OSError: no HTTP process is there.
+        """
+        self._gone = gone
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self._commands: queue.SimpleQueue[dict[str, Any] | None] = queue.SimpleQueue()
+        self._commands: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
         self._connect(path)
         threading.Thread(target=self._read, name="commands", daemon=True).start()
 
@@ -203,19 +249,13 @@ class EngineLink:
                 time.sleep(0.02)
 
     def commands(self, wait: bool) -> list[dict[str, Any]]:
-        """What has come since the last call; with `wait`, up to half a second is spent waiting for the first.
-
-        Raises:
-            EOFError: the HTTP process is gone.
-        """
+        """What has come since the last call; with `wait`, up to half a second is spent waiting for the first."""
         taken = []
         with contextlib.suppress(queue.Empty):
             taken.append(self._commands.get(block=wait, timeout=BEAT_SECONDS if wait else None))
             while True:
                 taken.append(self._commands.get_nowait())
-        if None in taken:
-            raise EOFError
-        return [command for command in taken if command is not None]
+        return taken
 
     def send(self, message: dict[str, Any]) -> None:
         """
@@ -228,4 +268,4 @@ class EngineLink:
         with contextlib.suppress(OSError), self._socket.makefile("rb") as lines:
             for line in lines:
                 self._commands.put(json.loads(line))
-        self._commands.put(None)
+        self._gone()

@@ -21,11 +21,14 @@ PER_TOKEN = Histogram(
     "kickoff_time_per_token_seconds", "Between the tokens of an answer.", buckets=TOKEN_SECONDS, registry=REGISTRY
 )
 DURATION = Histogram("kickoff_request_seconds", "From request to full answer.", buckets=SECONDS, registry=REGISTRY)
-RUNNING = Gauge("kickoff_running", "Requests that the engine computes now.", registry=REGISTRY)
-WAITING = Gauge("kickoff_waiting", "Requests inside that wait for a place in the engine.", registry=REGISTRY)
-STEPS = Gauge("kickoff_engine_steps", "Forward passes since the engine started.", registry=REGISTRY)
-BEAT_AGE = Gauge("kickoff_engine_heartbeat_age_seconds", "Since the engine last reported.", registry=REGISTRY)
-ENGINE_UP = Gauge("kickoff_engine_up", "1 while an engine is connected and has loaded the model.", registry=REGISTRY)
+RUNNING = Gauge("kickoff_running", "Requests that the engines compute now.", registry=REGISTRY)
+WAITING = Gauge("kickoff_waiting", "Requests inside that wait for a place in an engine.", registry=REGISTRY)
+ENGINE_UP = Gauge(
+    "kickoff_engine_up", "1 while it is connected and has loaded the model.", ["engine"], registry=REGISTRY
+)
+ENGINE_RUNNING = Gauge("kickoff_engine_running", "Requests that it computes now.", ["engine"], registry=REGISTRY)
+STEPS = Gauge("kickoff_engine_steps", "Forward passes since it started.", ["engine"], registry=REGISTRY)
+BEAT_AGE = Gauge("kickoff_engine_heartbeat_age_seconds", "Since it last reported.", ["engine"], registry=REGISTRY)
 
 for reason in ("overload", "too_large", "too_long", "invalid", "unauthorized", "not_ready", "slow"):
     REJECTED.labels(reason)

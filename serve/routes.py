@@ -235,9 +235,12 @@ def _other_model(serving: Serving, asked: str) -> Problem:
 def _model(serving: Serving) -> schema.Model:
     name = serving.published.name
     owner = "local" if serving.published.revision.startswith("sha256:") else name.split("/")[0]
-    context = serving.client.ready["context"] if serving.client.ready else None
     return schema.Model(
-        id=serving.name, created=STARTED, owned_by=owner, revision=serving.published.revision, max_model_len=context
+        id=serving.name,
+        created=STARTED,
+        owned_by=owner,
+        revision=serving.published.revision,
+        max_model_len=serving.engines.context,
     )
 
 
@@ -251,10 +254,10 @@ async def index(request: Request) -> Response:
     "/health/live", response_model=schema.Health, responses={503: {"model": schema.Error}}, summary="The engine lives"
 )
 async def live(request: Request) -> schema.Health:
-    """503 if the engine hangs and was not replaced; a dead one that is started anew is alive, as is loading."""
+    """503 if every engine hangs and was not replaced; one that died and is started anew is alive, as is loading."""
     serving: Serving = request.app.state.serving
     reason = serving.unwelcome()
-    if serving.client.ready and serving.client.beat_age > 2 * serving.settings.hang_seconds:
+    if serving.engines.beat_age > 2 * serving.settings.hang_seconds:
         raise Problem(503, reason or "the engine hangs", "engine_dead")
     return schema.Health(status=reason or "ok")
 
@@ -282,11 +285,15 @@ async def health(request: Request) -> schema.Health:
 @router.get("/metrics", response_class=PlainTextResponse, responses=KEY_ERROR, summary="For Prometheus")
 async def show_metrics(request: Request) -> Response:
     serving: Serving = request.app.state.serving
-    client = serving.client
-    running = min(client.counts["running"], serving.admission.inside)
+    running = min(sum(engine.counts["running"] for engine in serving.engines.ready), serving.admission.inside)
     metrics.RUNNING.set(running)
     metrics.WAITING.set(serving.admission.inside - running)
-    metrics.STEPS.set(client.counts["steps"])
-    metrics.BEAT_AGE.set(client.beat_age)
-    metrics.ENGINE_UP.set(client.ready is not None)
+    up = {engine.ready.number: engine for engine in serving.engines.ready}
+    for number in range(serving.shared.engines):
+        engine = up.get(number)
+        metrics.ENGINE_UP.labels(number).set(engine is not None)
+        metrics.ENGINE_RUNNING.labels(number).set(engine.counts["running"] if engine else 0)
+        if engine:
+            metrics.STEPS.labels(number).set(engine.counts["steps"])
+            metrics.BEAT_AGE.labels(number).set(engine.beat_age)
     return Response(generate_latest(metrics.REGISTRY), media_type=CONTENT_TYPE_LATEST)

@@ -1,26 +1,25 @@
-"""What the routes share and what runs beside them: the line to the engine, the tokenizer, the watch for the end.
+"""What the routes share and what runs beside them: the line to the engines, the tokenizer, the watch for the end.
 
 It knows the HTTP process' life from start to end. It does not know routes.
 """
 
 import asyncio
 import logging
-import multiprocessing
 import os
 import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from multiprocessing.synchronize import Event
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from serve import metrics
 from serve.admission import Admission
 from serve.engine.messages import one_line
-from serve.link import EngineClient
+from serve.link import Engines
 from serve.repository import Decoding, Published, decoding
 from serve.settings import Settings
+from serve.shared import Shared
 
 if TYPE_CHECKING:
     from serve.text import Text
@@ -36,9 +35,8 @@ class Serving:
 
     settings: Settings
     published: Published
-    client: EngineClient
-    stopping: Event
-    has_been_ready: Event
+    engines: Engines
+    shared: Shared
     admission: Admission
     defaults: Decoding
     text: "Text | None" = None
@@ -50,16 +48,16 @@ class Serving:
 
     def unwelcome(self) -> str | None:
         """Why requests should go elsewhere; None if they are welcome. Those that come are answered if they can be."""
-        return "the server is stopping" if self.stopping.is_set() else self.unready()
+        return "the server is stopping" if self.shared.stopping.is_set() else self.unready()
 
     def unready(self) -> str | None:
         """Why nothing can be answered now; None if all is well."""
-        if self.client.ready is None and self.has_been_ready.is_set():
+        if not self.engines.ready and self.engines.were_ready:
             return "the engine died and is being started anew"
-        if self.client.ready is None or self.text is None:
+        if not self.engines.ready or self.text is None:
             return "the model is being loaded"
-        if self.client.beat_age > self.settings.hang_seconds:
-            return f"the engine has not reported for {self.client.beat_age:.0f} s"
+        if self.engines.beat_age > self.settings.hang_seconds:
+            return f"the engine has not reported for {self.engines.beat_age:.0f} s"
         return None
 
     @property
@@ -70,39 +68,31 @@ class Serving:
     @property
     def context(self) -> int:
         """Tokens for prompt and answer together."""
-        assert self.client.ready is not None  # noqa: S101 - asked only where unready() is None
-        return int(self.client.ready["context"])
+        context = self.engines.context
+        assert context is not None  # noqa: S101 - asked only where unready() is None
+        return context
 
 
 @asynccontextmanager
-async def run_beside(
-    settings: Settings, published: Published, socket: Path, stopping: Event, has_been_ready: Event
-) -> AsyncIterator[Serving]:
+async def run_beside(settings: Settings, published: Published, socket: Path, shared: Shared) -> AsyncIterator[Serving]:
     """Bring up what the routes need, and take it down after them."""
-    client = EngineClient(socket)
-    await client.start()
-    serving = Serving(
-        settings, published, client, stopping, has_been_ready, Admission(settings.max_running + settings.max_waiting),
-        decoding(published.folder),
-    )  # fmt: skip
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to every process; the main one decides
+    engines = Engines(socket)
+    await engines.start()
+    places = settings.max_running * shared.engines + settings.max_waiting
+    serving = Serving(settings, published, engines, shared, Admission(places), decoding(published.folder))
     metrics.MODEL.info({"model": published.name, "revision": published.revision})
     tasks = [
         asyncio.create_task(_load_text(serving)),
         asyncio.create_task(_watch_the_end(serving)),
-        asyncio.create_task(_watch_the_engine(serving)),
+        asyncio.create_task(_watch_the_engines(serving)),
     ]
-    if parent := multiprocessing.parent_process():
-        # if the main process is killed, nobody else would end this one
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to every process; the main one decides
-        asyncio.get_running_loop().add_reader(parent.sentinel, lambda: os.kill(os.getpid(), signal.SIGTERM))
     try:
         yield serving
     finally:
-        if parent:
-            asyncio.get_running_loop().remove_reader(parent.sentinel)
         for task in tasks:
             task.cancel()
-        await client.close()
+        await engines.close()
 
 
 async def _load_text(serving: Serving) -> None:
@@ -113,30 +103,32 @@ async def _load_text(serving: Serving) -> None:
 
     try:
         serving.text = await asyncio.to_thread(load)
+        serving.shared.tokenizer_loaded.set()
     except Exception as error:
         log.error("%s cannot be served: its tokenizer cannot be loaded: %s", serving.published.name, one_line(error))
         os._exit(2)  # the main process sees it and leaves
 
 
-async def _watch_the_engine(serving: Serving) -> None:
-    """Tell the main process of the first "ready", and kill an engine that is silent; the main process replaces it.
+async def _watch_the_engines(serving: Serving) -> None:
+    """Kill an engine that is silent; it is replaced.
 
     Silence is counted in our own looks: when the whole machine was asleep, nobody was silent.
     """
-    client, silent, heard = serving.client, 0.0, 0.0
+    silent: dict[int, float] = {}
+    heard: dict[int, float] = {}
     while True:
         await asyncio.sleep(WATCH_SECONDS)
-        if serving.unready() is None:
-            serving.has_been_ready.set()
-        silent = silent + WATCH_SECONDS if client.ready and client.last_beat == heard else 0.0
-        heard = client.last_beat
-        if client.ready and silent > serving.settings.hang_seconds:
-            log.error("engine: no word for %.0f s (--hang-seconds), killing it", silent)
-            os.kill(client.ready["pid"], signal.SIGKILL)
-            silent = 0.0
+        for engine in serving.engines.ready:
+            pid = engine.ready.pid
+            silent[pid] = silent.get(pid, 0.0) + WATCH_SECONDS if engine.last_beat == heard.get(pid) else 0.0
+            heard[pid] = engine.last_beat
+            if silent[pid] > serving.settings.hang_seconds:
+                log.error("engine: no word for %.0f s (--hang-seconds), killing it", silent[pid])
+                os.kill(pid, signal.SIGKILL)
+                silent[pid] = 0.0
 
 
 async def _watch_the_end(serving: Serving) -> None:
-    while not serving.stopping.is_set():
+    while not serving.shared.stopping.is_set():
         await asyncio.sleep(WATCH_SECONDS)
-    serving.client.finish_within(serving.settings.drain_delay + serving.settings.drain_seconds)
+    serving.engines.finish_within(serving.settings.drain_delay + serving.settings.drain_seconds)

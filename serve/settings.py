@@ -15,10 +15,11 @@ class Settings:
     model: str
     revision: str | None = None
     served_model_name: str | None = None
-    host: Literal["127.0.0.1", "0.0.0.0", "::"] = "127.0.0.1"  # noqa: S104 - a choice, not the default
+    host: str = "127.0.0.1"
     port: int = 8000
     device: Literal["auto", "cpu", "cuda"] = "auto"
     dtype: Literal["auto", "bfloat16", "float16", "float32"] = "auto"
+    workers: int = 1
     max_running: int = 32
     max_waiting: int = 128
     max_body_bytes: int = 2**20

@@ -74,15 +74,13 @@ class Served:
         )
 
     def children(self) -> dict[str, psutil.Process]:
-        """The processes that answer HTTP ("http") and run the engine ("engine"), by what they are."""
-        found = {}
+        """The processes that answer HTTP ("http") and run an engine ("engine", "engine 1" ...), by what they do."""
+        found: dict[str, psutil.Process] = {}
         for child in psutil.Process(self.process.pid).children():
-            if any(
-                connection.laddr.port == self.port for connection in child.net_connections("tcp") if connection.laddr
-            ):
+            if any(str(connection.laddr).endswith("/engine") for connection in child.net_connections("unix")):
                 found["http"] = child
-            elif child.memory_info().rss > 150 * 2**20:
-                found["engine"] = child
+            elif "spawn_main" in " ".join(child.cmdline()) and child.memory_info().rss > 150 * 2**20:
+                found[f"engine {len(found)}" if "engine" in found else "engine"] = child
         return found
 
     def stop(self) -> int:

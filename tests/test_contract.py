@@ -68,6 +68,6 @@ def test_files_say_what_they_are_and_stay_readable(path: Path) -> None:
 
 def test_a_server_that_refuses_or_waits_has_not_loaded_torch() -> None:
     """It would cost the main process two seconds and 200 MB."""
-    code = "import sys, serve.__main__, serve.api; print('torch' in sys.modules or 'transformers' in sys.modules)"
+    code = "import sys, serve.__main__, serve.server; print('torch' in sys.modules or 'transformers' in sys.modules)"
     ended = subprocess.run([sys.executable, "-c", code], cwd=JOB.parent, capture_output=True, text=True, check=True)
     assert ended.stdout == "False\n"

@@ -498,7 +498,7 @@ def test_a_pod_that_goes_may_finish(name: str) -> None:
     delay = float(values.get("KICKOFF_DRAIN_DELAY", Settings.drain_delay))
     drain = float(values.get("KICKOFF_DRAIN_SECONDS", Settings.drain_seconds))
     assert before + delay >= 5  # until readiness is known everywhere
-    assert before + delay + drain + 5 < grace  # 5: what serve.api gives uvicorn on top
+    assert before + delay + drain + 5 < grace  # 5: what serve.server gives uvicorn on top
 
 
 @SERVING

@@ -16,7 +16,7 @@ from served import Served
 from transformers import PreTrainedTokenizerBase
 
 from serve.answer import Answer, Options
-from serve.link import EngineClient
+from serve.link import Engines
 from serve.repository import find
 from serve.text import Text
 
@@ -331,14 +331,14 @@ def test_a_token_that_comes_with_the_deadline_does_not_undo_it(published: Path, 
     """A busy event loop finds both at once. The engine is this test, on a real socket."""
 
     async def cut_short() -> Answer:
-        client = EngineClient(tmp_path / "engine")
-        await client.start()
+        engines = Engines(tmp_path / "engine")
+        await engines.start()
         reader, writer = await asyncio.open_unix_connection(tmp_path / "engine")
-        writer.write(b'{"ready": {"context": 128}}\n')
-        while client.ready is None:
+        writer.write(b'{"ready": {"number": 0, "pid": 0, "context": 128}}\n')
+        while not engines.ready:
             await asyncio.sleep(0.01)
         options = Options(max_new_tokens=9, temperature=0, top_p=1, top_k=0, seed=None, stop=[])
-        answer = Answer(client, Text(published).decoder([]), [5], options, time.monotonic(), seconds=0.1)
+        answer = Answer(engines, Text(published).decoder([]), [5], options, time.monotonic(), seconds=0.1)
 
         async def read() -> None:
             async for _ in answer.pieces(stream=False):
@@ -351,7 +351,7 @@ def test_a_token_that_comes_with_the_deadline_does_not_undo_it(published: Path, 
         await asyncio.wait_for(reading, SECONDS / 4)
         assert json.loads(await reader.readline()) == {"cancel": id}
         writer.close()
-        await client.close()
+        await engines.close()
         return answer
 
     answer = asyncio.run(cut_short())

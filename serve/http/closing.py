@@ -21,7 +21,7 @@ class Closing:
         serving: Serving = scope["app"].state.serving
 
         async def closing(message: Message) -> None:
-            if message["type"] == "http.response.start" and serving.stopping.is_set():
+            if message["type"] == "http.response.start" and serving.shared.stopping.is_set():
                 others = [(name, value) for name, value in message.get("headers", []) if name.lower() != b"connection"]
                 message = {**message, "headers": [*others, (b"connection", b"close")]}
             await send(message)

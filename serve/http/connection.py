@@ -9,7 +9,9 @@ know routes. The slow body of a request that has begun gets its 408 in `middlewa
 """
 
 import asyncio
+import contextlib
 import json
+import socket
 import time
 from collections.abc import Callable, Iterable
 from functools import partial
@@ -37,8 +39,11 @@ REASONS = {400: "Bad Request", 408: "Request Timeout", 431: "Request Header Fiel
 class Connection(HttpToolsProtocol):
     """uvicorn's connection, bounded: `read_seconds` to ask, `answer_seconds` and a little more to be answered."""
 
-    def __init__(self, *args: Any, read_seconds: float, answer_seconds: float, **kwargs: Any) -> None:
+    def __init__(
+        self, *args: Any, read_seconds: float, answer_seconds: float, listener: socket.socket, **kwargs: Any
+    ) -> None:
         super().__init__(*args, **kwargs)
+        self.listener = listener
         self.parser = Parser(self)  # type: ignore[assignment]
         self.read_seconds, self.answer_seconds = read_seconds, answer_seconds
         self.in_head = self.in_body = False
@@ -129,6 +134,11 @@ class Connection(HttpToolsProtocol):
         else:
             self._refuse(400, "this is no valid HTTP/1.1 request", "invalid_http")
 
+    def shutdown(self) -> None:
+        """The server ends: uvicorn has closed its copy of the listening socket and tells every connection."""
+        stop_listening(self.listener)
+        super().shutdown()
+
     def _time_reading(self) -> None:
         self.read_timer = self.loop.call_later(self.read_seconds, self._has_read_for_long)
 
@@ -189,9 +199,18 @@ class Connection(HttpToolsProtocol):
         line("-", "-", status, began, id)
 
 
-def connection(settings: Settings) -> Callable[..., Connection]:
+def connection(settings: Settings, listener: socket.socket) -> Callable[..., Connection]:
     """What uvicorn takes as `http`."""
-    return partial(Connection, read_seconds=settings.read_seconds, answer_seconds=settings.timeout)
+    return partial(Connection, read_seconds=settings.read_seconds, answer_seconds=settings.timeout, listener=listener)
+
+
+def stop_listening(listener: socket.socket) -> None:
+    """From now on new connections are refused, whichever other processes hold the socket open.
+
+    Without this they would be let in and wait for an answer until the last of those processes has ended.
+    """
+    with contextlib.suppress(OSError):  # it was done before; macOS cannot
+        listener.shutdown(socket.SHUT_RDWR)
 
 
 class _Begun:

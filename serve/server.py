@@ -1,0 +1,196 @@
+"""The main process: it starts the others through LitServe, judges their ends, and ends them.
+
+LitServe starts an engine for each device and one process that answers HTTP, and starts an engine that died anew. What
+it leaves open is added here, by its public names alone: how often that may happen, exit codes, a signal that lets
+running requests finish, any address. It knows processes and signals; it does not know routes or models.
+"""
+
+import logging
+import multiprocessing
+import os
+import signal
+import socket
+import tempfile
+import threading
+import time
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from multiprocessing.process import BaseProcess
+from pathlib import Path
+
+import litserve as ls
+from fastapi import FastAPI
+
+from serve.engine.device import accelerators
+from serve.http.closing import Closing
+from serve.http.connection import connection, stop_listening
+from serve.repository import Published
+from serve.routes import add_routes
+from serve.serving import run_beside
+from serve.settings import Settings
+from serve.shared import Shared
+from serve.worker import ALONE, REFUSED, AnswerAPI
+
+log = logging.getLogger(__name__)
+STARTED_ANEW_AT_MOST = 3
+WITHIN_SECONDS = 300.0
+LOOK_SECONDS = 0.2
+"""Between looks at the engines."""
+DIED = 1
+STOPPED_NOW = 130
+"""Exit code after a second Ctrl-C, as shells have it."""
+GRACE_SECONDS = 5
+"""Over the time to drain, before LitServe kills the HTTP process."""
+
+
+class Server:
+    """The server from start to end; `serve` is called once."""
+
+    def __init__(self, settings: Settings, published: Published, listener: socket.socket) -> None:
+        """`listener`: see `listen`."""
+        self.settings, self.listener = settings, listener
+        devices = accelerators(settings.device)
+        self.shared = Shared(engines=len(devices) * settings.workers)
+        self.exit_code = 0
+        self._folder = tempfile.TemporaryDirectory(prefix="kickoff-")
+        path = Path(self._folder.name) / "engine"
+        self.litserve = ls.LitServer(
+            AnswerAPI(settings, published, path, self.shared),
+            accelerator=devices[0].partition(":")[0],
+            devices=1 if devices == ["cpu"] else [int(device.partition(":")[2]) for device in devices],
+            workers_per_device=settings.workers,
+            restart_workers=True,
+            timeout=False,
+        )
+        self.litserve.app = _app(settings, published, path, self.shared, listener)
+        self.litserve.uvicorn_graceful_timeout = int(settings.drain_seconds) + GRACE_SECONDS
+
+    def serve(self) -> int:
+        """Run until a signal or an error; the exit code."""
+        signal.signal(signal.SIGTERM, self._stop)
+        signal.signal(signal.SIGINT, self._stop)
+        os.register_at_fork(after_in_child=_end_with_the_main_process)
+        threading.Thread(target=self._watch, name="watch", daemon=True).start()
+        try:
+            self.litserve.run(
+                # LitServe takes three hosts and not every port: the socket is ours, and these two are not used
+                host="127.0.0.1",
+                port=8000,
+                fd=self.listener.fileno(),
+                num_api_servers=1,
+                log_level="warning",
+                log_config=None,  # uvicorn's lines go where ours go
+                access_log=False,
+                http=connection(self.settings, self.listener),
+                generate_client_file=False,
+                server_header=False,
+            )
+        except KeyboardInterrupt:
+            log.info("stopped while it started")  # LitServe's run() was not ready for one
+        finally:
+            self._end_all()
+        return self.exit_code
+
+    def _stop(self, *_: object) -> None:
+        """Readiness goes off at once; after a pause, in which load balancers notice, the port closes."""
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # who sends it twice does not mean more by it
+        signal.signal(signal.SIGINT, self._stop_now)
+        if not self.exit_code:
+            log.info("stopping: running requests have %.0f s to finish", self.settings.drain_seconds)
+            self.shared.stopping.set()
+            time.sleep(self.settings.drain_delay)
+        raise KeyboardInterrupt  # what LitServe's run() takes for the word to shut down gracefully
+
+    def _stop_now(self, *_: object) -> None:
+        """A second Ctrl-C: whoever types it has waited enough."""
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        log.info("stopping at once: running requests are cut off")
+        self._end_all()
+        os._exit(STOPPED_NOW)
+
+    def _end_all(self) -> None:
+        self.shared.ended.set()
+        for process in multiprocessing.active_children():
+            process.kill()
+        self._folder.cleanup()
+
+    def _watch(self) -> None:
+        """LitServe starts an engine anew whatever it died of, and as often as it dies; here is where that ends."""
+        engines: dict[int, BaseProcess] = {}
+        ended: set[BaseProcess] = set()
+        deaths: dict[int, list[float]] = {}
+        while not self.shared.stopping.wait(LOOK_SECONDS):
+            # not there before LitServe has started them
+            for number, now in enumerate(getattr(self.litserve, "inference_workers", [])):
+                before, engines[number] = engines.get(number, now), now
+                for engine in {before, now} - ended:
+                    if engine.exitcode is not None:
+                        ended.add(engine)
+                        self._judge(number, engine.exitcode, deaths.setdefault(number, []))
+
+    def _judge(self, number: int, code: int, deaths: list[float]) -> None:
+        """An engine has ended: end the server, or leave it to LitServe to start it anew."""
+        now = time.monotonic()
+        deaths[:] = [at for at in deaths if now - at < WITHIN_SECONDS] + [now]
+        if code == ALONE:
+            self._give_up(DIED if self.shared.was_ready() else REFUSED, "the HTTP process died")
+        elif not self.shared.loaded[number].is_set():
+            killed = ", most likely for memory" if code == -signal.SIGKILL else ""
+            self._give_up(REFUSED, f"the engine ended (exit code {code}{killed}) before it was ready")
+        elif len(deaths) > STARTED_ANEW_AT_MOST:
+            self._give_up(DIED, f"the engine died {len(deaths)} times in {WITHIN_SECONDS:.0f} s")
+        else:
+            log.error("engine: died (exit code %s), it is started anew", code)
+
+    def _give_up(self, code: int, reason: str) -> None:
+        if self.shared.stopping.is_set():
+            return
+        log.error("server: %s, leaving", reason)
+        self.exit_code = code
+        self.shared.stopping.set()
+        os.kill(os.getpid(), signal.SIGTERM)  # LitServe's run() is in the main thread
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A bound socket. Port 0 is any that is free.
+
+    Raises:
+        OSError: the address cannot be had.
+    """
+    family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    listener = socket.socket(family, kind, protocol)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    # connections inherit it: else the pieces of a stream wait for each other
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    listener.bind(address)
+    return listener
+
+
+def _app(settings: Settings, published: Published, path: Path, shared: Shared, listener: socket.socket) -> FastAPI:
+    """Our application in the place of LitServe's, whose routes read queues that nobody fills."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with run_beside(settings, published, path, shared) as serving:
+            app.state.serving = serving
+            yield
+        stop_listening(listener)
+
+    app = FastAPI(lifespan=lifespan, title="Kickoff", description=f"Answers from {published.name}.")
+    add_routes(app, settings)
+    app.add_middleware(Closing)
+    return app
+
+
+def _end_with_the_main_process() -> None:
+    """In a process that LitServe has forked: one answers HTTP, one keeps LitServe's queues and would stay for ever."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # the handlers are the main process'
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    parent = os.getppid()
+
+    def wait() -> None:
+        while os.getppid() == parent:
+            time.sleep(LOOK_SECONDS)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=wait, name="parent", daemon=True).start()
