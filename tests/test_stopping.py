@@ -48,10 +48,10 @@ def test_while_load_balancers_notice_requests_are_served_and_connections_closed(
 
 
 def test_a_request_from_the_delay_has_all_of_the_drain_seconds(never_ending: Path) -> None:
-    with Served(never_ending, "--drain-delay", "2", "--drain-seconds", "20") as server, ThreadPoolExecutor() as pool:
+    with Served(never_ending, "--drain-delay", "2", "--drain-seconds", "60") as server, ThreadPoolExecutor() as pool:
         server.process.terminate()
         until(lambda: status(f"{server.url}/health/ready") == 503)
-        asked = pool.submit(httpx2.post, f"{server.url}/predict", json={**LONG, "max_new_tokens": 1500}, timeout=60)
+        asked = pool.submit(httpx2.post, f"{server.url}/predict", json={**LONG, "max_new_tokens": 1500}, timeout=100)
         answer = asked.result().json()
         assert (answer["usage"]["completion_tokens"], answer["deadline_reached"]) == (1500, False)
         assert server.process.wait(30) == 0
