@@ -19,7 +19,7 @@ from serve import metrics
 from serve.admission import Admission
 from serve.engine.messages import one_line
 from serve.link import EngineClient
-from serve.repository import Decoding, Published, decoding
+from serve.repository import Decoding, Published, decoding, ends
 from serve.settings import Settings
 
 if TYPE_CHECKING:
@@ -106,16 +106,27 @@ async def run_beside(
 
 
 async def _load_text(serving: Serving) -> None:
-    def load() -> "Text":
-        from serve.text import Text  # brings transformers, which takes seconds; the engine loads meanwhile
+    folder, client = serving.published.folder, serving.client
 
-        return Text(serving.published.folder)
+    def load() -> "Text":
+        from serve.http import belonging  # brings transformers, which takes seconds; the engine loads meanwhile
+
+        return belonging.load(folder, ends(folder))
+
+    def check(text: "Text", vocabulary: int) -> None:
+        from serve.http import belonging
+
+        belonging.check_ids(text, vocabulary)
 
     try:
-        serving.text = await asyncio.to_thread(load)
+        text = await asyncio.to_thread(load)
+        while client.ready is None:  # only the engine knows how many ids the model has
+            await asyncio.sleep(WATCH_SECONDS)
+        await asyncio.to_thread(check, text, client.ready["vocabulary"])
     except Exception as error:
-        log.error("%s cannot be served: its tokenizer cannot be loaded: %s", serving.published.name, one_line(error))
+        log.error("%s cannot be served: %s", serving.published.name, one_line(error))
         os._exit(2)  # the main process sees it and leaves
+    serving.text = text
 
 
 async def _watch_the_engine(serving: Serving) -> None:
