@@ -244,3 +244,18 @@ def test_what_libraries_say_when_there_is_no_memory() -> None:
     for error in (GPU, CPU, PYTHON, CUBLAS, RuntimeError("std::bad_alloc"), RuntimeError("could not create a memory")):
         assert ran_out(error)
     assert not ran_out(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
+
+
+@pytest.mark.parametrize("path", ["fast", "slow"])
+@pytest.mark.parametrize(("ends", "refused"), [(400, True), ([5000, 400], True), ([5000, 0], False), (399, False)])
+def test_a_model_whose_end_it_cannot_say_is_refused(
+    request: pytest.FixtureRequest, path: str, ends: int | list[int], refused: bool
+) -> None:
+    """Its answers would go on to the end of the context, each time."""
+    model = request.getfixturevalue(path)
+    model.generation_config.eos_token_id = ends
+    if refused:
+        with pytest.raises(ValueError, match="found the end-of-text token 400, expected one below 400"):
+            Engine(model).warm_up()
+    else:
+        Engine(model).warm_up()

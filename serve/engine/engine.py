@@ -114,8 +114,13 @@ class Engine:
         """A few requests of unlike lengths: libraries choose their kernels now, and a model that fails does so now.
 
         Raises:
-            ValueError: it does.
+            ValueError: it does, or its answers would never end.
         """
+        if min(self._eos) >= self.limits.vocabulary:
+            raise ValueError(
+                f"found the end-of-text token {min(self._eos)}, expected one below {self.limits.vocabulary}, the ids "
+                "that it knows; set eos_token_id in generation_config.json"
+            )
         for index in range(min(4, self.max_rows)):
             self.submit(Request(f"warm-up {index}", [0] * min(index + 4, self.limits.context - 3), 3))
         while not self.idle:
