@@ -241,7 +241,8 @@ def test_what_is_not_a_number_stays_with_the_request_that_made_it(never_ending: 
 
 
 def test_what_libraries_say_when_there_is_no_memory() -> None:
-    for error in (GPU, CPU, PYTHON, CUBLAS, RuntimeError("std::bad_alloc"), RuntimeError("could not create a memory")):
+    memory, kernel = (RuntimeError(f"could not create a {what}") for what in ("memory object", "primitive"))
+    for error in (GPU, CPU, PYTHON, CUBLAS, RuntimeError("std::bad_alloc"), memory, kernel):
         assert ran_out(error)
     assert not ran_out(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
 
