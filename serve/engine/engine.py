@@ -20,6 +20,7 @@ from transformers import GenerationConfig, PreTrainedModel
 from serve.engine import attention
 from serve.engine.apart import Apart
 from serve.engine.cache import BLOCK
+from serve.engine.calls import Calls
 from serve.engine.limits import limits
 from serve.engine.memory import ran_out
 from serve.engine.messages import one_line
@@ -86,6 +87,7 @@ class Engine:
         self.prefill_tokens = prefill_tokens
         together = model.config.get_text_config()._attn_implementation == attention.NAME
         self.passes: Passes = Together(model) if together else Apart(model)
+        self._call = Calls()
         self.limits = limits(model, cache_bytes, self.passes.bytes_per_token)
         self.steps = 0
         self._waiting: deque[Request] = deque()
@@ -230,7 +232,7 @@ class Engine:
             row.request.prompt[row.computed : row.computed + pieces[index]]
             for index, row in zip(group, rows, strict=True)
         ]
-        logits = self.passes.compute(group, tokens, decode=False)
+        logits = self._call(self.passes.compute, group, tokens, decode=False)
         for index, row in zip(group, rows, strict=True):
             row.computed += pieces[index]
             row.turn = self.steps
@@ -247,7 +249,8 @@ class Engine:
         self._decodes_due -= 1
         for index in indices:
             self._rows[index].turn = self.steps
-        logits = self.passes.compute(indices, [[self._rows[index].generated[-1]] for index in indices], decode=True)
+        last = [[self._rows[index].generated[-1]] for index in indices]
+        logits = self._call(self.passes.compute, indices, last, decode=True)
         return self._take(logits, indices)
 
     def _take(self, logits: torch.Tensor, indices: list[int]) -> list[Token]:

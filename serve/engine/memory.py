@@ -17,10 +17,10 @@ from serve.engine import cgroup
 
 OUT_OF_MEMORY = (
     "can't allocate memory", "not enough memory", "out of memory", "could not allocate", "could not create a memory",
-    "could not create a primitive", "could not execute a primitive",
+    "could not create a primitive", "could not execute a primitive", "can't start new thread",
     "alloc_failed", "bad_alloc", "bad allocation",
 )  # fmt: skip
-"""What torch's allocator, CUDA, cuBLAS, oneDNN (of a kernel that it has no memory for, too) and C++ say."""
+"""What torch's allocator, CUDA, cuBLAS, oneDNN (of a kernel that it has no memory for, too), C++ and Python say."""
 TRIM_THRESHOLD, TOP_PAD, MMAP_THRESHOLD, MMAP_MAX = -1, -2, -3, -4
 """The numbers of mallopt's parameters in malloc.h."""
 DONTNEED = 4
