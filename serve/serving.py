@@ -127,6 +127,8 @@ async def _load_text(serving: Serving) -> None:
         log.error("%s cannot be served: %s", serving.published.name, one_line(error))
         os._exit(2)  # the main process sees it and leaves
     serving.text = text
+    if serving.unready() is None:
+        serving.has_been_ready.set()  # now, and not at the next look: from here on /health/ready says so
 
 
 async def _watch_the_engine(serving: Serving) -> None:
