@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from serve import metrics
-from serve.link import Engines, Step
+from serve.link import EngineDied, EngineRefused, Engines, Step
 
 if TYPE_CHECKING:
     from serve.text import Decoder  # brings transformers, which the main process does not need
@@ -49,6 +49,7 @@ class Answer:
         self.text = ""
         self.finish_reason: Literal["stop", "length"] = "length"
         self.deadline_reached = False
+        self.failed = False
         self.tokens = 0
         self.started: float | None = None
         self.first_token: float | None = None
@@ -58,7 +59,8 @@ class Answer:
         """The text as it grows, or at once. Leaving early cancels the request.
 
         Raises:
-            EngineDied: the engine left in the middle.
+            EngineDied: the engine left in the middle, or failed with this request.
+            EngineRefused: it cannot carry the request out.
         """
         request = {
             "prompt": self.prompt,
@@ -86,6 +88,9 @@ class Answer:
                     if self._decoder.stopped or end:
                         break
             complete = True
+        except (EngineDied, EngineRefused):
+            self.failed = True
+            raise
         finally:
             self._count(complete)
 
@@ -109,7 +114,7 @@ class Answer:
     def _count(self, complete: bool) -> None:
         metrics.TOKENS.labels("out").inc(self.tokens)
         if not complete:
-            metrics.CANCELLED.inc()
+            metrics.CANCELLED.inc(not self.failed)
             return
         metrics.DURATION.observe(self.ended - self.arrived)
         if self.first_token is not None:
@@ -142,6 +147,8 @@ async def together(answers: list[Answer], stream: bool) -> AsyncGenerator[tuple[
         while open_answers:
             item = await ready.get()
             if isinstance(item, BaseException):
+                for answer in answers:  # the others end with it
+                    answer.failed = True
                 raise item
             if item is None:
                 open_answers -= 1

@@ -81,11 +81,12 @@ class _Pending:
 
 @dataclass(frozen=True)
 class Ready:
-    """What an engine says first: its number from 0, its process, and tokens for prompt and answer together."""
+    """What an engine says first: its number from 0, its process, tokens for prompt and answer together, and ids."""
 
     number: int
     pid: int
     context: int
+    vocabulary: int
 
 
 class _Engine:

@@ -85,6 +85,12 @@ def decoding(folder: Path) -> Decoding:
     )
 
 
+def ends(folder: Path) -> list[int]:
+    """The ids that end an answer."""
+    ids = _generation_config(folder)["eos_token_id"]
+    return ids if isinstance(ids, list) else [ids]
+
+
 def _from_hub(model: str, revision: str | None, timeout_seconds: float) -> Published:
     _limit_waiting(timeout_seconds)
     asked = f"{model}@{revision}" if revision else model

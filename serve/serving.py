@@ -17,7 +17,7 @@ from serve import metrics
 from serve.admission import Admission
 from serve.engine.messages import one_line
 from serve.link import Engines
-from serve.repository import Decoding, Published, decoding
+from serve.repository import Decoding, Published, decoding, ends
 from serve.settings import Settings
 from serve.shared import Shared
 
@@ -96,17 +96,28 @@ async def run_beside(settings: Settings, published: Published, socket: Path, sha
 
 
 async def _load_text(serving: Serving) -> None:
-    def load() -> "Text":
-        from serve.text import Text  # brings transformers, which takes seconds; the engine loads meanwhile
+    folder, engines = serving.published.folder, serving.engines
 
-        return Text(serving.published.folder)
+    def load() -> "Text":
+        from serve.http import belonging  # brings transformers, which takes seconds; the engine loads meanwhile
+
+        return belonging.load(folder, ends(folder))
+
+    def check(text: "Text", vocabulary: int) -> None:
+        from serve.http import belonging
+
+        belonging.check_ids(text, vocabulary)
 
     try:
-        serving.text = await asyncio.to_thread(load)
-        serving.shared.tokenizer_loaded.set()
+        text = await asyncio.to_thread(load)
+        while not engines.ready:  # only an engine knows how many ids the model has
+            await asyncio.sleep(WATCH_SECONDS)
+        await asyncio.to_thread(check, text, engines.ready[0].ready.vocabulary)
     except Exception as error:
-        log.error("%s cannot be served: its tokenizer cannot be loaded: %s", serving.published.name, one_line(error))
+        log.error("%s cannot be served: %s", serving.published.name, one_line(error))
         os._exit(2)  # the main process sees it and leaves
+    serving.shared.tokenizer_loaded.set()
+    serving.text = text
 
 
 async def _watch_the_engines(serving: Serving) -> None:

@@ -56,7 +56,9 @@ class EngineLoop(LitLoop):
             link = EngineLink(lit_api.socket, gone=_leave)
             engine = _loaded(lit_api, device)
             lit_api.shared.loaded[worker_id].set()
-            ready = Ready(number=worker_id, pid=os.getpid(), context=engine.limits.context)
+            ready = Ready(
+                number=worker_id, pid=os.getpid(), context=engine.limits.context, vocabulary=engine.limits.vocabulary
+            )
             link.send({"ready": dataclasses.asdict(ready)})
             _answer(engine, link)
         except OSError as error:

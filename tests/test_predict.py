@@ -334,7 +334,7 @@ def test_a_token_that_comes_with_the_deadline_does_not_undo_it(published: Path, 
         engines = Engines(tmp_path / "engine")
         await engines.start()
         reader, writer = await asyncio.open_unix_connection(tmp_path / "engine")
-        writer.write(b'{"ready": {"number": 0, "pid": 0, "context": 128}}\n')
+        writer.write(b'{"ready": {"number": 0, "pid": 0, "context": 128, "vocabulary": 400}}\n')
         while not engines.ready:
             await asyncio.sleep(0.01)
         options = Options(max_new_tokens=9, temperature=0, top_p=1, top_k=0, seed=None, stop=[])

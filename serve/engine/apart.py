@@ -16,6 +16,9 @@ from serve.engine.cache import bytes_per_token, empty_cache, one_token
 class Apart:
     """The rows that are being computed, each with a cache of its own; see `Together` for the methods."""
 
+    alone = True
+    """One pass a step: the engine reports between any two, and a pass that fails fails its own request only."""
+
     def __init__(self, model: PreTrainedModel) -> None:
         self.bytes_per_token = bytes_per_token(one_token(model))
         self.model: Any = model  # generation's methods have no types

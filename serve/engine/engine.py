@@ -20,7 +20,9 @@ from transformers import GenerationConfig, PreTrainedModel
 from serve.engine import attention
 from serve.engine.apart import Apart
 from serve.engine.cache import BLOCK
+from serve.engine.calls import Calls
 from serve.engine.limits import limits
+from serve.engine.memory import ran_out
 from serve.engine.messages import one_line
 from serve.engine.request import Failure, Request, Token
 from serve.engine.sampling import Penalties, choose, generator
@@ -43,6 +45,8 @@ class Passes(Protocol):
     """The forward passes: `Together` or `Apart`."""
 
     bytes_per_token: int
+    alone: bool
+    """A pass takes one row."""
 
     def admit(self, length: int) -> None: ...
 
@@ -65,7 +69,7 @@ class Row:
     computed: int = 0
     """Tokens of the prompt that are in the cache."""
     turn: int = 0
-    """The step in which it came, or had its last piece."""
+    """The step in which it came, or was computed last."""
 
     @property
     def joining(self) -> bool:
@@ -83,12 +87,15 @@ class Engine:
         self.prefill_tokens = prefill_tokens
         together = model.config.get_text_config()._attn_implementation == attention.NAME
         self.passes: Passes = Together(model) if together else Apart(model)
+        self._call = Calls()
         self.limits = limits(model, cache_bytes, self.passes.bytes_per_token)
         self.steps = 0
         self._waiting: deque[Request] = deque()
         self._rows: list[Row] = []  # as in the cache; those that are joining come last
         self._failures: list[Failure] = []
         self._decodes_due = 0
+        self._torn = False
+        """Rows are being moved; if that fails, nobody knows what lies where."""
         self._caution, self._calm_since = 0, 0
         self._eos = _eos(model.generation_config)
         self._penalties = Penalties.published(model.generation_config)
@@ -109,8 +116,13 @@ class Engine:
         """A few requests of unlike lengths: libraries choose their kernels now, and a model that fails does so now.
 
         Raises:
-            ValueError: it does.
+            ValueError: it does, or its answers would never end.
         """
+        if min(self._eos) >= self.limits.vocabulary:
+            raise ValueError(
+                f"found the end-of-text token {min(self._eos)}, expected one below {self.limits.vocabulary}, the ids "
+                "that it knows; set eos_token_id in generation_config.json"
+            )
         for index in range(min(4, self.max_rows)):
             self.submit(Request(f"warm-up {index}", [0] * min(index + 4, self.limits.context - 3), 3))
         while not self.idle:
@@ -138,7 +150,14 @@ class Engine:
     def cancel(self, id: str) -> None:
         """Forget a request, wherever it is; its place is free for the next step."""
         self._waiting = deque(request for request in self._waiting if request.id != id)
-        self._drop({id})
+        try:
+            self._forget({id})
+            return
+        except (RuntimeError, MemoryError) as error:
+            if not ran_out(error):
+                raise
+            reason = one_line(error)
+        self._ran_out_of_memory(set(), reason)
 
     def failures(self) -> list[Failure]:
         """The requests that failed since this was asked last; they are gone."""
@@ -152,11 +171,12 @@ class Engine:
         if not pieces and not self._rows:
             return []
         self.steps += 1
-        group = [self._rows[index].request.id for index in sorted(pieces) or range(self._decoding)]
+        indices = sorted(pieces) or self._next_decoding()
+        group = {self._rows[index].request.id for index in indices}
         try:
-            tokens = self._prefill(pieces) if pieces else self._decode()
+            tokens = self._prefill(pieces) if pieces else self._decode(indices)
         except (RuntimeError, MemoryError) as error:
-            if not _out_of_memory(error):
+            if not ran_out(error):
                 raise
             reason = one_line(error)
         else:
@@ -183,10 +203,15 @@ class Engine:
         for index in sorted(joining, key=lambda index: self._rows[index].turn):
             row = self._rows[index]
             count = min(len(row.request.prompt) - row.computed, budget)
-            if pieces and (len(pieces) + 1) * max(count, *pieces.values()) > budget:
+            if pieces and (self.passes.alone or (len(pieces) + 1) * max(count, *pieces.values()) > budget):
                 break
             pieces[index] = count
         return pieces
+
+    def _next_decoding(self) -> list[int]:
+        """The rows of the next decode: all, or in turn the one whose last pass was longest ago."""
+        indices = range(self._decoding)
+        return [min(indices, key=lambda index: self._rows[index].turn)] if self.passes.alone else list(indices)
 
     def _admit(self) -> None:
         """The oldest waiting requests become rows, as many as memory allows."""
@@ -207,22 +232,25 @@ class Engine:
             row.request.prompt[row.computed : row.computed + pieces[index]]
             for index, row in zip(group, rows, strict=True)
         ]
-        logits = self.passes.compute(group, tokens, decode=False)
+        logits = self._call(self.passes.compute, group, tokens, decode=False)
         for index, row in zip(group, rows, strict=True):
             row.computed += pieces[index]
             row.turn = self.steps
         complete = [at for at, row in enumerate(rows) if not row.joining]
         order = sorted(range(len(self._rows)), key=lambda index: self._rows[index].joining)
         self._arrange(order)
-        self._decodes_due = max(1, self._decoding // DECODES_PER_PREFILL)
+        rounds = max(1, self._decoding // DECODES_PER_PREFILL)
+        self._decodes_due = rounds * self._decoding if self.passes.alone else rounds
         if not complete:
             return []
         return self._take(logits[complete], [order.index(group[at]) for at in complete])
 
-    def _decode(self) -> list[Token]:
+    def _decode(self, indices: list[int]) -> list[Token]:
         self._decodes_due -= 1
-        indices = list(range(self._decoding))
-        logits = self.passes.compute(indices, [[self._rows[index].generated[-1]] for index in indices], decode=True)
+        for index in indices:
+            self._rows[index].turn = self.steps
+        last = [[self._rows[index].generated[-1]] for index in indices]
+        logits = self._call(self.passes.compute, indices, last, decode=True)
         return self._take(logits, indices)
 
     def _take(self, logits: torch.Tensor, indices: list[int]) -> list[Token]:
@@ -250,6 +278,13 @@ class Engine:
     def _choose(self, logits: torch.Tensor, rows: list[Row]) -> list[int]:
         return choose(logits, rows, self._penalties)
 
+    def _forget(self, ids: set[str]) -> None:
+        """Drop rows that have not come to their end. Nobody has looked at what a prompt's first pieces came to."""
+        for index, row in enumerate(self._rows):
+            if row.request.id in ids and row.joining:
+                self.passes.wipe(index)
+        self._drop(ids)
+
     def _drop(self, ids: set[str]) -> None:
         """Forget these rows. The last of those that decode fill the holes, so that little moves."""
         kept = [index for index, row in enumerate(self._rows) if row.request.id not in ids]
@@ -262,15 +297,26 @@ class Engine:
 
     def _arrange(self, order: list[int]) -> None:
         if order != list(range(len(self._rows))):
+            self._torn = True
             self.passes.arrange(order)
             self._rows = [self._rows[index] for index in order]
+            self._torn = False
 
-    def _ran_out_of_memory(self, group: list[str], reason: str) -> None:
+    def _ran_out_of_memory(self, group: set[str], reason: str) -> None:
         """The group has failed; what it held is free, and the next groups are smaller for a while."""
-        log.error("engine: out of memory; %d of %d requests fail (%s)", len(group), len(self._rows), reason)
+        everybody = {row.request.id for row in self._rows}
+        try:
+            if not self._torn:
+                self._forget(group)
+        except (RuntimeError, MemoryError) as error:
+            if not ran_out(error):
+                raise
+        if self._torn:
+            group = everybody
+            self._arrange([])  # moves nothing
+        log.error("engine: out of memory; %d of %d requests fail (%s)", len(group), len(everybody), reason)
         told = f"out of memory ({reason}); try again, or with a shorter prompt"
-        self._failures += [Failure(id, told) for id in group]
-        self._drop(set(group))
+        self._failures += [Failure(id, told) for id in sorted(group)]
         if not self._rows:
             self.passes.release()
         if torch.cuda.is_available():
@@ -285,11 +331,3 @@ def _final_length(request: Request) -> int:
 def _eos(config: GenerationConfig) -> set[int]:
     ids = config.eos_token_id
     return set(ids) if isinstance(ids, list) else {ids}
-
-
-def _out_of_memory(error: Exception) -> bool:
-    """torch has a class of its own for a GPU's memory, and only words for a CPU's."""
-    text = str(error).lower()
-    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(
-        words in text for words in ("can't allocate memory", "not enough memory", "out of memory", "could not allocate")
-    )

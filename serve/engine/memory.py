@@ -1,4 +1,4 @@
-"""Memory: how much is free for the cache, and what the allocator does with what tensors give back.
+"""Memory: how much is free for the cache, what the allocator does with what tensors give back, and errors of memory.
 
 It knows the machine and torch's devices. It does not know models or requests.
 """
@@ -15,6 +15,12 @@ import torch
 
 from serve.engine import cgroup
 
+OUT_OF_MEMORY = (
+    "can't allocate memory", "not enough memory", "out of memory", "could not allocate", "could not create a memory",
+    "could not create a primitive", "could not execute a primitive", "can't start new thread",
+    "alloc_failed", "bad_alloc", "bad allocation",
+)  # fmt: skip
+"""What torch's allocator, CUDA, cuBLAS, oneDNN (of a kernel that it has no memory for, too), C++ and Python say."""
 TRIM_THRESHOLD, TOP_PAD, MMAP_THRESHOLD, MMAP_MAX = -1, -2, -3, -4
 """The numbers of mallopt's parameters in malloc.h."""
 DONTNEED = 4
@@ -37,6 +43,12 @@ def _free_on_machine(root: Path) -> int:
             return int(line.split()[1]) * 1024
     # macOS, and whatever else does not say: half of the memory is as good a guess as any
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
+
+
+def ran_out(error: BaseException) -> bool:
+    """Whether there was no memory. torch has a class of its own for a GPU's, and only words for all else."""
+    text = str(error).lower()
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(words in text for words in OUT_OF_MEMORY)
 
 
 def return_freed_memory() -> None:

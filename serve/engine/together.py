@@ -16,6 +16,8 @@ from serve.engine.cache import RowCache, bytes_per_token, one_token
 class Together:
     """The rows that are being computed. A row is known by its index; the rows that decode come first."""
 
+    alone = False
+
     def __init__(self, model: PreTrainedModel) -> None:
         shapes = one_token(model)
         self.model = model

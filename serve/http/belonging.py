@@ -1,0 +1,89 @@
+"""Do the tokenizer, its chat template and the model belong together? Asked at the start, before the first request.
+
+A tokenizer of another model loads like the right one. What tells it apart: ids that the model does not know, and marks
+for the end of a text that one side has and the other has not. Two tokenizers of one size, with the same marks, cannot
+be told apart from outside.
+
+It knows tokenizers and their files. It does not know the model, beyond how many ids it has.
+"""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from transformers.utils import logging as transformers_logging
+
+from serve.engine.messages import one_line
+from serve.http.pieces import special_ids
+from serve.text import Text
+
+QUESTIONS = ("What is DNS?", "How high is Mount Everest?")
+TOGETHER = "publish the model and its tokenizer together, as transformers' save_pretrained writes them"
+
+
+def load(folder: Path, ends: list[int]) -> Text:
+    """The tokenizer in `folder`, if it can be used with a model whose answers end with one of `ends`.
+
+    Raises:
+        ValueError: it cannot; the text says why, in one line.
+    """
+    transformers_logging.set_verbosity_error()  # one line says it
+    try:
+        text = Text(folder)
+    except Exception as error:  # damaged files fail in many ways
+        if not (folder / "tokenizer.json").exists():  # sentencepiece's and tiktoken's files need libraries to read them
+            raise ValueError(f"its tokenizer cannot be loaded without a tokenizer.json; {TOGETHER}") from error
+        raise ValueError(f"its tokenizer cannot be loaded ({one_line(error)[:80]}); {TOGETHER}") from error
+    _check_template(text)
+    _check_ends(text, folder, ends)
+    return text
+
+
+def check_ids(text: Text, vocabulary: int) -> None:
+    """
+    Raises:
+        ValueError: a question can have ids that are not below `vocabulary`, the number of ids that the model knows.
+    """
+    backend = text.tokenizer.backend_tokenizer
+    special = special_ids(backend)  # no question holds them; the template may
+    ids = [id for id in backend.get_vocab().values() if id not in special]
+    if (largest := max([*ids, *_ask(text, QUESTIONS[0])])) >= vocabulary:
+        raise ValueError(
+            f"its tokenizer has the token id {largest} ({backend.id_to_token(largest)!r}), and the model knows those "
+            f"below {vocabulary}; {TOGETHER}"
+        )
+
+
+def _check_template(text: Text) -> None:
+    try:
+        one, other = (_ask(text, question) for question in QUESTIONS)
+    except Exception as error:  # a template is a program, and fails like one
+        raise ValueError(
+            f"its chat template does not take a question ({one_line(error)[:80]}); publish one that takes "
+            '[{"role": "user", "content": "..."}]'
+        ) from error
+    if one == other:
+        raise ValueError("its chat template leaves the question out; publish one that writes each message's content")
+
+
+def _ask(text: Text, question: str) -> list[int]:
+    return text.prompt_ids([{"role": "user", "content": question}])
+
+
+def _check_ends(text: Text, folder: Path, ends: list[int]) -> None:
+    if all(text.tokenizer.backend_tokenizer.id_to_token(id) is None for id in ends):
+        named = ", ".join(map(str, ends))
+        raise ValueError(f"its answers end with the token id {named}, which its tokenizer does not have; {TOGETHER}")
+    mark, path = text.tokenizer.eos_token, folder / "tokenizer.json"
+    if mark is not None and path.exists() and str(mark) not in _tokens(json.loads(path.read_text())):
+        # transformers then gives it an id of its own, which the model has never seen
+        raise ValueError(
+            f"tokenizer.json lacks {mark}, which tokenizer_config.json names as the end of a text; {TOGETHER}"
+        )
+
+
+def _tokens(file: dict[str, Any]) -> set[str]:
+    """All tokens of a tokenizer.json; its vocabulary is a table of ids, or a list of tokens with their scores."""
+    vocabulary = file["model"]["vocab"]
+    tokens = vocabulary if isinstance(vocabulary, dict) else [token for token, _ in vocabulary]
+    return {*tokens, *(token["content"] for token in file.get("added_tokens", []))}
