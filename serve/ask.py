@@ -39,6 +39,8 @@ class Wanted:
     stop: str | list[str] | None
     seconds: float | None
     n: int = 1
+    min_tokens: int | None = None
+    ignore_eos: bool = False
 
 
 @dataclass
@@ -53,7 +55,8 @@ async def admit(serving: Serving, wanted: Wanted) -> Asked:
     """Let a request in.
 
     Raises:
-        Problem: 503 not ready, 429 no room, 400 too long for the model, 422 refused by its chat template.
+        Problem: 503 not ready, 429 no room, 400 too long for the model, 422 refused by its chat template, or more
+            tokens wanted at least than there may be.
     """
     arrived = time.monotonic()
     if reason := serving.unready():
@@ -63,10 +66,10 @@ async def admit(serving: Serving, wanted: Wanted) -> Asked:
     try:
         prompt = await _prompt(serving, wanted.messages)
         options = _options(serving, wanted, len(prompt))
-        limit = serving.settings.timeout
+        limit, text = serving.settings.timeout, serving.loaded_text
         seconds = limit if wanted.seconds is None else min(wanted.seconds, limit)
         answers = [
-            Answer(serving.client, serving.loaded_text.decoder(options.stop), prompt, one, arrived, seconds)
+            Answer(serving.client, text.decoder(options.stop, wanted.min_tokens or 0), prompt, one, arrived, seconds)
             for one in _choices(options, wanted.n)
         ]
     except BaseException:
@@ -120,15 +123,39 @@ def _options(serving: Serving, wanted: Wanted, prompt: int) -> Options:
         most = context if defaults.max_new_tokens is None else defaults.max_new_tokens
     elif most == NO_LIMIT:
         most = context
+    most = min(most, context - prompt)
     return Options(
-        max_new_tokens=min(most, context - prompt),
+        max_new_tokens=most,
         temperature=defaults.temperature if wanted.temperature is None else wanted.temperature,
         top_p=defaults.top_p if wanted.top_p is None else wanted.top_p,
         top_k=defaults.top_k if wanted.top_k is None else max(0, wanted.top_k),
         min_p=defaults.min_p,
         seed=wanted.seed,
         stop=[wanted.stop] if isinstance(wanted.stop, str) else wanted.stop or [],
+        min_new_tokens=_least(wanted.min_tokens, defaults.min_new_tokens, most, context - prompt),
+        ignore_eos=wanted.ignore_eos,
     )
+
+
+def _least(wanted: int | None, published: int, most: int, room: int) -> int:
+    """How many tokens the answer has at least. A published number that is too large is as much as there may be, as
+    transformers has it; one that was asked for is refused, as vLLM does.
+
+    Raises:
+        Problem: `wanted` is more than `most`.
+    """
+    if wanted is None:
+        return min(published, most)
+    if wanted > most:
+        metrics.REJECTED.labels("invalid").inc()
+        reason = (
+            "the tokens that fit behind these messages; shorten them, or ask for less"
+            if most == room
+            else "the most that the answer may have; send a larger max_tokens, or ask for less"
+        )
+        message = f"min_tokens: found {wanted}, expected at most {most}, {reason}"
+        raise Problem(422, message, "invalid_request", "min_tokens")
+    return wanted
 
 
 def _choices(options: Options, n: int) -> list[Options]:

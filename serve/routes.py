@@ -7,6 +7,7 @@ import json
 import time
 import uuid
 from collections.abc import AsyncGenerator
+from dataclasses import replace
 from typing import Annotated, Any
 
 from fastapi import APIRouter, FastAPI, Header, Request, Response
@@ -87,9 +88,8 @@ def _wanted(
     body: schema.PredictRequest | schema.ChatRequest,
     max_new_tokens: int | None,
     seconds: float | None,
-    n: int = 1,
 ) -> Wanted:
-    return Wanted(messages, max_new_tokens, body.temperature, body.top_p, body.top_k, body.seed, body.stop, seconds, n)
+    return Wanted(messages, max_new_tokens, body.temperature, body.top_p, body.top_k, body.seed, body.stop, seconds)
 
 
 async def _predict_events(serving: Serving, answer: Answer) -> AsyncGenerator[str]:
@@ -149,7 +149,11 @@ async def chat(
         raise _other_model(serving, body.model or "")
     messages = [{"role": message.role, "content": message.text} for message in body.messages]
     most = body.max_tokens if body.max_completion_tokens is None else body.max_completion_tokens
-    asked = await admit(serving, _wanted(messages, body, most, x_request_timeout, body.n or 1))
+    wanted = replace(
+        _wanted(messages, body, most, x_request_timeout),
+        n=body.n or 1, min_tokens=body.min_tokens, ignore_eos=bool(body.ignore_eos),
+    )  # fmt: skip
+    asked = await admit(serving, wanted)
     request.state.answers = asked.answers
     id = f"chatcmpl-{uuid.uuid4().hex}"
     if body.stream:

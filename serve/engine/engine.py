@@ -239,7 +239,7 @@ class Engine:
         for row, token in zip(rows, self._choose(logits, rows) if rows else [], strict=True):
             row.generated.append(token)
             finish: Literal["stop", "length"] | None = None
-            if token in self._eos:
+            if token in self._eos and not row.request.ignore_eos:
                 finish = "stop"
             elif len(row.generated) == row.request.max_new_tokens:
                 finish = "length"
@@ -248,7 +248,7 @@ class Engine:
         return tokens
 
     def _choose(self, logits: torch.Tensor, rows: list[Row]) -> list[int]:
-        return choose(logits, rows, self._penalties)
+        return choose(logits, rows, self._penalties, self._eos)
 
     def _drop(self, ids: set[str]) -> None:
         """Forget these rows. The last of those that decode fill the holes, so that little moves."""
