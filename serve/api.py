@@ -171,6 +171,7 @@ class Server(ls.LitServer):
                 log_config=None,  # uvicorn's lines go where ours go
                 access_log=False,
                 http=connection(self.settings),
+                timeout_keep_alive=self.settings.keep_alive,
                 generate_client_file=False,
                 server_header=False,
             )
