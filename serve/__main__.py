@@ -82,6 +82,13 @@ def main(
         float,
         typer.Option(min=0.1, help="Seconds for a request to arrive; then 408.", envvar="KICKOFF_READ_SECONDS"),
     ] = 30.0,
+    keep_alive: Annotated[
+        float,
+        typer.Option(
+            min=1, help="Seconds that an idle connection stays open; keep it above the load balancer's, often 60.",
+            envvar="KICKOFF_KEEP_ALIVE",
+        ),
+    ] = 75.0,
     cors_origin: Annotated[
         list[str] | None,
         typer.Option(
@@ -125,7 +132,7 @@ def main(
         model=model, revision=revision, served_model_name=served_model_name,
         host=host, port=port, device=device.value, dtype=dtype.value, workers=workers,
         max_running=max_running, max_waiting=max_waiting, max_body_bytes=max_body_bytes, timeout=timeout,
-        read_seconds=read_seconds, cors_origins=_origins(cors_origin or []), log_json=log_json,
+        read_seconds=read_seconds, keep_alive=keep_alive, cors_origins=_origins(cors_origin or []), log_json=log_json,
         cache_bytes=cache_bytes, hang_seconds=hang_seconds, drain_delay=drain_delay, drain_seconds=drain_seconds,
         api_key=key,
     )  # fmt: skip

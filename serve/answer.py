@@ -29,6 +29,8 @@ class Options:
     seed: int | None
     stop: list[str]
     min_p: float = 0.0
+    min_new_tokens: int = 0
+    ignore_eos: bool = False
 
 
 class Answer:
@@ -70,6 +72,8 @@ class Answer:
             "top_k": self._options.top_k,
             "min_p": self._options.min_p,
             "seed": self._options.seed,
+            "min_new_tokens": self._options.min_new_tokens,
+            "ignore_eos": self._options.ignore_eos,
         }
         metrics.TOKENS.labels("in").inc(len(self.prompt))
         complete = False

@@ -1,26 +1,23 @@
 """From a valid request to its answer: is there room, does it fit the model, and is the client still there.
 
-It knows ASGI's messages and the answers in the making. It does not know the shape of requests and responses.
+It knows the answers in the making. It does not know the shape of requests and responses.
 """
 
 import asyncio
-import contextlib
 import time
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
 from dataclasses import dataclass, replace
-from typing import TypeVar
 
-from fastapi import Request, Response
-from starlette.exceptions import HTTPException
-from starlette.types import Receive, Scope, Send
+from starlette.types import Receive
 
 from serve import metrics
 from serve.answer import Answer, Options, together
 from serve.errors import Problem, died, overloaded
+from serve.http.gone import unless_gone
 from serve.link import EngineDied, EngineRefused
 from serve.serving import Serving
 
-T = TypeVar("T")
 NO_LIMIT = -1
 SHORT = 4000
 """Characters that are tokenized at once, in a millisecond or two; more goes to a thread: others need not wait."""
@@ -39,6 +36,8 @@ class Wanted:
     stop: str | list[str] | None
     seconds: float | None
     n: int = 1
+    min_tokens: int | None = None
+    ignore_eos: bool = False
 
 
 @dataclass
@@ -53,7 +52,8 @@ async def admit(serving: Serving, wanted: Wanted) -> Asked:
     """Let a request in.
 
     Raises:
-        Problem: 503 not ready, 429 no room, 400 too long for the model, 422 refused by its chat template.
+        Problem: 503 not ready, 429 no room, 400 too long for the model, 422 refused by its chat template, or more
+            tokens wanted at least than there may be.
     """
     arrived = time.monotonic()
     if reason := serving.unready():
@@ -63,10 +63,10 @@ async def admit(serving: Serving, wanted: Wanted) -> Asked:
     try:
         prompt = await _prompt(serving, wanted.messages)
         options = _options(serving, wanted, len(prompt))
-        limit = serving.settings.timeout
+        limit, text = serving.settings.timeout, serving.loaded_text
         seconds = limit if wanted.seconds is None else min(wanted.seconds, limit)
         answers = [
-            Answer(serving.engines, serving.loaded_text.decoder(options.stop), prompt, one, arrived, seconds)
+            Answer(serving.engines, text.decoder(options.stop, wanted.min_tokens or 0), prompt, one, arrived, seconds)
             for one in _choices(options, wanted.n)
         ]
     except BaseException:
@@ -120,15 +120,39 @@ def _options(serving: Serving, wanted: Wanted, prompt: int) -> Options:
         most = context if defaults.max_new_tokens is None else defaults.max_new_tokens
     elif most == NO_LIMIT:
         most = context
+    most = min(most, context - prompt)
     return Options(
-        max_new_tokens=min(most, context - prompt),
+        max_new_tokens=most,
         temperature=defaults.temperature if wanted.temperature is None else wanted.temperature,
         top_p=defaults.top_p if wanted.top_p is None else wanted.top_p,
         top_k=defaults.top_k if wanted.top_k is None else max(0, wanted.top_k),
         min_p=defaults.min_p,
         seed=wanted.seed,
         stop=[wanted.stop] if isinstance(wanted.stop, str) else wanted.stop or [],
+        min_new_tokens=_least(wanted.min_tokens, defaults.min_new_tokens, most, context - prompt),
+        ignore_eos=wanted.ignore_eos,
     )
+
+
+def _least(wanted: int | None, published: int, most: int, room: int) -> int:
+    """How many tokens the answer has at least. A published number that is too large is as much as there may be, as
+    transformers has it; one that was asked for is refused, as vLLM does.
+
+    Raises:
+        Problem: `wanted` is more than `most`.
+    """
+    if wanted is None:
+        return min(published, most)
+    if wanted > most:
+        metrics.REJECTED.labels("invalid").inc()
+        reason = (
+            "the tokens that fit behind these messages; shorten them, or ask for less"
+            if most == room
+            else "the most that the answer may have; send a larger max_tokens, or ask for less"
+        )
+        message = f"min_tokens: found {wanted}, expected at most {most}, {reason}"
+        raise Problem(422, message, "invalid_request", "min_tokens")
+    return wanted
 
 
 def _choices(options: Options, n: int) -> list[Options]:
@@ -138,104 +162,39 @@ def _choices(options: Options, n: int) -> list[Options]:
     return [replace(options, seed=(options.seed + index) % 2**63) for index in range(n)]
 
 
-async def whole(request: Request, asked: Asked) -> None:
-    """Make the answers, unless the client leaves before."""
+async def whole(receive: Receive, asked: Asked) -> None:
+    """Make the answers, unless the client leaves before.
+
+    Raises:
+        Problem: as `pieces` has it.
+        Gone: the client has left.
+    """
 
     async def make() -> None:
-        async for _ in together(asked.answers, stream=False):
+        async for _ in pieces(asked.answers, stream=False):
             pass
 
     try:
-        await _unless_gone(request.receive, make())
-    except (EngineDied, EngineRefused) as error:
-        raise _problem(error) from None
+        await unless_gone(receive, make())
     finally:
         asked.leave()
-    _check_begun(asked)
 
 
-def _check_begun(asked: Asked) -> None:
-    """An answer without a token, since the time was over before the first: not an empty answer, but an error."""
-    if any(answer.deadline_reached and answer.started is None for answer in asked.answers):
+async def pieces(answers: list[Answer], stream: bool) -> AsyncGenerator[tuple[int, str]]:
+    """The pieces of the answers as they come, each with the number of its answer.
+
+    Raises:
+        Problem: 503 the engine died, or the time was over before some answer had begun; 422 the engine refuses it.
+    """
+    try:
+        async with aclosing(together(answers, stream)) as made:
+            async for piece in made:
+                yield piece
+    except EngineRefused as error:
+        raise Problem(422, f"the model cannot take this: {error}", "refused") from None
+    except EngineDied as error:
+        raise died(error) from None
+    if any(answer.deadline_reached and answer.started is None for answer in answers):
         metrics.REJECTED.labels("deadline").inc()
         message = "the time limit was reached before the first token; try again, or with a longer limit"
         raise Problem(503, message, "deadline_reached", retry_after=2)
-
-
-def _problem(error: EngineDied | EngineRefused) -> Problem:
-    if isinstance(error, EngineRefused):
-        return Problem(422, f"the model cannot take this: {error}", "refused")
-    return died(error)
-
-
-class _Gone(HTTPException):
-    """The client left; nobody reads this answer."""
-
-    def __init__(self) -> None:
-        super().__init__(499, "the client has left")
-
-
-async def _unless_gone(receive: Receive, work: Awaitable[T]) -> T:
-    """The result of `work`; it is cancelled as soon as the client leaves."""
-    task = asyncio.ensure_future(work)
-    gone = asyncio.ensure_future(_disconnected(receive))
-    try:
-        await asyncio.wait({task, gone}, return_when=asyncio.FIRST_COMPLETED)
-        if not task.done():
-            raise _Gone
-        return task.result()
-    finally:
-        for one in (task, gone):
-            one.cancel()
-        await asyncio.gather(task, gone, return_exceptions=True)
-
-
-async def _disconnected(receive: Receive) -> None:
-    while (await receive())["type"] != "http.disconnect":
-        pass
-
-
-class EventStream(Response):
-    """Server-sent events; the events' iterator is closed whatever happens, also if the client has left before."""
-
-    media_type = "text/event-stream"
-
-    def __init__(self, events: AsyncGenerator[str], finish: Callable[[], None]) -> None:
-        self.events, self.finish = events, finish
-        self.status_code, self.background = 200, None
-        self.init_headers({"cache-control": "no-cache", "x-accel-buffering": "no"})
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async def pump() -> None:
-            await send({"type": "http.response.start", "status": 200, "headers": self.raw_headers})
-            async with contextlib.aclosing(self.events) as events:
-                async for event in events:
-                    await send({"type": "http.response.body", "body": event.encode(), "more_body": True})
-            await send({"type": "http.response.body", "body": b""})
-
-        try:
-            with contextlib.suppress(_Gone, OSError):
-                await _unless_gone(receive, pump())
-        finally:
-            self.finish()
-
-
-async def begun(request: Request, asked: Asked, events: AsyncGenerator[str]) -> Response:
-    """A stream whose first event is there, so that an engine that dies before it still gives an honest 503."""
-    try:
-        first = await _unless_gone(request.receive, anext(events))
-        _check_begun(asked)
-    except (EngineDied, EngineRefused) as error:
-        asked.leave()
-        raise _problem(error) from None
-    except BaseException:
-        asked.leave()
-        raise
-
-    async def all_events() -> AsyncGenerator[str]:
-        yield first
-        async with contextlib.aclosing(events) as rest:
-            async for event in rest:
-                yield event
-
-    return EventStream(all_events(), asked.leave)

@@ -52,6 +52,7 @@ class Decoding:
     top_p: float
     top_k: int
     min_p: float = 0.0
+    min_new_tokens: int = 0
 
 
 def find(model: str, revision: str | None, timeout_seconds: float = 10.0) -> Published:
@@ -82,6 +83,7 @@ def decoding(folder: Path) -> Decoding:
         top_p=1.0 if top_p is None else float(top_p),
         top_k=(50 if sampling else 0) if top_k is None else int(top_k),
         min_p=float(config.get("min_p") or 0),
+        min_new_tokens=config.get("min_new_tokens") or 0,
     )
 
 

@@ -7,6 +7,8 @@ import json
 import time
 import uuid
 from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import replace
 from typing import Annotated, Any
 
 from fastapi import APIRouter, FastAPI, Header, Request, Response
@@ -17,14 +19,14 @@ from pydantic import WithJsonSchema
 from starlette.middleware.cors import CORSMiddleware
 
 from serve import metrics, page, schema
-from serve.answer import Answer, together
-from serve.ask import Wanted, admit, begun, whole
-from serve.errors import ERRORS, KEY_ERROR, Problem, died, handle_errors, stream_of
+from serve.answer import Answer
+from serve.ask import Wanted, admit, pieces, whole
+from serve.errors import ERRORS, KEY_ERROR, Problem, handle_errors, stream_of
 from serve.http import cors
 from serve.http.access import Access
 from serve.http.encoding import Unpack
 from serve.http.paths import plain
-from serve.link import EngineDied
+from serve.http.stream import begun
 from serve.middleware import BodyLimit, HeadLimit, Key, Mistake, Room
 from serve.serving import Serving
 from serve.settings import Settings
@@ -77,8 +79,8 @@ async def predict(
     request.state.answers = asked.answers  # for the access log
     (answer,) = asked.answers
     if body.stream:
-        return await begun(request, asked, _predict_events(serving, answer))
-    await whole(request, asked)
+        return await begun(request.receive, _predict_events(serving, answer), _predict_error, asked.leave)
+    await whole(request.receive, asked)
     return _predicted(serving, answer)
 
 
@@ -87,21 +89,19 @@ def _wanted(
     body: schema.PredictRequest | schema.ChatRequest,
     max_new_tokens: int | None,
     seconds: float | None,
-    n: int = 1,
 ) -> Wanted:
-    return Wanted(messages, max_new_tokens, body.temperature, body.top_p, body.top_k, body.seed, body.stop, seconds, n)
+    return Wanted(messages, max_new_tokens, body.temperature, body.top_p, body.top_k, body.seed, body.stop, seconds)
 
 
 async def _predict_events(serving: Serving, answer: Answer) -> AsyncGenerator[str]:
-    try:
-        async for _, piece in together([answer], stream=True):
+    async with aclosing(pieces([answer], stream=True)) as made:
+        async for _, piece in made:
             yield _event("delta", {"text": piece})
-    except EngineDied as error:
-        if answer.first_token is None:
-            raise
-        yield _event("error", died(error).body)
-        return
     yield _event("done", _predicted(serving, answer).model_dump())
+
+
+def _predict_error(problem: Problem) -> str:
+    return _event("error", problem.body)
 
 
 def _event(name: str, data: dict[str, Any]) -> str:
@@ -149,13 +149,18 @@ async def chat(
         raise _other_model(serving, body.model or "")
     messages = [{"role": message.role, "content": message.text} for message in body.messages]
     most = body.max_tokens if body.max_completion_tokens is None else body.max_completion_tokens
-    asked = await admit(serving, _wanted(messages, body, most, x_request_timeout, body.n or 1))
+    wanted = replace(
+        _wanted(messages, body, most, x_request_timeout),
+        n=body.n or 1, min_tokens=body.min_tokens, ignore_eos=bool(body.ignore_eos),
+    )  # fmt: skip
+    asked = await admit(serving, wanted)
     request.state.answers = asked.answers
     id = f"chatcmpl-{uuid.uuid4().hex}"
     if body.stream:
         usage = body.stream_options is not None and body.stream_options.include_usage
-        return await begun(request, asked, _chat_events(serving, asked.answers, id, usage))
-    await whole(request, asked)
+        events = _chat_events(serving, asked.answers, id, usage)
+        return await begun(request.receive, events, _chat_error, asked.leave)
+    await whole(request.receive, asked)
     return schema.ChatResponse(
         id=id,
         created=int(time.time()),
@@ -188,21 +193,20 @@ async def _chat_events(serving: Serving, answers: list[Answer], id: str, with_us
         choice = {"index": index, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
         return _data({**head, "choices": [choice], **nothing_yet})
 
-    begun = set()
-    try:
-        async for index, piece in together(answers, stream=True):
-            yield chunk(index, {"content": piece} if index in begun else {"role": "assistant", "content": piece})
-            begun.add(index)
-    except EngineDied as error:
-        if not begun:
-            raise
-        yield _data(died(error).body)
-        return
+    heard = set()
+    async with aclosing(pieces(answers, stream=True)) as made:
+        async for index, piece in made:
+            yield chunk(index, {"content": piece} if index in heard else {"role": "assistant", "content": piece})
+            heard.add(index)
     for index, answer in enumerate(answers):
-        yield chunk(index, {} if index in begun else {"role": "assistant", "content": ""}, answer.finish_reason)
+        yield chunk(index, {} if index in heard else {"role": "assistant", "content": ""}, answer.finish_reason)
     if with_usage:
         yield _data({**head, "choices": [], "usage": _usage(answers).model_dump()})
     yield "data: [DONE]\n\n"
+
+
+def _chat_error(problem: Problem) -> str:
+    return _data(problem.body)
 
 
 def _data(data: dict[str, Any]) -> str:

@@ -46,6 +46,7 @@ Stop = Annotated[str, StringConstraints(min_length=1, max_length=256), AfterVali
 Stops = Annotated[list[Stop], Field(max_length=MAX_STOP)]
 Tokens = Annotated[int, Field(ge=-1, le=MAX_INTEGER), AfterValidator(_some)]
 """-1 is no limit but the model's context, as vLLM's clients say it; more than fits is as much as fits."""
+Least = Annotated[int, Field(ge=0, le=MAX_INTEGER)]
 TopK = Annotated[int, Field(ge=-1, le=MAX_INTEGER, description="0 and -1 are off.")]
 Temperature = Annotated[float, Field(ge=0, le=2, allow_inf_nan=False, description="0 is greedy.")]
 TopP = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
@@ -182,6 +183,12 @@ class ChatRequest(BaseModel):
     max_completion_tokens: Tokens | None = Field(None, description="Counts before max_tokens.")
     temperature: Temperature | None = None
     top_p: TopP | None = None
+    min_tokens: Least | None = Field(
+        None, description="Before so many tokens no end of text is chosen and no stop text ends the answer. vLLM's."
+    )
+    ignore_eos: bool | None = Field(
+        None, description="The answer goes on after the model's end of text, up to its limit. vLLM's, for benchmarks."
+    )
     top_k: TopK | None = Field(None, description="Not OpenAI's.")
     stop: Stop | Stops | None = None
     seed: Seed | None = None
@@ -205,8 +212,6 @@ class ChatRequest(BaseModel):
     best_of: Literal[1] | None = None
     use_beam_search: Off = None
     length_penalty: Annotated[float, Field(ge=1, le=1)] | None = None
-    min_tokens: Literal[0] | None = None
-    ignore_eos: Off = None
     stop_token_ids: NoList = None
     bad_words: NoList = None
     include_stop_str_in_output: Off = None

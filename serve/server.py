@@ -82,6 +82,7 @@ class Server:
                 log_config=None,  # uvicorn's lines go where ours go
                 access_log=False,
                 http=connection(self.settings, self.listener),
+                timeout_keep_alive=self.settings.keep_alive,
                 generate_client_file=False,
                 server_header=False,
             )

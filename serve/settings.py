@@ -25,6 +25,7 @@ class Settings:
     max_body_bytes: int = 2**20
     timeout: float = 60.0
     read_seconds: float = 30.0
+    keep_alive: float = 75.0
     cache_bytes: int | None = None
     hang_seconds: float = 30.0
     drain_delay: float = 0.0

@@ -58,8 +58,8 @@ class Text:
             ids += _ids(self.tokenizer, before) + _ids(self._plain, content, plain=True)
         return ids + _ids(self.tokenizer, text)
 
-    def decoder(self, stop: list[str]) -> "Decoder":
-        return Decoder(Pieces(self.tokenizer.backend_tokenizer, self._special_ids), stop)
+    def decoder(self, stop: list[str], least: int = 0) -> "Decoder":
+        return Decoder(Pieces(self.tokenizer.backend_tokenizer, self._special_ids), stop, least)
 
 
 def _read(folder: Path) -> PreTrainedTokenizerFast:
@@ -87,18 +87,23 @@ def _ids(tokenizer: PreTrainedTokenizerFast, text: str, plain: bool = False) -> 
 class Decoder:
     """Ids to text, one at a time: gives out only whole characters, and nothing that may belong to a stop string.
 
-    The pieces joined are the text of all ids, cut before the stop string that is complete first.
+    The pieces joined are the text of all ids, cut before the stop string that is complete first. A stop string that the
+    first `least` ids complete does not count, as in vLLM.
     """
 
-    def __init__(self, pieces: Pieces, stop: list[str]) -> None:
+    def __init__(self, pieces: Pieces, stop: list[str], least: int = 0) -> None:
         self._pieces = pieces
         self._stop = stop
         self._text = ""
         self._given = 0
+        self._least, self._tokens = least, 0
+        self._safe = 0
+        """Characters that came with the first ids; a stop string has to end behind them."""
         self.stopped = False
 
     def add(self, id: int) -> str:
         """The text that this id completes, often empty; after a stop string `stopped` is true and nothing follows."""
+        self._tokens += 1
         piece = self._pieces.add(id)
         return self._give(piece, last=False) if piece else ""
 
@@ -110,7 +115,11 @@ class Decoder:
         if self.stopped:
             return ""
         self._text += piece
-        places = [(self._text.find(stop, self._given), len(stop)) for stop in self._stop]
+        if self._tokens <= self._least:
+            self._safe = len(self._text)
+        places = [
+            (self._text.find(stop, max(self._given, self._safe + 1 - len(stop))), len(stop)) for stop in self._stop
+        ]
         found = [(at + length, at) for at, length in places if at >= 0]
         if found:
             self.stopped = True

@@ -113,7 +113,7 @@ def test_a_stream_at_the_wire_is_data_lines_and_done(server: Served) -> None:
     response = httpx2.post(f"{server.url}/v1/chat/completions", json=body, timeout=SECONDS)
     assert response.headers["content-type"].startswith("text/event-stream")
     assert response.text.endswith("\n\n")
-    events = response.text.removesuffix("\n\n").split("\n\n")
+    events = [event for event in response.text.removesuffix("\n\n").split("\n\n") if event != ": waiting"]
     assert all(event.startswith("data: ") and "\n" not in event for event in events)
     assert events[-1] == "data: [DONE]"
     chunks = [json.loads(event.removeprefix("data: ")) for event in events[:-1]]
@@ -246,8 +246,13 @@ TOOL = {"type": "function", "function": {"name": "now", "parameters": {"type": "
         ("guided_json", {}),
         ("structured_outputs", {"choice": ["a"]}),
         ("stop_token_ids", [1]),
-        ("min_tokens", 3),
-        ("ignore_eos", True),
+        ("min_tokens", -1),
+        ("min_tokens", 3.0),
+        ("min_tokens", True),
+        ("min_tokens", 13),
+        ("min_tokens", 10**9),
+        ("ignore_eos", 1),
+        ("ignore_eos", "true"),
         ("temperature", 3),
         ("messages", []),
         ("messages", [{"role": "user", "content": " "}]),
@@ -324,3 +329,59 @@ def test_no_key_does_not_open(guarded: Served) -> None:
     response = httpx2.post(f"{guarded.url}/v1/chat/completions", json={"messages": ASKED}, timeout=SECONDS)
     assert response.status_code == 401
     assert "Bearer" in response.headers["www-authenticate"]
+
+
+@pytest.mark.parametrize("least", [0, 6, 7, 10, 12])
+def test_an_answer_has_at_least_the_tokens_that_are_asked_for(client: openai.OpenAI, model: str, least: int) -> None:
+    """The model ends this answer with its seventh token; the published limit is twelve."""
+    options: Any = {"model": model, "messages": ASKED, "extra_body": {"min_tokens": least}}
+    whole = client.chat.completions.create(**options)
+    *chunks, last = client.chat.completions.create(stream=True, stream_options={"include_usage": True}, **options)
+    ((text, reason),) = by_choice(chunks).values()
+    assert (text, reason) == (whole.choices[0].message.content, whole.choices[0].finish_reason)
+    assert whole.usage is not None and last.usage == whole.usage
+    tokens = whole.usage.completion_tokens
+    assert tokens == 7 if least <= 6 else least <= tokens <= 12
+    assert reason == ("length" if tokens == 12 else "stop")
+    assert text.startswith(ANSWER)
+
+
+def test_the_end_of_text_can_be_ignored(client: openai.OpenAI, model: str) -> None:
+    """It has no text of its own, and the answer goes on behind it."""
+    extra: Any = {"ignore_eos": True}
+    completion = client.chat.completions.create(model=model, messages=ASKED, max_tokens=30, n=2, extra_body=extra)
+    for choice in completion.choices:
+        assert choice.finish_reason == "length"
+        assert choice.message.content is not None and choice.message.content.startswith(ANSWER)
+        assert "<|endoftext|>" not in choice.message.content
+    assert completion.usage is not None and completion.usage.completion_tokens == 60
+    whole = client.chat.completions.create(model=model, messages=ASKED, extra_body={**extra, "max_tokens": -1})
+    assert whole.usage is not None and whole.usage.total_tokens == 128, "the context"
+
+
+def test_a_stop_string_does_not_count_before_the_answer_is_long_enough(client: openai.OpenAI, model: str) -> None:
+    """The answer is "2", " plus", " 2", ..., and so its second " 2" is the third token. vLLM does so."""
+    for least, expected in ((0, "2 plus"), (2, "2 plus"), (3, "2 plus 2 is"), (6, ANSWER)):
+        options: Any = {"model": model, "messages": ASKED, "stop": [" 2", " 4"], "extra_body": {"min_tokens": least}}
+        completion = client.chat.completions.create(**options)
+        assert completion.choices[0].message.content == expected
+        assert completion.choices[0].finish_reason == "stop"
+        assert by_choice(list(client.chat.completions.create(stream=True, **options))) == {0: (expected, "stop")}
+
+
+@pytest.mark.parametrize("most", [{"max_tokens": 5}, {"max_completion_tokens": 5, "max_tokens": 50}, {}])
+def test_more_tokens_at_least_than_at_most_is_refused(client: openai.OpenAI, model: str, most: Any) -> None:
+    with pytest.raises(openai.UnprocessableEntityError) as refused:
+        client.chat.completions.create(model=model, messages=ASKED, extra_body={"min_tokens": 20}, **most)
+    assert refused.value.param == "min_tokens"
+    assert f"expected at most {5 if most else 12}" in refused.value.message
+    assert "send a larger max_tokens" in refused.value.message
+
+
+def test_more_tokens_at_least_than_fit_is_refused(server: Served, client: openai.OpenAI, model: str) -> None:
+    before = server.metric("kickoff_rejected_total", reason="invalid")
+    with pytest.raises(openai.UnprocessableEntityError) as refused:
+        client.chat.completions.create(model=model, messages=ASKED, max_tokens=500, extra_body={"min_tokens": 127})
+    assert "fit behind these messages; shorten them" in refused.value.message
+    assert server.metric("kickoff_rejected_total", reason="invalid") == before + 1
+    assert server.metric("kickoff_waiting") == 0, "its place is free"

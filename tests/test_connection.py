@@ -176,6 +176,8 @@ def test_a_long_head_gets_431_before_a_key_is_asked_for(hasty: Served, size: int
 def test_what_is_no_http_gets_400_in_the_form_of_every_error(hasty: Served, sent: bytes) -> None:
     with closing(connect(hasty)) as connection:
         connection.sendall(sent)
+        if b"[" in sent:
+            connection.shutdown(socket.SHUT_WR)  # it is HTTP, and the connection would be kept
         answer = everything(connection)
     if b"[" in sent:
         assert parsed(answer)[0] in (400, 401)
@@ -273,3 +275,33 @@ def test_an_offer_to_upgrade_is_left_alone(hasty: Served, protocol: str, pieces:
         connection.sendall(chunked.replace(b"GET", b"POST") + b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body))
         connection.shutdown(socket.SHUT_WR)
         assert ANSWER.encode() in everything(connection)
+
+
+def answered(connection: socket.socket) -> None:
+    """Asks, and reads the answer to its end; the connection stays open."""
+    connection.sendall(request("/predict", {"question": QUESTION}))
+    received = b""
+    while b"total_ms" not in received:
+        assert (data := connection.recv(2**16)), received
+        received += data
+    status, headers, _ = parsed(received)
+    assert (status, headers.get("connection")) == (200, None)
+
+
+def test_an_idle_connection_is_kept_for_longer_than_a_request_may_take_to_arrive(hasty: Served) -> None:
+    """And for longer than the 5 s that uvicorn has by itself."""
+    with closing(connect(hasty)) as connection:
+        answered(connection)
+        assert select.select([connection], [], [], 6) == ([], [], []), "it was closed"
+        answered(connection)
+
+
+def test_an_idle_connection_is_closed_in_time_and_a_half_sent_request_on_it_is_no_idle_one(published: Path) -> None:
+    with Served(published, "--keep-alive", "1", "--read-seconds", "3") as server:
+        with closing(connect(server)) as connection:
+            answered(connection)
+            assert everything(connection) == b""
+        with closing(connect(server)) as connection:
+            answered(connection)
+            connection.sendall(request("/predict", {"question": QUESTION})[:20])
+            refused(everything(connection), 408, "request_timeout")

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from served import Served, httpx2
-from transformers import GenerationConfig
+from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
 from serve.http.decoding import HONOURED, NEUTRAL, OFF, not_carried_out
 from serve.repository import Decoding, Refused, decoding, find
@@ -23,8 +24,8 @@ REFUSED: list[tuple[str, Any]] = [
     ("early_stopping", True),
     ("penalty_alpha", 0.6),
     ("min_length", 1),
-    ("min_new_tokens", 1),
-    ("min_new_tokens", 5),
+    ("min_new_tokens", -1),
+    ("min_new_tokens", 2.5),
     ("max_length", 64),
     ("max_length", 20),
     ("max_time", 1.0),
@@ -74,6 +75,7 @@ REFUSED: list[tuple[str, Any]] = [
 ACCEPTED: list[dict[str, Any]] = [
     {"num_beams": 1, "num_beam_groups": 1, "diversity_penalty": 0.0, "length_penalty": 1.0, "early_stopping": False},
     {"min_new_tokens": None, "forced_bos_token_id": None, "top_h": None, "max_length": None, "a_new_one": None},
+    {"min_new_tokens": 5, "max_new_tokens": 3},  # as much as there may be
     {"min_length": 0, "typical_p": 1.0, "epsilon_cutoff": 0.0, "bad_words_ids": []},
     {"cache_implementation": "hybrid", "use_cache": True, "compile_config": {"mode": "default"}},
     {"max_length": 128},  # the context, which ends an answer anyway
@@ -139,8 +141,8 @@ def test_without_the_file_config_json_is_asked_as_transformers_does(folder: Path
     path = folder / "config.json"
     edit(path, eos_token_id=0)
     assert find(str(folder), None).folder == folder
-    edit(path, **({"text_config": {"min_new_tokens": 4}} if nested else {"min_new_tokens": 4}))
-    with pytest.raises(Refused, match=r"config.json asks for min_new_tokens=4"):
+    edit(path, **({"text_config": {"num_beams": 4}} if nested else {"num_beams": 4}))
+    with pytest.raises(Refused, match=r"config.json asks for num_beams=4"):
         find(str(folder), None)
 
 
@@ -151,3 +153,26 @@ def test_a_published_min_p_is_carried_out(folder: Path) -> None:
     with Served(folder) as server:
         asked = {"question": "What is 3 plus 3?", "seed": 1}
         assert httpx2.post(f"{server.url}/predict", json=asked, timeout=30).json()["answer"] == "3 plus 3 is 6."
+
+
+@pytest.mark.parametrize("least, most", [(10, 12), (12, 12), (20, 12), (3, 12)])
+def test_a_published_min_new_tokens_is_carried_out_as_generate_does(folder: Path, least: int, most: int) -> None:
+    """The model ends this answer after seven tokens."""
+    edit(folder / "generation_config.json", min_new_tokens=least, max_new_tokens=most)
+    tokenizer: Any = AutoTokenizer.from_pretrained(folder)
+    chat = [{"role": "user", "content": "What is 3 plus 3?"}]
+    text = tokenizer.apply_chat_template(chat, add_generation_prompt=True, tokenize=False)
+    prompt = torch.tensor([tokenizer(text)["input_ids"]])
+    model: Any = AutoModelForCausalLM.from_pretrained(folder)
+    made = model.generate(prompt, attention_mask=torch.ones_like(prompt))[0, prompt.shape[1] :]
+    with Served(folder, "--dtype", "float32") as server:
+        answer = httpx2.post(f"{server.url}/predict", json={"question": "What is 3 plus 3?"}, timeout=30).json()
+        assert answer["answer"] == tokenizer.decode(made, skip_special_tokens=True)
+        assert answer["usage"]["completion_tokens"] == len(made) == (7 if least == 3 else 12)
+        short = httpx2.post(
+            f"{server.url}/predict", json={"question": "What is 3 plus 3?", "max_new_tokens": 2}, timeout=30
+        ).json()
+        assert (short["usage"]["completion_tokens"], short["finish_reason"]) == (2, "length")
+        zero = {"messages": chat, "min_tokens": 0}
+        asked = httpx2.post(f"{server.url}/v1/chat/completions", json=zero, timeout=30).json()
+        assert asked["usage"]["completion_tokens"] == 7

@@ -2,6 +2,7 @@
 
 import random
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -74,12 +75,12 @@ def answers(engine: Engine, asked: list[Request]) -> dict[str, list[int]]:
     return {id: ids(tokens) for id, tokens in run(engine).items()}
 
 
-def generate(model: PreTrainedModel, request: Request) -> list[int]:
+def generate(model: PreTrainedModel, request: Request, **wishes: Any) -> list[int]:
     """transformers' greedy answer; the end-of-text token ends it."""
     prompt = torch.tensor([request.prompt])
     output = model.generate(
         prompt, attention_mask=torch.ones_like(prompt), max_new_tokens=request.max_new_tokens, do_sample=False,
-        pad_token_id=EOS,
+        pad_token_id=EOS, **wishes,
     )  # fmt: skip
     answer: list[int] = output[0, prompt.shape[1] :].tolist()
     return answer

@@ -20,7 +20,7 @@ OF_A_SERVER = {"app", "inference_workers", "run", "uvicorn_graceful_timeout"}
 GIVEN_TO_A_SERVER = {"accelerator", "devices", "workers_per_device", "restart_workers", "timeout"}
 GIVEN_TO_AN_API = {"stream", "loop"}
 GIVEN_TO_RUN = {"host", "port", "num_api_servers", "log_level", "generate_client_file"}
-GIVEN_TO_UVICORN = {"fd", "log_config", "access_log", "http", "server_header"}
+GIVEN_TO_UVICORN = {"fd", "log_config", "access_log", "http", "timeout_keep_alive", "server_header"}
 
 
 def nodes() -> Iterator[ast.AST]:

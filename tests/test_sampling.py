@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from transformers import (
     GenerationConfig,
     LogitsProcessorList,
+    MinNewTokensLengthLogitsProcessor,
     MinPLogitsWarper,
     NoRepeatNGramLogitsProcessor,
     RepetitionPenaltyLogitsProcessor,
@@ -242,3 +243,22 @@ def test_penalties_hold_for_rows_that_sample_too() -> None:
     logits = torch.zeros(300, 5)
     assert set(choose(logits, rows, OFF)) == {0, 1, 2, 3, 4}
     assert set(choose(logits, rows, Penalties(ngram=2))) == {0, 2, 3, 4}
+
+
+@pytest.mark.parametrize("temperature", [0.0, 1.0])
+def test_a_row_that_is_too_short_does_not_end_and_its_neighbours_may(temperature: float) -> None:
+    """As MinNewTokensLengthLogitsProcessor has it; an id that the model does not have does no harm."""
+    logits, ends = torch.randn(50, generator=torch.Generator().manual_seed(1)), {3, 7, 10**6}
+    logits[[3, 7]] = torch.tensor([30.0, 29.0])
+    processor = MinNewTokensLengthLogitsProcessor(1, 5, torch.tensor([3, 7]), device="cpu")
+    for said in range(7):
+        rows = [row(0, temperature=temperature, min_new_tokens=least) for least in (5, 0, 3)]
+        for one in rows:
+            one.generated = [9] * said
+        ids: Any = torch.ones(1, 1 + said, dtype=torch.long)
+        allowed = processor(ids, logits[None].clone())[0] > -torch.inf
+        lines = logits.expand(3, -1).contiguous()
+        first, second, third = choose(lines, rows, OFF, ends)
+        assert bool(allowed[3]) == (first in ends) == (said >= 5)
+        assert second in ends and (third in ends) == (said >= 3)
+        assert torch.equal(lines, logits.expand(3, -1)), "the caller's logits are left alone"

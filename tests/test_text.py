@@ -59,6 +59,22 @@ def test_an_answer_ends_before_the_stop_string_that_is_complete_first(
     assert stopped == bool(found)
 
 
+@NO_FIXTURE_WARNING
+@given(string=STRINGS, stops=st.lists(st.text(st.sampled_from("ab é🙂"), min_size=1, max_size=4), max_size=3),
+       least=st.integers(0, 12))  # fmt: skip
+def test_a_stop_string_that_the_first_tokens_complete_does_not_count(
+    text: Text, string: str, stops: list[str], least: int
+) -> None:
+    string = string.replace("\ufffd", "") + "ab é🙂ab"
+    ids = ids_of(text, string)
+    decoder = text.decoder(stops, least)
+    safe = len(text.tokenizer.decode(ids[:least]).rstrip("\ufffd"))
+    made = "".join(decoder.add(id) for id in ids) + decoder.end()
+    found = [(at + len(stop), at) for stop in stops if (at := string.find(stop, max(0, safe + 1 - len(stop)))) >= 0]
+    counts = bool(found) and len(ids) > least
+    assert (made, decoder.stopped) == (string[: min(found)[1]] if counts else string, counts)
+
+
 def test_a_character_of_several_tokens_comes_in_one_piece(text: Text) -> None:
     ids = ids_of(text, "👩‍👩‍👧中")
     assert len(ids) > 4

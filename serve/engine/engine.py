@@ -267,7 +267,7 @@ class Engine:
         for row, token in zip(rows, self._choose(logits, rows) if rows else [], strict=True):
             row.generated.append(token)
             finish: Literal["stop", "length"] | None = None
-            if token in self._eos:
+            if token in self._eos and not row.request.ignore_eos:
                 finish = "stop"
             elif len(row.generated) == row.request.max_new_tokens:
                 finish = "length"
@@ -276,7 +276,7 @@ class Engine:
         return tokens
 
     def _choose(self, logits: torch.Tensor, rows: list[Row]) -> list[int]:
-        return choose(logits, rows, self._penalties)
+        return choose(logits, rows, self._penalties, self._eos)
 
     def _forget(self, ids: set[str]) -> None:
         """Drop rows that have not come to their end. Nobody has looked at what a prompt's first pieces came to."""

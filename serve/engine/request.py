@@ -6,7 +6,10 @@ from typing import Literal
 
 @dataclass(frozen=True)
 class Request:
-    """What to generate. `temperature` 0 is greedy; `top_k` 0, `top_p` 1 and `min_p` 0 are off."""
+    """What to generate. `temperature` 0 is greedy; `top_k` 0, `top_p` 1 and `min_p` 0 are off.
+
+    No end-of-text token is chosen before `min_new_tokens`. With `ignore_eos` it is a token like any other.
+    """
 
     id: str
     prompt: list[int]
@@ -16,6 +19,8 @@ class Request:
     top_p: float = 1.0
     seed: int | None = None
     min_p: float = 0.0
+    min_new_tokens: int = 0
+    ignore_eos: bool = False
 
 
 @dataclass(frozen=True)

@@ -3,10 +3,11 @@
 Each row has settings and random numbers of its own. Every sum is over one row, in an order that depends on the
 vocabulary alone, so a row's token does not depend on the rows beside it, to the last bit.
 
-The order is transformers': penalties, temperature, top-k, top-p, min-p. It does not know models or the cache.
+The order is transformers': penalties, no end of text in a row that is too short, temperature, top-k, top-p, min-p.
+It does not know models or the cache.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -77,9 +78,12 @@ def generator(seed: int | None) -> torch.Generator:
 
 
 @torch.inference_mode()
-def choose(logits: torch.Tensor, rows: Sequence[Row], penalties: Penalties) -> list[int]:
-    """A token for each row from its line of `logits` (rows, vocabulary): the likeliest, or drawn if it samples."""
-    logits = penalties.apply(logits, rows)
+def choose(logits: torch.Tensor, rows: Sequence[Row], penalties: Penalties, ends: Collection[int] = ()) -> list[int]:
+    """A token for each row from its line of `logits` (rows, vocabulary): the likeliest, or drawn if it samples.
+
+    None of `ends` is chosen before a row has as many tokens as it wants at least.
+    """
+    logits = _not_ended(penalties.apply(logits, rows), rows, ends)
     sampling = [index for index, row in enumerate(rows) if row.request.temperature > 0]
     chosen = logits.argmax(-1) if len(sampling) < len(rows) else logits.new_zeros(len(rows), dtype=torch.long)
     if sampling:
@@ -87,6 +91,16 @@ def choose(logits: torch.Tensor, rows: Sequence[Row], penalties: Penalties) -> l
         chosen[_on(logits.device, sampling)] = drawn
     ids: list[int] = chosen.tolist()
     return ids
+
+
+def _not_ended(logits: torch.Tensor, rows: Sequence[Row], ends: Collection[int]) -> torch.Tensor:
+    """The logits without the tokens that end a text, in the lines of rows that are too short to end."""
+    short = [index for index, row in enumerate(rows) if len(row.generated) < row.request.min_new_tokens]
+    known = [id for id in ends if id < logits.shape[-1]]
+    if not short or not known:
+        return logits
+    lines, columns = _on(logits.device, short)[:, None], _on(logits.device, known)[None]
+    return logits.index_put((lines, columns), logits.new_tensor(-torch.inf))
 
 
 def _draw(logits: torch.Tensor, rows: list[Row]) -> torch.Tensor:

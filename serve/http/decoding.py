@@ -33,6 +33,7 @@ HONOURED: dict[str, Check] = {
     "min_p": (lambda value: _number(value) and 0 <= value <= 1, "a number from 0 to 1"),
     "repetition_penalty": (lambda value: _number(value) and 0 < value < float("inf"), "a number above 0"),
     "no_repeat_ngram_size": (_whole, "a whole number from 0"),
+    "min_new_tokens": (_whole, "a whole number from 0"),
     "max_new_tokens": (lambda value: _whole(value, 1), "a whole number from 1"),
     "eos_token_id": (_ids, "a token id or a list of them"),
 }
@@ -54,7 +55,7 @@ NEUTRAL = {
 
 OFF: dict[str, list[Any]] = {
     **{name: [1] for name in ("num_beams", "num_beam_groups", "num_return_sequences")},
-    **{name: [0] for name in ("min_length", "min_new_tokens", "diversity_penalty", "penalty_alpha")},
+    **{name: [0] for name in ("min_length", "diversity_penalty", "penalty_alpha")},
     **{name: [0] for name in ("encoder_no_repeat_ngram_size", "epsilon_cutoff", "eta_cutoff")},
     **{name: [1] for name in ("typical_p", "encoder_repetition_penalty", "length_penalty", "guidance_scale")},
     **{name: [False] for name in ("early_stopping", "token_healing")},
