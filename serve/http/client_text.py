@@ -8,16 +8,24 @@ holds `</think>`, where to split it, whether it is blank.
 It knows strings. It does not know templates or tokenizers.
 """
 
+import re
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, SupportsIndex
 
 STAND_INS = (*range(0xF0000, 0xFFFFE), *range(0x100000, 0x10FFFE), *range(0xE000, 0xF900))
+PRIVATE = re.compile("[\U000f0000-\U0010ffff\ue000-\uf8ff]")
 ANSWERING = ("startswith", "endswith", "find", "rfind", "index", "rindex", "count", "isspace", "isdigit", "isalpha",
          "isalnum", "isupper", "islower", "istitle", "isdecimal", "isnumeric", "isidentifier", "isprintable",
          "isascii", "__contains__", "__lt__", "__le__", "__gt__", "__ge__", "__eq__", "__ne__")  # fmt: skip
 """Methods of a string that answer with a number or a truth value."""
 CASING = ("upper", "lower", "title", "capitalize", "casefold", "swapcase")
 """Methods that change letters one by one."""
+
+
+def runs(taken: str) -> re.Pattern[str]:
+    """Finds what the client wrote, for `StandIns(taken)`."""
+    own = "".join(character for character in sorted(set(taken)) if PRIVATE.match(character))
+    return re.compile(f"(?:{f'(?![{own}])' if own else ''}{PRIVATE.pattern})+")
 
 
 class Exhausted(ValueError):

@@ -11,15 +11,17 @@ import json
 import re
 import secrets
 from collections.abc import Collection
+from functools import lru_cache
 from typing import Any
 
 from tokenizers import AddedToken, Encoding, Tokenizer
 
-from serve.http.client_text import StandIns
+from serve.http import client_text
 
 THOUGHT = re.compile(r"\W*(?:think|thinking|thought|thoughts|reasoning)\W*", re.IGNORECASE)
 BORDERS = [chr(character) for character in range(0x10FF00, 0x10FF40)]
 """Characters one of which stands for the template's control tokens in a text where the others do not count."""
+PIECES = 1024
 Written = tuple[int, int, int]
 """A token's id, start and end in a text."""
 
@@ -31,27 +33,23 @@ class Forged(ValueError):
 class Control:
     """The control tokens of a tokenizer. Threads may share it."""
 
-    def __init__(self, tokenizer: Tokenizer, written: list[str]) -> None:
-        """`written`: what the template writes for some chats."""
+    def __init__(self, tokenizer: Tokenizer, written: list[str], taken: str) -> None:
+        """`written`: what the template writes for some chats; `taken`: characters that are no stand-ins."""
         added = tokenizer.get_added_tokens_decoder()
         content = json.loads(tokenizer.to_str())
         self._tokenizer = tokenizer
         self._tokens = {id: token for id, token in added.items() if _is_control(token, written)}
-        self._characters = "".join({character for token in added.values() for character in token.content})
+        self._runs = client_text.runs(taken)
         self._unknown = _unknown(content["model"], tokenizer)
         self._finder = _finder(content)
         ids = {token.content: id for id, token in self._tokens.items()}
         found = self._finder.get_added_tokens_decoder().items()
         self._ids = {id: ids[token.content] for id, token in found if token.content in ids}
+        self._in_piece = lru_cache(PIECES)(self._find)  # a template writes the same few over and over
         self._plain = _plain(content, ids)
         self._borders = {self._plain.token_to_id(border) for border in BORDERS}
 
-    @property
-    def characters(self) -> str:
-        """The characters of the tokenizer's own tokens."""
-        return self._characters
-
-    def ids(self, text: str, shown: str, stand_ins: StandIns) -> list[int]:
+    def ids(self, text: str, shown: str) -> list[int]:
         """The ids of a prompt in which only the template's control tokens are some.
 
         Args:
@@ -62,7 +60,7 @@ class Control:
             Forged: the text cannot be tokenized so.
         """
         encoding = self._encoded(text)
-        written = self._written(shown, stand_ins)
+        written = self._written(shown)
         found = self._found(text, encoding)
         if len(found) == len(written) and all(
             id == own and start <= begin and end <= stop
@@ -83,22 +81,26 @@ class Control:
         return self._tokenizer.encode(text, add_special_tokens=False)
 
     def _found(self, text: str, encoding: Encoding) -> list[Written]:
-        found = []
-        for at, id in enumerate(encoding.ids):
-            if token := self._tokens.get(id):
-                start, end = encoding.offsets[at]
-                if id != self._unknown or text[start:end].strip() == token.content:
-                    found.append((id, start, end))
-        return found
+        offsets = encoding.offsets  # a new list each time it is asked for
+        found = [(id, *offsets[at]) for at, id in enumerate(encoding.ids) if id in self._tokens]
+        return [one for one in found if one[0] != self._unknown or self._spelt(text, *one)]
 
-    def _written(self, shown: str, stand_ins: StandIns) -> list[Written]:
-        """The template's control tokens."""
-        encoding = self._finder.encode(shown, add_special_tokens=False)
-        return [
-            (self._ids[id], start, end)
-            for id, (start, end) in zip(encoding.ids, encoding.offsets, strict=True)
-            if id in self._ids and not stand_ins.any_in(shown[start:end])
-        ]
+    def _spelt(self, text: str, id: int, start: int, end: int) -> bool:
+        return text[start:end].strip() == self._tokens[id].content
+
+    def _written(self, shown: str) -> list[Written]:
+        """The template's control tokens, of each piece between two texts of the client."""
+        written, at = [], 0
+        for piece in self._runs.split(shown):
+            at = shown.index(piece, at)
+            written += [(id, at + start, at + end) for id, start, end in self._in_piece(piece)]
+            at += len(piece)
+        return written
+
+    def _find(self, piece: str) -> list[Written]:
+        encoding = self._finder.encode(piece, add_special_tokens=False)
+        pairs = zip(encoding.ids, encoding.offsets, strict=True)
+        return [(self._ids[id], start, end) for id, (start, end) in pairs if id in self._ids]
 
     def _apart(self, text: str, written: list[Written]) -> list[int]:
         """The text with only these control tokens, tokenized at once: what stands beside a token may matter."""

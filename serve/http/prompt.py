@@ -61,8 +61,9 @@ class Prompt:
         for chat in _PROBES:
             with suppress(Exception):  # a template is a program, and need not take each of these
                 written.append(self._text(chat, True, False))
-        self._control = Control(backend, written)
-        self._taken = self._control.characters + self._source
+        tokens = tokenizer.added_tokens_decoder.values()
+        self._taken = self._source + "".join(token.content for token in tokens)
+        self._control = Control(backend, written, self._taken)
 
     @property
     def _special(self) -> dict[str, Any]:
@@ -110,12 +111,12 @@ class Prompt:
                 log.debug("the template fails with stand-ins: %s", one_line(error))
                 break
             if stand_ins.true(shown) == text:
-                return self._checked(text, shown, stand_ins)
+                return self._checked(text, shown)
         return self._compared(chat, text, opened, continued)
 
-    def _checked(self, text: str, shown: str, stand_ins: StandIns) -> list[int]:
+    def _checked(self, text: str, shown: str) -> list[int]:
         try:
-            return self._control.ids(text, shown, stand_ins)
+            return self._control.ids(text, shown)
         except Forged as error:
             raise TemplateRefused(str(error)) from None
 
