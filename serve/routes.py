@@ -7,6 +7,7 @@ import json
 import time
 import uuid
 from collections.abc import AsyncGenerator
+from dataclasses import replace
 from typing import Annotated, Any
 
 from fastapi import APIRouter, FastAPI, Header, Request, Response
@@ -83,7 +84,7 @@ async def predict(
 
 
 def _wanted(
-    messages: list[dict[str, str]],
+    messages: list[dict[str, Any]],
     body: schema.PredictRequest | schema.ChatRequest,
     max_new_tokens: int | None,
     seconds: float | None,
@@ -147,9 +148,11 @@ async def chat(
     serving: Serving = request.app.state.serving
     if body.model not in (None, serving.name, serving.published.name):
         raise _other_model(serving, body.model or "")
-    messages = [{"role": message.role, "content": message.text} for message in body.messages]
+    messages = [message.for_template for message in body.messages]
     most = body.max_tokens if body.max_completion_tokens is None else body.max_completion_tokens
-    asked = await admit(serving, _wanted(messages, body, most, x_request_timeout, body.n or 1))
+    wanted = _wanted(messages, body, most, x_request_timeout, body.n or 1)
+    opened, continued = body.add_generation_prompt is not False, bool(body.continue_final_message)
+    asked = await admit(serving, replace(wanted, opened=opened, continued=continued))
     request.state.answers = asked.answers
     id = f"chatcmpl-{uuid.uuid4().hex}"
     if body.stream:

@@ -160,15 +160,6 @@ class Prompt:
         )
 
 
-def characters(value: Any) -> int:
-    """Of all texts in a JSON value."""
-    if isinstance(value, str):
-        return len(value)
-    if isinstance(value, dict):
-        value = [*value, *value.values()]
-    return sum(map(characters, value)) if isinstance(value, list) else 0
-
-
 def _shapes(chat: Chat) -> Iterator[Chat]:
     """The conversation as transformers documents it, and then as some templates want it.
 
