@@ -19,8 +19,8 @@ from tokenizers import AddedToken, Encoding, Tokenizer
 from serve.http import client_text
 
 THOUGHT = re.compile(r"\W*(?:think|thinking|thought|thoughts|reasoning)\W*", re.IGNORECASE)
-BORDERS = [chr(character) for character in range(0x10FF00, 0x10FF40)]
-"""Characters one of which stands for the template's control tokens in a text where the others do not count."""
+BORDER = secrets.token_hex()
+"""Stands for the template's control tokens in a text where the others do not count. Nobody can guess it."""
 PIECES = 1024
 Written = tuple[int, int, int]
 """A token's id, start and end in a text."""
@@ -47,7 +47,7 @@ class Control:
         self._ids = {id: ids[token.content] for id, token in found if token.content in ids}
         self._in_piece = lru_cache(PIECES)(self._find)  # a template writes the same few over and over
         self._plain = _plain(content, ids)
-        self._borders = {self._plain.token_to_id(border) for border in BORDERS}
+        self._border = self._plain.token_to_id(BORDER)
 
     def ids(self, text: str, shown: str) -> list[int]:
         """The ids of a prompt in which only the template's control tokens are some.
@@ -104,19 +104,16 @@ class Control:
 
     def _apart(self, text: str, written: list[Written]) -> list[int]:
         """The text with only these control tokens, tokenized at once: what stands beside a token may matter."""
-        border = next((one for one in BORDERS if one not in text), None)
-        if border is None:
-            raise Forged("too many private-use characters stand beside the text of a token; leave these out")
         pieces, at = [], 0
         for id, start, end in written:
             start, end = _with_blanks(text, self._tokens[id], start, end)
             pieces.append(text[at:start])
             at = max(at, end)
-        ids: list[int] = self._plain.encode(border.join([*pieces, text[at:]]), add_special_tokens=False).ids
+        ids: list[int] = self._plain.encode(BORDER.join([*pieces, text[at:]]), add_special_tokens=False).ids
         own = iter(id for id, _, _ in written)
         wrong = any(id in self._tokens and id != self._unknown for id in ids)
-        ids = [next(own, id) if id in self._borders else id for id in ids]
-        if wrong or next(own, None) is not None or not self._borders.isdisjoint(ids):
+        ids = [next(own, id) if id == self._border else id for id in ids]
+        if wrong or next(own, None) is not None or self._border in ids:
             raise Forged("the tokenizer cannot tell the text of one of the model's tokens from the token; leave it out")
         return ids
 
@@ -168,7 +165,7 @@ def _plain(content: dict[str, Any], control: Collection[str]) -> Tokenizer:
     nothing = dict.fromkeys(("post_processor", "truncation", "padding"))
     plain = Tokenizer.from_str(json.dumps({**content, **nothing, "model": model, "added_tokens": added}))
     plain.encode_special_tokens = True
-    plain.add_tokens([AddedToken(border, normalized=False) for border in BORDERS])
+    plain.add_tokens([AddedToken(BORDER, normalized=False)])
     return plain
 
 

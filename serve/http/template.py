@@ -15,6 +15,7 @@ from jinja2 import nodes
 from jinja2.compiler import CodeGenerator, Frame
 from jinja2.exceptions import TemplateError
 from jinja2.ext import Extension, LoopControlExtension
+from jinja2.filters import do_title
 from jinja2.parser import Parser
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 
@@ -22,8 +23,11 @@ from serve.http.client_text import ClientText, StandIns
 
 CONTINUED = "CONTINUE_FINAL_MESSAGE_TAG "
 """Put behind the message that is to be continued, as transformers does; the prompt ends where it stands."""
-PLAIN = frozenset({"role", "type"})
-"""Fields that have a few known values only."""
+ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
+FIELDS = frozenset({
+    "role", "content", "name", "tool_calls", "tool_call_id", "id", "type", "function", "arguments",
+    "reasoning_content", "reasoning", "thinking",
+})  # fmt: skip
 
 
 class Template:
@@ -57,19 +61,19 @@ class Template:
 
 
 def with_texts(message: dict[str, Any], change: Callable[[str], str]) -> dict[str, Any]:
-    """The message with every text of the client's changed; the names in tool calls' arguments are the client's too."""
+    """The message with all that the client chose changed: texts, and names but for those that every message has."""
 
-    def changed(name: str, value: Any, named: bool) -> Any:
+    def changed(name: str, value: Any) -> Any:
         if isinstance(value, str):
-            return value if name in PLAIN and not named else change(value)
+            return value if name in ("role", "type") and value in ROLES else change(value)
         if isinstance(value, list):
-            return [changed(name, item, named) for item in value]
+            return [changed(name, item) for item in value]
         if isinstance(value, dict):
-            named = named or name == "arguments"
-            return {change(inner) if named else inner: changed(inner, item, named) for inner, item in value.items()}
+            return {inner if inner in FIELDS else change(inner): changed(inner, item) for inner, item in value.items()}
         return value
 
-    return {name: changed(name, value, False) for name, value in message.items()}
+    found: dict[str, Any] = changed("", message)
+    return found
 
 
 def _joined(parts: Iterable[str]) -> str:
@@ -84,6 +88,11 @@ def _join(values: Iterable[Any], d: str = "") -> str:
     for value in values:
         parts += [d, str(value)]
     return _joined(parts[1:])
+
+
+def _title(text: Any) -> str:
+    """Jinja's filter `title`, which looks for the words by a pattern."""
+    return text.cased(do_title) if isinstance(text, ClientText) else do_title(text)
 
 
 def _tojson(
@@ -141,7 +150,7 @@ class _Environment(ImmutableSandboxedEnvironment):
 
     def __init__(self) -> None:
         super().__init__(trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, LoopControlExtension])
-        self.filters |= {"tojson": _tojson, "join": _join}
+        self.filters |= {"tojson": _tojson, "join": _join, "title": _title}
         self.globals |= {
             "raise_exception": _raise_exception,
             "strftime_now": lambda format: datetime.now().strftime(format),
