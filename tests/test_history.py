@@ -158,7 +158,7 @@ def test_a_template_that_fails_refuses_in_one_line(tmp_path: Path, template: str
     assert "\n" not in str(refused.value)
 
 
-@pytest.mark.parametrize("show", ["m.content|wordwrap(9)", "m.content|striptags", "strftime_now('%f') + m.content"])
+@pytest.mark.parametrize("show", ["m.content|wordwrap(30)", "m.content|striptags", "strftime_now('%f') + m.content"])
 def test_where_it_cannot_be_said_who_wrote_what_only_harmless_messages_are_taken(tmp_path: Path, show: str) -> None:
     """Ways to look at a message that nothing but the real text answers, and a prompt that is another each time."""
     template = "{% for m in messages %}<|im_start|>{{ " + show + " }}<|im_end|>\n{% endfor %}"
