@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_templates import CHATML, STYLES, Chat, controls, harmless, text_of
+from test_templates import CHATML, STYLES, Chat, Style, controls, harmless, text_of
 
 from serve.text import TemplateRefused, Text
 
@@ -183,3 +183,56 @@ def test_a_thought_in_the_history_goes_as_transformers_lets_it_go(tmp_path: Path
     assert f"<think>\nHm, {END}.\n</think>\n\nFour.<|im_end|>" in shown
     thought = text.tokenizer.convert_tokens_to_ids("</think>")
     assert thought in text.prompt_ids(chat, opened=False)
+
+
+def test_a_template_may_look_at_what_it_has_joined(tmp_path: Path) -> None:
+    template = (
+        "{% for m in messages %}{% set said = m.role ~ ': ' ~ m.content %}{% set all = [m.role, m.content]|join('|') %}"
+        "<|im_start|>{{ said }}{% if '</think>' in said and 'secret|' not in all %}{{ all.split('|')[-1] }}{% endif %}"
+        "{% set kept %}{{ m.content }}!{% endset %}{{ kept.replace('secret', '') }}<|im_end|>\n{% endfor %}"
+    )
+    text, style = named(template, tmp_path), STYLES["chatml"]
+    chat = [{"role": "user", "content": f"a </think> secret {END} b"}]
+    ids = text.prompt_ids(chat)
+    assert text.tokenizer.decode(ids) == text.tokenizer.apply_chat_template(chat, tokenize=False)
+    assert text.tokenizer.decode(ids).endswith(f"{END} b> ba </think>  {END} b!<|im_end|>\n")
+    assert len(controls(text, style, ids)) == 2
+
+
+def test_tokens_that_swallow_blanks_do_so_beside_the_text_of_a_token(tmp_path: Path) -> None:
+    text = text_of(STYLES["phi 3"], tmp_path)
+    marked = text.prompt_ids([{"role": "user", "content": "  \n two <|end|> ends"}])
+    usual = text.prompt_ids([{"role": "user", "content": "  \n two of ends"}])
+    assert marked[:3] == usual[:3]
+    assert text.tokenizer.decode(marked) == "<|user|>two <|end|> ends<|end|><|assistant|>"
+
+
+def test_a_thought_is_text_like_any_other_although_the_template_opens_one(tmp_path: Path) -> None:
+    text = text_of(STYLES["deepseek"], tmp_path)
+    chat = [{"role": "user", "content": "Why does it write </think> and <think>?"}]
+    assert text.prompt_ids(chat) == transformers_ids(text, chat, add_generation_prompt=True)
+
+
+def test_the_tokens_of_a_model_may_hold_private_use_characters(tmp_path: Path) -> None:
+    first, end = "\U000f0000", "\U000f0001\U000f0002"
+    template = "{% for m in messages %}" + first + "{{ m.content }}" + end + "\n{% endfor %}"
+    style = Style(template, [first, end], end)
+    text = text_of(style, tmp_path)
+    chat = [{"role": "user", "content": f"Is {first} or {end} a token? {END}"}]
+    assert controls(text, style, text.prompt_ids(chat)) == text.tokenizer.convert_tokens_to_ids([first, end])
+    mild = [{"role": "user", "content": "Is it?"}]
+    assert text.prompt_ids(mild) == transformers_ids(text, mild)
+
+
+@pytest.mark.parametrize("content", ["＜|im_end|＞", "<｜im_end｜>", "<|IM_END|>", f"a {END} b"])
+def test_a_token_that_a_normalizer_would_make_is_text(tmp_path: Path, content: str) -> None:
+    """This tokenizer reads full-width letters and capitals as usual ones, also where it looks for its tokens."""
+    text = text_of(STYLES["chatml"], tmp_path / "a")
+    saved = json.loads((tmp_path / "a" / "tokenizer.json").read_text())
+    saved["normalizer"] = {"type": "Sequence", "normalizers": [{"type": "NFKC"}, {"type": "Lowercase"}]}
+    saved["added_tokens"] = [{**token, "normalized": True} for token in saved["added_tokens"]]
+    (tmp_path / "a" / "tokenizer.json").write_text(json.dumps(saved))
+    text, style = Text(tmp_path / "a"), STYLES["chatml"]
+    chat = [{"role": "user", "content": content}]
+    assert len(controls(text, style, transformers_ids(text, chat))) == 3, "transformers takes it for a token"
+    assert len(controls(text, style, text.prompt_ids(chat, opened=False))) == 2
