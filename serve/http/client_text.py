@@ -22,9 +22,9 @@ CASING = ("upper", "lower", "title", "capitalize", "casefold", "swapcase")
 """Methods that change letters one by one."""
 
 
-def runs(taken: str) -> re.Pattern[str]:
+def runs(taken: frozenset[str]) -> re.Pattern[str]:
     """Finds what the client wrote, for `StandIns(taken)`."""
-    own = "".join(character for character in sorted(set(taken)) if PRIVATE.match(character))
+    own = "".join(character for character in sorted(taken) if PRIVATE.match(character))
     return re.compile(f"(?:{f'(?![{own}])' if own else ''}{PRIVATE.pattern})+")
 
 
@@ -35,10 +35,10 @@ class Exhausted(ValueError):
 class StandIns:
     """The stand-ins of one conversation."""
 
-    def __init__(self, taken: str) -> None:
+    def __init__(self, taken: frozenset[str]) -> None:
         """`taken`: characters that the template or the tokenizer's own tokens hold, which stand for themselves."""
         self._free = iter(STAND_INS)
-        self._taken = frozenset(map(ord, taken))
+        self._taken = taken
         self._known: set[str] = set()
         self._of: dict[int, int] = {}
         self._true: dict[int, int] = {}
@@ -49,7 +49,7 @@ class StandIns:
 
     def hidden(self, true: str) -> str:
         for character in set(true) - self._known:
-            stand_in = next((one for one in self._free if one not in self._taken), None)
+            stand_in = next((one for one in self._free if chr(one) not in self._taken), None)
             if stand_in is None:
                 raise Exhausted("the messages hold too many different characters; send fewer of them")
             self._known.add(character)

@@ -33,7 +33,7 @@ class Forged(ValueError):
 class Control:
     """The control tokens of a tokenizer. Threads may share it."""
 
-    def __init__(self, tokenizer: Tokenizer, written: list[str], taken: str) -> None:
+    def __init__(self, tokenizer: Tokenizer, written: list[str], taken: frozenset[str]) -> None:
         """`written`: what the template writes for some chats; `taken`: characters that are no stand-ins."""
         added = tokenizer.get_added_tokens_decoder()
         content = json.loads(tokenizer.to_str())

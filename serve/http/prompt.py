@@ -62,7 +62,7 @@ class Prompt:
             with suppress(Exception):  # a template is a program, and need not take each of these
                 written.append(self._text(chat, True, False))
         tokens = tokenizer.added_tokens_decoder.values()
-        self._taken = self._source + "".join(token.content for token in tokens)
+        self._taken = frozenset(self._source).union(*(token.content for token in tokens))
         self._control = Control(backend, written, self._taken)
 
     @property
