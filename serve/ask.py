@@ -8,6 +8,7 @@ import time
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import dataclass, replace
+from typing import Any
 
 from starlette.types import Receive
 
@@ -25,9 +26,12 @@ SHORT = 4000
 
 @dataclass(frozen=True)
 class Wanted:
-    """What a request asks for. None stands for what the model was published with; `seconds` for the server's limit."""
+    """What a request asks for. None stands for what the model was published with; `seconds` for the server's limit.
 
-    messages: list[dict[str, str]]
+    `opened`: the prompt ends with the beginning of the answer's turn; `continued`: it leaves the last message's open.
+    """
+
+    messages: list[dict[str, Any]]
     max_new_tokens: int | None
     temperature: float | None
     top_p: float | None
@@ -38,6 +42,8 @@ class Wanted:
     n: int = 1
     min_tokens: int | None = None
     ignore_eos: bool = False
+    opened: bool = True
+    continued: bool = False
 
 
 @dataclass
@@ -61,7 +67,7 @@ async def admit(serving: Serving, wanted: Wanted) -> Asked:
         raise Problem(503, f"{reason}; try again", "not_ready", retry_after=2)
     leave = _enter(serving, wanted.n)
     try:
-        prompt = await _prompt(serving, wanted.messages)
+        prompt = await _prompt(serving, wanted)
         options = _options(serving, wanted, len(prompt))
         limit, text = serving.settings.timeout, serving.loaded_text
         seconds = limit if wanted.seconds is None else min(wanted.seconds, limit)
@@ -92,13 +98,13 @@ def _enter(serving: Serving, n: int) -> Callable[[], None]:
     return leave
 
 
-async def _prompt(serving: Serving, messages: list[dict[str, str]]) -> list[int]:
+async def _prompt(serving: Serving, wanted: Wanted) -> list[int]:
     text, context = serving.loaded_text, serving.context
     try:
-        if sum(len(message["content"]) for message in messages) > SHORT:
-            prompt = await asyncio.to_thread(text.prompt_ids, messages)
+        if _characters(wanted.messages) > SHORT:
+            prompt = await asyncio.to_thread(text.prompt_ids, wanted.messages, wanted.opened, wanted.continued)
         else:
-            prompt = text.prompt_ids(messages)
+            prompt = text.prompt_ids(wanted.messages, wanted.opened, wanted.continued)
     except ValueError as error:  # the template's own words
         message = f"the model's chat template refuses these messages: {error}"
         raise Problem(422, message, "template", "messages") from None
@@ -111,6 +117,15 @@ async def _prompt(serving: Serving, messages: list[dict[str, str]]) -> list[int]
         )
         raise Problem(400, message, "context_length_exceeded", "messages")
     return prompt
+
+
+def _characters(value: Any) -> int:
+    """Of all texts in a JSON value."""
+    if isinstance(value, str):
+        return len(value)
+    if isinstance(value, dict):
+        value = [*value, *value.values()]
+    return sum(map(_characters, value)) if isinstance(value, list) else 0
 
 
 def _options(serving: Serving, wanted: Wanted, prompt: int) -> Options:

@@ -85,7 +85,7 @@ async def predict(
 
 
 def _wanted(
-    messages: list[dict[str, str]],
+    messages: list[dict[str, Any]],
     body: schema.PredictRequest | schema.ChatRequest,
     max_new_tokens: int | None,
     seconds: float | None,
@@ -147,12 +147,16 @@ async def chat(
     serving: Serving = request.app.state.serving
     if body.model not in (None, serving.name, serving.published.name):
         raise _other_model(serving, body.model or "")
-    messages = [{"role": message.role, "content": message.text} for message in body.messages]
+    messages = [message.for_template for message in body.messages]
     most = body.max_tokens if body.max_completion_tokens is None else body.max_completion_tokens
     wanted = replace(
         _wanted(messages, body, most, x_request_timeout),
-        n=body.n or 1, min_tokens=body.min_tokens, ignore_eos=bool(body.ignore_eos),
-    )  # fmt: skip
+        n=body.n or 1,
+        min_tokens=body.min_tokens,
+        ignore_eos=bool(body.ignore_eos),
+        opened=body.add_generation_prompt is not False,
+        continued=bool(body.continue_final_message),
+    )
     asked = await admit(serving, wanted)
     request.state.answers = asked.answers
     id = f"chatcmpl-{uuid.uuid4().hex}"

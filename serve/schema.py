@@ -15,17 +15,11 @@ from pydantic import (
     field_validator,
 )
 
+from serve.http.conversation import Message, Off, Text, valid_unicode
+
 MAX_STOP = 16
 MAX_CHOICES = 8
 MAX_INTEGER = 2**31 - 1
-
-
-def _unicode(text: str) -> str:
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise ValueError(f"holds half of a surrogate pair at character {error.start}, expected valid Unicode") from None
-    return text
 
 
 def _not_blank(text: str) -> str:
@@ -40,9 +34,8 @@ def _some(tokens: int) -> int:
     return tokens
 
 
-Text = Annotated[str, AfterValidator(_unicode)]
 Question = Annotated[Text, AfterValidator(_not_blank)]
-Stop = Annotated[str, StringConstraints(min_length=1, max_length=256), AfterValidator(_unicode)]
+Stop = Annotated[str, StringConstraints(min_length=1, max_length=256), AfterValidator(valid_unicode)]
 Stops = Annotated[list[Stop], Field(max_length=MAX_STOP)]
 Tokens = Annotated[int, Field(ge=-1, le=MAX_INTEGER), AfterValidator(_some)]
 """-1 is no limit but the model's context, as vLLM's clients say it; more than fits is as much as fits."""
@@ -120,35 +113,6 @@ class PredictResponse(BaseModel):
     )
 
 
-class TextPart(BaseModel):
-    """A part of a message; of the kinds that OpenAI's clients can send, text alone is known."""
-
-    type: Literal["text"]
-    text: Text
-
-
-class Message(BaseModel):
-    """One turn of a conversation."""
-
-    role: Literal["system", "developer", "user", "assistant", "tool", "function"]
-    content: Text | Annotated[list[TextPart], Field(min_length=1)] | None = Field(
-        description="Null in an assistant's turn that called a tool."
-    )
-
-    @field_validator("content")
-    @classmethod
-    def _only_an_assistant_says_nothing(cls, content: Any, info: ValidationInfo) -> Any:
-        if content is None and info.data.get("role", "assistant") != "assistant":
-            raise ValueError("is null, expected a text or a list of text parts")
-        return content
-
-    @property
-    def text(self) -> str:
-        if isinstance(self.content, list):
-            return "".join(part.text for part in self.content)
-        return self.content or ""
-
-
 class StreamOptions(BaseModel):
     include_usage: bool = False
 
@@ -157,7 +121,6 @@ class ResponseFormat(BaseModel):
     type: Literal["text"]
 
 
-Off = Literal[False] | None
 NoList = Annotated[list[Any], Field(max_length=0)] | None
 NoObject = Annotated[dict[str, Any], Field(max_length=0)] | None
 IGNORED = Field(None, description="Taken and not used.")
@@ -204,6 +167,12 @@ class ChatRequest(BaseModel):
     frequency_penalty: Annotated[float, Field(ge=0, le=0)] | None = None
     min_p: Annotated[float, Field(ge=0, le=0)] | None = None
     repetition_penalty: Annotated[float, Field(ge=1, le=1)] | None = None
+    add_generation_prompt: bool | None = Field(
+        None, description="False: the prompt ends with the last message, and opens no assistant's turn. Not OpenAI's."
+    )
+    continue_final_message: bool | None = Field(
+        None, description="The answer goes on where the last message, an assistant's, ends. Not OpenAI's."
+    )
     functions: NoList = None
     function_call: Literal["none", "auto"] | None = None
     modalities: list[Literal["text"]] | None = None
@@ -218,8 +187,6 @@ class ChatRequest(BaseModel):
     echo: Off = None
     skip_special_tokens: Literal[True] | None = None
     spaces_between_special_tokens: Literal[True] | None = None
-    add_generation_prompt: Literal[True] | None = None
-    continue_final_message: Off = None
     add_special_tokens: Off = None
     chat_template_kwargs: NoObject = None
     # these do not change an answer
@@ -250,6 +217,18 @@ class ChatRequest(BaseModel):
         if messages[-1].role == "user" and not messages[-1].text.strip():
             raise ValueError("the last message is empty or only spaces, expected a question")
         return messages
+
+    @field_validator("continue_final_message")
+    @classmethod
+    def _continues_an_assistant(cls, continued: bool | None, info: ValidationInfo) -> bool | None:
+        if not continued or "messages" not in info.data:
+            return continued
+        if info.data.get("add_generation_prompt"):
+            raise ValueError("found with add_generation_prompt, which begins another turn; leave one of them out")
+        last = info.data["messages"][-1]
+        if last.role != "assistant" or last.content is None or last.tool_calls:
+            raise ValueError("the last message is no text of an assistant, expected one that the answer goes on with")
+        return continued
 
 
 class ChoiceMessage(BaseModel):

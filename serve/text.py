@@ -3,60 +3,34 @@
 It knows tokenizers. It does not know the model, the engine or HTTP.
 """
 
-import uuid
 from pathlib import Path
+from typing import Any
 
-from jinja2 import TemplateError
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from serve.http.pieces import Pieces, special_ids
+from serve.http.prompt import Prompt, TemplateRefused
 
-
-class TemplateRefused(ValueError):
-    """The model's chat template does not take these messages; the text is the template's own."""
+__all__ = ["Decoder", "TemplateRefused", "Text"]
 
 
 class Text:
     """The tokenizer of a published model. Threads may share it."""
 
     def __init__(self, folder: Path) -> None:
-        # `split_special_tokens` is state of a tokenizer: with one for both ways, a thread that reads a question as
-        # plain text would change how another reads a template
-        self.tokenizer, self._plain = _read(folder), _read(folder)
-        added = self.tokenizer.added_tokens_decoder.values()
-        self._special = {token.content for token in added if token.special and token.content.strip()}
+        self.tokenizer = _read(folder)
+        self._template, self._prompt = self.tokenizer.chat_template, Prompt(self.tokenizer)
         self._special_ids = special_ids(self.tokenizer.backend_tokenizer)
 
-    def prompt_ids(self, messages: list[dict[str, str]]) -> list[int]:
-        """Token ids of a conversation through the chat template, ready for the answer to follow.
-
-        A question may hold the text of a special token, such as the one that ends a text or a turn. It is a question
-        about that token, not an order: such a message is tokenized as plain text, apart from what the template writes.
-        The template gets a mark in its place. A token that was added without being special, such as a pair of line
-        ends or `</think>`, is text like any other: plain text holds it as well, and templates look for it.
+    def prompt_ids(self, messages: list[dict[str, Any]], opened: bool = True, continued: bool = False) -> list[int]:
+        """Token ids of a conversation through the chat template, ready for the answer to follow; see `Prompt.ids`.
 
         Raises:
-            TemplateRefused: the template does not take these messages, or does not leave such a message as it is.
+            TemplateRefused: the template does not take these messages.
         """
-        marks: dict[str, str] = {}
-        shown = []
-        for message in messages:
-            content = message["content"]
-            if any(token in content for token in self._special):
-                inner, mark = content.strip(), uuid.uuid4().hex
-                marks[mark] = inner
-                message = {**message, "content": content.replace(inner, mark)}  # the template may strip the blanks
-            shown.append(message)
-        try:
-            text = str(self.tokenizer.apply_chat_template(shown, add_generation_prompt=True, tokenize=False))
-        except TemplateError as error:
-            raise TemplateRefused(str(error)) from None
-        _check_marks(text, list(marks))
-        ids: list[int] = []
-        for mark, content in marks.items():
-            before, _, text = text.partition(mark)
-            ids += _ids(self.tokenizer, before) + _ids(self._plain, content, plain=True)
-        return ids + _ids(self.tokenizer, text)
+        if self.tokenizer.chat_template != self._template:  # whoever holds the tokenizer may give it another one
+            self._template, self._prompt = self.tokenizer.chat_template, Prompt(self.tokenizer)
+        return self._prompt.ids(messages, opened, continued)
 
     def decoder(self, stop: list[str], least: int = 0) -> "Decoder":
         return Decoder(Pieces(self.tokenizer.backend_tokenizer, self._special_ids), stop, least)
@@ -67,21 +41,6 @@ def _read(folder: Path) -> PreTrainedTokenizerFast:
     if not isinstance(tokenizer, PreTrainedTokenizerFast):
         raise ValueError(f"found a {type(tokenizer).__name__}, expected a tokenizer.json")
     return tokenizer
-
-
-def _check_marks(text: str, marks: list[str]) -> None:
-    """Each mark stands once, in the order of the messages; else one turn's text could end up in another's place."""
-    places = [text.find(mark) for mark in marks]
-    if -1 in places or places != sorted(places) or any(text.count(mark) > 1 for mark in marks):
-        raise TemplateRefused(
-            "it drops, moves or changes a message that holds the text of one of the model's tokens; leave that text out"
-        )
-
-
-def _ids(tokenizer: PreTrainedTokenizerFast, text: str, plain: bool = False) -> list[int]:
-    # the template has written every special token itself
-    ids: list[int] = tokenizer(text, add_special_tokens=False, split_special_tokens=plain)["input_ids"]
-    return ids
 
 
 class Decoder:

@@ -131,15 +131,20 @@ LINES_SHOWN = (
 END = "<|endoftext|>"
 
 
-@pytest.mark.parametrize("template", [QUESTIONS_ONLY, TWICE, BACKWARDS, UPPER, SHORT])
-def test_a_template_that_drops_moves_or_changes_a_message_with_a_token_in_it_is_not_trusted(
-    published: Path, template: str
+@pytest.mark.parametrize(
+    ("template", "expected"),
+    [(QUESTIONS_ONLY, f"Q: What is {END}?\nA:"), (TWICE, f"No {END} No {END}What is {END}? What is {END}?"),
+     (BACKWARDS, f"What is {END}?\nNo {END}\n"), (UPPER, f"NO {END.upper()}\nWHAT IS {END.upper()}?\n"),
+     (SHORT, f"No {END[:6]}\nWhat is <\n")],
+)  # fmt: skip
+def test_a_template_may_drop_move_and_change_a_message_with_a_token_in_it(
+    published: Path, template: str, expected: str
 ) -> None:
     text = Text(published)
     text.tokenizer.chat_template = template
-    turns = [{"role": "system", "content": f"No {END}"}, {"role": "user", "content": f"What is {END}?"}]
-    with pytest.raises(ValueError, match="drops, moves or changes"):
-        text.prompt_ids(turns)
+    ids = text.prompt_ids([{"role": "system", "content": f"No {END}"}, {"role": "user", "content": f"What is {END}?"}])
+    assert text.tokenizer.decode(ids) == expected
+    assert 0 not in ids
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,176 @@
+"""Control tokens: which they are, where a template wrote them, and text in which nobody else's count.
+
+Control tokens are the special ones, and those that a template writes around the turns of a chat without their being
+special (`[INST]`, `<start_of_turn>` in some tokenizers). A token that is neither, such as a pair of line ends, is text
+like any other; so are those of a thought, which an assistant's own words hold.
+
+It knows the tokenizers library. It does not know templates.
+"""
+
+import json
+import re
+import secrets
+from collections.abc import Collection
+from functools import lru_cache
+from typing import Any
+
+from tokenizers import AddedToken, Encoding, Tokenizer
+
+from serve.http import client_text
+
+THOUGHT = re.compile(r"\W*(?:think|thinking|thought|thoughts|reasoning)\W*", re.IGNORECASE)
+BORDER = secrets.token_hex()
+"""Stands for the template's control tokens in a text where the others do not count. Nobody can guess it."""
+PIECES = 1024
+Written = tuple[int, int, int]
+"""A token's id, start and end in a text."""
+
+
+class Forged(ValueError):
+    """The text would become a control token that the template has not written."""
+
+
+class Control:
+    """The control tokens of a tokenizer. Threads may share it."""
+
+    def __init__(self, tokenizer: Tokenizer, written: list[str], taken: frozenset[str]) -> None:
+        """`written`: what the template writes for some chats; `taken`: characters that are no stand-ins."""
+        added = tokenizer.get_added_tokens_decoder()
+        content = json.loads(tokenizer.to_str())
+        self._tokenizer = tokenizer
+        self._tokens = {id: token for id, token in added.items() if _is_control(token, written)}
+        self._runs = client_text.runs(taken)
+        self._unknown = _unknown(content["model"], tokenizer)
+        self._finder = _finder(content)
+        ids = {token.content: id for id, token in self._tokens.items()}
+        found = self._finder.get_added_tokens_decoder().items()
+        self._ids = {id: ids[token.content] for id, token in found if token.content in ids}
+        self._in_piece = lru_cache(PIECES)(self._find)  # a template writes the same few over and over
+        self._plain = _plain(content, ids)
+        self._border = self._plain.token_to_id(BORDER)
+
+    def ids(self, text: str, shown: str) -> list[int]:
+        """The ids of a prompt in which only the template's control tokens are some.
+
+        Args:
+            text: the prompt.
+            shown: the same with stand-ins in the place of what the client wrote.
+
+        Raises:
+            Forged: the text cannot be tokenized so.
+        """
+        encoding = self._encoded(text)
+        written = self._written(shown)
+        found = self._found(text, encoding)
+        if len(found) == len(written) and all(
+            id == own and start <= begin and end <= stop
+            for (id, start, stop), (own, begin, end) in zip(found, written, strict=True)
+        ):
+            return list(encoding.ids)
+        return self._apart(text, written)
+
+    def sequence(self, text: str) -> list[int]:
+        """The control tokens that a text becomes, whoever wrote them."""
+        return [id for id, _, _ in self._found(text, self._encoded(text))]
+
+    def trusted(self, text: str) -> list[int]:
+        """The ids of a text, whoever wrote it."""
+        return list(self._encoded(text).ids)
+
+    def _encoded(self, text: str) -> Encoding:
+        return self._tokenizer.encode(text, add_special_tokens=False)
+
+    def _found(self, text: str, encoding: Encoding) -> list[Written]:
+        offsets = encoding.offsets  # a new list each time it is asked for
+        found = [(id, *offsets[at]) for at, id in enumerate(encoding.ids) if id in self._tokens]
+        return [one for one in found if one[0] != self._unknown or self._spelt(text, *one)]
+
+    def _spelt(self, text: str, id: int, start: int, end: int) -> bool:
+        return text[start:end].strip() == self._tokens[id].content
+
+    def _written(self, shown: str) -> list[Written]:
+        """The template's control tokens, of each piece between two texts of the client."""
+        written, at = [], 0
+        for piece in self._runs.split(shown):
+            at = shown.index(piece, at)
+            written += [(id, at + start, at + end) for id, start, end in self._in_piece(piece)]
+            at += len(piece)
+        return written
+
+    def _find(self, piece: str) -> list[Written]:
+        encoding = self._finder.encode(piece, add_special_tokens=False)
+        pairs = zip(encoding.ids, encoding.offsets, strict=True)
+        return [(self._ids[id], start, end) for id, (start, end) in pairs if id in self._ids]
+
+    def _apart(self, text: str, written: list[Written]) -> list[int]:
+        """The text with only these control tokens, tokenized at once: what stands beside a token may matter."""
+        pieces, at = [], 0
+        for id, start, end in written:
+            start, end = _with_blanks(text, self._tokens[id], start, end)
+            pieces.append(text[at:start])
+            at = max(at, end)
+        ids: list[int] = self._plain.encode(BORDER.join([*pieces, text[at:]]), add_special_tokens=False).ids
+        own = iter(id for id, _, _ in written)
+        wrong = any(id in self._tokens and id != self._unknown for id in ids)
+        ids = [next(own, id) if id == self._border else id for id in ids]
+        if wrong or next(own, None) is not None or self._border in ids:
+            raise Forged("the tokenizer cannot tell the text of one of the model's tokens from the token; leave it out")
+        return ids
+
+
+def _is_control(token: AddedToken, written: list[str]) -> bool:
+    text = token.content
+    if not text.strip():
+        return False
+    by_template = any(text in chat for chat in written) and not text.strip().isalnum()
+    return token.special or (by_template and not THOUGHT.fullmatch(text))
+
+
+def _with_blanks(text: str, token: AddedToken, start: int, end: int) -> tuple[int, int]:
+    """Some tokens swallow the blanks beside them."""
+    if token.lstrip:
+        start = len(text[:start].rstrip())
+    if token.rstrip:
+        end = len(text) - len(text[end:].lstrip())
+    return start, end
+
+
+def _finder(content: dict[str, Any]) -> Tokenizer:
+    """Finds the tokenizer's added tokens, and takes what is between them for one token."""
+    model = {"type": "WordLevel", "vocab": {"": 0}, "unk_token": ""}
+    nothing = dict.fromkeys(("pre_tokenizer", "post_processor", "decoder", "truncation", "padding"))
+    return Tokenizer.from_str(json.dumps({**content, **nothing, "model": model}))
+
+
+def _plain(content: dict[str, Any], control: Collection[str]) -> Tokenizer:
+    """The same tokenizer, to which the text of a control token is text, and a border is a token."""
+    names = {token: secrets.token_hex() for token in control}
+    model = content["model"]
+    if model["type"] == "BPE":  # what it merges it can write; the rest it looks up, in some tokenizers by whole words
+        pairs = [pair.split(" ") if isinstance(pair, str) else pair for pair in model["merges"]]
+        for part in {part for left, right in pairs for part in (left, right, left + right)} & names.keys():
+            del names[part]
+    vocabulary = model["vocab"]
+    if isinstance(vocabulary, dict):
+        vocabulary = {names.get(piece, piece): id for piece, id in vocabulary.items()}
+    else:
+        vocabulary = [[names.get(piece, piece), score] for piece, score in vocabulary]
+    model = {**model, "vocab": vocabulary}
+    if model.get("unk_token") is not None:
+        model["unk_token"] = names.get(model["unk_token"], model["unk_token"])
+    added = [
+        {**token, "special": token["content"] in control, "content": names.get(token["content"], token["content"])}
+        for token in content["added_tokens"]
+    ]
+    nothing = dict.fromkeys(("post_processor", "truncation", "padding"))
+    plain = Tokenizer.from_str(json.dumps({**content, **nothing, "model": model, "added_tokens": added}))
+    plain.encode_special_tokens = True
+    plain.add_tokens([AddedToken(BORDER, normalized=False)])
+    return plain
+
+
+def _unknown(model: dict[str, Any], tokenizer: Tokenizer) -> int | None:
+    """The id of what the model does not know, which text of any kind may become."""
+    if isinstance(model.get("unk_id"), int):
+        return int(model["unk_id"])
+    return tokenizer.token_to_id(model["unk_token"]) if model.get("unk_token") is not None else None

@@ -1,0 +1,113 @@
+"""The messages of a chat request: OpenAI's, and what other clients and chat templates add to them.
+
+It knows JSON. It does not know templates, nor the rest of a request.
+"""
+
+import json
+from typing import Annotated, Any, Literal
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+
+
+def valid_unicode(text: str) -> str:
+    try:
+        text.encode()
+    except UnicodeEncodeError as error:
+        raise ValueError(f"holds half of a surrogate pair at character {error.start}, expected valid Unicode") from None
+    return text
+
+
+Text = Annotated[str, AfterValidator(valid_unicode)]
+Off = Literal[False] | None
+
+
+class TextPart(BaseModel):
+    """A part of a message; of the kinds that OpenAI's clients can send, text alone is known."""
+
+    type: Literal["text"]
+    text: Text
+
+
+class FunctionCall(BaseModel):
+    """What an assistant called."""
+
+    name: Text
+    arguments: Text | dict[str, Any] = Field(description="A JSON object, in a string as OpenAI has it, or as it is.")
+
+    @field_validator("arguments")
+    @classmethod
+    def _an_object(cls, arguments: str | dict[str, Any]) -> str | dict[str, Any]:
+        if isinstance(arguments, str) and arguments.strip():
+            try:
+                found = json.loads(arguments)
+            except ValueError as error:
+                raise ValueError(f"are no JSON ({error}), expected an object such as {{}}") from None
+            if not isinstance(found, dict):
+                raise ValueError("are JSON, but no object; expected an object such as {}")
+        return arguments
+
+
+class ToolCall(BaseModel):
+    """A call of a tool in an assistant's turn."""
+
+    id: Text | None = None
+    type: Literal["function"] = "function"
+    function: FunctionCall
+
+    @property
+    def for_template(self) -> dict[str, Any]:
+        function = {"name": self.function.name, "arguments": self.function.arguments}
+        return {**({} if self.id is None else {"id": self.id}), "type": self.type, "function": function}
+
+
+class Message(BaseModel):
+    """One turn of a conversation. The chat template gets all of it; it shows the fields that it knows."""
+
+    model_config = ConfigDict(extra="allow")
+
+    role: Literal["system", "developer", "user", "assistant", "tool", "function"] = Field(
+        description="A developer is the system to a model whose chat template knows no developers."
+    )
+    content: Text | Annotated[list[TextPart], Field(min_length=1)] | None = Field(
+        None, validate_default=True, description="Null or left out in an assistant's turn that called a tool."
+    )
+    name: Text | None = None
+    tool_calls: list[ToolCall] | None = None
+    tool_call_id: Text | None = None
+    reasoning_content: Text | None = Field(None, description="What the assistant thought. Not OpenAI's.")
+    # what other servers take for the wish to continue this turn, and what would have to be read or heard
+    prefix: Off = Field(None, description="Refused: send continue_final_message.")
+    partial: Off = Field(None, description="Refused: send continue_final_message.")
+    function_call: None = Field(None, description="Refused: send tool_calls.")
+    audio: None = Field(None, description="Refused: text alone is known.")
+
+    @field_validator("content")
+    @classmethod
+    def _only_an_assistant_says_nothing(cls, content: Any, info: ValidationInfo) -> Any:
+        if content is None and info.data.get("role", "assistant") != "assistant":
+            raise ValueError("is missing or null, expected a text or a list of text parts")
+        return content
+
+    @field_validator("tool_calls")
+    @classmethod
+    def _only_an_assistant_calls(cls, calls: list[ToolCall] | None, info: ValidationInfo) -> list[ToolCall] | None:
+        if calls and info.data.get("role", "assistant") != "assistant":
+            raise ValueError(f"found in a turn of the {info.data['role']}, expected in an assistant's")
+        return calls
+
+    @property
+    def text(self) -> str:
+        if isinstance(self.content, list):
+            return "".join(part.text for part in self.content)
+        return self.content or ""
+
+    @property
+    def for_template(self) -> dict[str, Any]:
+        """As chat templates take it: no parts, and nothing that is null."""
+        given = {**(self.model_extra or {}), "role": self.role}
+        given |= {"name": self.name, "tool_call_id": self.tool_call_id, "reasoning_content": self.reasoning_content}
+        if self.tool_calls:
+            given["tool_calls"] = [call.for_template for call in self.tool_calls]
+        if self.content is not None or not self.tool_calls:
+            given["content"] = self.text
+        return {name: value for name, value in given.items() if value is not None}
