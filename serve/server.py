@@ -120,7 +120,10 @@ class Server:
         engines: dict[int, BaseProcess] = {}
         ended: set[BaseProcess] = set()
         deaths: dict[int, list[float]] = {}
-        while not self.shared.stopping.wait(LOOK_SECONDS):
+        while True:
+            time.sleep(LOOK_SECONDS)
+            if self.shared.stopping.is_set():
+                return
             # not there before LitServe has started them
             for number, now in enumerate(getattr(self.litserve, "inference_workers", [])):
                 before, engines[number] = engines.get(number, now), now

@@ -3,29 +3,43 @@
 It knows processes. What they say about requests goes over `link.py`.
 """
 
-import multiprocessing
+import ctypes
 from dataclasses import dataclass, field
-from multiprocessing.synchronize import Event
+from multiprocessing.sharedctypes import RawValue
 
-# LitServe spawns the engines and forks the HTTP process: these can be given to both
-_context = multiprocessing.get_context("spawn")
+
+class Flag:
+    """Set once by any process, seen by all.
+
+    It is plain shared memory and not multiprocessing's Event: that has a lock, which a process that is killed while it
+    looks would keep for ever.
+    """
+
+    def __init__(self) -> None:
+        self._value = RawValue(ctypes.c_bool, False)
+
+    def set(self) -> None:
+        self._value.value = True
+
+    def is_set(self) -> bool:
+        return bool(self._value.value)
 
 
 @dataclass(frozen=True)
 class Shared:
-    """One for all processes. A flag that is set stays set."""
+    """One for all processes."""
 
     engines: int
-    stopping: Event = field(default_factory=_context.Event)
+    stopping: Flag = field(default_factory=Flag)
     """The main process was told to end: requests should go elsewhere."""
-    ended: Event = field(default_factory=_context.Event)
+    ended: Flag = field(default_factory=Flag)
     """The main process has ended the others: who is started now has nothing to do."""
-    tokenizer_loaded: Event = field(default_factory=_context.Event)
-    loaded: list[Event] = field(init=False)
+    tokenizer_loaded: Flag = field(default_factory=Flag)
+    loaded: list[Flag] = field(init=False)
     """One for each engine: it has been ready at least once."""
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "loaded", [_context.Event() for _ in range(self.engines)])
+        object.__setattr__(self, "loaded", [Flag() for _ in range(self.engines)])
 
     def was_ready(self) -> bool:
         """Whether the server has been able to answer."""
