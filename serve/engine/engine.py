@@ -118,7 +118,7 @@ class Engine:
         Raises:
             ValueError: it does, or its answers would never end.
         """
-        if min(self._eos) >= self.limits.vocabulary:
+        if self._eos and min(self._eos) >= self.limits.vocabulary:
             raise ValueError(
                 f"found the end-of-text token {min(self._eos)}, expected one below {self.limits.vocabulary}, the ids "
                 "that it knows; set eos_token_id in generation_config.json"
@@ -329,5 +329,6 @@ def _final_length(request: Request) -> int:
 
 
 def _eos(config: GenerationConfig) -> set[int]:
+    """Empty for a model that never ends a text, which `repository.py` does not let in."""
     ids = config.eos_token_id
-    return set(ids) if isinstance(ids, list) else {ids}
+    return set(ids) if isinstance(ids, list) else {ids} - {None}
