@@ -38,7 +38,7 @@ def test_an_answer_is_as_long_as_is_wanted_at_least(taught: PreTrainedModel, pub
         for least, prompt in zip(leasts, known(published), strict=True)
     ]
     expected = {one.id: generate(taught, one, min_new_tokens=one.min_new_tokens or None) for one in asked}
-    assert len({len(answer) for answer in expected.values()}) > 3, "they are not all of one length"
+    assert len({len(answer) for answer in expected.values()}) > 2, "they are not all of one length"
     assert answers(Engine(taught), asked) == expected
     alone = Engine(taught, max_rows=1)
     assert {one.id: answers(alone, [one])[one.id] for one in asked} == expected

@@ -97,10 +97,10 @@ FAULTS: list[tuple[Callable[[Path], None], str]] = [
     (cut_config, "its tokenizer cannot be loaded (Unterminated string"),
     (needs_sentencepiece, "its tokenizer cannot be loaded without a tokenizer.json; publish"),
     (syntax_error, "its chat template does not take a question (unexpected '}'); publish"),
-    (type_error, "its chat template does not take a question (can only concatenate"),
+    (type_error, "its chat template does not take a question (it fails with TypeError: can only concatenate"),
     (wants_a_system_message, "its chat template does not take a question (no system message); publish"),
     (leaves_the_question_out, "its chat template leaves the question out; publish"),
-    (writes_nothing, "its chat template leaves the question out; publish"),
+    (writes_nothing, "its chat template does not take a question (it makes nothing of them); publish"),
     (of_another_model, "tokenizer.json lacks <|endoftext|>, which tokenizer_config.json names"),
     (without_the_end, "its answers end with the token id 400, 5000, which its tokenizer does not have; publish"),
 ]

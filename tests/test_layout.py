@@ -43,7 +43,7 @@ def test_the_words_and_their_indentation_against_each_other_stay(text: str) -> N
     filled = [line.rstrip() for line in text.split("\n") if line.strip()]
     left = [line for line in once.split("\n") if line]
     assert [line.lstrip() for line in left] == [line.lstrip() for line in filled]
-    if len(filled) > 1 and not text.lstrip("\n").startswith(" "):
+    if len(filled) > 1 and filled[0][:1] not in " \u00a0\u3000":
         shared = len(filled[0]) - len(left[0])
         assert [line[shared:] for line in filled] == left
 

@@ -248,7 +248,7 @@ def test_refused_at_the_start_with_one_line_and_a_code(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("arguments", "environment", "says"),
     [
-        (["MODEL", "--port", "80"], {}, "--port"),
+        (["MODEL", "--port", "65536"], {}, "--port"),
         (["MODEL", "--max-running", "0"], {}, "--max-running"),
         (["MODEL"], {"KICKOFF_TIMEOUT": "soon"}, "KICKOFF_TIMEOUT"),
         (["MODEL"], {"KICKOFF_API_KEY": "short"}, "KICKOFF_API_KEY: found 5 characters, expected at least 8"),

@@ -11,6 +11,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from jinja2 import TemplateError
 from transformers.utils import logging as transformers_logging
 
 from serve.engine.messages import one_line
@@ -18,6 +19,7 @@ from serve.http.pieces import special_ids
 from serve.text import Text
 
 QUESTIONS = ("What is DNS?", "How high is Mount Everest?")
+ONE_THAT = 'publish one that takes [{"role": "user", "content": "..."}]'
 TOGETHER = "publish the model and its tokenizer together, as transformers' save_pretrained writes them"
 
 
@@ -30,6 +32,8 @@ def load(folder: Path, ends: list[int]) -> Text:
     transformers_logging.set_verbosity_error()  # one line says it
     try:
         text = Text(folder)
+    except TemplateError as error:
+        raise ValueError(f"its chat template does not take a question ({one_line(error)[:80]}); {ONE_THAT}") from error
     except Exception as error:  # damaged files fail in many ways
         if not (folder / "tokenizer.json").exists():  # sentencepiece's and tiktoken's files need libraries to read them
             raise ValueError(f"its tokenizer cannot be loaded without a tokenizer.json; {TOGETHER}") from error
@@ -58,10 +62,7 @@ def _check_template(text: Text) -> None:
     try:
         one, other = (_ask(text, question) for question in QUESTIONS)
     except Exception as error:  # a template is a program, and fails like one
-        raise ValueError(
-            f"its chat template does not take a question ({one_line(error)[:80]}); publish one that takes "
-            '[{"role": "user", "content": "..."}]'
-        ) from error
+        raise ValueError(f"its chat template does not take a question ({one_line(error)[:80]}); {ONE_THAT}") from error
     if one == other:
         raise ValueError("its chat template leaves the question out; publish one that writes each message's content")
 
