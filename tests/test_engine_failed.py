@@ -1,13 +1,11 @@
 """The slow path out of memory, rows that are half moved, and what is not a number: who fails, and who goes on."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from test_engine_memory import CPU, GPU, PYTHON, expected, run
+from test_engine_memory import CPU, GPU, PYTHON, expected, failing, run
 from transformers import GPT2LMHeadModel, PreTrainedModel
 
 from serve.engine import sampling
@@ -33,21 +31,6 @@ def slow(never_ending: Path) -> PreTrainedModel:
 @pytest.fixture
 def fast(never_ending: Path) -> PreTrainedModel:
     return load(never_ending, "cpu", "float32", threads=1)
-
-
-@contextmanager
-def failing(model: PreTrainedModel, error: Exception, when: Callable[[torch.Tensor], bool]) -> Iterator[None]:
-    """The model's last layer but one runs out of memory, so that the cache of the others is half written."""
-
-    def run_out(_: torch.nn.Module, arguments: tuple[torch.Tensor, ...]) -> None:
-        if when(arguments[0]):
-            raise error
-
-    hook = model.transformer.h[-2].register_forward_pre_hook(run_out)
-    try:
-        yield
-    finally:
-        hook.remove()
 
 
 def start(engine: Engine, *asked: Request, made: dict[str, list[int]] | None = None) -> dict[str, list[int]]:

@@ -32,13 +32,14 @@ def model(never_ending: Path) -> PreTrainedModel:
 
 @contextmanager
 def failing(model: PreTrainedModel, error: Exception, when: Callable[[torch.Tensor], bool]) -> Iterator[None]:
-    """The model's second layer runs out of memory in each pass of which `when` says so of the hidden states."""
+    """The model's last layer but one runs out of memory in each pass of which `when` says so of the hidden states: the
+    cache of those before it is written by then."""
 
     def run_out(_: torch.nn.Module, arguments: tuple[torch.Tensor, ...]) -> None:
         if when(arguments[0]):
             raise error
 
-    hook = model.transformer.h[1].register_forward_pre_hook(run_out)
+    hook = model.transformer.h[-2].register_forward_pre_hook(run_out)
     try:
         yield
     finally:
