@@ -42,7 +42,7 @@ demo: .venv/done $(BASE)/done ## The soccer example from data to answer, without
 	@$(BIN)/python -m job run examples/soccer/offline.yaml
 	@$(BIN)/python -m serve runs/soccer-published --port $(PORT) & server=$$!; \
 	until curl -s -o /dev/null --fail http://127.0.0.1:$(PORT)/health/ready; do \
-		kill -0 $$server || exit 1; sleep 0.2; done; \
+		kill -0 $$server || exit 1; sleep 1; done; \
 	$(MAKE) --no-print-directory ask; asked=$$?; kill $$server; wait $$server && exit $$asked
 
 run: .venv/done ## Run the job: make run CONFIG=examples/soccer/config.yaml

@@ -27,3 +27,5 @@ def configure(as_json: bool) -> None:
     if as_json:
         for handler in logging.getLogger().handlers:
             handler.setFormatter(AsJson())
+    # it warns of each process that has ended by the time it ends them; why one ended is said elsewhere
+    logging.getLogger("litserve.server").setLevel(logging.ERROR)

@@ -149,7 +149,8 @@ class Server:
     def _give_up(self, code: int, reason: str) -> None:
         if self.shared.stopping.is_set():
             return
-        log.error("server: %s, leaving", reason)
+        if not self.shared.refused.is_set():
+            log.error("server: %s, leaving", reason)
         self.exit_code = code
         self.shared.stopping.set()
         os.kill(os.getpid(), signal.SIGTERM)  # LitServe's run() is in the main thread

@@ -115,6 +115,7 @@ async def _load_text(serving: Serving) -> None:
         await asyncio.to_thread(check, text, engines.ready[0].ready.vocabulary)
     except Exception as error:
         log.error("%s cannot be served: %s", serving.published.name, one_line(error))
+        serving.shared.refused.set()
         os._exit(2)  # the main process sees it and leaves
     serving.shared.tokenizer_loaded.set()
     serving.text = text

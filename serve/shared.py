@@ -34,6 +34,8 @@ class Shared:
     """The main process was told to end: requests should go elsewhere."""
     ended: Flag = field(default_factory=Flag)
     """The main process has ended the others: who is started now has nothing to do."""
+    refused: Flag = field(default_factory=Flag)
+    """The model cannot be served, and the log says why."""
     tokenizer_loaded: Flag = field(default_factory=Flag)
     loaded: list[Flag] = field(init=False)
     """One for each engine: it has been ready at least once."""

@@ -10,6 +10,7 @@ import os
 import signal
 import sys
 import time
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -53,7 +54,7 @@ class EngineLoop(LitLoop):
 
     def run(self, lit_api: AnswerAPI, device: str, worker_id: int, *_: Any, **__: Any) -> None:
         try:
-            link = EngineLink(lit_api.socket, gone=_leave)
+            link = EngineLink(lit_api.socket, gone=partial(_leave, lit_api.shared))
             engine = _loaded(lit_api, device)
             lit_api.shared.loaded[worker_id].set()
             ready = Ready(
@@ -63,11 +64,12 @@ class EngineLoop(LitLoop):
             _answer(engine, link)
         except OSError as error:
             log.info("engine: %s", error)
-            _leave()
+            _leave(lit_api.shared)
 
 
-def _leave() -> None:
-    log.info("engine: the HTTP process is gone, leaving")
+def _leave(shared: Shared) -> None:
+    if not shared.stopping.is_set() and not shared.refused.is_set():
+        log.info("engine: the HTTP process is gone, leaving")
     os._exit(ALONE)
 
 
@@ -97,6 +99,7 @@ def _loaded(lit_api: AnswerAPI, device: str) -> "Engine":
             log.warning("engine: %s", line)
     except Exception as error:  # whatever it is, the model cannot be served
         log.error("%s cannot be served: %s", lit_api.published.name, one_line(error))
+        lit_api.shared.refused.set()
         sys.exit(REFUSED)
     log.info("engine: ready after %.1f s on %s", time.monotonic() - began, device)
     return engine

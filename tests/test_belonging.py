@@ -154,3 +154,4 @@ def test_the_server_ends_with_2_and_says_why_once(fault: Callable[[Path], None],
     assert "Traceback" not in said
     assert "anew" not in said
     assert "SentencePiece" not in said
+    assert "leaving" not in said, "the reason is the last word"
