@@ -23,8 +23,8 @@ WEIGHTS = BODY + OUTPUT + POSITIONS * 768
 
 def prepared() -> Path:
     """The base folder; the first call makes it."""
-    from job import base
-    from job.config import ModelSection
+    from job.config.schema import ModelSection
+    from job.model import base
 
     folder = CACHE / "base"
     if not (folder / "base.json").exists():

@@ -21,8 +21,8 @@ from transformers import AutoTokenizer
 
 from bench import machine, model, results
 from job import pipeline
-from job.config import Config, DatasetSection
-from job.runfolder import RunFolder
+from job.config.schema import Config, DatasetSection
+from job.run.folder import RunFolder
 
 
 def repeated(dataset: Path, rows: int, target: Path) -> None:

@@ -36,9 +36,9 @@ def prepared(count: int) -> tuple[Path, Path]:
     import datasets
     from transformers import AutoTokenizer
 
-    from job import base
-    from job.config import ModelSection
-    from job.encode import encode
+    from job.config.schema import ModelSection
+    from job.data.encode import encode
+    from job.model import base
 
     folder, file = CACHE / "base", next(GGUF.glob("*.gguf"))
     base.fetch(ModelSection(base=str(GGUF), gguf_file=file.name), folder)
@@ -58,9 +58,9 @@ class Watch:
     """A clock that stands still while the test loss is measured."""
 
     def __init__(self, model: Any, test: Any, every: int, target: float) -> None:
-        from job import machine as job_machine
-        from job.batches import Rows
-        from job.loss import PlainLoss
+        from job.model.loss import PlainLoss
+        from job.run import machine as job_machine
+        from job.training.batches import Rows
 
         self.machine = job_machine.detect("auto", "fp32")
         self.model, self.every, self.target = model, every, target
@@ -87,14 +87,14 @@ class Watch:
 
 def kickoff(base: Path, parts: Any, epochs: int, target: float) -> Watch:
     """The job's loop."""
-    from job.run import waiting
+    from job.run import threads
 
-    waiting.choose()  # before torch, as the command line does
-    from job import machine as job_machine
-    from job.batches import epoch_steps
-    from job.config import TrainSection
-    from job.train import count_steps
+    threads.choose()  # before torch, as the command line does
+    from job.config.schema import TrainSection
+    from job.run import machine as job_machine
+    from job.training.batches import epoch_steps
     from job.training.learner import Learner
+    from job.training.train import count_steps
 
     here = job_machine.detect("auto", "auto")
     section = TrainSection(batch_size=BATCH, learning_rate=RATE, epochs=epochs)

@@ -4,7 +4,7 @@ The job's own step on a model of distilgpt2's size with random weights and rando
 way has a process of its own, since OpenMP reads its settings when it is loaded. All processes are there from the start
 and are asked one after the other, round by round in another order, so that a change of the machine meets all of them.
 
-It knows OpenMP's settings and the learner. It does not choose among them: job/run/waiting.py does.
+It knows OpenMP's settings and the learner. It does not choose among them: job/run/threads.py does.
 """
 
 import os
@@ -60,8 +60,8 @@ def work() -> None:
     import datasets
     import numpy as np
 
-    from job import machine as job_machine
-    from job.config import TrainSection
+    from job.config.schema import TrainSection
+    from job.run import machine as job_machine
     from job.training.learner import Learner
 
     random = np.random.default_rng(0)

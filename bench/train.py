@@ -46,7 +46,7 @@ def encoded(dataset: Path, base: Path) -> tuple[Path, list[int]]:
     import datasets
     from transformers import AutoTokenizer
 
-    from job.encode import encode
+    from job.data.encode import encode
 
     text = dataset.read_text()
     lines = json.loads(text) if dataset.suffix == ".json" else [json.loads(line) for line in text.splitlines()]

@@ -42,12 +42,12 @@ class Steps:
 def kickoff(steps: Steps, base: Path, rows: Any, batch: int, count: int) -> None:
     """The job's own training loop, as `python -m job run` has it."""
     began = STARTED
-    from job.run import waiting
+    from job.run import threads
 
-    waiting.choose()  # before torch, as the command line does
-    from job import machine
-    from job.batches import epoch_steps
-    from job.config import TrainSection
+    threads.choose()  # before torch, as the command line does
+    from job.config.schema import TrainSection
+    from job.run import machine
+    from job.training.batches import epoch_steps
     from job.training.learner import Learner
 
     here = machine.detect("auto", "auto")

@@ -15,10 +15,9 @@ from typing import Annotated
 
 import typer
 
-from job import interrupt
-from job.config import Config, load
-from job.errors import Exit
-from job.run import outcome, waiting
+from job.config.schema import Config, load
+from job.run import interrupt, outcome, threads
+from job.run.errors import Exit
 
 TERMINATION_LOG = Path("/dev/termination-log")
 app = typer.Typer(
@@ -85,7 +84,7 @@ def _carry_out(command: str, path: Path, overrides: list[str] | None) -> None:
 def _outcome(command: str, path: Path, overrides: list[str] | None) -> tuple[Exit, str]:
     try:
         config = load(path, overrides)
-        waiting.choose()
+        threads.choose()
         return Exit.DONE, _stage(command)(config)
     except (Exception, KeyboardInterrupt) as error:
         interrupt.over()  # what the error says must not be lost to a signal that comes now

@@ -14,8 +14,8 @@ from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.run import main
 
-from job.errors import Exit
-from job.run import outcome, waiting
+from job.run import outcome, threads
+from job.run.errors import Exit
 
 _REASONS = (Exit.CONFIG, Exit.DATA, Exit.GATE, Exit.PUBLISH, Exit.MEMORY)
 """Codes that say what a retry does not cure or what is still to be done, so that they go before a lost connection."""
@@ -25,7 +25,7 @@ def launch(arguments: list[str]) -> int:
     """Run torchrun to its end; the exit code of the worker that failed, or after a signal that of the workers."""
     with tempfile.TemporaryDirectory(prefix="kickoff-codes-") as codes:
         os.environ[outcome.CODES] = codes
-        waiting.choose()  # for the workers, which would take each other's start for the work of others
+        threads.choose()  # for the workers, which would take each other's start for the work of others
         try:
             main(arguments)
         except ChildFailedError as error:

@@ -18,40 +18,29 @@ from typing import Any
 import datasets
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from job import (
-    audit,
-    base,
-    check,
-    clean,
-    dedupe,
-    durable,
-    encode,
-    evaluate,
-    hub,
-    load,
-    machine,
-    publish,
-    report,
-    rules,
-    split,
-    train,
-)
-from job.config import Config, DatasetSection
-from job.data import leftout
-from job.errors import DataError, PublishError
-from job.evaluation import gate
-from job.rendering import shown
-from job.run import disk
-from job.run.localdata import local_data, there
-from job.runfolder import RunFolder
-from job.training import origin
+from job import check
+from job.config.schema import Config, DatasetSection
+from job.data import encode, ledger, load, split, unused_columns
+from job.data.clean import clean, rules
+from job.data.dedupe import dedupe
+from job.evaluation import evaluate, gate
+from job.hub import client
+from job.model import base
+from job.publishing import publish
+from job.report import report
+from job.report.rendering import shown
+from job.run import disk, durable, machine
+from job.run.data_files import local_data, there
+from job.run.errors import DataError, PublishError
+from job.run.folder import RunFolder
+from job.training import origin, train
 
 log = logging.getLogger(__name__)
 
 
 def run(config: Config) -> str:
     """Every stage in order; the sentence that says what came of it."""
-    hub.configure(config.publish.timeout_seconds)
+    client.configure(config.publish.timeout_seconds)
     here = machine.detect(config.train.device, config.train.precision)
     folder = RunFolder(config)
     with folder.held() if here.rank == 0 else nullcontext():
@@ -98,7 +87,7 @@ def publish_only(config: Config) -> str:
 
 def check_only(config: Config) -> str:
     """Everything that can be known before spending a GPU minute, in a scratch folder; the report of the data stays."""
-    hub.configure(config.publish.timeout_seconds)
+    client.configure(config.publish.timeout_seconds)
     here = machine.detect(config.train.device, config.train.precision)
     publish.preflight(config, there(config.dataset), create=False)
     run = RunFolder(config)
@@ -123,7 +112,7 @@ def check_only(config: Config) -> str:
 
 def prepare_only(config: Config) -> str:
     """The data part alone: counts, rejected rows and the report, without a model."""
-    hub.configure(config.publish.timeout_seconds)
+    client.configure(config.publish.timeout_seconds)
     folder = RunFolder(config)
     with folder.held():
         folder.claim(local_data(config.dataset, folder.finished()))
@@ -132,7 +121,7 @@ def prepare_only(config: Config) -> str:
         folder.pin()
         report.report(folder.path, folder.pinned())
         _require_rows(folder)
-        return f"prepared: {audit.data_line(folder.read('data.json'))[6:]}; see {folder / 'report.html'}"
+        return f"prepared: {ledger.data_line(folder.read('data.json'))[6:]}; see {folder / 'report.html'}"
 
 
 def prepare(config: Config, folder: RunFolder) -> None:
@@ -227,20 +216,20 @@ def prepare_rows(
             rows, test, dropped, found = dedupe.dedupe(config.dedupe, rows, test, config.split.keep_together)
             rejected += dropped
             lost = sum(row["reason"].endswith(dedupe.WITH_ANOTHER_ANSWER) for row in dropped)
-            leftout.require_told_apart(sum(map(len, given)), lost, _left_out(config.dataset, sources))
+            unused_columns.require_told_apart(sum(map(len, given)), lost, _left_out(config.dataset, sources))
         with _phase(folder, "split"):
             families = found["families"][len(test) if test is not None else 0 :]
             parts = split.split(config.split, config.seed, rows, test, families).remove_columns(["id", "group"])
             if tokenizer is not None and (folder / "model").exists():
                 origin.require_same(folder.read("training.json"), parts, str(folder.path))
         with _phase(folder, "audit"):
-            counts = audit.write_rejected(folder / "rejected.jsonl", rejected, loaded)
-            found["closest"] = audit.closest(found["apart"], parts)
-            facts = audit.facts(config, sources, counts, found, parts, tokenizer)
+            counts = ledger.write_rejected(folder / "rejected.jsonl", rejected, loaded)
+            found["closest"] = ledger.closest(found["apart"], parts)
+            facts = ledger.facts(config, sources, counts, found, parts, tokenizer)
             facts["flagged"] = [row for part in parts.values() for row in clean.flagged(config.clean, part)]
             facts["mended"] = counted["mended"]
             facts["notes"] = clean.notes(config.clean, list(parts.values()))
-            log.info(audit.data_line(facts))
+            log.info(ledger.data_line(facts))
             for note in facts["notes"]:
                 log.info(f"data: {note}")
             if tokenizer is not None and len(parts["train"]):
@@ -335,7 +324,7 @@ def _encoded(folder: RunFolder) -> datasets.DatasetDict:
 
 @contextmanager
 def _finished(config: Config) -> Iterator[tuple[RunFolder, machine.Machine]]:
-    hub.configure(config.publish.timeout_seconds)
+    client.configure(config.publish.timeout_seconds)
     folder = RunFolder(config)
     if not (folder / "model").exists():
         raise DataError(f"output: {folder.path} holds no trained model; expected one left by `python -m job run`")

@@ -25,7 +25,7 @@ from huggingface_hub.errors import (
 from huggingface_hub.utils._http import default_client_factory  # the public API only replaces the whole client
 
 from serve import weights
-from serve.http.decoding import HONOURED, not_carried_out
+from serve.decoding import HONOURED, not_carried_out
 
 SMALL_FILES = ["*.json", "*.jinja", "*.txt", "*.model"]
 

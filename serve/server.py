@@ -22,11 +22,11 @@ import litserve as ls
 from fastapi import FastAPI
 
 from serve.engine.device import accelerators
+from serve.http.app import run_beside
 from serve.http.closing import Closing
 from serve.http.connection import connection, stop_listening
+from serve.http.routes import add_routes
 from serve.repository import Published
-from serve.routes import add_routes
-from serve.serving import run_beside
 from serve.settings import Settings
 from serve.shared import Shared
 from serve.worker import ALONE, REFUSED, AnswerAPI

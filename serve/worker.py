@@ -18,8 +18,8 @@ import litserve as ls
 from litserve.loops import LitLoop
 
 from serve import logs
-from serve.engine.messages import one_line
 from serve.link import EngineLink, Ready
+from serve.messages import one_line
 from serve.repository import Published
 from serve.settings import Settings
 from serve.shared import Shared

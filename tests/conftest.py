@@ -27,9 +27,10 @@ from transformers import (
     PreTrainedTokenizerFast,
 )
 
-from job import base, pipeline
-from job.config import Config, ModelSection
-from job.machine import Machine
+from job import pipeline
+from job.config.schema import Config, ModelSection
+from job.model import base
+from job.run.machine import Machine
 
 END = "<|endoftext|>"
 TOKEN = "hf_aSecretThatMustNotBeSeen"

@@ -13,9 +13,9 @@ from transformers import (
     T5ForConditionalGeneration,
 )
 
-from job import base
-from job.config import ModelSection
-from job.errors import ConfigError, Exit
+from job.config.schema import ModelSection
+from job.model import base
+from job.run.errors import ConfigError, Exit
 
 SMALL: dict[str, Any] = {
     "vocab_size": 400,

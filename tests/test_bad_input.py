@@ -15,8 +15,8 @@ from fastapi import FastAPI
 from prometheus_client.parser import text_string_to_metric_families
 from served import Served
 
-from serve import metrics
-from serve.routes import add_routes
+from serve.http import metrics
+from serve.http.routes import add_routes
 from serve.settings import Settings
 
 QUESTION, ANSWER = ROWS[1]["question"], ROWS[1]["answer"]

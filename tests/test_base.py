@@ -5,9 +5,9 @@ import pytest
 from hub_server import HubServer
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from job import base
-from job.config import ModelSection
-from job.errors import ConfigError, KickoffError
+from job.config.schema import ModelSection
+from job.model import base
+from job.run.errors import ConfigError, KickoffError
 
 
 def section(folder: Path | str, **values: object) -> ModelSection:

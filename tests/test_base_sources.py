@@ -20,10 +20,12 @@ from transformers import (
     LlamaForCausalLM,
 )
 
-from job import base, interrupt, pipeline
-from job.config import Config
-from job.errors import Exit, Interrupted
-from job.prompt import prompt_ids
+from job import pipeline
+from job.config.schema import Config
+from job.data.prompt import prompt_ids
+from job.model import base
+from job.run import interrupt
+from job.run.errors import Exit, Interrupted
 
 # --- the Hub ---------------------------------------------------------------------------------------------------------
 

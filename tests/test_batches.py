@@ -2,8 +2,8 @@ from collections import Counter
 
 import pytest
 
-from job.batches import epoch_steps, micro_batches, pad
-from job.loss import IGNORED
+from job.model.loss import IGNORED
+from job.training.batches import epoch_steps, micro_batches, pad
 
 
 @pytest.mark.parametrize("count", [1, 2, 5, 10, 50, 1000])

@@ -16,12 +16,12 @@ from hub_server import HubServer
 from huggingface_hub import ModelCard
 from markdown_it import MarkdownIt
 
-from job import config as configs
 from job import pipeline
-from job.config import Config
+from job.config import schema as configs
+from job.config.schema import Config
 from job.publishing import contract, markdown, paths
 from job.publishing.card import PACKAGES, card
-from job.rendering import METRICS
+from job.report.rendering import METRICS
 
 Make = Callable[..., tuple[Path, Config]]
 WHOLE = Path(__file__).with_name("card.md").read_text()

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from job.clean import clean, flagged, notes
-from job.config import CleanSection
+from job.config.schema import CleanSection
+from job.data.clean.clean import clean, flagged, notes
 
 KEY = "AKIA" + "Q3EGZDX5TJN2MPLE"
 FAMILY = "👨\u200d👩\u200d👧"

@@ -8,9 +8,9 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from job import config
-from job.config import Config, DatasetSection, PublishSection
-from job.errors import ConfigError, Exit
+from job.config import schema
+from job.config.schema import Config, DatasetSection, PublishSection
+from job.run.errors import ConfigError, Exit
 
 SECTIONS = ("dataset", "clean", "dedupe", "split", "model", "train", "evaluate", "publish")
 
@@ -22,7 +22,7 @@ def written(folder: Path, text: str | bytes) -> Path:
 
 
 def read(folder: Path, text: str | bytes, *overrides: str) -> Config:
-    return config.load(written(folder, text), list(overrides))
+    return schema.load(written(folder, text), list(overrides))
 
 
 def errors(folder: Path, text: str | bytes, *overrides: str) -> list[str]:
@@ -87,7 +87,7 @@ def test_all_errors_at_once(tmp_path: Path) -> None:
     lines = errors(tmp_path, text, "publish.repo=nobody", "nonsense")
     assert sorted(line.split(": ")[1] for line in lines if line.startswith("config.yaml")) == [
         "dataset.file",
-        "seed stands here a second time; first at config.yaml:6:1",
+        "seed stands here a second time; first at schema.yaml:6:1",
         "train.epoch",
         "train.epochs",
     ]
@@ -149,7 +149,7 @@ def test_empty_section_is_its_defaults(tmp_path: Path) -> None:
 
 def test_duplicate_key(tmp_path: Path) -> None:
     assert errors(tmp_path, FILE + "train:\n  epochs: 1\n  epochs: 2\n") == [
-        "config.yaml:4:3: train.epochs stands here a second time; first at config.yaml:3:3"
+        "config.yaml:4:3: train.epochs stands here a second time; first at schema.yaml:3:3"
     ]
     assert "dataset stands here a second time" in errors(tmp_path, FILE + FILE)[0]
 
@@ -197,9 +197,9 @@ def test_empty_file_lacks_the_dataset(tmp_path: Path, text: str) -> None:
 
 def test_missing_file_folder_and_latin_1(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="nowhere.yaml: no such file"):
-        config.load(tmp_path / "nowhere.yaml")
+        schema.load(tmp_path / "nowhere.yaml")
     with pytest.raises(ConfigError, match="is a folder"):
-        config.load(tmp_path)
+        schema.load(tmp_path)
     assert errors(tmp_path, b"output: caf\xe9") == ["config.yaml: not UTF-8 text (byte 11); save the file as UTF-8"]
 
 
@@ -345,25 +345,25 @@ def test_written_config_reads_back_equal(
     run = Config(
         dataset=DatasetSection(file="a.json"),
         publish=PublishSection(license=license),
-        clean=config.CleanSection(unwanted_words=tuple(words)),
-        train=config.TrainSection(learning_rate=rate),
+        clean=schema.CleanSection(unwanted_words=tuple(words)),
+        train=schema.TrainSection(learning_rate=rate),
         output=output,
     )
-    assert read(tmp_path, config.dump(run)) == run
+    assert read(tmp_path, schema.dump(run)) == run
 
 
 @pytest.mark.parametrize("text", [*NUMBERS, *WORDS, *BLANKS])
 def test_text_that_looks_like_something_else_stays_text(tmp_path: Path, text: str) -> None:
     publish = PublishSection(license=text, language=text)
     run = Config(dataset=DatasetSection(file=text), publish=publish, output=text)
-    assert read(tmp_path, config.dump(run)) == run
+    assert read(tmp_path, schema.dump(run)) == run
 
 
 def test_dump_holds_every_default(tmp_path: Path) -> None:
-    dumped = yaml.safe_load(config.dump(read(tmp_path, FILE)))
+    dumped = yaml.safe_load(schema.dump(read(tmp_path, FILE)))
     assert list(dumped) == [*SECTIONS, "output", "seed"]
     for section in SECTIONS:
-        assert set(dumped[section]) == set(getattr(config.Config.model_fields[section].annotation, "model_fields", {}))
+        assert set(dumped[section]) == set(getattr(schema.Config.model_fields[section].annotation, "model_fields", {}))
 
 
 def test_schema_lists_every_section_and_forbids_unknown_keys() -> None:

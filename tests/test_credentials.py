@@ -5,9 +5,9 @@ import json
 import datasets
 import pytest
 
-from job.clean import clean
-from job.config import CleanSection
-from job.credentials import secret_in, without_secrets
+from job.config.schema import CleanSection
+from job.data.clean.clean import clean
+from job.data.credentials import secret_in, without_secrets
 
 LONG = "aB3dE5fG7hI9jK1lM3nO5pQ7rS9tU1vW3xY5zA7bC9dE1fG3hI5jK7lM9nO1pQ3"
 # prefix and body apart, or this file would look like a leak to others' scanners

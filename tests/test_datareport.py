@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from job.datareport import BARS, histogram
+from job.report.data import BARS, histogram
 
 
 def test_one_long_row_does_not_flatten_the_others() -> None:

@@ -11,7 +11,7 @@ import torch
 from served import Served, httpx2
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
-from serve.http.decoding import HONOURED, NEUTRAL, OFF, not_carried_out
+from serve.decoding import HONOURED, NEUTRAL, OFF, not_carried_out
 from serve.repository import Decoding, Refused, decoding, find
 
 REFUSED: list[tuple[str, Any]] = [

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from job import dedupe as stage
-from job.config import DedupeSection
-from job.data.wording import normalised
+from job.config.schema import DedupeSection
+from job.data.dedupe import dedupe as stage
+from job.data.dedupe.wording import normalised
 
 ON = DedupeSection()
 

@@ -10,13 +10,13 @@ from conftest import MakeConfig, save_tiny
 from hub_server import HubServer
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from job import durable, pipeline
-from job.config import Config
-from job.errors import ConfigError
-from job.run import disk
+from job import pipeline
+from job.config.schema import Config
+from job.run import disk, durable
+from job.run.data_files import local_data
 from job.run.disk import Room
-from job.run.localdata import local_data
-from job.runfolder import RunFolder
+from job.run.errors import ConfigError
+from job.run.folder import RunFolder
 
 
 class Usage(NamedTuple):

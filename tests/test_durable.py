@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from job import durable
+from job.run import durable
 
 
 @pytest.fixture

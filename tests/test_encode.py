@@ -7,10 +7,10 @@ import pytest
 from datasets import Dataset
 from transformers import AddedToken, AutoTokenizer, PreTrainedTokenizerBase
 
-from job.clean import clean
-from job.config import CleanSection
-from job.encode import encode
-from job.loss import IGNORED
+from job.config.schema import CleanSection
+from job.data.clean.clean import clean
+from job.data.encode import encode
+from job.model.loss import IGNORED
 
 
 def rows(*pairs: tuple[str, str]) -> Dataset:

@@ -19,13 +19,13 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from job.config import EvaluateSection
-from job.encode import encode
-from job.errors import OutOfMemory
-from job.evaluate import answer, drawn, evaluate
+from job.config.schema import EvaluateSection
+from job.data.encode import encode
+from job.evaluation.evaluate import answer, drawn, evaluate
 from job.evaluation.intervals import rate
 from job.evaluation.memory import halving
-from job.machine import Machine
+from job.run.errors import OutOfMemory
+from job.run.machine import Machine
 
 BF16 = Machine(torch.device("cpu"), "bf16")
 

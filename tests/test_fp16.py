@@ -15,13 +15,13 @@ from datasets import DatasetDict
 from test_train import SECTION, Stopping, curve, rows, same, weights
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from job import divergence
-from job.config import TrainSection
-from job.errors import Diverged, Exit, Interrupted
-from job.machine import Machine
-from job.train import train
+from job.config.schema import TrainSection
+from job.run.errors import Diverged, Exit, Interrupted
+from job.run.machine import Machine
+from job.training import divergence
 from job.training.learner import Learner
 from job.training.loop import Training
+from job.training.train import train
 
 __all__ = ["rows"]  # the fixture
 FP16 = Machine(torch.device("cpu"), "fp16")

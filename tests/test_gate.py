@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from job.config import EvaluateSection
-from job.errors import GateRefused
+from job.config.schema import EvaluateSection
 from job.evaluation import gate
+from job.run.errors import GateRefused
 
 
 @pytest.mark.parametrize(

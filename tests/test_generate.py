@@ -19,10 +19,10 @@ from transformers import (
 )
 
 from job import pipeline
-from job.errors import ConfigError
-from job.evaluate import answer
+from job.data.prompt import prompt_ids
+from job.evaluation.evaluate import answer
 from job.evaluation.generate import Answer, context, generate
-from job.prompt import prompt_ids
+from job.run.errors import ConfigError
 
 
 def alone(folder: Path, question: str, room: int | None = None) -> str:

@@ -10,8 +10,8 @@ import torch
 from hostile import section
 from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
 
-from job import base
-from job.prompt import prompt_ids
+from job.data.prompt import prompt_ids
+from job.model import base
 
 NAMES = {
     "self_attn.q_proj": "attn_q",

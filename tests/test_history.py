@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from test_templates import CHATML, STYLES, Chat, Style, controls, harmless, text_of
 
-from serve.text import TemplateRefused, Text
+from serve.http.text import TemplateRefused, Text
 
 END = "<|im_end|>"
 ARGUMENTS = {"place": "Bern", "days": 2, "why": None, "deep": {"a": ['say "no"', True]}}

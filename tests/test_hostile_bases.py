@@ -39,11 +39,10 @@ from transformers import (
     RobertaForCausalLM,
 )
 
-from job import base
-from job.encode import encode
-from job.errors import ConfigError, Exit
-from job.model import probe
-from serve.text import Text
+from job.data.encode import encode
+from job.model import base, probe
+from job.run.errors import ConfigError, Exit
+from serve.http.text import Text
 
 
 def change_weights(folder: Path, change: Callable[[dict[str, torch.Tensor]], None]) -> None:

@@ -20,13 +20,13 @@ import yaml
 from typer.main import get_command
 
 from job.__main__ import app as job_app
-from job.config import Config
-from job.errors import ConfigError, Exit
+from job.config.schema import Config
+from job.run.errors import ConfigError, Exit
 from k8s import render
 from serve.__main__ import KEY
 from serve.__main__ import app as serve_app
-from serve.middleware import OPEN
-from serve.routes import router
+from serve.http.middleware import OPEN
+from serve.http.routes import router
 from serve.settings import Settings
 
 ROOT = Path(__file__).parents[1]
@@ -561,7 +561,7 @@ def test_the_key_is_a_must_with_its_component(name: str) -> None:
 def test_the_monitor_and_the_autoscaler_see_the_server() -> None:
     from prometheus_client import generate_latest
 
-    from serve import metrics
+    from serve.http import metrics
 
     name = "serve + all"
     service, monitor = one(name, "Service"), one(name, "ServiceMonitor")["spec"]

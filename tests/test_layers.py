@@ -9,7 +9,7 @@ from torch import nn
 from transformers import AutoModelForCausalLM
 from transformers.activations import NewGELUActivation
 
-from job.layers import Dropout, exchange
+from job.model.layers import Dropout, exchange
 
 CPU = torch.device("cpu")
 

@@ -9,9 +9,9 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from job.config import DatasetSection
-from job.errors import ConfigError, DataError, Exit
-from job.load import load
+from job.config.schema import DatasetSection
+from job.data.load import load
+from job.run.errors import ConfigError, DataError, Exit
 
 WORDS = ["lamp", "kettle", "bridge", "violin", "garden", "engine", "castle", "river", "basket", "window"]
 

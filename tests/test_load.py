@@ -10,12 +10,12 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from job import files
-from job.config import DatasetSection
-from job.errors import ConfigError, DataError, Exit
-from job.files import fingerprint
-from job.load import COLUMN_PAIRS, Rejected, load
-from job.run.localdata import local_data
+from job.config.schema import DatasetSection
+from job.data import files
+from job.data.files import fingerprint
+from job.data.load import COLUMN_PAIRS, Rejected, load
+from job.run.data_files import local_data
+from job.run.errors import ConfigError, DataError, Exit
 
 Loaded = tuple[list[dict[str, Any]], list[dict[str, Any]], dict[str, Any]]
 PAIR = {"question": "What is DNS?", "answer": "A naming system."}

@@ -16,9 +16,9 @@ from transformers import (
     PreTrainedModel,
 )
 
-from job import head
-from job.batches import pad
-from job.loss import IGNORED, AnswerLoss, Batch, PlainLoss, choose
+from job.model import head
+from job.model.loss import IGNORED, AnswerLoss, Batch, PlainLoss, choose
+from job.training.batches import pad
 
 IDS = [
     [5, 6, 7, 8, 0],
@@ -121,7 +121,7 @@ def test_each_rows_share_is_that_of_the_row_alone(
 ) -> None:
     model = model_of(family, request)
     for block in (1024, 4):  # rows may end within a block of positions
-        monkeypatch.setattr("job.loss.BLOCK", block)
+        monkeypatch.setattr("job.model.loss.BLOCK", block)
         rows = [3, 0, 5, 1, 4, 2]
         found = way(model).measure_rows(*batch(rows))
         together = way(model).measure(*batch(rows))

@@ -11,8 +11,8 @@ import pytest
 from conftest import ROWS, TOKEN, job
 from hub_server import HubServer
 
-from job.config import Config
-from job.errors import Exit
+from job.config.schema import Config
+from job.run.errors import Exit
 
 ROOT = Path(__file__).parents[1]
 

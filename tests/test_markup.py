@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from job.data.clean.markup import example, plain
 from job.data.layout import tidied
-from job.data.markup import example, plain
 
 
 @pytest.mark.parametrize(

@@ -2,7 +2,7 @@
 
 import pytest
 
-from job.data.misspelling import Seen, is_misspelling
+from job.data.dedupe.misspelling import Seen, is_misspelling
 
 
 def seen(word: str, elsewhere: int, before: str = "", named: bool = False, answered: bool = False) -> Seen:

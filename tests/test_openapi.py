@@ -13,7 +13,7 @@ from schemathesis import GenerationMode, checks
 from schemathesis.checks import load_all_checks
 from served import Served
 
-from serve import schema
+from serve.http import schema
 
 QUESTION = ROWS[1]["question"]
 SECONDS = 60

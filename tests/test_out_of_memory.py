@@ -17,14 +17,15 @@ from test_main import ROOT
 from test_train import SECTION, Stopping, rows
 from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel, PreTrainedModel
 
-from job import base, checkpoint
-from job.config import ModelSection
-from job.errors import DataError, Exit, Interrupted, OutOfMemory
-from job.run import memory
-from job.run.memory import is_out_of_memory
-from job.train import rehearse, train
+from job.config.schema import ModelSection
+from job.model import base
+from job.run import out_of_memory
+from job.run.errors import DataError, Exit, Interrupted, OutOfMemory
+from job.run.out_of_memory import is_out_of_memory
+from job.training import checkpoint
 from job.training.learner import Learner
 from job.training.loop import Training
+from job.training.train import rehearse, train
 
 __all__ = ["rows"]  # the fixture
 
@@ -67,7 +68,7 @@ def test_every_librarys_words_are_known(error: Exception) -> None:
 @pytest.mark.parametrize("error", OTHERS, ids=str)
 def test_other_errors_are_left_alone(error: Exception) -> None:
     assert not is_out_of_memory(error)
-    with pytest.raises(type(error)), memory.needed("while testing", "take less"):
+    with pytest.raises(type(error)), out_of_memory.needed("while testing", "take less"):
         raise error
 
 
@@ -75,7 +76,7 @@ def test_what_libraries_really_raise_is_known() -> None:
     for ask in (lambda: torch.empty(2**60), lambda: np.empty(2**58), lambda: pa.allocate_buffer(2**62)):
         with (
             pytest.raises(OutOfMemory, match="out of memory while testing; take less"),
-            memory.needed("while testing", "take less"),
+            out_of_memory.needed("while testing", "take less"),
         ):
             ask()
 

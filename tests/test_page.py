@@ -16,7 +16,7 @@ from typing import Any, Protocol
 import pytest
 from playwright.sync_api import Browser, Page, Route, expect, sync_playwright
 
-from serve.page import HEADERS, HTML
+from serve.http.page import HEADERS, HTML
 
 QUESTION = "What is 2 plus 2?"
 ODD = "It's a \"question\": $HOME `id` \\ 'a'\n</script><b id=bold>bold</b> !! 100% 🙂"

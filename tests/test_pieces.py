@@ -7,7 +7,7 @@ from tokenizers import Tokenizer, decoders, models
 from tokenizers.pre_tokenizers import ByteLevel
 
 from serve.http.pieces import Pieces, special_ids
-from serve.text import Decoder
+from serve.http.text import Decoder
 
 END = "</s>"
 WORDS = ["a", "b", "n't", ".", " do", "é", "中", "\ufffd", " "]

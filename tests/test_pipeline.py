@@ -9,7 +9,7 @@ from conftest import ROWS, TOKEN, MakeConfig, job
 from hub_server import HubServer
 
 from job import pipeline
-from job.errors import ConfigError, DataError, GateRefused, Interrupted, PublishError
+from job.run.errors import ConfigError, DataError, GateRefused, Interrupted, PublishError
 from job.training.learner import Learner
 
 
@@ -128,7 +128,7 @@ def test_before_anything_is_trained_the_config_may_change(make_config: MakeConfi
 
 
 def test_run_yaml_gives_the_same_model(make_config: MakeConfig) -> None:
-    from job.config import load
+    from job.config.schema import load
 
     config = make_config()
     pipeline.run(config)

@@ -15,10 +15,10 @@ from conftest import ROWS
 from served import Served
 from transformers import PreTrainedTokenizerBase
 
-from serve.answer import Answer, Options
+from serve.http.answer import Answer, Options
+from serve.http.text import Text
 from serve.link import Engines
 from serve.repository import find
-from serve.text import Text
 
 QUESTION, ANSWER = ROWS[1]["question"], ROWS[1]["answer"]
 SECONDS = 60

@@ -14,9 +14,9 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from bench import prepare
 from job import pipeline
-from job.config import Config
-from job.errors import DataError
-from job.runfolder import RunFolder
+from job.config.schema import Config
+from job.run.errors import DataError
+from job.run.folder import RunFolder
 
 # surrogates included: JSON can spell them
 TEXT = st.one_of(st.text(max_size=30), st.sampled_from(["What is C?", "What is C++?", "what is c", "", " ", "\ud800"]))
@@ -273,7 +273,7 @@ def test_many_rows_of_a_train_and_a_test_file_stay_apart_in_every_stage(
     tmp_path: Path, make_config: MakeConfig, tokenizer: PreTrainedTokenizerBase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """From 4,000 rows on several processes work at a stage, and hand each other files."""
-    monkeypatch.setattr("job.rows.processes", lambda rows: 2 if rows >= 4000 else None)
+    monkeypatch.setattr("job.data.rows.processes", lambda rows: 2 if rows >= 4000 else None)
     for name in ("train", "test"):
         lines = (json.dumps({"question": f"{name} {n}?", "answer": f"{name} is {n}."}) for n in range(5000))
         (tmp_path / f"{name}.jsonl").write_text("\n".join(lines))

@@ -10,12 +10,12 @@ from conftest import CPU, TOKEN
 from hub_server import FIRST_FILES, HubServer
 from huggingface_hub import HfApi
 
-from job import evaluate, publish
-from job import hub as hub_client
-from job.config import Config
-from job.errors import ConfigError, PublishError
-from job.publishing import contract
+from job.config.schema import Config
+from job.evaluation import evaluate
+from job.hub import client as hub_client
+from job.publishing import contract, publish
 from job.publishing import hub as publishing_hub
+from job.run.errors import ConfigError, PublishError
 
 QUESTIONS = ["What is 3 plus 3?", "What is 9 plus 9?"]
 

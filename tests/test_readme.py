@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from job.config import Config
-from job.errors import Exit
+from job.config.schema import Config
+from job.run.errors import Exit
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()
@@ -56,7 +56,7 @@ def test_exit_codes_are_the_codes() -> None:
 
 @pytest.mark.parametrize("name", ["offline.yaml", "config.yaml"])
 def test_examples_are_valid_configs(name: str) -> None:
-    from job.config import load
+    from job.config.schema import load
 
     config = load(ROOT / "examples" / "soccer" / name)
     assert config.dataset.file is not None and (ROOT / config.dataset.file).exists()
@@ -93,7 +93,7 @@ def test_the_settings_table_is_the_servers() -> None:
 
 
 def test_the_endpoints_table_is_the_servers() -> None:
-    from serve.routes import router
+    from serve.http.routes import router
 
     section = README.split("## Serve")[1].split("\n## ")[0]
     named = set(re.findall(r"^\| `(GET|POST) (\S+)`", section, re.MULTILINE))

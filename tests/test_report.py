@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 from conftest import MakeConfig
 
-from job import pipeline, report
-from job.config import Config
+from job import pipeline
+from job.config.schema import Config
+from job.report import report
 
 
 class Outside(HTMLParser):

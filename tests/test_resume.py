@@ -17,16 +17,15 @@ from test_main import ROOT
 from test_processes import still
 from test_train import SECTION, Stopping, curve, rows, same, weights
 
-from job import checkpoint
-from job.base import fetch
-from job.config import ModelSection, TrainSection
-from job.errors import ConfigError, Exit, Interrupted
-from job.machine import Machine
-from job.train import train
-from job.training import geometry
+from job.config.schema import ModelSection, TrainSection
+from job.model.base import fetch
+from job.run.errors import ConfigError, Exit, Interrupted
+from job.run.machine import Machine
+from job.training import checkpoint, geometry
 from job.training.geometry import Geometry
 from job.training.learner import Learner
 from job.training.loop import Training
+from job.training.train import train
 
 __all__ = ["rows", "still"]  # fixtures
 BF16, FP16 = (Machine(torch.device("cpu"), precision) for precision in ("bf16", "fp16"))

@@ -6,8 +6,8 @@ import datasets
 import pyarrow as pa
 import pytest
 
-from job import rows
-from job.rows import transformed, write
+from job.data import rows
+from job.data.rows import transformed, write
 
 SCHEMA = pa.schema({"question": pa.string(), "n": pa.int64()})
 

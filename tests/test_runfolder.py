@@ -12,10 +12,10 @@ from datasets import load_from_disk
 from hub_server import HubServer
 
 from job import pipeline
-from job.config import Config, load
-from job.errors import ConfigError, DataError, Interrupted
-from job.run.localdata import local_data
-from job.runfolder import RunFolder
+from job.config.schema import Config, load
+from job.run.data_files import local_data
+from job.run.errors import ConfigError, DataError, Interrupted
+from job.run.folder import RunFolder
 from job.training.learner import Learner
 
 

@@ -8,10 +8,9 @@ import torch
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
 from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
-from job import dedupe, semantic
-from job.config import DedupeSection
-from job.data import contrast
-from job.errors import ConfigError
+from job.config.schema import DedupeSection
+from job.data.dedupe import contrast, dedupe, semantic
+from job.run.errors import ConfigError
 
 WORDS = [
     *("who", "what", "when", "where", "is", "was", "won", "lost", "the", "a"),

@@ -4,9 +4,9 @@ import datasets
 import numpy as np
 import pytest
 
-from job import split as stage
-from job.config import SplitSection
-from job.errors import ConfigError
+from job.config.schema import SplitSection
+from job.data import split as stage
+from job.run.errors import ConfigError
 
 
 def dataset(count: int) -> datasets.Dataset:

@@ -17,8 +17,8 @@ from transformers import (
 )
 from transformers.utils import chat_template_utils
 
-from job import base
-from job.prompt import prompt_ids
+from job.data.prompt import prompt_ids
+from job.model import base
 
 # --- the tokenizer's own tokens --------------------------------------------------------------------------------------
 

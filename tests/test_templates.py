@@ -19,7 +19,7 @@ from tokenizers import AddedToken, Tokenizer, decoders, models, normalizers, pre
 from tokenizers.trainers import BpeTrainer
 from transformers import PreTrainedTokenizerFast
 
-from serve.text import Text
+from serve.http.text import Text
 
 ROOT = Path(__file__).parents[1]
 Chat = list[dict[str, Any]]
@@ -138,7 +138,7 @@ ALPACA = (
     "{% elif m.role == 'assistant' %}### Response:\n{{ m.content|trim }}{{ eos_token }}\n\n"
     "{% else %}{{ m.content|trim }}\n\n{% endif %}{% endfor %}{% if add_generation_prompt %}### Response:\n{% endif %}"
 )
-KICKOFF = (ROOT / "job" / "templates" / "chat_template.jinja").read_text()
+KICKOFF = (ROOT / "job" / "model" / "chat_template.jinja").read_text()
 EDITING = (
     "{% for m in messages %}<|im_start|>{{ m.role }}\n"
     "{{ (m.content | replace('#', '') | replace('~~', '<'))[:300] }}<|im_end|>\n{% endfor %}<|im_start|>assistant\n"

@@ -7,7 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from serve.text import Text
+from serve.http.text import Text
 
 STRINGS = st.text(st.characters(exclude_categories=["Cs"]), max_size=60)
 NO_FIXTURE_WARNING = settings(

@@ -11,13 +11,13 @@ from datasets import Dataset, DatasetDict
 from safetensors.torch import load_file
 from transformers import PreTrainedTokenizerBase
 
-from job import train as stage
-from job.config import TrainSection
-from job.encode import encode
-from job.errors import ConfigError, Diverged, Exit, Interrupted, OutOfMemory
-from job.machine import Machine
-from job.train import count_steps, train
+from job.config.schema import TrainSection
+from job.data.encode import encode
+from job.run.errors import ConfigError, Diverged, Exit, Interrupted, OutOfMemory
+from job.run.machine import Machine
+from job.training import train as stage
 from job.training.learner import Learner, Outcome
+from job.training.train import count_steps, train
 
 SECTION = TrainSection(epochs=2, batch_size=4, learning_rate=1e-3, precision="fp32", logging_steps=1, save_steps=3)
 

@@ -10,10 +10,11 @@ import numpy as np
 import opposites
 import pytest
 
-from job import dedupe, split, twins
-from job.config import DedupeSection, SplitSection
-from job.data.wording import normalised
-from job.spelling import changes
+from job.config.schema import DedupeSection, SplitSection
+from job.data import split
+from job.data.dedupe import dedupe, twins
+from job.data.dedupe.spelling import changes
+from job.data.dedupe.wording import normalised
 
 SOCCER = json.loads((Path(__file__).parents[1] / "examples/soccer/dataset.json").read_text())
 KINDS = ("typo", "two typos", "order", "punctuation", "case")

@@ -11,12 +11,12 @@ import pytest
 from test_main import ROOT, write_config
 
 from bench import shared
-from job.errors import Exit
-from job.run import waiting
+from job.run import threads
+from job.run.errors import Exit
 
 ACTIVE = "30000000000"
 """What libgomp makes of OMP_WAIT_POLICY=active."""
-QUIET = {"GOMP_SPINCOUNT": waiting.SPINS}
+QUIET = {"GOMP_SPINCOUNT": threads.SPINS}
 BUSY = {"OMP_WAIT_POLICY": "passive"}
 
 
@@ -79,19 +79,19 @@ def test_the_work_of_others_on_the_processors_of_this_process_decides(
 ) -> None:
     counted = tmp_path / "stat"
     counted.write_text(stat({0: (100, 100), 1: (100, 100), 2: (100, 100)}))
-    monkeypatch.setattr(waiting, "STAT", counted)
+    monkeypatch.setattr(threads, "STAT", counted)
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
     monkeypatch.setattr(time, "sleep", lambda _: counted.write_text(stat(later)))
     monkeypatch.setattr(os, "environ", {})
-    waiting.choose()
+    threads.choose()
     assert dict(os.environ) == expected
 
 
 def test_where_the_kernel_does_not_count_the_machine_is_taken_for_quiet(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(waiting, "STAT", tmp_path / "none")
-    assert waiting.others() == 0
+    monkeypatch.setattr(threads, "STAT", tmp_path / "none")
+    assert threads.others() == 0
 
 
 def test_the_benchmark_measures_what_the_job_chooses_and_takes_the_middle() -> None:

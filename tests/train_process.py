@@ -12,11 +12,11 @@ from pathlib import Path
 import datasets
 import torch
 
-from job import machine
-from job.config import TrainSection
-from job.errors import KickoffError
-from job.train import train
+from job.config.schema import TrainSection
+from job.run import machine
+from job.run.errors import KickoffError
 from job.training.learner import Learner, Outcome
+from job.training.train import train
 
 
 def main(order: Path) -> int:

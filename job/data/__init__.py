@@ -1,1 +1,1 @@
-"""Parts of the stages that deal with rows: what they are read from, what is looked at in them, how alike they are."""
+"""From files of rows to the encoded rows that are trained and tested. Nothing here imports torch."""

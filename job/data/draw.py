@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from job.files import Chunk
+from job.data.files import Chunk
 
 _BLOCK = 1000
 

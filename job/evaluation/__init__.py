@@ -1,1 +1,1 @@
-"""Evaluation: the parts of measuring a model on rows that it was not trained on."""
+"""Measures a model on the test rows, and decides whether it may be published."""

@@ -15,10 +15,10 @@ from typing import NamedTuple
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from job.data.prompt import prompt_ids
 from job.evaluation.memory import halving
-from job.machine import Machine
-from job.progress import Progress
-from job.prompt import prompt_ids
+from job.run.machine import Machine
+from job.run.progress import Progress
 
 log = logging.getLogger(__name__)
 _CONTEXT_KEYS = ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "max_sequence_length", "seq_length")

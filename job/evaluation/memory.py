@@ -7,8 +7,8 @@ import logging
 from collections.abc import Callable
 from typing import TypeVar
 
-from job.errors import OutOfMemory
-from job.run.memory import is_out_of_memory
+from job.run.errors import OutOfMemory
+from job.run.out_of_memory import is_out_of_memory
 
 Result = TypeVar("Result")
 log = logging.getLogger(__name__)

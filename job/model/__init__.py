@@ -1,1 +1,1 @@
-"""The model's parts: finding the base, judging it before training, and its chat template."""
+"""The model to start from: fetched, completed and probed; its loss and the parts that are exchanged while it trains."""

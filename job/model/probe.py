@@ -13,10 +13,10 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import GenerationConfig, PreTrainedModel
 
-from job.errors import ConfigError
 from job.model.ids import rows_of
-from job.run.memory import is_out_of_memory
+from job.run.errors import ConfigError
 from job.run.messages import one_line
+from job.run.out_of_memory import is_out_of_memory
 
 SAME = 1e-5
 """Of the spread of the logits: the same shapes are computed in the same order, so that nothing at all should differ."""

@@ -17,9 +17,9 @@ from huggingface_hub.errors import (
     RevisionNotFoundError,
 )
 
-from job import durable
-from job.config import ModelSection
-from job.errors import ConfigError, KickoffError
+from job.config.schema import ModelSection
+from job.run import durable
+from job.run.errors import ConfigError, KickoffError
 
 SMALL_FILES = ["*.json", "*.txt", "*.model", "*.jinja"]
 Admit = Callable[[Path, set[str]], list[str]]

@@ -14,11 +14,11 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from job.config import ModelSection
-from job.errors import ConfigError
+from job.config.schema import ModelSection
+from job.run.errors import ConfigError
 from job.run.messages import one_line
 
-KICKOFF = Path(__file__).parents[1] / "templates" / "chat_template.jinja"
+KICKOFF = Path(__file__).with_name("chat_template.jinja")
 QUESTION = 'Where is Ada\'s café in 1863?\n  - 漢字, one line; <b>two</b> & 50% "three"'
 """Capitals, accents, an indented line and marks that HTML, JSON and shells escape: all of it must arrive."""
 ANSWER = "Kickoff's answer: 42."

@@ -1,1 +1,1 @@
-"""Parts of the publish stage: what may be replaced, the card, the folder, the Hub, and the comparison of answers."""
+"""Publishes the model to the Hub or a folder: checked before training, verified afterwards."""

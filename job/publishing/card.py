@@ -13,9 +13,9 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
-from job.config import Config
+from job.config.schema import Config
 from job.publishing import markdown, paths
-from job.rendering import METRICS, environment, metric_rows, side_by_side
+from job.report.rendering import METRICS, environment, metric_rows, side_by_side
 
 PACKAGES = ("torch", "transformers", "datasets", "tokenizers", "huggingface_hub")
 SAMPLES = 5

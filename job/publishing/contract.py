@@ -14,7 +14,7 @@ from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
-from job import durable
+from job.run import durable
 
 CONTRACT = (
     "model.safetensors",

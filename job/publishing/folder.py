@@ -8,12 +8,12 @@ import hashlib
 import shutil
 from pathlib import Path
 
-from job import durable
-from job.config import PublishSection
-from job.errors import ConfigError, PublishError
+from job.config.schema import PublishSection
 from job.publishing import contract
 from job.publishing.contract import MARK
 from job.publishing.verify import Samples
+from job.run import durable
+from job.run.errors import ConfigError, PublishError
 from job.run.messages import listed
 
 

@@ -36,14 +36,14 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.hf_api import RepoFile
 
-from job.config import PublishSection
-from job.errors import ConfigError, PublishError
-from job.hub import HubDown, wait_asked
+from job.config.schema import PublishSection
+from job.hub.client import HubDown, wait_asked
 from job.publishing import contract
 from job.publishing.contract import MARK
 from job.publishing.verify import Samples
-from job.run.memory import is_out_of_memory
+from job.run.errors import ConfigError, PublishError
 from job.run.messages import listed, one_line
+from job.run.out_of_memory import is_out_of_memory
 
 ATTEMPTS = 3
 FAILURES = (httpx2.HTTPError, OSError, RuntimeError, json.JSONDecodeError)

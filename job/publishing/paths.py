@@ -6,9 +6,9 @@ It knows the keys of the config that hold paths, and opens no file.
 from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any
 
-from job import document
-from job.config import Config
-from job.document import KeyPath
+from job.config import yaml_file
+from job.config.schema import Config
+from job.config.yaml_file import KeyPath
 
 KEYS: tuple[KeyPath, ...] = (
     ("output",),
@@ -38,10 +38,10 @@ def run_yaml(config: Config) -> str:
     folder, or of one that climbs (..) its last name stays. The run folder keeps its own run.yaml whole.
     """
     values = config.model_dump(mode="json")
-    before = document.write(values)
+    before = yaml_file.write(values)
     for path in KEYS:
         _shorten(values, path)
-    after = document.write(values)
+    after = yaml_file.write(values)
     return after if after == before else _SHORTENED + after
 
 

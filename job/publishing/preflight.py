@@ -13,9 +13,9 @@ from typing import Any
 from huggingface_hub import HfApi, ModelCard, ModelCardData
 from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError, RepositoryNotFoundError
 
-from job.config import Config, PublishSection
-from job.errors import ConfigError, PublishError
+from job.config.schema import Config, PublishSection
 from job.publishing import folder, hub
+from job.run.errors import ConfigError, PublishError
 from job.run.messages import one_line
 
 

@@ -1,1 +1,1 @@
-"""What every stage of a run needs, whatever the stage does."""
+"""What every stage needs, whatever it does: the run folder, errors and exit codes, the machine, signals."""

@@ -14,8 +14,8 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
-from job.config import Config
-from job.errors import ConfigError
+from job.config.schema import Config
+from job.run.errors import ConfigError
 
 _BYTES = 4
 """Of a weight while it is trained: fp32, whatever the base has on disk."""

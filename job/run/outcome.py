@@ -11,9 +11,9 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
-from job import durable
-from job.errors import Exit, Interrupted, KickoffError
-from job.run.memory import is_out_of_memory
+from job.run import durable
+from job.run.errors import Exit, Interrupted, KickoffError
+from job.run.out_of_memory import is_out_of_memory
 
 CODES = "KICKOFF_EXIT_CODES"
 """Names, in the environment, the folder where each process under `job.launch` leaves its exit code."""

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypeVar
 
-from job.config import Config, DatasetSection, SourceSection
+from job.config.schema import Config, DatasetSection, SourceSection
 
 Section = TypeVar("Section", DatasetSection, SourceSection)
 _COMMIT = re.compile(r"[0-9a-f]{40}")

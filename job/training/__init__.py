@@ -1,1 +1,1 @@
-"""The parts of the stage that trains: one step, the loop of steps, the learning rate, going on from a checkpoint."""
+"""Fine-tuning: the loop, one step, its batches, its checkpoints."""

@@ -13,10 +13,10 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from job.batches import Rows
-from job.config import TrainSection
-from job.errors import ConfigError
-from job.machine import Machine
+from job.config.schema import TrainSection
+from job.run.errors import ConfigError
+from job.run.machine import Machine
+from job.training.batches import Rows
 
 _RECIPE = ("epochs", "learning_rate", "lr_scheduler", "warmup_steps", "weight_decay", "max_grad_norm")
 

@@ -14,14 +14,14 @@ import datasets
 import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
-from job import checkpoint, divergence
-from job.batches import Rows, micro_batches
-from job.config import TrainSection
-from job.errors import KickoffError, OutOfMemory
-from job.layers import exchange
-from job.loss import choose
-from job.machine import Machine
-from job.run import memory
+from job.config.schema import TrainSection
+from job.model.layers import exchange
+from job.model.loss import choose
+from job.run import out_of_memory
+from job.run.errors import KickoffError, OutOfMemory
+from job.run.machine import Machine
+from job.training import checkpoint, divergence
+from job.training.batches import Rows, micro_batches
 from job.training.geometry import rows_per_step
 from job.training.schedule import rate
 
@@ -60,7 +60,7 @@ class Learner:
         self.section, self.seed, self.machine, self.total_steps = section, seed, machine, total_steps
         self.source = source  # asked where its rows stood when training diverges
         self.checkpoints = checkpoints  # named then, too
-        with memory.needed(
+        with out_of_memory.needed(
             "while the model was loaded; training needs 16 bytes a parameter for weights, gradients and optimizer",
             "take a smaller model.base, or run on a machine with more memory",
         ):
@@ -200,7 +200,7 @@ class Learner:
                         total += self.loss.backward(*self.rows.batch(part, self.machine.device), scale)
                 return total
             except Exception as error:
-                if not memory.is_out_of_memory(error):
+                if not out_of_memory.is_out_of_memory(error):
                     raise
             self.optimizer.zero_grad()
             self.machine.free_cache()

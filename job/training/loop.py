@@ -17,14 +17,13 @@ import datasets
 import torch
 from torch.utils.tensorboard import SummaryWriter
 
-from job import checkpoint, divergence
-from job.batches import Rows, epoch_steps, micro_batches
-from job.config import TrainSection
-from job.errors import ConfigError, Interrupted
-from job.machine import Machine
-from job.progress import Progress
-from job.run import memory
-from job.training import geometry
+from job.config.schema import TrainSection
+from job.run import out_of_memory
+from job.run.errors import ConfigError, Interrupted
+from job.run.machine import Machine
+from job.run.progress import Progress
+from job.training import checkpoint, divergence, geometry
+from job.training.batches import Rows, epoch_steps, micro_batches
 from job.training.geometry import rows_per_step
 from job.training.learner import Learner, Outcome
 
@@ -210,7 +209,7 @@ class Training:
                 loss = self.learner.loss.measure(*self.test.batch(part, self.machine.device))
             return torch.stack([loss.total.to(self.machine.exact), loss.tokens.to(self.machine.exact)])
         except Exception as error:
-            if not memory.is_out_of_memory(error) or len(part) == 1:
+            if not out_of_memory.is_out_of_memory(error) or len(part) == 1:
                 raise
         self.machine.free_cache()
         middle = len(part) // 2

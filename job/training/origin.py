@@ -10,8 +10,8 @@ from typing import Any
 
 import datasets
 
-from job.batches import Rows
-from job.errors import DataError
+from job.run.errors import DataError
+from job.training.batches import Rows
 
 
 def of(rows: datasets.DatasetDict) -> dict[str, str]:

@@ -6,7 +6,7 @@ keys of the config and numbers of steps, nothing of an optimizer.
 
 import math
 
-from job.config import TrainSection
+from job.config.schema import TrainSection
 
 
 def rate(section: TrainSection, total_steps: int, step: int) -> float:

@@ -23,10 +23,10 @@ from serve.engine.cache import BLOCK
 from serve.engine.calls import Calls
 from serve.engine.limits import limits
 from serve.engine.memory import ran_out
-from serve.engine.messages import one_line
 from serve.engine.request import Failure, Request, Token
 from serve.engine.sampling import Penalties, choose, generator
 from serve.engine.together import Together
+from serve.messages import one_line
 
 log = logging.getLogger(__name__)
 DECODES_PER_PREFILL = 8

@@ -20,8 +20,8 @@ from serve.engine import attention
 from serve.engine.cache import BLOCK, one_token
 from serve.engine.engine import Engine, Row
 from serve.engine.limits import crossable, limits, vocabulary, windows
-from serve.engine.messages import one_line
 from serve.engine.request import Request
+from serve.messages import one_line
 
 log = logging.getLogger(__name__)
 NEW_TOKENS = 2

@@ -11,8 +11,8 @@ from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serve import metrics
-from serve.answer import Answer
+from serve.http import metrics
+from serve.http.answer import Answer
 from serve.http.paths import as_route
 from serve.http.request_id import HEADER, id_of
 

@@ -14,9 +14,9 @@ from typing import Any
 from jinja2 import TemplateError
 from transformers.utils import logging as transformers_logging
 
-from serve.engine.messages import one_line
 from serve.http.pieces import special_ids
-from serve.text import Text
+from serve.http.text import Text
+from serve.messages import one_line
 
 QUESTIONS = ("What is DNS?", "How high is Mount Everest?")
 ONE_THAT = 'publish one that takes [{"role": "user", "content": "..."}]'

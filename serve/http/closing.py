@@ -6,7 +6,7 @@ how the server stops.
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serve.serving import Serving
+from serve.http.app import Serving
 
 
 class Closing:

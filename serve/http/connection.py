@@ -19,8 +19,8 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-from serve.errors import error_body
 from serve.http.access import count, line
+from serve.http.errors import error_body
 from serve.http.parser import Parser
 from serve.http.request_id import HEADER, new_id
 from serve.settings import Settings

@@ -8,8 +8,8 @@ import zlib
 
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from serve.errors import error_body
-from serve.middleware import answer, replay, too_large
+from serve.http.errors import error_body
+from serve.http.middleware import answer, replay, too_large
 
 GZIP = 16 + zlib.MAX_WBITS
 """zlib's word for gzip's own header and checksum."""

@@ -16,10 +16,10 @@ from typing import Any
 from jinja2 import TemplateError
 from transformers import PreTrainedTokenizerFast
 
-from serve.engine.messages import one_line
 from serve.http.client_text import StandIns
 from serve.http.control import Control, Forged
 from serve.http.template import Template, with_texts
+from serve.messages import one_line
 
 log = logging.getLogger(__name__)
 Chat = list[dict[str, Any]]

@@ -15,7 +15,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from fastapi import Response
 from starlette.types import Receive, Scope, Send
 
-from serve.errors import Problem
+from serve.http.errors import Problem
 from serve.http.gone import Gone, unless_gone
 
 SOON = 1.0

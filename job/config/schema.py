@@ -1,0 +1,329 @@
+"""The config of a run: one YAML file, checked whole before anything is downloaded.
+
+It knows the keys, their types and their defaults; keys that cannot be meant together are in `conflicts`. It does not
+know YAML, which `document` reads, nor what the stages do with the keys, and it opens no file but the config itself.
+"""
+
+import difflib
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic_core import ErrorDetails
+
+from job.config import conflicts, yaml_file
+from job.config.yaml_file import Document, KeyPath, dotted, shown
+from job.run.errors import ConfigError
+
+Metric = Literal["loss", "perplexity", "token_accuracy", "f1", "exact_match", "ended"]
+LOWER_IS_BETTER: frozenset[str] = frozenset({"loss", "perplexity"})
+
+
+class Section(BaseModel):
+    # strict: YAML has types of its own, so `epochs: "5"` is a mistake to report and not one to guess away
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
+
+
+Files = str | list[str]
+
+
+class SourceSection(Section):
+    file: Files | None = Field(None, description="Local files, as dataset.file.")
+    name: str | None = Field(None, description="Data set on the Hub (owner/name), instead of files.")
+    config: str | None = Field(None, description="Configuration (subset) of the Hub data set.")
+    revision: str | None = Field(None, description="Branch, tag or commit of the Hub data set.")
+    split: str = Field("train", description="Split of the Hub data set.")
+    question: str | None = Field(None, description="Column of its questions; dataset.question if not set.")
+    answer: str | None = Field(None, description="Column of its answers; dataset.answer if not set.")
+    ignore_columns: tuple[str, ...] = Field((), strict=False, description="Its columns that may be left out.")
+    weight: Annotated[float, Field(gt=0, le=1)] = Field(1.0, description="Share of its rows, drawn by seed.")
+
+
+class DatasetSection(Section):
+    file: Files | None = Field(
+        None,
+        description="Local file, glob, or a list of them: .json (array of rows), .jsonl, .csv, .parquet; .gz, .zst.",
+    )
+    name: str | None = Field(None, description="Data set on the Hub (owner/name), instead of a file.")
+    config: str | None = Field(None, description="Configuration (subset) of the Hub data set.")
+    revision: str | None = Field(None, description="Branch, tag or commit of the Hub data set.")
+    split: str = Field("train", description="Split of the Hub data set.")
+    question: str | None = Field(None, description="Column of the questions; found by its name if not set.")
+    answer: str | None = Field(None, description="Column of the answers; found by its name if not set.")
+    ignore_columns: tuple[str, ...] = Field(
+        (), strict=False, description="Columns that may be left out though the questions seem to need them."
+    )
+    test: Files | None = Field(None, description="Local file, glob or list with the test rows, instead of a split.")
+    sources: tuple[SourceSection, ...] = Field(
+        (),
+        strict=False,
+        description="Several sources, each {file or name, config, revision, split, question, answer, "
+        "ignore_columns, weight}; weight (1.0): share of its rows, drawn by seed.",
+    )
+
+
+Contacts = Literal["keep", "mask", "reject"]
+# those that the stop words, the stemmer and the list of offensive words all know
+WordsLanguage = Literal[
+    "arabic", "czech", "danish", "dutch", "english", "finnish", "french", "german", "hindi", "hungarian", "italian",
+    "norwegian", "persian", "polish", "portuguese", "russian", "spanish", "swedish", "turkish",
+]  # fmt: skip
+
+
+class CleanSection(Section):
+    fix_text: bool = Field(True, description="Repair mojibake and normalise to Unicode NFC (ftfy).")
+    remove_html: bool = Field(
+        False, description="Make HTML plain text: tags go, and entities are decoded once, so that escaped code stays."
+    )
+    urls: Contacts = Field("keep", description="Web addresses: keep; mask, as [url]; or reject the row.")
+    emails: Contacts = Field("keep", description="E-mail addresses: keep; mask, as [email]; or reject the row.")
+    phone_numbers: Contacts = Field("keep", description="Phone numbers: keep; mask, as [phone]; or reject the row.")
+    phone_region: Annotated[str, Field(pattern="^[A-Z]{2}$")] = Field(
+        "US", description="Country of phone numbers that are written without one."
+    )
+    min_question_characters: Annotated[int, Field(ge=1)] = Field(1, description="Reject shorter questions.")
+    max_question_characters: Annotated[int, Field(ge=1)] | None = Field(None, description="Reject longer questions.")
+    min_answer_characters: Annotated[int, Field(ge=1)] = Field(1, description="Reject shorter answers.")
+    max_answer_characters: Annotated[int, Field(ge=1)] | None = Field(None, description="Reject longer answers.")
+    reject_placeholders: bool = Field(True, description="Reject texts of nothing but dots, dashes, question marks.")
+    reject_echoes: bool = Field(True, description="Reject answers that only repeat the question.")
+    reject_repetition: bool = Field(True, description="Reject texts that are mostly one character or phrase repeated.")
+    unwanted_words: tuple[Annotated[str, Field(min_length=1)], ...] = Field(
+        (), strict=False, description="Reject rows that hold one of these words."
+    )
+    offensive: Literal["keep", "flag", "reject"] = Field(
+        "keep", description="Rows with offensive words (glin-profanity): keep; flag, in the report; or reject."
+    )
+    languages: tuple[Annotated[str, Field(pattern="^[a-z]{2,3}$")], ...] = Field(
+        (), strict=False, description="Reject texts surely in other languages than these ISO 639 codes; []: none."
+    )
+    lowercase: bool = Field(False, description="Lower-case everything. Hurts a generative model.")
+    remove_stop_words: bool = Field(False, description="Remove words such as the and of. Hurts a generative model.")
+    stem: bool = Field(False, description="Cut words to lower-case stems (Snowball). Hurts a generative model.")
+    words_language: WordsLanguage = Field(
+        "english", description="Language of the offensive words, the stop words and the stems."
+    )
+
+
+class DedupeSection(Section):
+    exact: bool = Field(True, description="Keep one row of each question (case, punctuation apart).")
+    near: bool = Field(True, description="Drop rows that ask and answer nearly the same as an earlier row.")
+    threshold: Annotated[float, Field(gt=0, le=1)] = Field(
+        0.7, description="Overlap (Jaccard) of two rows' character trigrams from which they may be near twins."
+    )
+    conflicts: Literal["keep_first", "keep_longest", "keep_all", "fail"] = Field(
+        "keep_first", description="What stays of rows with the same question and different answers."
+    )
+    semantic_model: str | None = Field(
+        None, description="Sentence-embedding model (Hub id or folder) that finds rows which mean the same."
+    )
+    semantic_threshold: Annotated[float, Field(gt=0, le=1)] = Field(
+        0.95, description="Cosine of question and of answer from which two rows mean the same."
+    )
+
+
+class SplitSection(Section):
+    test_size: Annotated[float, Field(gt=0, lt=1)] = Field(0.15, description="Share of the rows kept for testing.")
+    group: str | None = Field(None, description="Column whose equal values stay on one side of the split.")
+    keep_together: Literal["near_twins", "answers", "off"] = Field(
+        "near_twins",
+        description="What else stays on one side: near twins; answers: rows with the same long answer as well; off.",
+    )
+    folds: Annotated[int, Field(ge=2)] | None = Field(
+        None, description="k-fold: deal the rows into so many parts, instead of test_size."
+    )
+    fold: Annotated[int, Field(ge=1)] = Field(1, description="The part that is tested, from 1 to folds.")
+
+
+class ModelSection(Section):
+    base: str = Field(
+        "distilbert/distilgpt2",
+        description="Hub id or local folder of the model to start from, or a checkpoint of an earlier run.",
+    )
+    revision: str | None = Field(None, description="Branch, tag or commit of the base on the Hub.")
+    gguf_file: str | None = Field(None, description="GGUF file inside base, if its weights come as GGUF.")
+    chat_template: Literal["base", "kickoff"] = Field(
+        "base", description="base: the base's own chat template, Kickoff's where it has none; kickoff: Kickoff's."
+    )
+    max_length: Annotated[int, Field(ge=8)] = Field(512, description="Longest row in tokens; longer ones are rejected.")
+    max_new_tokens: Annotated[int, Field(ge=1)] = Field(
+        128, description="Longest answer in tokens, published in generation_config.json."
+    )
+
+
+class TrainSection(Section):
+    epochs: Annotated[int, Field(ge=1)] = Field(5, description="Passes over the training rows.")
+    batch_size: Annotated[int, Field(ge=1)] = Field(8, description="Rows per process and forward pass.")
+    gradient_accumulation_steps: Annotated[int, Field(ge=1)] = Field(
+        1, description="Forward passes per optimizer step."
+    )
+    learning_rate: Annotated[float, Field(gt=0)] = Field(3e-5, description="Peak learning rate of AdamW.")
+    lr_scheduler: Literal["linear", "cosine", "constant"] = Field("linear", description="Course of the learning rate.")
+    warmup_steps: Annotated[int, Field(ge=0)] = Field(0, description="Steps until the peak learning rate.")
+    weight_decay: Annotated[float, Field(ge=0)] = Field(0.01, description="AdamW weight decay (matrices only).")
+    max_grad_norm: Annotated[float, Field(gt=0)] = Field(1.0, description="Gradients are clipped to this norm.")
+    precision: Literal["auto", "bf16", "fp16", "fp32"] = Field(
+        "auto", description="auto: bf16 where the hardware computes in it, else fp16 on a GPU, else fp32."
+    )
+    device: Literal["auto", "gpu", "cpu"] = Field(
+        "auto", description="auto: a GPU if there is one; gpu: refuse without."
+    )
+    logging_steps: Annotated[int, Field(ge=1)] = Field(10, description="Steps between points of the loss curve.")
+    save_steps: Annotated[int, Field(ge=1)] = Field(500, description="Steps between checkpoints.")
+    save_minutes: Annotated[float, Field(gt=0)] = Field(
+        10.0, description="Minutes between checkpoints, if fewer steps than save_steps pass in them."
+    )
+    save_total_limit: Annotated[int, Field(ge=1)] = Field(2, description="Checkpoints kept.")
+    wandb_project: str | None = Field(
+        None, description="Also log to this Weights & Biases project (pip install wandb)."
+    )
+
+
+class EvaluateSection(Section):
+    generate_rows: Annotated[int, Field(ge=0)] = Field(
+        200, description="Test questions answered by generation, drawn by seed; 0: none, and no f1, exact_match, ended."
+    )
+    batch_size: Annotated[int, Field(ge=1)] = Field(32, description="Rows per forward pass while evaluating.")
+    gate: Metric | Literal["off"] = Field("loss", description="Metric that decides whether to publish, or off.")
+    gate_threshold: float | None = Field(
+        None, description="Value the gate's metric must reach; not set: better than the base model."
+    )
+
+
+class PublishSection(Section):
+    repo: Annotated[str, Field(pattern=r"^[\w.-]+/[\w.-]+$")] | None = Field(
+        None, description="Model repository on the Hub, owner/name."
+    )
+    private: bool = Field(True, description="Visibility of the repository if it is created.")
+    branch: str | None = Field(None, description="Branch of the repository; main if not set.")
+    tag: str | None = Field(None, description="Tag put on the published commit.")
+    folder: str | None = Field(None, description="Publish to this folder (as well as, or instead of, the Hub).")
+    samples: bool = Field(False, description="Show a few test questions with their answers on the model card.")
+    replace: bool = Field(
+        False, description="Replace a folder or a repository that holds something else than a model of Kickoff's."
+    )
+    license: str | None = Field(None, description="Licence field of the model card, such as apache-2.0.")
+    language: str | None = Field("en", description="Language field of the model card.")
+    timeout_seconds: Annotated[float, Field(gt=0)] = Field(60, description="Longest wait for any answer of the Hub.")
+
+
+class Config(Section):
+    """A run, from the data set to the published model."""
+
+    dataset: DatasetSection = Field(description="Where the rows come from.")
+    clean: CleanSection = Field(CleanSection(), description="What is repaired and what is rejected.")
+    dedupe: DedupeSection = Field(DedupeSection(), description="Which repeated questions are dropped.")
+    split: SplitSection = Field(SplitSection(), description="How the test rows are chosen.")
+    model: ModelSection = Field(ModelSection(), description="The model to start from.")
+    train: TrainSection = Field(TrainSection(), description="Fine-tuning.")
+    evaluate: EvaluateSection = Field(EvaluateSection(), description="Measuring, and the gate before publishing.")
+    publish: PublishSection = Field(PublishSection(), description="Where the model goes.")
+    output: str = Field("runs/kickoff", description="Run folder: checkpoints, model, report.")
+    seed: Annotated[int, Field(ge=0)] = Field(42, description="Seed of the split, the row order and dropout.")
+
+
+def load(path: Path, overrides: list[str] | None = None) -> Config:
+    """Read and check a config.
+
+    Args:
+        path: the YAML file.
+        overrides: `section.key=value` (or `key=value` for `output` and `seed`), the value read as YAML.
+
+    Raises:
+        ConfigError: with every error of the file at once, one to a line, as `file:line:column: ...`.
+    """
+    found = yaml_file.read(path)
+    if not isinstance(found.data, dict):
+        raise ConfigError(f"{path}:1:1: found {shown(found.data)}, expected sections such as `dataset:` and `train:`")
+    data = {key: {} if value is None and key in _sections() else value for key, value in found.data.items()}
+    problems = found.problems + [problem for text in overrides or [] if (problem := _override(data, found, text))]
+    config, invalid = _validate(data, found)
+    problems += invalid
+    if problems or config is None:
+        raise ConfigError("\n".join(problems))
+    return config
+
+
+def dump(config: Config) -> str:
+    """The config as YAML with every default filled in; `load` reads it back to an equal config."""
+    return yaml_file.write(config.model_dump(mode="json"))
+
+
+def _override(data: dict[Any, Any], found: Document, text: str) -> str | None:
+    """Put one `section.key=value` into `data`; the problem in words if it cannot be."""
+    name, separator, value = text.partition("=")
+    path = tuple(name.split("."))
+    if not separator or not all(path) or len(path) > 2:
+        return f"command line: found {text!r}, expected section.key=value, such as train.epochs=3"
+    target = data if len(path) == 1 else data.setdefault(path[0], {})
+    if not isinstance(target, dict):
+        return None  # the section itself is wrong, which validation reports
+    try:
+        target[path[-1]] = yaml_file.value(value)
+    except ValueError as error:
+        return f"command line: {name}: {error}"
+    found.places[path] = f"command line: {text}"
+    return None
+
+
+def _validate(data: dict[Any, Any], found: Document) -> tuple[Config | None, list[str]]:
+    try:
+        config = Config.model_validate(data)
+    except ValidationError as error:
+        # a union reports each of its arms; one line for each key is enough
+        lines = {_field_path(item): _problem(item, found) for item in reversed(error.errors())}
+        return None, list(reversed(lines.values()))
+    told = dict.fromkeys(conflicts.found_in(config))  # several sources may meet the same key of dataset
+    return config, [f"{found.nearest(path)}: {dotted(path)}: {message}" for path, message in told]
+
+
+def _field_path(item: ErrorDetails) -> KeyPath:
+    """The keys of an error's location, without the names of union arms that pydantic appends."""
+    place = item["loc"]
+    if len(place) < 3 or isinstance(place[2], str):
+        return place[:2]
+    return place[:4] if len(place) > 3 and isinstance(place[3], str) else place[:3]
+
+
+def _problem(item: ErrorDetails, found: Document) -> str:
+    path = _field_path(item)
+    start = f"{found.nearest(path)}: {dotted(path)}:"
+    if item["type"] in ("extra_forbidden", "invalid_key"):  # invalid: a key that is no text, such as `1:`
+        return f"{start} unknown key{_did_you_mean(path)}"
+    if item["type"] == "missing":
+        return f"{start} missing; expected a section `{path[-1]}:`"
+    if path == ("publish", "repo"):
+        return f"{start} found {shown(item['input'])}, expected owner/name"
+    return f"{start} found {shown(item['input'])}, expected {_expected(path, item)}"
+
+
+def _expected(path: KeyPath, item: ErrorDetails) -> str:
+    section = Config.model_fields[str(path[0])].annotation
+    if len(path) == 1 and isinstance(section, type) and issubclass(section, Section):
+        return "a section with keys, such as " + ", ".join(list(section.model_fields)[:3])
+    if path == ("evaluate", "gate"):
+        return "one of " + ", ".join((*get_args(Metric), "off"))
+    words = item["msg"].removeprefix("Input should be ").replace("String should have", "text with")
+    for term, plain in (("a valid tuple", "a list"), ("a valid string", "text"), ("a valid integer", "a whole number")):
+        words = words.replace(term, plain)
+    return words.replace("a valid ", "a ").replace("a boolean", "true or false")
+
+
+def _sections() -> list[str]:
+    return [name for name, field in Config.model_fields.items() if field.annotation not in (str, int)]
+
+
+def _keys() -> dict[str, list[str]]:
+    """The keys of every section; under "" the keys on top."""
+    sections = {name: list(getattr(Config.model_fields[name].annotation, "model_fields", {})) for name in _sections()}
+    return {"": list(Config.model_fields), **sections, "dataset.sources": list(SourceSection.model_fields)}
+
+
+def _did_you_mean(path: KeyPath) -> str:
+    *section, key = (str(part) for part in path)
+    keys = _keys()
+    known = keys.get(".".join(part for part in section if not part.isdigit()), [])
+    near = difflib.get_close_matches(key, known, n=1)
+    elsewhere = [f"{name}.{key}".lstrip(".") for name, names in keys.items() if key in names]
+    guess = elsewhere or [".".join((*section, near[0]))] if near or elsewhere else []
+    return f"; did you mean {guess[0]}?" if guess else f"; known here: {', '.join(known)}"

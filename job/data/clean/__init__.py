@@ -1,0 +1,1 @@
+"""Repairs the text of rows, and rejects rows that cannot be used."""

@@ -1,0 +1,1 @@
+"""Finds rows that repeat others: exactly, nearly, or in meaning."""

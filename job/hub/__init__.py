@@ -1,0 +1,1 @@
+"""How the job talks to the Hugging Face Hub."""

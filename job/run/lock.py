@@ -1,0 +1,56 @@
+"""Lock: one job at a time on a run folder.
+
+It is the operating system's lock on an open file (flock), so it ends with the process that holds it, however that
+ends; the file itself stays and says who held it last. It does not know what the folder holds.
+"""
+
+import errno
+import fcntl
+import json
+import logging
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+
+from job.run.errors import KickoffError
+
+log = logging.getLogger(__name__)
+
+
+@contextmanager
+def hold(file: Path) -> Iterator[None]:
+    """Hold the lock for the time of the block.
+
+    Raises:
+        KickoffError: another process holds it; which one, where, and since when. Nothing was changed.
+    """
+    with file.open("a+", encoding="utf-8") as stream:
+        try:
+            fcntl.flock(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise KickoffError(_refusal(file)) from None
+        except OSError as error:
+            if error.errno not in (errno.ENOLCK, errno.ENOTSUP, errno.ENOSYS):
+                raise
+            log.warning(f"{file} cannot be locked on this file system: make sure that no other job uses the folder")
+        stream.truncate(0)
+        json.dump({"pid": os.getpid(), "host": socket.gethostname(), "since": _now()}, stream)
+        stream.flush()
+        yield
+
+
+def _refusal(file: Path) -> str:
+    try:
+        holder = json.loads(file.read_text(encoding="utf-8"))
+        who = f"process {holder['pid']} on {holder['host']} has worked on it since {holder['since']}"
+        stop = f"stop it (kill {holder['pid']} there)"
+    except (OSError, ValueError, KeyError, TypeError):  # the other process is just about to write it
+        who, stop = "another process works on it", "stop it"
+    return f"output: {file.parent} is taken: {who}; wait until it ends, {stop}, or choose another output"
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")

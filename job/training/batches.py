@@ -1,0 +1,89 @@
+"""Batches: which rows go into which optimizer step, and how they become tensors.
+
+It knows ids, labels and the padding id, nothing of models. The order depends on seed and epoch alone, so a resumed
+run sees the very batches of an unbroken one, and any number of processes deals out the same steps.
+"""
+
+from collections.abc import Sequence
+
+import datasets
+import numpy as np
+import pyarrow as pa
+import torch
+import xxhash
+
+from job.model.loss import IGNORED
+
+POOL_STEPS = 50
+"""Rows are sorted by length within pools of this many steps: little padding, and still a random order."""
+
+
+def epoch_steps(lengths: list[int], rows_per_step: int, seed: int, epoch: int) -> list[list[int]]:
+    """Row numbers of every optimizer step of an epoch; each row once, rows of like length together."""
+    random = np.random.default_rng([seed, epoch])
+    order = random.permutation(len(lengths)).tolist()
+    # at least four pools, or else a small data set would meet in the same batches every epoch
+    pool = rows_per_step * max(1, min(POOL_STEPS, len(lengths) // (rows_per_step * 4)))
+    steps = []
+    for start in range(0, len(order), pool):
+        rows = sorted(order[start : start + pool], key=lengths.__getitem__)
+        steps += [rows[first : first + rows_per_step] for first in range(0, len(rows), rows_per_step)]
+    return [steps[index] for index in random.permutation(len(steps))]
+
+
+def micro_batches(step: list[int], size: int, rank: int, processes: int) -> list[list[int]]:
+    """The part of a step that this process computes, in forward passes of at most `size` rows."""
+    mine = step[rank::processes]
+    return [mine[start : start + size] for start in range(0, len(mine), size)]
+
+
+class Rows:
+    """Encoded rows: ids and labels as flat arrays over Arrow's memory, for a list of lists takes ten times as much."""
+
+    def __init__(self, rows: datasets.Dataset, pad_id: int) -> None:
+        """`rows` is {"input_ids", "labels"}, of equal lengths in each row."""
+        table = rows.select_columns(["input_ids", "labels"]).with_format("arrow")[:]
+        self._ids, self._bounds = _flat(table["input_ids"])
+        self._labels, _ = _flat(table["labels"])
+        self._pad_id = pad_id
+        self.lengths: list[int] = np.diff(self._bounds).tolist()
+        before = np.concatenate([[0], np.cumsum(self._labels != IGNORED)])
+        self.trained: list[int] = np.diff(before[self._bounds]).tolist()
+
+    def __len__(self) -> int:
+        return len(self.lengths)
+
+    def fingerprint(self) -> str:
+        """Hash of ids, labels and where each row begins: other rows, or the same in another order, have another."""
+        found = xxhash.xxh3_128()
+        for array in (self._bounds, self._ids, self._labels):
+            found.update(np.ascontiguousarray(array, dtype=np.int64).data)
+        return found.hexdigest()
+
+    def batch(self, rows: list[int], device: torch.device) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Ids, labels and attention mask of the rows, as `pad` gives them."""
+        places = [slice(self._bounds[row], self._bounds[row + 1]) for row in rows]
+        ids, labels, mask = pad([self._ids[at] for at in places], [self._labels[at] for at in places], self._pad_id)
+        return ids.to(device), labels.to(device), mask.to(device)
+
+
+def _flat(column: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
+    """All values one after the other, and where each row begins and the last one ends."""
+    rows = pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
+    return rows.flatten().to_numpy(zero_copy_only=False), rows.offsets.to_numpy() - rows.offsets[0].as_py()
+
+
+def pad(
+    input_ids: Sequence[Sequence[int] | np.ndarray], labels: Sequence[Sequence[int] | np.ndarray], pad_id: int
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Pad rows on the right.
+
+    Returns:
+        Ids, labels and attention mask, each int64 [rows, longest row]. Padding is told by length and not by id: the
+        padding id may well be the end-of-text id, whose label must stay.
+    """
+    shape = len(input_ids), max(map(len, input_ids))
+    ids, marked, mask = np.full(shape, pad_id), np.full(shape, IGNORED), np.zeros(shape, dtype=np.int64)
+    for row, (tokens, wanted) in enumerate(zip(input_ids, labels, strict=True)):
+        ids[row, : len(tokens)], marked[row, : len(tokens)], mask[row, : len(tokens)] = tokens, wanted, 1
+    return torch.from_numpy(ids), torch.from_numpy(marked), torch.from_numpy(mask)

@@ -1,0 +1,110 @@
+"""Train: full fine-tuning of a causal language model on encoded rows.
+
+It reads the base folder and the encoded rows and leaves the folder of the tuned model, complete or not there; between
+the two it writes checkpoints, from which it goes on by itself. How a step and the loop of steps work is in training/.
+"""
+
+import json
+import math
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import datasets
+import torch
+from transformers import AutoTokenizer, PreTrainedModel
+
+from job.config.schema import TrainSection
+from job.run import durable, interrupt, out_of_memory
+from job.run.errors import ConfigError
+from job.run.machine import Machine
+from job.training import origin
+from job.training.geometry import rows_per_step
+from job.training.learner import Learner
+from job.training.loop import Training
+
+_NEEDS = "training needs 16 bytes a parameter for weights, gradients and optimizer"
+_REMEDY = "take a smaller model.base, or run on a machine with more memory"
+
+
+def train(
+    section: TrainSection, seed: int, rows: datasets.DatasetDict, base: Path, run: Path, machine: Machine
+) -> dict[str, Any]:
+    """Fine-tune the model in `base` into the folder `run/model`.
+
+    Args:
+        rows: "train" and "test", each {"input_ids", "labels", "where"}; an empty test set is not measured.
+        run: the run folder, for checkpoints, TensorBoard's event files and the model.
+
+    Returns:
+        The history (loss every `logging_steps`, test loss every epoch), steps, tokens and seconds.
+
+    Raises:
+        Interrupted: a signal came; the checkpoint of the last step is complete.
+        OutOfMemory: not even one row fits, or the optimizer does not.
+        Diverged: the loss or the gradient is no number, the loss exploded, or fp16 overflows again and again.
+        ConfigError: the run has fewer steps than its warm-up, or a checkpoint cannot go on here.
+    """
+    total_steps = count_steps(section, len(rows["train"]), machine.processes)
+    training = Training(section, seed, rows, base, run, machine, total_steps)
+    with out_of_memory.needed(f"while the checkpoint was loaded; {_NEEDS}", _REMEDY):
+        training.resume()
+    with interrupt.deferred() as stop_requested:
+        try:
+            with out_of_memory.needed(f"while training: {_NEEDS}", _REMEDY):
+                training.loop(stop_requested)
+        finally:
+            training.close()
+        facts = {**training.facts(), "encoded": origin.of(rows) if machine.rank == 0 else None}
+        if machine.rank == 0:
+            with out_of_memory.needed(
+                "while the model was saved", "run the same command on a machine with more memory"
+            ):
+                _save(training.learner.model, base, run, facts)
+        machine.wait()
+    return facts
+
+
+def count_steps(section: TrainSection, rows: int, processes: int) -> int:
+    """Optimizer steps of the whole training."""
+    total = math.ceil(rows / rows_per_step(section, processes)) * section.epochs
+    if section.warmup_steps >= total:
+        raise ConfigError(
+            f"train.warmup_steps: found {section.warmup_steps}, and the whole training has {total} steps; lower it"
+        )
+    return total
+
+
+def rehearse(section: TrainSection, rows: datasets.Dataset, base: Path, machine: Machine) -> dict[str, float]:
+    """One real optimizer step on the longest rows: does it fit, and how long does it take?
+
+    Returns:
+        Seconds for a token (of the second of two steps) and the peak memory in GiB.
+
+    Raises:
+        OutOfMemory: as `train` does.
+    """
+    lengths = [len(ids) for ids in rows["input_ids"]]
+    order = sorted(range(len(rows)), key=lengths.__getitem__, reverse=True)
+    batch = rows.select(order[: section.batch_size * machine.processes])
+    learner = Learner(section, 0, batch, base, Path(), machine, 1)
+    with out_of_memory.needed(f"at the longest rows: {_NEEDS}", _REMEDY):
+        for _ in range(2):
+            started = time.monotonic()
+            learner.step(list(range(len(batch))))
+    tokens = sum(map(len, batch["input_ids"]))
+    return {"seconds_per_token": (time.monotonic() - started) / tokens, "peak_gib": machine.peak_gib()}
+
+
+def _save(model: PreTrainedModel, base: Path, run: Path, facts: dict[str, Any]) -> None:
+    """Leave the tuned model as `run/model`, all or nothing."""
+    partial = run / "model.partial"
+    shutil.rmtree(partial, ignore_errors=True)
+    stored: str = json.loads((base / "config.json").read_text()).get("dtype") or "float32"
+    model.to(getattr(torch, stored)).save_pretrained(partial)
+    AutoTokenizer.from_pretrained(base, padding_side="left").save_pretrained(partial)
+    for file in partial.iterdir():
+        file.chmod(0o644)  # safetensors writes for its owner alone, and a server may be another user
+    durable.write(run / "training.json", durable.as_json(facts))
+    durable.place(partial, run / "model")

@@ -1,0 +1,164 @@
+"""An answer in the making: from prompt ids through the engine to text, its reason to end, its counts and times.
+
+It knows the engine's line, the tokenizer's decoder and the metrics. It does not know HTTP.
+"""
+
+import asyncio
+import time
+import uuid
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Literal
+
+from serve.http import metrics
+from serve.link import EngineDied, EngineRefused, Engines, Step
+
+if TYPE_CHECKING:
+    from serve.http.text import Decoder  # brings transformers, which the main process does not need
+
+
+@dataclass(frozen=True)
+class Options:
+    """How to answer, every default filled in. `seed` None draws anew each time."""
+
+    max_new_tokens: int
+    temperature: float
+    top_p: float
+    top_k: int
+    seed: int | None
+    stop: list[str]
+    min_p: float = 0.0
+    min_new_tokens: int = 0
+    ignore_eos: bool = False
+
+
+class Answer:
+    """`pieces` makes it; what it came to can be read afterwards. Times are `time.monotonic()`."""
+
+    def __init__(
+        self,
+        engines: Engines,
+        decoder: "Decoder",
+        prompt: list[int],
+        options: Options,
+        arrived: float,
+        seconds: float,
+    ) -> None:
+        self._engines, self._decoder, self.prompt, self._options = engines, decoder, prompt, options
+        self.arrived = arrived
+        self._deadline = asyncio.get_running_loop().time() + seconds - (time.monotonic() - arrived)
+        self.text = ""
+        self.finish_reason: Literal["stop", "length"] = "length"
+        self.deadline_reached = False
+        self.failed = False
+        self.tokens = 0
+        self.started: float | None = None
+        self.first_token: float | None = None
+        self.ended = arrived
+
+    async def pieces(self, stream: bool) -> AsyncGenerator[str]:
+        """The text as it grows, or at once. Leaving early cancels the request.
+
+        Raises:
+            EngineDied: the engine left in the middle, or failed with this request.
+            EngineRefused: it cannot carry the request out.
+        """
+        request = {
+            "prompt": self.prompt,
+            "max_new_tokens": self._options.max_new_tokens,
+            "temperature": self._options.temperature,
+            "top_p": self._options.top_p,
+            "top_k": self._options.top_k,
+            "min_p": self._options.min_p,
+            "seed": self._options.seed,
+            "min_new_tokens": self._options.min_new_tokens,
+            "ignore_eos": self._options.ignore_eos,
+        }
+        metrics.TOKENS.labels("in").inc(len(self.prompt))
+        complete = False
+        try:
+            # stop strings have to be looked for as the tokens come
+            eager = stream or bool(self._options.stop)
+            generated = self._engines.generate(uuid.uuid4().hex, request, self._deadline, eager)
+            async with aclosing(generated) as batches:
+                async for steps in batches:
+                    # a token may come right behind the deadline, before this task has its turn; it is too late
+                    end = next((index for index, step in enumerate(steps, 1) if step.finish), None)
+                    piece = "".join(self._take(step) for step in steps[:end])
+                    if piece:
+                        self.text += piece
+                        yield piece
+                    if self._decoder.stopped or end:
+                        break
+            complete = True
+        except (EngineDied, EngineRefused):
+            self.failed = True
+            raise
+        finally:
+            self._count(complete)
+
+    def _take(self, step: Step) -> str:
+        if self._decoder.stopped:
+            return ""
+        self.ended = step.at
+        if step.finish == "deadline":
+            self.deadline_reached = True
+            return self._decoder.end()
+        self.tokens += 1
+        if self.started is None:
+            self.started, self.first_token = step.started, step.at
+        piece = "" if step.finish == "stop" else self._decoder.add(step.token)
+        if step.finish and not self._decoder.stopped:
+            piece += self._decoder.end()
+        if step.finish == "stop" or self._decoder.stopped:
+            self.finish_reason = "stop"
+        return piece
+
+    def _count(self, complete: bool) -> None:
+        metrics.TOKENS.labels("out").inc(self.tokens)
+        if not complete:
+            metrics.CANCELLED.inc(not self.failed)
+            return
+        metrics.DURATION.observe(self.ended - self.arrived)
+        if self.first_token is not None:
+            metrics.FIRST_TOKEN.observe(self.first_token - self.arrived)
+            if self.tokens > 1:
+                metrics.PER_TOKEN.observe((self.ended - self.first_token) / (self.tokens - 1))
+
+
+async def together(answers: list[Answer], stream: bool) -> AsyncGenerator[tuple[int, str]]:
+    """The pieces of several answers as they come, each with the number of its answer."""
+    if len(answers) == 1:
+        async with aclosing(answers[0].pieces(stream)) as pieces:
+            async for piece in pieces:
+                yield 0, piece
+        return
+    ready: asyncio.Queue[tuple[int, str] | None | BaseException] = asyncio.Queue()
+
+    async def pump(index: int, answer: Answer) -> None:
+        try:
+            async with aclosing(answer.pieces(stream)) as pieces:
+                async for piece in pieces:
+                    ready.put_nowait((index, piece))
+            ready.put_nowait(None)
+        except Exception as error:
+            ready.put_nowait(error)
+
+    tasks = [asyncio.create_task(pump(index, answer)) for index, answer in enumerate(answers)]
+    try:
+        open_answers = len(tasks)
+        while open_answers:
+            item = await ready.get()
+            if isinstance(item, BaseException):
+                for answer in answers:  # the others end with it
+                    answer.failed = True
+                raise item
+            if item is None:
+                open_answers -= 1
+            else:
+                yield item
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)

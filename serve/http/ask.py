@@ -1,0 +1,215 @@
+"""From a valid request to its answer: is there room, does it fit the model, and is the client still there.
+
+It knows the answers in the making. It does not know the shape of requests and responses.
+"""
+
+import asyncio
+import time
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing
+from dataclasses import dataclass, replace
+from typing import Any
+
+from starlette.types import Receive
+
+from serve.http import metrics
+from serve.http.answer import Answer, Options, together
+from serve.http.app import Serving
+from serve.http.errors import Problem, died, overloaded
+from serve.http.gone import unless_gone
+from serve.link import EngineDied, EngineRefused
+
+NO_LIMIT = -1
+SHORT = 4000
+"""Characters that are tokenized at once, in a millisecond or two; more goes to a thread: others need not wait."""
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a request asks for. None stands for what the model was published with; `seconds` for the server's limit.
+
+    `opened`: the prompt ends with the beginning of the answer's turn; `continued`: it leaves the last message's open.
+    """
+
+    messages: list[dict[str, Any]]
+    max_new_tokens: int | None
+    temperature: float | None
+    top_p: float | None
+    top_k: int | None
+    seed: int | None
+    stop: str | list[str] | None
+    seconds: float | None
+    n: int = 1
+    min_tokens: int | None = None
+    ignore_eos: bool = False
+    opened: bool = True
+    continued: bool = False
+
+
+@dataclass
+class Asked:
+    """A request that was let in: its answers in the making. `leave` gives its places back, once."""
+
+    answers: list[Answer]
+    leave: Callable[[], None]
+
+
+async def admit(serving: Serving, wanted: Wanted) -> Asked:
+    """Let a request in.
+
+    Raises:
+        Problem: 503 not ready, 429 no room, 400 too long for the model, 422 refused by its chat template, or more
+            tokens wanted at least than there may be.
+    """
+    arrived = time.monotonic()
+    if reason := serving.unready():
+        metrics.REJECTED.labels("not_ready").inc()
+        raise Problem(503, f"{reason}; try again", "not_ready", retry_after=2)
+    leave = _enter(serving, wanted.n)
+    try:
+        prompt = await _prompt(serving, wanted)
+        options = _options(serving, wanted, len(prompt))
+        limit, text = serving.settings.timeout, serving.loaded_text
+        seconds = limit if wanted.seconds is None else min(wanted.seconds, limit)
+        answers = [
+            Answer(serving.engines, text.decoder(options.stop, wanted.min_tokens or 0), prompt, one, arrived, seconds)
+            for one in _choices(options, wanted.n)
+        ]
+    except BaseException:
+        leave()
+        raise
+    return Asked(answers, leave)
+
+
+def _enter(serving: Serving, n: int) -> Callable[[], None]:
+    """Take n places; calling the result gives them back, however often it is called."""
+    admission = serving.admission
+    if n > admission.most:
+        message = f"n: found {n}, expected at most {admission.most}, the requests that fit in this server"
+        raise Problem(422, message, "invalid_request", "n")
+    if not admission.enter(n):
+        raise overloaded(admission)
+    taken = [n]
+
+    def leave() -> None:
+        while taken:
+            admission.leave(taken.pop())
+
+    return leave
+
+
+async def _prompt(serving: Serving, wanted: Wanted) -> list[int]:
+    text, context = serving.loaded_text, serving.context
+    try:
+        if _characters(wanted.messages) > SHORT:
+            prompt = await asyncio.to_thread(text.prompt_ids, wanted.messages, wanted.opened, wanted.continued)
+        else:
+            prompt = text.prompt_ids(wanted.messages, wanted.opened, wanted.continued)
+    except ValueError as error:  # the template's own words
+        message = f"the model's chat template refuses these messages: {error}"
+        raise Problem(422, message, "template", "messages") from None
+    if len(prompt) >= context:
+        metrics.REJECTED.labels("too_long").inc()
+        # OpenAI's words and more: clients look for "maximum context length", "context_length_exceeded", "too long"
+        message = (
+            f"This model's maximum context length is {context} tokens, {context - 1} of which fit before an answer. "
+            f"However, your messages resulted in {len(prompt)} tokens, so the prompt is too long; shorten it."
+        )
+        raise Problem(400, message, "context_length_exceeded", "messages")
+    return prompt
+
+
+def _characters(value: Any) -> int:
+    """Of all texts in a JSON value."""
+    if isinstance(value, str):
+        return len(value)
+    if isinstance(value, dict):
+        value = [*value, *value.values()]
+    return sum(map(_characters, value)) if isinstance(value, list) else 0
+
+
+def _options(serving: Serving, wanted: Wanted, prompt: int) -> Options:
+    """The request's own wishes, over what the model was published with."""
+    defaults, context, most = serving.defaults, serving.context, wanted.max_new_tokens
+    if most is None:
+        most = context if defaults.max_new_tokens is None else defaults.max_new_tokens
+    elif most == NO_LIMIT:
+        most = context
+    most = min(most, context - prompt)
+    return Options(
+        max_new_tokens=most,
+        temperature=defaults.temperature if wanted.temperature is None else wanted.temperature,
+        top_p=defaults.top_p if wanted.top_p is None else wanted.top_p,
+        top_k=defaults.top_k if wanted.top_k is None else max(0, wanted.top_k),
+        min_p=defaults.min_p,
+        seed=wanted.seed,
+        stop=[wanted.stop] if isinstance(wanted.stop, str) else wanted.stop or [],
+        min_new_tokens=_least(wanted.min_tokens, defaults.min_new_tokens, most, context - prompt),
+        ignore_eos=wanted.ignore_eos,
+    )
+
+
+def _least(wanted: int | None, published: int, most: int, room: int) -> int:
+    """How many tokens the answer has at least. A published number that is too large is as much as there may be, as
+    transformers has it; one that was asked for is refused, as vLLM does.
+
+    Raises:
+        Problem: `wanted` is more than `most`.
+    """
+    if wanted is None:
+        return min(published, most)
+    if wanted > most:
+        metrics.REJECTED.labels("invalid").inc()
+        reason = (
+            "the tokens that fit behind these messages; shorten them, or ask for less"
+            if most == room
+            else "the most that the answer may have; send a larger max_tokens, or ask for less"
+        )
+        message = f"min_tokens: found {wanted}, expected at most {most}, {reason}"
+        raise Problem(422, message, "invalid_request", "min_tokens")
+    return wanted
+
+
+def _choices(options: Options, n: int) -> list[Options]:
+    """A seed gives each of n choices an answer of its own, the same each time."""
+    if options.seed is None:
+        return [options] * n
+    return [replace(options, seed=(options.seed + index) % 2**63) for index in range(n)]
+
+
+async def whole(receive: Receive, asked: Asked) -> None:
+    """Make the answers, unless the client leaves before.
+
+    Raises:
+        Problem: as `pieces` has it.
+        Gone: the client has left.
+    """
+
+    async def make() -> None:
+        async for _ in pieces(asked.answers, stream=False):
+            pass
+
+    try:
+        await unless_gone(receive, make())
+    finally:
+        asked.leave()
+
+
+async def pieces(answers: list[Answer], stream: bool) -> AsyncGenerator[tuple[int, str]]:
+    """The pieces of the answers as they come, each with the number of its answer.
+
+    Raises:
+        Problem: 503 the engine died, or the time was over before some answer had begun; 422 the engine refuses it.
+    """
+    try:
+        async with aclosing(together(answers, stream)) as made:
+            async for piece in made:
+                yield piece
+    except EngineRefused as error:
+        raise Problem(422, f"the model cannot take this: {error}", "refused") from None
+    except EngineDied as error:
+        raise died(error) from None
+    if any(answer.deadline_reached and answer.started is None for answer in answers):
+        metrics.REJECTED.labels("deadline").inc()
+        message = "the time limit was reached before the first token; try again, or with a longer limit"
+        raise Problem(503, message, "deadline_reached", retry_after=2)

@@ -1,0 +1,141 @@
+"""Every failure as one clear error in OpenAI's form, with its status; and what /docs says of each.
+
+It knows FastAPI's errors. It does not know when one of ours is raised.
+"""
+
+from difflib import get_close_matches
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from serve.http import metrics, schema
+from serve.http.admission import Admission
+from serve.link import EngineDied, EngineFailed
+
+
+def error_body(message: str, type: str, code: str, param: str | None = None) -> dict[str, object]:
+    """An error in OpenAI's form, which every route answers with."""
+    return {"error": {"message": message, "type": type, "param": param, "code": code}}
+
+
+class Problem(Exception):
+    """An answer that is an error."""
+
+    def __init__(
+        self, status: int, message: str, code: str, param: str | None = None, retry_after: int | None = None
+    ) -> None:
+        super().__init__(message)
+        kind = {429: "rate_limit_error", 503: "server_error"}.get(status, "invalid_request_error")
+        self.status, self.body = status, error_body(message, kind, code, param)
+        self.headers = {} if retry_after is None else {"retry-after": str(retry_after)}
+
+
+def overloaded(admission: Admission) -> Problem:
+    """No room; it is counted."""
+    metrics.REJECTED.labels("overload").inc()
+    seconds = admission.retry_after()
+    message = f"{admission.inside} requests are inside, of {admission.most} that fit; try again in {seconds} s"
+    return Problem(429, message, "overloaded", retry_after=seconds)
+
+
+def handle_errors(app: FastAPI) -> None:
+    """Let `app` answer all errors in this form."""
+    app.add_exception_handler(Problem, _problem)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(HTTPException, _http)
+
+
+async def _problem(_: Request, problem: Exception) -> Response:
+    assert isinstance(problem, Problem)  # noqa: S101 - starlette's type of a handler
+    return JSONResponse(problem.body, problem.status, problem.headers)
+
+
+async def _http(_: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)  # noqa: S101
+    code = {404: "not_found", 405: "method_not_allowed", 400: "invalid_body"}.get(error.status_code, "error")
+    reason = f": {error.__cause__}" if error.__cause__ else ""  # of a body that FastAPI cannot parse
+    body = error_body(f"{error.detail}{reason}"[:2000], "invalid_request_error", code)
+    return JSONResponse(body, error.status_code, error.headers)
+
+
+async def _invalid(request: Request, error: Exception) -> Response:
+    """All that is wrong with a body at once: where, what was expected, what was found."""
+    assert isinstance(error, RequestValidationError)  # noqa: S101
+    metrics.REJECTED.labels("invalid").inc()
+    found = error.errors()
+    parts = [_place(one) for one in found]
+    known = _fields(request)
+    messages = [
+        f"{part}: {_wrong(one)}{_near(part, one, known)}" if part else _wrong(one)
+        for part, one in zip(parts, found, strict=True)
+    ]
+    if found[0]["type"] in ("model_attributes_type", "dict_type") or found[0]["loc"] == ("body",):
+        messages.append("send a JSON object with the header 'Content-Type: application/json'")
+    message = "; ".join(dict.fromkeys(messages))[:2000]
+    safe = message.encode(errors="backslashreplace").decode()
+    return JSONResponse(error_body(safe, "invalid_request_error", "invalid_request", parts[0] or None), 422)
+
+
+def _place(error: dict[str, Any]) -> str:
+    """The field, as "messages.0.content"; without pydantic's names of the alternatives that a field has."""
+    if error["type"] == "json_invalid":
+        return ""
+    unknown = error["type"] == "extra_forbidden"  # a name that the client chose
+    return ".".join(str(part) for part in error["loc"][1:] if unknown or "[" not in str(part))
+
+
+def _fields(request: Request) -> list[str]:
+    """The fields of the body that the asked route takes."""
+    body = schema.PredictRequest if request.url.path == "/predict" else schema.ChatRequest
+    return list(body.model_fields)
+
+
+def _near(name: str, error: dict[str, Any], known: list[str]) -> str:
+    """The known field that an unknown one may stand for."""
+    near = get_close_matches(name, known, n=1) if error["type"] == "extra_forbidden" else []
+    return f"; did you mean {near[0]}?" if near else ""
+
+
+def _wrong(error: dict[str, Any]) -> str:
+    if error["type"] == "json_invalid":
+        return f"the body is not JSON: {error['ctx']['error']} at character {error['loc'][1]}"
+    return str(error["msg"]).removeprefix("Value error, ")
+
+
+ERRORS: dict[int | str, dict[str, Any]] = {
+    400: {"model": schema.Error, "description": "The body cannot be read, or the question is too long for the model."},
+    401: {"model": schema.Error, "description": "A key is needed, and this is not it."},
+    408: {"model": schema.Error, "description": "The request did not arrive in time."},
+    413: {"model": schema.Error, "description": "The body is over the limit."},
+    415: {"model": schema.Error, "description": "The body is packed, and not as gzip."},
+    422: {"model": schema.Error, "description": "The request is not valid."},
+    431: {"model": schema.Error, "description": "The first line and the headers are over the limit."},
+    429: {"model": schema.Error, "description": "Too many requests inside; Retry-After tells when to come again."},
+    503: {"model": schema.Error, "description": "Loading, stopping, or the engine died."},
+}
+# by reference: FastAPI would announce a model as HTML or plain text on the routes that answer so
+KEY_ERROR: dict[int | str, dict[str, Any]] = {
+    401: {
+        "description": ERRORS[401]["description"],
+        "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Error"}}},
+    }
+}
+
+
+def stream_of(*names: str) -> dict[str, Any]:
+    """The events that a stream is made of, as OpenAPI 3.2 and FastAPI describe them; data is JSON."""
+    properties: dict[str, Any] = {"data": {"type": "string"}}
+    if names:
+        properties["event"] = {"enum": list(names)}
+    item = {"type": "object", "properties": properties, "required": list(properties)}
+    return {"content": {"text/event-stream": {"itemSchema": item}}}
+
+
+def died(error: EngineDied) -> Problem:
+    """The engine ended, or failed with this request alone. A stream that has begun sends the body as an event."""
+    if isinstance(error, EngineFailed):
+        return Problem(503, f"the engine could not answer: {error}", "engine_failed", retry_after=1)
+    return Problem(503, "the engine died while it answered; try again", "engine_died", retry_after=5)

@@ -1,0 +1,192 @@
+"""What every request passes before its route: its head is not too long, its key fits, there is room, and its body is
+not too large and comes in time. A route's own mistake is answered here, too.
+
+Plain ASGI, since starlette's BaseHTTPMiddleware hides from a route that its client has left.
+"""
+
+import asyncio
+import base64
+import binascii
+import hmac
+import json
+import logging
+
+from starlette.requests import ClientDisconnect
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from serve.http import metrics
+from serve.http.app import Serving
+from serve.http.connection import MAX_HEAD
+from serve.http.errors import error_body, overloaded
+
+log = logging.getLogger(__name__)
+OPEN = ("/health", "/health/live", "/health/ready")
+READ_ON = 64 * 2**20
+"""Bytes over the limit that are still read and thrown away: a client cut off while it sends does not see why."""
+CLOSE = {"connection": "close"}
+CHALLENGE = 'Basic realm="Kickoff", Bearer realm="Kickoff"'
+
+
+async def answer(send: Send, status: int, body: dict[str, object], headers: dict[str, str]) -> None:
+    content = json.dumps(body).encode()
+    fields = {"content-type": "application/json", "content-length": str(len(content)), **headers}
+    raw = [(name.encode(), value.encode()) for name, value in fields.items()]
+    await send({"type": "http.response.start", "status": status, "headers": raw})
+    await send({"type": "http.response.body", "body": content})
+
+
+class Mistake:
+    """Answers 500 where a route has failed by a mistake of ours, and logs it; what has begun is cut off."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return await self.app(scope, receive, send)
+        begun = False
+
+        async def watched(message: Message) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
+
+        try:
+            await self.app(scope, receive, watched)
+        except Exception:
+            if begun:
+                raise  # uvicorn logs it, and closes the connection
+            log.exception("a mistake of the server")
+            message = "the server made a mistake; its log tells more"
+            await answer(send, 500, error_body(message, "server_error", "internal"), {})
+
+
+class HeadLimit:
+    """Answers 431 to a request whose first line and headers are over MAX_HEAD bytes, before a key is asked for."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return await self.app(scope, receive, send)
+        line = len(scope["method"]) + len(scope.get("raw_path") or b"") + len(scope["query_string"])
+        size = line + sum(len(name) + len(value) + 4 for name, value in scope["headers"])
+        if size <= MAX_HEAD:
+            return await self.app(scope, receive, send)
+        metrics.REJECTED.labels("too_large").inc()
+        message = f"the request's head has {size} bytes, and the limit of this server is {MAX_HEAD}"
+        body = error_body(message, "invalid_request_error", "head_too_large")
+        return await answer(send, 431, body, CLOSE)
+
+
+class Key:
+    """Asks for the key: `Authorization: Bearer`, `X-API-Key`, or Basic, which is what a browser can send for a page."""
+
+    def __init__(self, app: ASGIApp, key: str) -> None:
+        self.app = app
+        self.key = key.encode()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["path"] in OPEN or self._opens(dict(scope["headers"])):
+            return await self.app(scope, receive, send)
+        metrics.REJECTED.labels("unauthorized").inc()
+        body = error_body(
+            "a key is needed: send it as 'Authorization: Bearer KEY' or 'X-API-Key: KEY'",
+            "authentication_error",
+            "invalid_api_key",
+        )
+        return await answer(send, 401, body, {"www-authenticate": CHALLENGE})
+
+    def _opens(self, headers: dict[bytes, bytes]) -> bool:
+        scheme, _, given = headers.get(b"authorization", b"").partition(b" ")
+        if scheme.lower() == b"basic":
+            try:
+                given = base64.b64decode(given, validate=True).partition(b":")[2]
+            except binascii.Error:
+                given = b""
+        elif scheme.lower() != b"bearer":
+            given = b""
+        same = hmac.compare_digest(given.strip(), self.key)
+        return hmac.compare_digest(headers.get(b"x-api-key", b""), self.key) or same
+
+
+class Room:
+    """Answers 429 on `paths` while not a single place is free: under overload most requests end here, at little cost.
+
+    A request that wants several places is turned away later, where it has been read.
+    """
+
+    def __init__(self, app: ASGIApp, paths: frozenset[str]) -> None:
+        self.app = app
+        self.paths = paths
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "http" and scope["path"] in self.paths and scope["method"] == "POST":
+            serving: Serving = scope["app"].state.serving
+            if serving.admission.full and not serving.unready():
+                problem = overloaded(serving.admission)
+                return await answer(send, problem.status, problem.body, problem.headers)
+        return await self.app(scope, receive, send)
+
+
+class BodyLimit:
+    """Answers 413 to a body over `most` bytes, of which no more than that is kept, and 408 to one that takes longer
+    than `seconds` to arrive."""
+
+    def __init__(self, app: ASGIApp, most: int, seconds: float) -> None:
+        self.app = app
+        self.most, self.seconds = most, seconds
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            return await self.app(scope, receive, send)
+        told = dict(scope["headers"]).get(b"content-length", b"0")
+        try:
+            async with asyncio.timeout(self.seconds):
+                body = await _body(receive, int(told) if told.isdigit() else 0, self.most)
+        except TimeoutError:
+            return await self._too_slow(send)
+        except ClientDisconnect:
+            return None
+        if body is None:
+            return await too_large(send, self.most)
+        return await self.app(scope, replay(body, receive), send)
+
+    async def _too_slow(self, send: Send) -> None:
+        metrics.REJECTED.labels("slow").inc()
+        message = f"the body did not arrive within {self.seconds:g} s"
+        await answer(send, 408, error_body(message, "invalid_request_error", "request_timeout"), CLOSE)
+
+
+async def _body(receive: Receive, told: int, most: int) -> bytes | None:
+    """The body, None if it is over `most` bytes; `told` is the size that its header says."""
+    chunks, received, more = [], 0, True
+    while more:
+        message = await receive()
+        if message["type"] == "http.disconnect":
+            raise ClientDisconnect
+        more = message.get("more_body", False)
+        received += len(message.get("body", b""))
+        if max(told, received) <= most:
+            chunks.append(message.get("body", b""))
+        elif received > most + READ_ON:
+            break
+    return b"".join(chunks) if max(told, received) <= most else None
+
+
+def replay(body: bytes, receive: Receive) -> Receive:
+    """A `receive` that gives the body, and then what comes after it."""
+    whole: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def again() -> Message:
+        return whole.pop() if whole else await receive()
+
+    return again
+
+
+async def too_large(send: Send, most: int) -> None:
+    """413."""
+    metrics.REJECTED.labels("too_large").inc()
+    message = f"the body is larger than {most} bytes, the limit of this server"
+    await answer(send, 413, error_body(message, "invalid_request_error", "too_large"), CLOSE)
