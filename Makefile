@@ -59,6 +59,7 @@ check: .venv/done ## Formatting, lint (also of the Dockerfile) and strict types
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/lint-imports --no-cache --no-logo
 	$(BIN)/hadolint Dockerfile
 
 # two at a time, since many tests wait for a process; a thread each, since torch's threads spin while they wait

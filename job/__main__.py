@@ -16,8 +16,8 @@ from typing import Annotated
 import typer
 
 from job.config.schema import Config, load
+from job.errors import Exit
 from job.run import interrupt, outcome, threads
-from job.run.errors import Exit
 
 TERMINATION_LOG = Path("/dev/termination-log")
 app = typer.Typer(

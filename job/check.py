@@ -9,7 +9,7 @@ import logging
 import datasets
 from transformers import PreTrainedTokenizerBase
 
-from job.model.loss import IGNORED
+from job.data.rows import IGNORED
 
 log = logging.getLogger(__name__)
 

@@ -14,8 +14,8 @@ from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.run import main
 
+from job.errors import Exit
 from job.run import outcome, threads
-from job.run.errors import Exit
 
 _REASONS = (Exit.CONFIG, Exit.DATA, Exit.GATE, Exit.PUBLISH, Exit.MEMORY)
 """Codes that say what a retry does not cure or what is still to be done, so that they go before a lost connection."""

@@ -23,6 +23,8 @@ from job.config.schema import Config, DatasetSection
 from job.data import encode, ledger, load, split, unused_columns
 from job.data.clean import clean, rules
 from job.data.dedupe import dedupe
+from job.data.local_files import local_data, there
+from job.errors import DataError, PublishError
 from job.evaluation import evaluate, gate
 from job.hub import client
 from job.model import base
@@ -30,8 +32,6 @@ from job.publishing import publish
 from job.report import report
 from job.report.rendering import shown
 from job.run import disk, durable, machine
-from job.run.data_files import local_data, there
-from job.run.errors import DataError, PublishError
 from job.run.folder import RunFolder
 from job.training import origin, train
 

@@ -17,8 +17,8 @@ from pathlib import Path
 import yaml
 
 from job.config.schema import load
-from job.run import data_files
-from job.run.errors import ConfigError, DataError
+from job.data import local_files
+from job.errors import ConfigError, DataError
 
 HERE = Path(__file__).parent
 EXAMPLE = "examples/soccer"
@@ -37,7 +37,7 @@ def files_of(path: Path) -> list[Path]:
     folder = path.parent
     if not re.fullmatch(r"[\w-][\w./-]*", str(folder)) or ".." in folder.parts or folder.parts[0] == "runs":
         raise ConfigError(f"{path}: expected a path from here and a folder of its own, such as {EXAMPLE}/config.yaml")
-    files = list(dict.fromkeys([path, *data_files.paths(config.dataset)]))
+    files = list(dict.fromkeys([path, *local_files.paths(config.dataset)]))
     for file in files:
         if file.parent != folder or not re.fullmatch(r"[\w.-]+", file.name) or not file.is_file():
             raise ConfigError(f"{path}: names {file}, expected a file beside it, in {folder}; the pod sees that folder")

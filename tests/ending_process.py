@@ -12,8 +12,8 @@ from pathlib import Path
 
 from job import __main__ as command_line
 from job.config.schema import Config
+from job.errors import ConfigError, Interrupted
 from job.run import interrupt
-from job.run.errors import ConfigError, Interrupted
 
 ENDS: dict[str, BaseException] = {
     "interrupted": Interrupted("stopped at step 7"),

@@ -14,8 +14,8 @@ from transformers import (
 )
 
 from job.config.schema import ModelSection
+from job.errors import ConfigError, Exit
 from job.model import base
-from job.run.errors import ConfigError, Exit
 
 SMALL: dict[str, Any] = {
     "vocab_size": 400,

@@ -6,8 +6,8 @@ from hub_server import HubServer
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from job.config.schema import ModelSection
+from job.errors import ConfigError, KickoffError
 from job.model import base
-from job.run.errors import ConfigError, KickoffError
 
 
 def section(folder: Path | str, **values: object) -> ModelSection:

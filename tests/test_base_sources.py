@@ -23,9 +23,9 @@ from transformers import (
 from job import pipeline
 from job.config.schema import Config
 from job.data.prompt import prompt_ids
+from job.errors import Exit, Interrupted
 from job.model import base
 from job.run import interrupt
-from job.run.errors import Exit, Interrupted
 
 # --- the Hub ---------------------------------------------------------------------------------------------------------
 

@@ -2,7 +2,7 @@ from collections import Counter
 
 import pytest
 
-from job.model.loss import IGNORED
+from job.data.rows import IGNORED
 from job.training.batches import epoch_steps, micro_batches, pad
 
 

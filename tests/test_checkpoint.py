@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from job.training import checkpoint
+from job.run import checkpoint
 
 
 def save(folder: Path, step: int, keep: int = 2) -> Path:

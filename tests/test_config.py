@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from job.config import schema
 from job.config.schema import Config, DatasetSection, PublishSection
-from job.run.errors import ConfigError, Exit
+from job.errors import ConfigError, Exit
 
 SECTIONS = ("dataset", "clean", "dedupe", "split", "model", "train", "evaluate", "publish")
 

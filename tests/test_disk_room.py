@@ -12,10 +12,10 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 from job import pipeline
 from job.config.schema import Config
+from job.data.local_files import local_data
+from job.errors import ConfigError
 from job.run import disk, durable
-from job.run.data_files import local_data
 from job.run.disk import Room
-from job.run.errors import ConfigError
 from job.run.folder import RunFolder
 
 

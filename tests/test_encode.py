@@ -10,7 +10,7 @@ from transformers import AddedToken, AutoTokenizer, PreTrainedTokenizerBase
 from job.config.schema import CleanSection
 from job.data.clean.clean import clean
 from job.data.encode import encode
-from job.model.loss import IGNORED
+from job.data.rows import IGNORED
 
 
 def rows(*pairs: tuple[str, str]) -> Dataset:

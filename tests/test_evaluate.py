@@ -21,10 +21,10 @@ from transformers import (
 
 from job.config.schema import EvaluateSection
 from job.data.encode import encode
+from job.errors import OutOfMemory
 from job.evaluation.evaluate import answer, drawn, evaluate
 from job.evaluation.intervals import rate
 from job.evaluation.memory import halving
-from job.run.errors import OutOfMemory
 from job.run.machine import Machine
 
 BF16 = Machine(torch.device("cpu"), "bf16")

@@ -16,7 +16,7 @@ from test_train import SECTION, Stopping, curve, rows, same, weights
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from job.config.schema import TrainSection
-from job.run.errors import Diverged, Exit, Interrupted
+from job.errors import Diverged, Exit, Interrupted
 from job.run.machine import Machine
 from job.training import divergence
 from job.training.learner import Learner

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from job.config.schema import EvaluateSection
+from job.errors import GateRefused
 from job.evaluation import gate
-from job.run.errors import GateRefused
 
 
 @pytest.mark.parametrize(

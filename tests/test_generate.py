@@ -20,9 +20,9 @@ from transformers import (
 
 from job import pipeline
 from job.data.prompt import prompt_ids
+from job.errors import ConfigError
 from job.evaluation.evaluate import answer
 from job.evaluation.generate import Answer, context, generate
-from job.run.errors import ConfigError
 
 
 def alone(folder: Path, question: str, room: int | None = None) -> str:

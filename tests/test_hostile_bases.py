@@ -40,8 +40,8 @@ from transformers import (
 )
 
 from job.data.encode import encode
+from job.errors import ConfigError, Exit
 from job.model import base, probe
-from job.run.errors import ConfigError, Exit
 from serve.http.text import Text
 
 

@@ -13,7 +13,7 @@ from huggingface_hub import constants
 
 from job.config.schema import DatasetSection
 from job.data.load import load
-from job.run.errors import Exit, KickoffError
+from job.errors import Exit, KickoffError
 
 ROWS = [{"question": f"What is {n}?", "answer": f"It is {n}."} for n in range(5)]
 LINES = "".join(json.dumps(row) + "\n" for row in ROWS).encode()

@@ -20,7 +20,7 @@ import yaml
 from conftest import TOKEN
 from served import endless, free_port
 
-from job.run.errors import Exit
+from job.errors import Exit
 
 pytestmark = [pytest.mark.image, pytest.mark.timeout(1200)]
 ROOT = Path(__file__).parents[1]

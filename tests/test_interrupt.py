@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from job.run.errors import Exit
+from job.errors import Exit
 
 ROOT = Path(__file__).parents[1]
 START = "import logging, sys, time; from job import interrupt; logging.basicConfig(stream=sys.stdout, level=20)\n"

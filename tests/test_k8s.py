@@ -21,7 +21,7 @@ from typer.main import get_command
 
 from job.__main__ import app as job_app
 from job.config.schema import Config
-from job.run.errors import ConfigError, Exit
+from job.errors import ConfigError, Exit
 from k8s import render
 from serve.__main__ import KEY
 from serve.__main__ import app as serve_app

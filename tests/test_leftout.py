@@ -11,7 +11,7 @@ import pytest
 
 from job.config.schema import DatasetSection
 from job.data.load import load
-from job.run.errors import ConfigError, DataError, Exit
+from job.errors import ConfigError, DataError, Exit
 
 WORDS = ["lamp", "kettle", "bridge", "violin", "garden", "engine", "castle", "river", "basket", "window"]
 

@@ -14,8 +14,8 @@ from job.config.schema import DatasetSection
 from job.data import files
 from job.data.files import fingerprint
 from job.data.load import COLUMN_PAIRS, Rejected, load
-from job.run.data_files import local_data
-from job.run.errors import ConfigError, DataError, Exit
+from job.data.local_files import local_data
+from job.errors import ConfigError, DataError, Exit
 
 Loaded = tuple[list[dict[str, Any]], list[dict[str, Any]], dict[str, Any]]
 PAIR = {"question": "What is DNS?", "answer": "A naming system."}

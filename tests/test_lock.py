@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from faults.runs import ForkServer
 
+from job.errors import Exit, KickoffError
 from job.run import lock
-from job.run.errors import Exit, KickoffError
 
 
 def test_a_second_one_is_refused_and_told_who_holds_it(tmp_path: Path) -> None:

@@ -16,8 +16,9 @@ from transformers import (
     PreTrainedModel,
 )
 
+from job.data.rows import IGNORED
 from job.model import head
-from job.model.loss import IGNORED, AnswerLoss, Batch, PlainLoss, choose
+from job.model.loss import AnswerLoss, Batch, PlainLoss, choose
 from job.training.batches import pad
 
 IDS = [

@@ -9,8 +9,8 @@ from datasets import DatasetDict
 from test_train import SECTION, rows
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from job.errors import ConfigError
 from job.run import machine
-from job.run.errors import ConfigError
 from job.run.machine import Machine, detect
 from job.training.loop import Training
 

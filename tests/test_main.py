@@ -12,7 +12,7 @@ from conftest import ROWS, TOKEN, job
 from hub_server import HubServer
 
 from job.config.schema import Config
-from job.run.errors import Exit
+from job.errors import Exit
 
 ROOT = Path(__file__).parents[1]
 

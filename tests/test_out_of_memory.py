@@ -18,11 +18,10 @@ from test_train import SECTION, Stopping, rows
 from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel, PreTrainedModel
 
 from job.config.schema import ModelSection
+from job.errors import DataError, Exit, Interrupted, OutOfMemory
 from job.model import base
-from job.run import out_of_memory
-from job.run.errors import DataError, Exit, Interrupted, OutOfMemory
+from job.run import checkpoint, out_of_memory
 from job.run.out_of_memory import is_out_of_memory
-from job.training import checkpoint
 from job.training.learner import Learner
 from job.training.loop import Training
 from job.training.train import rehearse, train

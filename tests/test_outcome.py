@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from job.errors import ConfigError, Exit, PublishError
 from job.run import outcome
-from job.run.errors import ConfigError, Exit, PublishError
 
 ROOT = Path(__file__).parents[1]
 START = """

@@ -9,7 +9,7 @@ from conftest import ROWS, TOKEN, MakeConfig, job
 from hub_server import HubServer
 
 from job import pipeline
-from job.run.errors import ConfigError, DataError, GateRefused, Interrupted, PublishError
+from job.errors import ConfigError, DataError, GateRefused, Interrupted, PublishError
 from job.training.learner import Learner
 
 

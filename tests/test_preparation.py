@@ -15,7 +15,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from bench import prepare
 from job import pipeline
 from job.config.schema import Config
-from job.run.errors import DataError
+from job.errors import DataError
 from job.run.folder import RunFolder
 
 # surrogates included: JSON can spell them

@@ -15,7 +15,7 @@ from test_main import ROOT, write_config
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError, ProcessFailure
 
 from job import launch
-from job.run.errors import Exit
+from job.errors import Exit
 
 TRAIN = "train: {{epochs: {epochs}, batch_size: {size}, learning_rate: 3e-3, precision: fp32, logging_steps: 1}}"
 

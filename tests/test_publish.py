@@ -11,11 +11,11 @@ from hub_server import FIRST_FILES, HubServer
 from huggingface_hub import HfApi
 
 from job.config.schema import Config
+from job.errors import ConfigError, PublishError
 from job.evaluation import evaluate
 from job.hub import client as hub_client
 from job.publishing import contract, publish
 from job.publishing import hub as publishing_hub
-from job.run.errors import ConfigError, PublishError
 
 QUESTIONS = ["What is 3 plus 3?", "What is 9 plus 9?"]
 

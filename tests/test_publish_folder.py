@@ -10,8 +10,8 @@ import pytest
 from test_publish import QUESTIONS, ask, config_of, content, other_answers, preflight
 
 from job.config.schema import Config
+from job.errors import ConfigError, PublishError
 from job.publishing import contract, publish
-from job.run.errors import ConfigError, PublishError
 
 
 def to_folder(finished: Path, folder: Path | str, answer: Any = ask, **values: object) -> dict[str, str]:

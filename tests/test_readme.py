@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from job.config.schema import Config
-from job.run.errors import Exit
+from job.errors import Exit
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text()

@@ -18,10 +18,11 @@ from test_processes import still
 from test_train import SECTION, Stopping, curve, rows, same, weights
 
 from job.config.schema import ModelSection, TrainSection
+from job.errors import ConfigError, Exit, Interrupted
 from job.model.base import fetch
-from job.run.errors import ConfigError, Exit, Interrupted
+from job.run import checkpoint
 from job.run.machine import Machine
-from job.training import checkpoint, geometry
+from job.training import geometry
 from job.training.geometry import Geometry
 from job.training.learner import Learner
 from job.training.loop import Training

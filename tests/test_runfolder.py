@@ -13,8 +13,8 @@ from hub_server import HubServer
 
 from job import pipeline
 from job.config.schema import Config, load
-from job.run.data_files import local_data
-from job.run.errors import ConfigError, DataError, Interrupted
+from job.data.local_files import local_data
+from job.errors import ConfigError, DataError, Interrupted
 from job.run.folder import RunFolder
 from job.training.learner import Learner
 

@@ -10,7 +10,7 @@ from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 from job.config.schema import DedupeSection
 from job.data.dedupe import contrast, dedupe, semantic
-from job.run.errors import ConfigError
+from job.errors import ConfigError
 
 WORDS = [
     *("who", "what", "when", "where", "is", "was", "won", "lost", "the", "a"),

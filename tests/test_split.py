@@ -6,7 +6,7 @@ import pytest
 
 from job.config.schema import SplitSection
 from job.data import split as stage
-from job.run.errors import ConfigError
+from job.errors import ConfigError
 
 
 def dataset(count: int) -> datasets.Dataset:

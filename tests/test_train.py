@@ -13,7 +13,7 @@ from transformers import PreTrainedTokenizerBase
 
 from job.config.schema import TrainSection
 from job.data.encode import encode
-from job.run.errors import ConfigError, Diverged, Exit, Interrupted, OutOfMemory
+from job.errors import ConfigError, Diverged, Exit, Interrupted, OutOfMemory
 from job.run.machine import Machine
 from job.training import train as stage
 from job.training.learner import Learner, Outcome

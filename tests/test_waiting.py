@@ -11,8 +11,8 @@ import pytest
 from test_main import ROOT, write_config
 
 from bench import shared
+from job.errors import Exit
 from job.run import threads
-from job.run.errors import Exit
 
 ACTIVE = "30000000000"
 """What libgomp makes of OMP_WAIT_POLICY=active."""

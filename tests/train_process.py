@@ -13,8 +13,8 @@ import datasets
 import torch
 
 from job.config.schema import TrainSection
+from job.errors import KickoffError
 from job.run import machine
-from job.run.errors import KickoffError
 from job.training.learner import Learner, Outcome
 from job.training.train import train
 

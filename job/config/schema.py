@@ -13,7 +13,7 @@ from pydantic_core import ErrorDetails
 
 from job.config import conflicts, yaml_file
 from job.config.yaml_file import Document, KeyPath, dotted, shown
-from job.run.errors import ConfigError
+from job.errors import ConfigError
 
 Metric = Literal["loss", "perplexity", "token_accuracy", "f1", "exact_match", "ended"]
 LOWER_IS_BETTER: frozenset[str] = frozenset({"loss", "perplexity"})

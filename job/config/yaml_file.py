@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from job.run.errors import ConfigError
+from job.errors import ConfigError
 
 KeyPath = tuple[str | int, ...]
 

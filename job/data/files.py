@@ -20,7 +20,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from job.run.errors import DataError
+from job.errors import DataError
 
 FORMATS = (".json", ".jsonl", ".csv", ".parquet")
 PACKED = (".gz", ".zst")

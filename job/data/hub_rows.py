@@ -29,8 +29,8 @@ from huggingface_hub.file_download import repo_folder_name
 
 from job.data.credentials import without_secrets
 from job.data.files import CHUNK, Choose, Chunk
+from job.errors import ConfigError, DataError, KickoffError
 from job.run import durable
-from job.run.errors import ConfigError, DataError, KickoffError
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 _LIST = re.compile(r"\[[^\[\]]*\]")

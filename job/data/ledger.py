@@ -16,8 +16,7 @@ import pyarrow.compute as pc
 from transformers import PreTrainedTokenizerBase
 
 from job.config.schema import Config
-from job.data.rows import BATCH
-from job.model.loss import IGNORED
+from job.data.rows import BATCH, IGNORED
 from job.run import durable
 
 Rejected = list[dict[str, Any]]

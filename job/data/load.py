@@ -19,15 +19,14 @@ import datasets
 import pyarrow as pa
 
 from job.config.schema import DatasetSection, SourceSection
-from job.data import files, hub_rows, unused_columns
+from job.data import files, hub_rows, local_files, unused_columns
 from job.data.credentials import masked
 from job.data.draw import Draw
 from job.data.files import WANTED, Choose, Chunk, kind
 from job.data.hub_rows import HubName
 from job.data.rows import write
 from job.data.unused_columns import LeftOut
-from job.run import data_files
-from job.run.errors import ConfigError, DataError
+from job.errors import ConfigError, DataError
 
 COLUMN_PAIRS = (
     ("question", "answer"),
@@ -120,7 +119,7 @@ def _sources(section: DatasetSection, seed: int) -> Iterator[_Source]:
 def _files(
     named: str | list[str], source: SourceSection | DatasetSection, section: DatasetSection, draw: Draw
 ) -> Iterator[_Source]:
-    names = [path.name for path in data_files.paths(section)]
+    names = [path.name for path in local_files.paths(section)]
     for path in files.paths(named):
         yield _Source(
             partial(files.read, path),

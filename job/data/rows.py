@@ -14,6 +14,8 @@ import pyarrow as pa
 
 BATCH = 1000
 """Rows that are in memory at once, in each process."""
+IGNORED = -100
+"""Label of a position that is not trained, as torch's cross entropy knows it."""
 _ROWS_THAT_PAY = 4000
 """Starting two more processes costs about as much as this many rows in one."""
 _NUMBERS = itertools.count(1)

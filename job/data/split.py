@@ -14,7 +14,7 @@ import numpy.typing as npt
 from job.config.schema import SplitSection
 from job.data.dedupe import twins
 from job.data.rows import BATCH
-from job.run.errors import ConfigError
+from job.errors import ConfigError
 
 Indices = npt.NDArray[np.int64]
 log = logging.getLogger(__name__)

@@ -23,7 +23,7 @@ import pyarrow as pa
 import xxhash
 
 from job.data.column_names import ASKING, CLASSES, NEEDED, is_one_of, never_matters, seldom_matters
-from job.run.errors import DataError
+from job.errors import DataError
 
 Hashes = npt.NDArray[np.uint64]
 

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from job.config.schema import LOWER_IS_BETTER, EvaluateSection
-from job.run.errors import GateRefused
+from job.errors import GateRefused
 
 
 def check(section: EvaluateSection, tuned: dict[str, Any], base: dict[str, Any] | None) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable
 from typing import TypeVar
 
-from job.run.errors import OutOfMemory
+from job.errors import OutOfMemory
 from job.run.out_of_memory import is_out_of_memory
 
 Result = TypeVar("Result")

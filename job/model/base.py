@@ -24,11 +24,10 @@ from transformers import (
 )
 
 from job.config.schema import ModelSection
+from job.errors import ConfigError, DataError
 from job.model import files, ids, probe, source, template, weights
-from job.run import durable, out_of_memory
-from job.run.errors import ConfigError, DataError
+from job.run import checkpoint, durable, out_of_memory
 from job.run.messages import one_line
-from job.training import checkpoint
 
 FACTS = "base.json"
 log = logging.getLogger(__name__)

@@ -14,7 +14,7 @@ from transformers import CONFIG_MAPPING, AutoConfig, PretrainedConfig
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
 from job.config.schema import ModelSection
-from job.run.errors import ConfigError
+from job.errors import ConfigError
 from job.run.messages import listed, one_line
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"

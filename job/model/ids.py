@@ -11,7 +11,7 @@ import torch
 from tokenizers import AddedToken
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from job.run.errors import ConfigError
+from job.errors import ConfigError
 from job.run.messages import listed
 
 log = logging.getLogger(__name__)

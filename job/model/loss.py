@@ -19,10 +19,9 @@ import torch.nn.functional as F
 from torch import nn
 from transformers import PreTrainedModel
 
+from job.data.rows import IGNORED
 from job.model.head import BLOCK, Head
 
-IGNORED = -100
-"""Label of a position that is not trained (torch's convention)."""
 TOLERANCE = 1e-3
 """Of the comparison in fp32: sums in another order differ by 1e-6, another function by far more."""
 Batch = tuple[torch.Tensor, torch.Tensor, torch.Tensor]

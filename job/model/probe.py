@@ -13,8 +13,8 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import GenerationConfig, PreTrainedModel
 
+from job.errors import ConfigError
 from job.model.ids import rows_of
-from job.run.errors import ConfigError
 from job.run.messages import one_line
 from job.run.out_of_memory import is_out_of_memory
 

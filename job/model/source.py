@@ -18,8 +18,8 @@ from huggingface_hub.errors import (
 )
 
 from job.config.schema import ModelSection
+from job.errors import ConfigError, KickoffError
 from job.run import durable
-from job.run.errors import ConfigError, KickoffError
 
 SMALL_FILES = ["*.json", "*.txt", "*.model", "*.jinja"]
 Admit = Callable[[Path, set[str]], list[str]]

@@ -15,7 +15,7 @@ from typing import Any
 from transformers import PreTrainedTokenizerBase
 
 from job.config.schema import ModelSection
-from job.run.errors import ConfigError
+from job.errors import ConfigError
 from job.run.messages import one_line
 
 KICKOFF = Path(__file__).with_name("chat_template.jinja")

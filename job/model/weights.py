@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
-from job.run.errors import ConfigError
+from job.errors import ConfigError
 from job.run.messages import listed
 
 

@@ -9,11 +9,11 @@ import shutil
 from pathlib import Path
 
 from job.config.schema import PublishSection
+from job.errors import ConfigError, PublishError
 from job.publishing import contract
 from job.publishing.contract import MARK
 from job.publishing.verify import Samples
 from job.run import durable
-from job.run.errors import ConfigError, PublishError
 from job.run.messages import listed
 
 

@@ -37,11 +37,11 @@ from huggingface_hub.errors import (
 from huggingface_hub.hf_api import RepoFile
 
 from job.config.schema import PublishSection
+from job.errors import ConfigError, PublishError
 from job.hub.client import HubDown, wait_asked
 from job.publishing import contract
 from job.publishing.contract import MARK
 from job.publishing.verify import Samples
-from job.run.errors import ConfigError, PublishError
 from job.run.messages import listed, one_line
 from job.run.out_of_memory import is_out_of_memory
 

@@ -14,8 +14,8 @@ from huggingface_hub import HfApi, ModelCard, ModelCardData
 from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError, RepositoryNotFoundError
 
 from job.config.schema import Config, PublishSection
+from job.errors import ConfigError, PublishError
 from job.publishing import folder, hub
-from job.run.errors import ConfigError, PublishError
 from job.run.messages import one_line
 
 

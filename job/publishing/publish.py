@@ -10,13 +10,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from job.config.schema import Config, PublishSection
+from job.errors import ConfigError, PublishError
 from job.publishing import card, contract, paths
 from job.publishing import preflight as before_training
 from job.publishing.folder import to_folder
 from job.publishing.hub import to_hub
 from job.publishing.verify import Answer, Samples
 from job.run import durable
-from job.run.errors import ConfigError, PublishError
 
 
 def preflight(config: Config, data: Sequence[Path], create: bool = True) -> None:

@@ -6,7 +6,7 @@ It knows answers. It does not know how a model answers: the pipeline hands over 
 from collections.abc import Callable
 from pathlib import Path
 
-from job.run.errors import PublishError
+from job.errors import PublishError
 
 Answer = Callable[[Path, list[str]], list[str]]
 """The answers of the model in a folder."""

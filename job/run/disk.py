@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from job.config.schema import Config
-from job.run.errors import ConfigError
+from job.errors import ConfigError
 
 _BYTES = 4
 """Of a weight while it is trained: fp32, whatever the base has on disk."""

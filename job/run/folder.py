@@ -27,9 +27,9 @@ from pydantic import ValidationError
 
 from job.config import schema as configs
 from job.config.schema import Config
+from job.errors import ConfigError, DataError
 from job.run import changes, durable, lock
 from job.run.changes import Change, Files
-from job.run.errors import ConfigError, DataError
 from job.run.pins import kept, pinned, unpinned
 
 _MADE_ANEW = ("asked.json", "data.json", "base/base.json", "metrics.json", "answers.json", "measured.json",

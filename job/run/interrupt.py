@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from job.run.errors import Exit
+from job.errors import Exit
 
 PATIENCE_SECONDS = 5.0
 _seen = 0

@@ -15,7 +15,7 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 
-from job.run.errors import KickoffError
+from job.errors import KickoffError
 
 log = logging.getLogger(__name__)
 

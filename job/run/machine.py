@@ -18,7 +18,7 @@ from typing import Literal, TypeVar
 import torch
 import torch.distributed as dist
 
-from job.run.errors import ConfigError
+from job.errors import ConfigError
 
 Precision = Literal["bf16", "fp16", "fp32"]
 OLDEST_DRIVER = 580

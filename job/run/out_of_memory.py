@@ -10,7 +10,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from job.run.errors import KickoffError, OutOfMemory
+from job.errors import KickoffError, OutOfMemory
 
 _WORDS = re.compile(
     r"out[ _]of[ _](?:\w+_)?memory"  # CUDA, HIP, MPS, XPU (OUT_OF_DEVICE_MEMORY), NCCL, Arrow

@@ -11,8 +11,8 @@ from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
+from job.errors import Exit, Interrupted, KickoffError
 from job.run import durable
-from job.run.errors import Exit, Interrupted, KickoffError
 from job.run.out_of_memory import is_out_of_memory
 
 CODES = "KICKOFF_EXIT_CODES"

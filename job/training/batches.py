@@ -12,7 +12,7 @@ import pyarrow as pa
 import torch
 import xxhash
 
-from job.model.loss import IGNORED
+from job.data.rows import IGNORED
 
 POOL_STEPS = 50
 """Rows are sorted by length within pools of this many steps: little padding, and still a random order."""

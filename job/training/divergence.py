@@ -6,7 +6,7 @@ It knows what a loss can sensibly be and what to tell the user. It does not know
 import math
 from collections.abc import Sequence
 
-from job.run.errors import Diverged
+from job.errors import Diverged
 
 SHOWN = 20
 """Rows named in the message; a batch may have hundreds."""

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from job.config.schema import TrainSection
-from job.run.errors import ConfigError
+from job.errors import ConfigError
 from job.run.machine import Machine
 from job.training.batches import Rows
 

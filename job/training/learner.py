@@ -15,12 +15,12 @@ import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from job.config.schema import TrainSection
+from job.errors import KickoffError, OutOfMemory
 from job.model.layers import exchange
 from job.model.loss import choose
-from job.run import out_of_memory
-from job.run.errors import KickoffError, OutOfMemory
+from job.run import checkpoint, out_of_memory
 from job.run.machine import Machine
-from job.training import checkpoint, divergence
+from job.training import divergence
 from job.training.batches import Rows, micro_batches
 from job.training.geometry import rows_per_step
 from job.training.schedule import rate

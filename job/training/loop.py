@@ -18,11 +18,11 @@ import torch
 from torch.utils.tensorboard import SummaryWriter
 
 from job.config.schema import TrainSection
-from job.run import out_of_memory
-from job.run.errors import ConfigError, Interrupted
+from job.errors import ConfigError, Interrupted
+from job.run import checkpoint, out_of_memory
 from job.run.machine import Machine
 from job.run.progress import Progress
-from job.training import checkpoint, divergence, geometry
+from job.training import divergence, geometry
 from job.training.batches import Rows, epoch_steps, micro_batches
 from job.training.geometry import rows_per_step
 from job.training.learner import Learner, Outcome

@@ -10,7 +10,7 @@ from typing import Any
 
 import datasets
 
-from job.run.errors import DataError
+from job.errors import DataError
 from job.training.batches import Rows
 
 

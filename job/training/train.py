@@ -16,8 +16,8 @@ import torch
 from transformers import AutoTokenizer, PreTrainedModel
 
 from job.config.schema import TrainSection
+from job.errors import ConfigError
 from job.run import durable, interrupt, out_of_memory
-from job.run.errors import ConfigError
 from job.run.machine import Machine
 from job.training import origin
 from job.training.geometry import rows_per_step

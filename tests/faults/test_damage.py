@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from faults.runs import ForkServer, at_once, chance, note, result
 
-from job.run.errors import Exit
+from job.errors import Exit
 
 
 def truncate(file: Path, chance: random.Random) -> None:

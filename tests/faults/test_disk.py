@@ -13,7 +13,7 @@ from conftest import ROWS, TOKEN
 from faults.runs import ForkServer, result
 from hub_server import HubServer
 
-from job.run.errors import Exit
+from job.errors import Exit
 
 
 @pytest.fixture

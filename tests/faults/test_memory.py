@@ -9,7 +9,7 @@ from conftest import ROWS, save_tiny
 from faults.runs import ForkServer
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from job.run.errors import Exit
+from job.errors import Exit
 
 MIB = 2**20
 

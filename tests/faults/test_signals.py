@@ -13,7 +13,7 @@ from conftest import ROWS, TOKEN
 from faults.runs import ForkServer, Run, at_once, chance, note, result
 from hub_server import FIRST_FILES, HubServer
 
-from job.run.errors import Exit
+from job.errors import Exit
 
 PHASES = ("load", "base", "encode", "train", "evaluate", "report", "publish")
 ALLOWED_SECONDS = 5.0

@@ -17,7 +17,7 @@ from conftest import TOKEN
 from faults.runs import ForkServer, at_once, chance, note
 from hub_server import HubServer
 
-from job.run.errors import Exit
+from job.errors import Exit
 
 FAULTS: dict[str, dict[str, Any]] = {
     "500": {"status": 500},

@@ -14,10 +14,10 @@ import datasets
 import numpy as np
 
 from job.config.schema import DedupeSection
-from job.data.dedupe import casing, contrast, semantic, signs, twins
+from job.data.dedupe import casing, contrast, signs, twins
 from job.data.dedupe.minhash import hashed
 from job.data.rows import BATCH
-from job.run.errors import DataError
+from job.errors import DataError
 
 _READ = ("id", "where", "question", "answer")
 Rejected = list[dict[str, Any]]
@@ -229,6 +229,8 @@ class _Dedupe:
 
         A model hardly sees a number or a "not": rows that differ in one stay, and are named for a person to look at.
         """
+        from job.data.dedupe import semantic  # brings torch, which nothing else of the data needs
+
         left = np.flatnonzero(self.alive)
         rows = self.rows.select(left)
         for before, row, similarity in semantic.repeats(model, rows, self.section.semantic_threshold):

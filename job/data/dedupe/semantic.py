@@ -10,7 +10,7 @@ import datasets
 import torch
 from transformers import AutoModel, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
-from job.run.errors import ConfigError
+from job.errors import ConfigError
 
 _BATCH = 64
 

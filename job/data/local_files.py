@@ -10,7 +10,7 @@ from typing import Any
 
 from job.config.schema import DatasetSection, Files
 from job.data import files
-from job.run.errors import DataError
+from job.errors import DataError
 
 log = logging.getLogger(__name__)
 
