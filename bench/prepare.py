@@ -20,8 +20,10 @@ import psutil
 from transformers import AutoTokenizer
 
 from bench import machine, model, results
-from job import pipeline
 from job.config.schema import Config, DatasetSection
+from job.data import stages
+from job.run import fact_files
+from job.run.facts import DataFacts
 from job.run.folder import RunFolder
 
 
@@ -74,19 +76,19 @@ def main() -> None:
         with folder.held(), Watch() as watch:
             folder.claim({})
             started = time.perf_counter()
-            pipeline.prepare_rows(config, folder, lambda: tokenizer)
+            stages.prepare(config, folder, lambda: tokenizer)
             seconds = time.perf_counter() - started
-        facts = folder.read("data.json")
+        facts = folder.require(DataFacts)
         result = {
             "machine": machine.facts(),
             "rows": asked.rows,
             "seconds": round(seconds, 2),
-            "stages": folder.read("phases.json"),
+            "stages": fact_files.read_phases(folder.path),
             "peak_gib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2),
             "peak_gib_of_a_worker": round(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 2**20, 2),
             "peak_gib_without_files": round(watch.peak / 2**30, 2),
             "gib_before": round(before / 2**30, 2),
-            "counts": {key: facts[key] for key in ("rows", "train", "test", "rejected_by_reason")},
+            "counts": {key: getattr(facts, key) for key in ("rows", "train", "test", "rejected_by_reason")},
         }
     print(machine.lines(result["machine"]))
     print(json.dumps({key: value for key, value in result.items() if key != "machine"}, indent=1))

@@ -15,7 +15,8 @@ from typing import Annotated
 
 import typer
 
-from job.config.schema import Config, load
+from job.config.read import load
+from job.config.schema import Config
 from job.errors import Exit
 from job.run import interrupt, outcome, threads
 
@@ -97,10 +98,16 @@ def _outcome(command: str, path: Path, overrides: list[str] | None) -> tuple[Exi
 
 
 def _stage(command: str) -> Callable[[Config], str]:
-    from job import pipeline
+    from job import check, pipeline, prepare
 
-    stage: Callable[[Config], str] = getattr(pipeline, command if command == "run" else f"{command}_only")
-    return stage
+    commands: dict[str, Callable[[Config], str]] = {
+        "run": pipeline.run,
+        "prepare": prepare.prepare_only,
+        "check": check.check,
+        "evaluate": pipeline.evaluate_only,
+        "publish": pipeline.publish_only,
+    }
+    return commands[command]
 
 
 def _end(code: Exit, message: str) -> None:

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import yaml
 
-from job.config.schema import load
+from job.config.read import load
 from job.data import local_files
 from job.errors import ConfigError, DataError
 

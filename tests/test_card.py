@@ -17,7 +17,7 @@ from huggingface_hub import ModelCard
 from markdown_it import MarkdownIt
 
 from job import pipeline
-from job.config import schema as configs
+from job.config import read as configs
 from job.config.schema import Config
 from job.publishing import contract, markdown, paths
 from job.publishing.card import PACKAGES, card

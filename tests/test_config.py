@@ -8,6 +8,7 @@ import yaml
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from job.config import read as configs
 from job.config import schema
 from job.config.schema import Config, DatasetSection, PublishSection
 from job.errors import ConfigError, Exit
@@ -22,7 +23,7 @@ def written(folder: Path, text: str | bytes) -> Path:
 
 
 def read(folder: Path, text: str | bytes, *overrides: str) -> Config:
-    return schema.load(written(folder, text), list(overrides))
+    return configs.load(written(folder, text), list(overrides))
 
 
 def errors(folder: Path, text: str | bytes, *overrides: str) -> list[str]:
@@ -87,7 +88,7 @@ def test_all_errors_at_once(tmp_path: Path) -> None:
     lines = errors(tmp_path, text, "publish.repo=nobody", "nonsense")
     assert sorted(line.split(": ")[1] for line in lines if line.startswith("config.yaml")) == [
         "dataset.file",
-        "seed stands here a second time; first at schema.yaml:6:1",
+        "seed stands here a second time; first at config.yaml:6:1",
         "train.epoch",
         "train.epochs",
     ]
@@ -149,7 +150,7 @@ def test_empty_section_is_its_defaults(tmp_path: Path) -> None:
 
 def test_duplicate_key(tmp_path: Path) -> None:
     assert errors(tmp_path, FILE + "train:\n  epochs: 1\n  epochs: 2\n") == [
-        "config.yaml:4:3: train.epochs stands here a second time; first at schema.yaml:3:3"
+        "config.yaml:4:3: train.epochs stands here a second time; first at config.yaml:3:3"
     ]
     assert "dataset stands here a second time" in errors(tmp_path, FILE + FILE)[0]
 
@@ -197,9 +198,9 @@ def test_empty_file_lacks_the_dataset(tmp_path: Path, text: str) -> None:
 
 def test_missing_file_folder_and_latin_1(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="nowhere.yaml: no such file"):
-        schema.load(tmp_path / "nowhere.yaml")
+        configs.load(tmp_path / "nowhere.yaml")
     with pytest.raises(ConfigError, match="is a folder"):
-        schema.load(tmp_path)
+        configs.load(tmp_path)
     assert errors(tmp_path, b"output: caf\xe9") == ["config.yaml: not UTF-8 text (byte 11); save the file as UTF-8"]
 
 
@@ -349,18 +350,18 @@ def test_written_config_reads_back_equal(
         train=schema.TrainSection(learning_rate=rate),
         output=output,
     )
-    assert read(tmp_path, schema.dump(run)) == run
+    assert read(tmp_path, configs.dump(run)) == run
 
 
 @pytest.mark.parametrize("text", [*NUMBERS, *WORDS, *BLANKS])
 def test_text_that_looks_like_something_else_stays_text(tmp_path: Path, text: str) -> None:
     publish = PublishSection(license=text, language=text)
     run = Config(dataset=DatasetSection(file=text), publish=publish, output=text)
-    assert read(tmp_path, schema.dump(run)) == run
+    assert read(tmp_path, configs.dump(run)) == run
 
 
 def test_dump_holds_every_default(tmp_path: Path) -> None:
-    dumped = yaml.safe_load(schema.dump(read(tmp_path, FILE)))
+    dumped = yaml.safe_load(configs.dump(read(tmp_path, FILE)))
     assert list(dumped) == [*SECTIONS, "output", "seed"]
     for section in SECTIONS:
         assert set(dumped[section]) == set(getattr(schema.Config.model_fields[section].annotation, "model_fields", {}))

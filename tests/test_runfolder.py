@@ -12,7 +12,8 @@ from datasets import load_from_disk
 from hub_server import HubServer
 
 from job import pipeline
-from job.config.schema import Config, load
+from job.config.read import load
+from job.config.schema import Config
 from job.data.local_files import local_data
 from job.errors import ConfigError, DataError, Interrupted
 from job.run.folder import RunFolder

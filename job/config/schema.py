@@ -1,19 +1,12 @@
-"""The config of a run: one YAML file, checked whole before anything is downloaded.
+"""Schema: the keys of the config, their types, their defaults and what they mean.
 
-It knows the keys, their types and their defaults; keys that cannot be meant together are in `conflicts`. It does not
-know YAML, which `document` reads, nor what the stages do with the keys, and it opens no file but the config itself.
+It knows single keys; keys that contradict each other are in `conflicts`. It knows neither YAML nor what the stages do
+with the keys.
 """
 
-import difflib
-from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from pydantic_core import ErrorDetails
-
-from job.config import conflicts, yaml_file
-from job.config.yaml_file import Document, KeyPath, dotted, shown
-from job.errors import ConfigError
+from pydantic import BaseModel, ConfigDict, Field
 
 Metric = Literal["loss", "perplexity", "token_accuracy", "f1", "exact_match", "ended"]
 LOWER_IS_BETTER: frozenset[str] = frozenset({"loss", "perplexity"})
@@ -220,110 +213,3 @@ class Config(Section):
     publish: PublishSection = Field(PublishSection(), description="Where the model goes.")
     output: str = Field("runs/kickoff", description="Run folder: checkpoints, model, report.")
     seed: Annotated[int, Field(ge=0)] = Field(42, description="Seed of the split, the row order and dropout.")
-
-
-def load(path: Path, overrides: list[str] | None = None) -> Config:
-    """Read and check a config.
-
-    Args:
-        path: the YAML file.
-        overrides: `section.key=value` (or `key=value` for `output` and `seed`), the value read as YAML.
-
-    Raises:
-        ConfigError: with every error of the file at once, one to a line, as `file:line:column: ...`.
-    """
-    found = yaml_file.read(path)
-    if not isinstance(found.data, dict):
-        raise ConfigError(f"{path}:1:1: found {shown(found.data)}, expected sections such as `dataset:` and `train:`")
-    data = {key: {} if value is None and key in _sections() else value for key, value in found.data.items()}
-    problems = found.problems + [problem for text in overrides or [] if (problem := _override(data, found, text))]
-    config, invalid = _validate(data, found)
-    problems += invalid
-    if problems or config is None:
-        raise ConfigError("\n".join(problems))
-    return config
-
-
-def dump(config: Config) -> str:
-    """The config as YAML with every default filled in; `load` reads it back to an equal config."""
-    return yaml_file.write(config.model_dump(mode="json"))
-
-
-def _override(data: dict[Any, Any], found: Document, text: str) -> str | None:
-    """Put one `section.key=value` into `data`; the problem in words if it cannot be."""
-    name, separator, value = text.partition("=")
-    path = tuple(name.split("."))
-    if not separator or not all(path) or len(path) > 2:
-        return f"command line: found {text!r}, expected section.key=value, such as train.epochs=3"
-    target = data if len(path) == 1 else data.setdefault(path[0], {})
-    if not isinstance(target, dict):
-        return None  # the section itself is wrong, which validation reports
-    try:
-        target[path[-1]] = yaml_file.value(value)
-    except ValueError as error:
-        return f"command line: {name}: {error}"
-    found.places[path] = f"command line: {text}"
-    return None
-
-
-def _validate(data: dict[Any, Any], found: Document) -> tuple[Config | None, list[str]]:
-    try:
-        config = Config.model_validate(data)
-    except ValidationError as error:
-        # a union reports each of its arms; one line for each key is enough
-        lines = {_field_path(item): _problem(item, found) for item in reversed(error.errors())}
-        return None, list(reversed(lines.values()))
-    told = dict.fromkeys(conflicts.found_in(config))  # several sources may meet the same key of dataset
-    return config, [f"{found.nearest(path)}: {dotted(path)}: {message}" for path, message in told]
-
-
-def _field_path(item: ErrorDetails) -> KeyPath:
-    """The keys of an error's location, without the names of union arms that pydantic appends."""
-    place = item["loc"]
-    if len(place) < 3 or isinstance(place[2], str):
-        return place[:2]
-    return place[:4] if len(place) > 3 and isinstance(place[3], str) else place[:3]
-
-
-def _problem(item: ErrorDetails, found: Document) -> str:
-    path = _field_path(item)
-    start = f"{found.nearest(path)}: {dotted(path)}:"
-    if item["type"] in ("extra_forbidden", "invalid_key"):  # invalid: a key that is no text, such as `1:`
-        return f"{start} unknown key{_did_you_mean(path)}"
-    if item["type"] == "missing":
-        return f"{start} missing; expected a section `{path[-1]}:`"
-    if path == ("publish", "repo"):
-        return f"{start} found {shown(item['input'])}, expected owner/name"
-    return f"{start} found {shown(item['input'])}, expected {_expected(path, item)}"
-
-
-def _expected(path: KeyPath, item: ErrorDetails) -> str:
-    section = Config.model_fields[str(path[0])].annotation
-    if len(path) == 1 and isinstance(section, type) and issubclass(section, Section):
-        return "a section with keys, such as " + ", ".join(list(section.model_fields)[:3])
-    if path == ("evaluate", "gate"):
-        return "one of " + ", ".join((*get_args(Metric), "off"))
-    words = item["msg"].removeprefix("Input should be ").replace("String should have", "text with")
-    for term, plain in (("a valid tuple", "a list"), ("a valid string", "text"), ("a valid integer", "a whole number")):
-        words = words.replace(term, plain)
-    return words.replace("a valid ", "a ").replace("a boolean", "true or false")
-
-
-def _sections() -> list[str]:
-    return [name for name, field in Config.model_fields.items() if field.annotation not in (str, int)]
-
-
-def _keys() -> dict[str, list[str]]:
-    """The keys of every section; under "" the keys on top."""
-    sections = {name: list(getattr(Config.model_fields[name].annotation, "model_fields", {})) for name in _sections()}
-    return {"": list(Config.model_fields), **sections, "dataset.sources": list(SourceSection.model_fields)}
-
-
-def _did_you_mean(path: KeyPath) -> str:
-    *section, key = (str(part) for part in path)
-    keys = _keys()
-    known = keys.get(".".join(part for part in section if not part.isdigit()), [])
-    near = difflib.get_close_matches(key, known, n=1)
-    elsewhere = [f"{name}.{key}".lstrip(".") for name, names in keys.items() if key in names]
-    guess = elsewhere or [".".join((*section, near[0]))] if near or elsewhere else []
-    return f"; did you mean {guess[0]}?" if guess else f"; known here: {', '.join(known)}"

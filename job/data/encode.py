@@ -13,7 +13,6 @@ the end behind an answer, which many data sets have and which is set here anyway
 
 from collections import Counter
 from collections.abc import Callable
-from typing import Any
 
 import datasets
 import numpy as np
@@ -24,6 +23,7 @@ from transformers import PreTrainedTokenizerBase
 from job.data.control_tokens import Marks
 from job.data.prompt import prompt_ids
 from job.data.rows import IGNORED, transformed
+from job.run.facts import Rejection
 
 Judge = Callable[[str, str], str | None]
 """From question and answer to the reason why the row cannot be used."""
@@ -40,7 +40,7 @@ def encode(
     max_length: int,
     counted: Counter[str] | None = None,
     judge: Judge = _as_it_is,
-) -> tuple[datasets.Dataset, list[dict[str, Any]]]:
+) -> tuple[datasets.Dataset, list[Rejection]]:
     """Tokenize the rows.
 
     Args:
@@ -53,8 +53,7 @@ def encode(
 
     Returns:
         The rows kept with "input_ids" and "labels": ids are prompt + answer + end of text, labels the same with IGNORED
-        over the prompt. And the rejected {"id" if rows have it, "where", "stage", "reason"}. A row that is too long is
-        rejected, never cut: a cut loses the end.
+        over the prompt. And the rejected rows. A row that is too long is rejected, never cut: a cut loses the end.
     """
     schema = rows.features.arrow_schema.remove_metadata()
     for name, type_ in {
@@ -71,7 +70,7 @@ def encode(
     if counted is not None:
         counted["mended"] += int((told["mended"][:].to_numpy(zero_copy_only=False) & ~wrong).sum())
     columns = [name for name in ("id", "where", "stage", "reason") if name in schema.names]
-    rejected = list(encoded.select_columns(columns).select(np.flatnonzero(wrong)))
+    rejected = [Rejection(**row) for row in encoded.select_columns(columns).select(np.flatnonzero(wrong))]
     return encoded.select(np.flatnonzero(~wrong)).remove_columns(["reason", "stage", "mended"]), rejected
 
 

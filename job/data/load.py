@@ -3,8 +3,7 @@
 It knows sources, column names and what a row must have at the least: two texts. Repairing and judging them is clean's
 work. The rows go to disk as they are read, so a data set may be larger than memory.
 
-A rejected row is a dict {"where", "stage", "reason", "question", "answer"}, the last two as they were found but for
-secrets, which are blotted out.
+A rejected row carries its question and answer as they were found, with secrets blotted out.
 """
 
 import difflib
@@ -27,6 +26,7 @@ from job.data.hub_rows import HubName
 from job.data.rows import write
 from job.data.unused_columns import LeftOut
 from job.errors import ConfigError, DataError
+from job.run.facts import Rejection, Source
 
 COLUMN_PAIRS = (
     ("question", "answer"),
@@ -43,7 +43,6 @@ SCHEMA = pa.schema(
 )
 """`id` counts the rows in; `group` is the value of split.group's column, null without one."""
 
-Rejected = list[dict[str, Any]]
 log = logging.getLogger(__name__)
 
 
@@ -54,7 +53,10 @@ class _Source:
     read: Callable[[Choose], Iterator[Chunk]]
     name: str
     """What its rows are known by."""
-    facts: dict[str, Any]
+    source: str
+    """Its path, or its name on the Hub."""
+    origin: dict[str, str | None]
+    """The hash of its content, or its commit, configuration and split."""
     question: str | None
     answer: str | None
     ignored: tuple[str, ...]
@@ -62,14 +64,10 @@ class _Source:
     names: dict[str, None] = field(default_factory=dict)
     """The columns that it has, filled in as they are met."""
 
-    @property
-    def label(self) -> str:
-        return str(self.facts["source"])
-
 
 def load(
     section: DatasetSection, folder: Path, seed: int, group: str | None = None
-) -> tuple[datasets.Dataset, datasets.Dataset | None, Rejected, list[dict[str, Any]]]:
+) -> tuple[datasets.Dataset, datasets.Dataset | None, list[Rejection], list[Source]]:
     """Read what the config names.
 
     Args:
@@ -79,8 +77,7 @@ def load(
 
     Returns:
         The rows with SCHEMA, question and answer non-empty text; the test rows given apart, or None; the rejected
-        ones; and of each source its name, a revision or content hash, the columns used and unused, the row count, and
-        where it has a weight below 1 how many rows were not drawn.
+        ones; and what was read of each source.
 
     Raises:
         DataError: a file or data set cannot be read, its columns cannot be told, or one that is left out is needed.
@@ -88,13 +85,13 @@ def load(
     """
     sources = list(_sources(section, seed))
     tests = list(_files(section.test, section, section, Draw(1.0, []))) if section.test is not None else []
-    rejected: Rejected = []
-    facts: list[dict[str, Any]] = []
+    rejected: list[Rejection] = []
+    facts: list[Source] = []
     left_out = LeftOut(asks=all(source.question is None for source in sources))
     rows = write(folder / "loaded.arrow", SCHEMA, _batches(sources, 0, group, rejected, facts, left_out))
     test = None
     if section.test is not None:
-        first = sum(source["rows"] for source in facts)
+        first = sum(source.rows for source in facts)
         test = write(folder / "test.arrow", SCHEMA, _batches(tests, first, None, rejected, facts, left_out))
     _require_drawn(sources)
     _require_ignored([*sources, *tests], section)
@@ -125,7 +122,8 @@ def _files(
             partial(files.read, path),
             # train/qa.json and test/qa.json: the name alone would give two rows the same place
             path.name if names.count(path.name) == 1 else str(path),
-            {"source": str(path), "sha256": files.fingerprint(path)},
+            str(path),
+            {"sha256": files.fingerprint(path)},
             *_named_columns(source, section),
             draw,
         )
@@ -134,9 +132,9 @@ def _files(
 def _hub(source: SourceSection | DatasetSection, section: DatasetSection, draw: Draw) -> _Source:
     name = str(source.name)
     loaded, commit = hub_rows.load(HubName(name, source.config, source.revision, source.split))
-    facts = {"source": name, "revision": commit, "config": source.config, "split": source.split}
+    origin = {"revision": commit, "config": source.config, "split": source.split}
     read = partial(hub_rows.chunks, loaded, source.split)
-    return _Source(read, name, facts, *_named_columns(source, section), draw)
+    return _Source(read, name, name, origin, *_named_columns(source, section), draw)
 
 
 def _named_columns(
@@ -151,8 +149,8 @@ def _batches(
     sources: list[_Source],
     first: int,
     group: str | None,
-    rejected: Rejected,
-    facts: list[dict[str, Any]],
+    rejected: list[Rejection],
+    facts: list[Source],
     left_out: LeftOut,
 ) -> Iterator[dict[str, list[Any]]]:
     """Every source's rows as columns of SCHEMA; what is rejected and the facts go to the lists given."""
@@ -170,12 +168,11 @@ def _batches(
             yield kept
             first += len(chunk.places)
         if used is None:
-            raise DataError(f"{source.label}: holds no row; {WANTED}")
+            raise DataError(f"{source.source}: holds no row; {WANTED}")
         question, answer = used
         unused = [str(masked(name)) for name in source.names if name not in (*used, group)]
-        drawn = {"not_drawn": source.draw.not_drawn - not_drawn} if source.draw.weight < 1 else {}
-        counted = {"question": question, "answer": answer, "unused": unused, "rows": first - start}
-        facts.append({**source.facts, **counted, **drawn})
+        left = source.draw.not_drawn - not_drawn if source.draw.weight < 1 else None
+        facts.append(Source(source.source, question, answer, unused, first - start, **source.origin, not_drawn=left))
 
 
 def _wanted(source: _Source, group: str | None, left_out: LeftOut, schema: pa.Schema) -> list[str]:
@@ -183,7 +180,7 @@ def _wanted(source: _Source, group: str | None, left_out: LeftOut, schema: pa.Sc
     used = {*_columns(schema.names, source, group), group}
     beside = pa.schema([column for column in schema if column.name not in used and column.name not in source.ignored])
     for name in unused_columns.unread(beside):
-        left_out.see_unread(name, source.label)
+        left_out.see_unread(name, source.source)
     wanted = {*used, *unused_columns.worth_reading(beside)}
     return [name for name in schema.names if name in wanted]
 
@@ -196,7 +193,7 @@ def _show(kept: dict[str, list[Any]], others: dict[str, list[Any]], first: int, 
 
 
 def _kept(
-    chunk: Chunk, name: str, used: tuple[str, str], group: str | None, first: int, rejected: Rejected
+    chunk: Chunk, name: str, used: tuple[str, str], group: str | None, first: int, rejected: list[Rejection]
 ) -> dict[str, list[Any]]:
     """The rows of a chunk that hold two texts."""
     nothing = [None] * len(chunk.places)
@@ -207,8 +204,8 @@ def _kept(
         where = f"{name} {place}"
         reason = _wrong("question", question) or _wrong("answer", answer)
         if reason is not None:
-            found = {"question": masked(_plain(question)), "answer": masked(_plain(answer))}
-            rejected.append({"where": where, "stage": "load", "reason": reason, **found})
+            shown = (masked(_plain(question)), masked(_plain(answer)))
+            rejected.append(Rejection(where, "load", reason, shown=shown))
             continue
         value = groups[number]
         values = (question, answer, where, first + number, None if _missing(value) else str(_plain(value)))
@@ -220,7 +217,7 @@ def _kept(
 def _require_drawn(sources: list[_Source]) -> None:
     for draw in {id(source.draw): source.draw for source in sources}.values():
         if draw.seen and draw.seen == draw.not_drawn:
-            labels = ", ".join(source.label for source in sources if source.draw is draw)
+            labels = ", ".join(source.source for source in sources if source.draw is draw)
             raise ConfigError(
                 f"dataset.sources: weight {draw.weight} draws none of the {draw.seen} rows of {labels}; raise it, or "
                 "leave the source out"
@@ -236,26 +233,26 @@ def _require_ignored(sources: list[_Source], section: DatasetSection) -> None:
             near = difflib.get_close_matches(name, there, n=1)
             guess = f"; did you mean {near[0]!r}?" if near else f"; found {_listed(there)}"
             raise ConfigError(
-                f"dataset.ignore_columns: {', '.join(source.label for source in theirs)} has no column {name!r}{guess}"
+                f"dataset.ignore_columns: {', '.join(source.source for source in theirs)} has no column {name!r}{guess}"
             )
 
 
 def _columns(names: list[str], source: _Source, group: str | None) -> tuple[str, str]:
     """The columns of question and answer."""
     if group is not None and group not in names:
-        raise ConfigError(f"split.group: {source.label} has no column {group!r}; it has {_listed(names)}")
+        raise ConfigError(f"split.group: {source.source} has no column {group!r}; it has {_listed(names)}")
     if source.question is not None and source.answer is not None:
         for key, column in (("question", source.question), ("answer", source.answer)):
             if column not in names:
-                raise ConfigError(f"dataset.{key}: {source.label} has no column {column!r}; it has {_listed(names)}")
+                raise ConfigError(f"dataset.{key}: {source.source} has no column {column!r}; it has {_listed(names)}")
         return source.question, source.answer
     by_lower = {name.strip().lower(): name for name in reversed(names) if name not in source.ignored}
     for question, answer in COLUMN_PAIRS:
         if question in by_lower and answer in by_lower:
             return by_lower[question], by_lower[answer]
-    hint = " (is the delimiter one of , ; tab | ?)" if len(names) == 1 and ".csv" in source.label else ""
+    hint = " (is the delimiter one of , ; tab | ?)" if len(names) == 1 and ".csv" in source.source else ""
     raise DataError(
-        f"{source.label}: cannot tell the columns: found {_listed(names)}{hint}, expected question and answer; "
+        f"{source.source}: cannot tell the columns: found {_listed(names)}{hint}, expected question and answer; "
         "name yours with dataset.question and dataset.answer"
     )
 

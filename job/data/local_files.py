@@ -11,16 +11,17 @@ from typing import Any
 from job.config.schema import DatasetSection, Files
 from job.data import files
 from job.errors import DataError
+from job.run.facts import Asked
 
 log = logging.getLogger(__name__)
 
 
-def local_data(section: DatasetSection, finished: Mapping[str, Any] | None = None) -> dict[str, dict[str, str]]:
+def local_data(section: DatasetSection, finished: Asked | None = None) -> dict[str, dict[str, str]]:
     """The local files behind each key of the config that names some, with their SHA-256.
 
     Args:
-        finished: asked.json of a run whose model is trained. It needs its data no more: a file that the config names
-            as it did then, and that is gone, counts as it was.
+        finished: what a run was called with whose model is trained. It needs its data no more: a file that the config
+            names as it did then, and that is gone, counts as it was.
     """
     return {key: _read(names, _then(key, names, finished)) for key, names in _named(section).items()}
 
@@ -52,16 +53,17 @@ def _named(section: DatasetSection) -> dict[str, Files]:
     return {key: names for key, names in named.items() if names is not None}
 
 
-def _then(key: str, names: Files, finished: Mapping[str, Any] | None) -> Mapping[str, str]:
+def _then(key: str, names: Files, finished: Asked | None) -> Mapping[str, str]:
     """The files of then behind the key; none if it named others."""
-    before: Any = (finished or {}).get("config")
+    if finished is None:
+        return {}
+    before: Any = finished.config
     for part in key.split("."):
         if isinstance(before, list):
             before = before[int(part)] if int(part) < len(before) else None
         else:
             before = (before or {}).get(part)
-    found: Mapping[str, str] = finished.get("files", {}).get(key, {}) if finished and before == names else {}
-    return found
+    return finished.files.get(key, {}) if before == names else {}
 
 
 def _read(names: Files, then: Mapping[str, str]) -> dict[str, str]:

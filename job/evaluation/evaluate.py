@@ -23,21 +23,22 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 
 from job.config.schema import EvaluateSection
 from job.evaluation import intervals
-from job.evaluation.generate import Answer, generate
+from job.evaluation.generate import Answer as Generated
+from job.evaluation.generate import generate
 from job.evaluation.intervals import Interval
 from job.evaluation.memory import halving, loading
 from job.evaluation.metrics import exact_match, f1
 from job.model.loss import choose
+from job.run.facts import Answer, ModelMetrics
 from job.run.machine import Machine
 from job.training.batches import Rows
 
-Metrics = dict[str, Any]
 log = logging.getLogger(__name__)
 
 
 def evaluate(
     section: EvaluateSection, seed: int, folder: Path, test: datasets.Dataset, machine: Machine, title: str
-) -> tuple[Metrics, list[dict[str, Any]]]:
+) -> tuple[ModelMetrics, list[Answer]]:
     """Measure the model in `folder`.
 
     Args:
@@ -45,25 +46,22 @@ def evaluate(
         test: {"question", "answer", "where", "input_ids", "labels"}, at least one row.
 
     Returns:
-        The metrics: loss (mean over the trained tokens, in nats), perplexity, token_accuracy, rows; and of the answered
-        rows f1, exact_match, ended (share of answers that ended by themselves) and answered_rows. "intervals" holds
-        {metric: [low, high]}, "interval_kinds" {metric: "Wilson" or "bootstrap"}. A metric that is no number (NaN or
-        infinite) is None and has no interval.
-        And the answers, {"where", "question", "expected", "answer", "f1", "ended"}, in the order of the rows.
+        The metrics, of which one that is no finite number is None and has no interval; and the answers in the order of
+        the rows.
     """
     model, tokenizer = _load(folder, machine)
-    metrics, known = _teacher_forced(section, model, tokenizer, test, machine)
-    answers: list[dict[str, Any]] = []
+    measured, known = _teacher_forced(section, model, tokenizer, test, machine)
+    answers: list[Answer] = []
     asked = test.select(drawn(len(test), section.generate_rows, seed))
     if len(asked):
         given = generate(model, tokenizer, asked["question"][:], section.batch_size, machine, title)
         answers = [_answer(row, found) for row, found in zip(asked.select_columns(_TEXTS), given, strict=True)]
         of_answers, known_of_answers = _of_answers(answers)
-        metrics |= of_answers
+        measured = replace(measured, **of_answers)
         known |= known_of_answers
-    metrics["intervals"] = {name: [found.low, found.high] for name, found in known.items()}
-    metrics["interval_kinds"] = {name: found.kind for name, found in known.items()}
-    return metrics, answers
+    bounds = {name: (found.low, found.high) for name, found in known.items()}
+    kinds = {name: found.kind for name, found in known.items()}
+    return replace(measured, intervals=bounds, interval_kinds=kinds), answers
 
 
 def drawn(rows: int, most: int, seed: int) -> list[int]:
@@ -83,22 +81,16 @@ def answer(folder: Path, questions: list[str], machine: Machine) -> list[str]:
 _TEXTS = ["where", "question", "answer"]
 
 
-def _answer(row: dict[str, str], given: Answer) -> dict[str, Any]:
-    return {
-        "where": row["where"],
-        "question": row["question"],
-        "expected": row["answer"],
-        "answer": given.text,
-        "f1": f1(given.text, row["answer"]),
-        "ended": given.ended,
-    }
+def _answer(row: dict[str, str], given: Generated) -> Answer:
+    overlap = f1(given.text, row["answer"])
+    return Answer(row["where"], row["question"], row["answer"], given.text, overlap, given.ended)
 
 
-def _of_answers(answers: list[dict[str, Any]]) -> tuple[Metrics, dict[str, Interval]]:
+def _of_answers(answers: list[Answer]) -> tuple[dict[str, Any], dict[str, Interval]]:
     count = len(answers)
-    overlaps = np.array([row["f1"] for row in answers])
-    exact = sum(exact_match(row["answer"], row["expected"]) for row in answers)
-    ended = sum(row["ended"] for row in answers)
+    overlaps = np.array([row.f1 for row in answers])
+    exact = sum(exact_match(row.answer, row.expected) for row in answers)
+    ended = sum(row.ended for row in answers)
     metrics = {
         "f1": float(overlaps.sum()) / count,
         "exact_match": exact / count,
@@ -130,7 +122,7 @@ def _teacher_forced(
     tokenizer: PreTrainedTokenizerBase,
     test: datasets.Dataset,
     machine: Machine,
-) -> tuple[Metrics, dict[str, Interval]]:
+) -> tuple[ModelMetrics, dict[str, Interval]]:
     """Loss and accuracy of each answer token, given the true ones before it."""
     rows = Rows(test, int(tokenizer.pad_token_id))
     order = sorted(range(len(rows)), key=rows.lengths.__getitem__)
@@ -147,12 +139,14 @@ def _teacher_forced(
     shares[order] = list(itertools.chain.from_iterable(given))
     losses, hits, weights = shares.T
     mean = float(losses.sum() / weights.sum())
-    metrics: Metrics = {
-        "loss": _number(mean),
-        "perplexity": _number(_perplexity(mean)),
-        "token_accuracy": float(hits.sum() / weights.sum()),
-        "rows": len(rows),
-    }
+    metrics = ModelMetrics(
+        loss=_number(mean),
+        perplexity=_number(_perplexity(mean)),
+        token_accuracy=float(hits.sum() / weights.sum()),
+        rows=len(rows),
+        intervals={},
+        interval_kinds={},
+    )
     known = {"token_accuracy": intervals.bounded(hits, weights)}
     of_loss = intervals.ratio(losses, weights)
     if of_loss is not None:

@@ -5,9 +5,9 @@ may lack (a chat template, a padding token). After it, every later stage loads b
 and a resumed run needs the Hub no more.
 """
 
-import json
 import logging
 import shutil
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -26,22 +26,24 @@ from transformers import (
 from job.config.schema import ModelSection
 from job.errors import ConfigError, DataError
 from job.model import files, ids, probe, source, template, weights
+from job.model.template import Template
 from job.run import checkpoint, durable, out_of_memory
+from job.run.fact_files import dump, load
+from job.run.facts import BaseFacts
 from job.run.messages import one_line
 
 FACTS = "base.json"
 log = logging.getLogger(__name__)
 
 
-def fetch(section: ModelSection, folder: Path, before: str | None = None) -> dict[str, Any]:
+def fetch(section: ModelSection, folder: Path, before: str | None = None) -> BaseFacts:
     """Bring the base model into `folder`, which then holds weights, tokenizer, chat template and generation config.
 
     Args:
         before: hash of the weights that it must have, because a model was trained from them.
 
     Returns:
-        What the card says of it: id, revision, parameters, whose chat template and the date it is fixed to, context
-        length, the checkpoint if it starts from one, and the hash of its weights.
+        What is known of it.
 
     Raises:
         ConfigError: there is no such model, or it cannot be fine-tuned for text, or the context is too short.
@@ -49,30 +51,40 @@ def fetch(section: ModelSection, folder: Path, before: str | None = None) -> dic
         KickoffError: the Hub did not answer; a retry may help.
         OutOfMemory: it does not fit into memory.
     """
-    facts_file = folder / FACTS
-    if facts_file.exists():
-        return dict(json.loads(facts_file.read_text()))
+    if (folder / FACTS).exists():
+        return load(folder / FACTS, BaseFacts)
     with out_of_memory.needed(
         f"while loading {section.base}", "take a smaller model.base, or run on a machine with more memory"
     ):
         if _is_checkpoint(Path(section.base)):
-            tokenizer, model, facts = _from_checkpoint(section)
+            tokenizer, model, origin = _from_checkpoint(section)
         else:
-            tokenizer, model, facts = _from_source(section)
-        facts = {"parameters": model.num_parameters(), **_judge(section, tokenizer, model), **facts}
+            tokenizer, model, origin = _from_source(section)
+        chosen, context = _judge(section, tokenizer, model)
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     model.save_pretrained(partial)
     tokenizer.save_pretrained(partial)
-    facts["weights"] = _fingerprint(partial)
-    if before not in (None, facts["weights"]):
+    fingerprint = _fingerprint(partial)
+    if before not in (None, fingerprint):
         shutil.rmtree(partial)
         raise DataError(
             f"output: {folder.parent} was trained from other weights than {section.base} has now, so its base cannot "
             "be made anew; bring them back as they were, or choose another output"
         )
-    (partial / FACTS).write_text(json.dumps(facts, indent=2))
+    facts = BaseFacts(
+        origin.base,
+        origin.revision,
+        origin.checkpoint,
+        parameters=model.num_parameters(),
+        context=context,
+        chat_template=chosen.whose,
+        template_date=origin.template_date or chosen.date,
+        weights=fingerprint,
+    )
+    (partial / FACTS).write_text(dump(facts))
     durable.place(partial, folder)
+    log.info(f"base: {facts.base}, {facts.parameters / 1e6:.1f}M parameters, chat template: {facts.chat_template}")
     return facts
 
 
@@ -86,8 +98,20 @@ def _fingerprint(folder: Path) -> str:
     return found.hexdigest()
 
 
-def tokenizer(section: ModelSection) -> PreTrainedTokenizerBase | None:
-    """The base's tokenizer as `fetch` would leave it, if it can be had without a download; else None."""
+def fetched_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    """The tokenizer of a base that `fetch` has brought."""
+    tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder)
+    return tokenizer
+
+
+def tokenizer_at_hand(section: ModelSection, fetched: Path) -> PreTrainedTokenizerBase | None:
+    """The base's tokenizer as `fetch` leaves it, if it costs no download; else None.
+
+    Args:
+        fetched: where `fetch` would put, or has put, the base.
+    """
+    if (fetched / FACTS).exists():
+        return fetched_tokenizer(fetched)
     folder = Path(section.base)
     try:
         if _is_checkpoint(folder):
@@ -101,7 +125,17 @@ def tokenizer(section: ModelSection) -> PreTrainedTokenizerBase | None:
     return found if found.eos_token_id is not None else None
 
 
-def _from_source(section: ModelSection) -> tuple[PreTrainedTokenizerBase, PreTrainedModel, dict[str, Any]]:
+@dataclass(frozen=True)
+class _Origin:
+    """Where a base is from."""
+
+    base: str
+    revision: str | None
+    checkpoint: str | None = None
+    template_date: str | None = None
+
+
+def _from_source(section: ModelSection) -> tuple[PreTrainedTokenizerBase, PreTrainedModel, _Origin]:
     needed: list[str] = []
 
     def admit(folder: Path, names: set[str]) -> list[str]:
@@ -118,17 +152,17 @@ def _from_source(section: ModelSection) -> tuple[PreTrainedTokenizerBase, PreTra
         files.require_whole(section.base, folder, needed)
     tokenizer = _load_tokenizer(section, folder)
     model = _load_model(section.base, folder, **options)
-    return tokenizer, model, {"base": section.base, "revision": revision, "checkpoint": None}
+    return tokenizer, model, _Origin(section.base, revision)
 
 
-def _from_checkpoint(section: ModelSection) -> tuple[PreTrainedTokenizerBase, PreTrainedModel, dict[str, Any]]:
+def _from_checkpoint(section: ModelSection) -> tuple[PreTrainedTokenizerBase, PreTrainedModel, _Origin]:
     """The base of an earlier run with the weights of one of its checkpoints."""
     path = Path(section.base)
     folder = _beside(path)
-    before = json.loads((folder / FACTS).read_text())
+    before = load(folder / FACTS, BaseFacts)
     unused = [name for name in ("revision", "gguf_file") if getattr(section, name) is not None]
     if unused:
-        log.info(f"base: a checkpoint brings its own base, {before['base']}; model.{', model.'.join(unused)} not used")
+        log.info(f"base: a checkpoint brings its own base, {before.base}; model.{', model.'.join(unused)} not used")
     trained = checkpoint.weights(path)
     if trained is None:
         raise ConfigError(f"model.base: the checkpoint {path} is incomplete or damaged; take an older one")
@@ -137,10 +171,8 @@ def _from_checkpoint(section: ModelSection) -> tuple[PreTrainedTokenizerBase, Pr
         model.load_state_dict(trained)
     except RuntimeError as error:
         raise ConfigError(f"model.base: the checkpoint {path} does not belong to {folder}: {one_line(error)}") from None
-    facts = {"base": before["base"], "revision": before["revision"], "checkpoint": str(path)}
-    if section.chat_template == "base" and before.get("template_date") is not None:
-        facts["template_date"] = before["template_date"]
-    return _load_tokenizer(section, folder), model, facts
+    date = before.template_date if section.chat_template == "base" else None
+    return _load_tokenizer(section, folder), model, _Origin(before.base, before.revision, str(path), date)
 
 
 def _is_checkpoint(path: Path) -> bool:
@@ -194,8 +226,10 @@ def _load_model(base: str, folder: Path, **options: Any) -> PreTrainedModel:
     return model
 
 
-def _judge(section: ModelSection, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel) -> dict[str, Any]:
-    """Complete tokenizer and model, or refuse them; the facts about template and context."""
+def _judge(
+    section: ModelSection, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel
+) -> tuple[Template, int | None]:
+    """Complete tokenizer and model, or refuse them; the template, and the context in tokens."""
     base = section.base
     ids.require_ids(base, model, tokenizer)
     special = set(tokenizer.added_tokens_decoder)
@@ -206,11 +240,11 @@ def _judge(section: ModelSection, tokenizer: PreTrainedTokenizerBase, model: Pre
         raise ConfigError(
             f"model.base: the tokenizer of {base} has no end-of-text token, so no answer could ever end; take another"
         )
-    facts = template.put_on(section, tokenizer)
+    chosen = template.put_on(section, tokenizer)
     ids.require_written(base, model, tokenizer, template.written(tokenizer))
     _complete(tokenizer, model, section.max_new_tokens)
     probe.require_generation(base, model, special, context)
-    return {**facts, "context": context}
+    return chosen, context
 
 
 def _complete(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel, max_new_tokens: int) -> None:

@@ -8,9 +8,9 @@ same prompt on every day. It knows tokenizers and Jinja. It does not know models
 import logging
 import re
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
@@ -28,11 +28,18 @@ _OPEN_THOUGHT = re.compile(r"[<\[◁](?:think|thinking|thought|reasoning)[>\]▷
 log = logging.getLogger(__name__)
 
 
-def put_on(section: ModelSection, tokenizer: PreTrainedTokenizerBase) -> dict[str, Any]:
-    """Give the tokenizer the template that the published model will have.
+@dataclass(frozen=True)
+class Template:
+    """A chat template as it was put on a tokenizer."""
 
-    Returns:
-        "chat_template": whose it is; "template_date": the day that it has been fixed to, None if it names no date.
+    whose: str
+    """As people are told."""
+    date: str | None
+    """The day that it is fixed to; None if it asks for none."""
+
+
+def put_on(section: ModelSection, tokenizer: PreTrainedTokenizerBase) -> Template:
+    """Give the tokenizer the template that the published model will have.
 
     Raises:
         ConfigError: the base's own template cannot be used, or its tokenizer cannot write ours.
@@ -42,14 +49,14 @@ def put_on(section: ModelSection, tokenizer: PreTrainedTokenizerBase) -> dict[st
         opening = _opening(section.base, tokenizer)
         tokenizer.chat_template = _written(tokenizer, opening) + KICKOFF.read_text()
         _require_written(section.base, tokenizer, opening)
-        return {"chat_template": "Kickoff's", "template_date": None}
+        return Template("Kickoff's", date=None)
     tokenizer.chat_template = own
     prompt = _require_usable(section.base, tokenizer)
     date = _fix_date(section.base, tokenizer, own) if _asks_for_the_time(own) else None
     _warn_of_unknown(section.base, tokenizer, prompt)
     # a model that was published by an earlier run brings Kickoff's
     whose = "Kickoff's" if own.strip().endswith(KICKOFF.read_text().strip()) else "the base model's own"
-    return {"chat_template": whose, "template_date": date}
+    return Template(whose, date)
 
 
 def written(tokenizer: PreTrainedTokenizerBase) -> list[str]:

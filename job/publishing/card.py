@@ -7,34 +7,40 @@ where `publish.samples` asks for them.
 
 import json
 import shlex
+from dataclasses import replace
 from importlib.metadata import version
 from pathlib import Path
-from typing import Any
+from typing import TypeVar
 
 from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from job.config.schema import Config
 from job.publishing import markdown, paths
-from job.report.rendering import METRICS, environment, metric_rows, side_by_side
+from job.report.rendering import METRICS, Sample, environment, metric_rows, side_by_side, value_of
+from job.run import fact_files
+from job.run.facts import Answers, BaseFacts, DataFacts, Metrics, Source, TrainingFacts
 
+Record = TypeVar("Record")
 PACKAGES = ("torch", "transformers", "datasets", "tokenizers", "huggingface_hub")
 SAMPLES = 5
 
 
 def card(run: Path, config: Config) -> str:
     """The model card, filled from nothing but the facts in the run folder."""
-    facts = {name: _read(run / f"{name}.json") for name in ("data", "training", "metrics", "answers")}
-    base = _read(run / "base" / "base.json")
-    sources = [{**source, "source": _source(source)} for source in facts["data"]["sources"]]
-    samples = side_by_side(facts["answers"])[:SAMPLES] if config.publish.samples else []
+    data, training = _required(run, DataFacts), _required(run, TrainingFacts)
+    metrics, base = _required(run, Metrics), _required(run, BaseFacts)
+    sources = [replace(source, source=_source(source)) for source in data.sources]
+    samples = side_by_side(_required(run, Answers))[:SAMPLES] if config.publish.samples else []
     templates = environment()
     templates.filters["text"] = markdown.text
     return templates.get_template("model_card.md.jinja").render(
-        facts,
-        base={**base, "base": _base(base)},
+        data=data,
+        training=training,
+        metrics=metrics,
+        base=replace(base, base=_base(base)),
         sources=sources,
-        measured=metric_rows(facts["metrics"]),
-        metadata=str(ModelCard(f"---\n{_metadata(config, facts['metrics'], sources, base).to_yaml()}\n---")).strip(),
+        measured=metric_rows(metrics),
+        metadata=str(ModelCard(f"---\n{_metadata(config, metrics, sources, base).to_yaml()}\n---")).strip(),
         samples=samples,
         train=config.train.model_dump(),
         model=config.model.model_dump(),
@@ -44,7 +50,7 @@ def card(run: Path, config: Config) -> str:
     )
 
 
-def _usage(run: Path, config: Config, samples: list[dict[str, Any]]) -> dict[str, Any]:
+def _usage(run: Path, config: Config, samples: list[Sample]) -> dict[str, str]:
     """What the examples need, quoted for the language that each is in; a text in JSON is one in Python too."""
     repo, branch = config.publish.repo, config.publish.branch
     title = repo or paths.name(config.publish.folder or str(run))
@@ -55,7 +61,7 @@ def _usage(run: Path, config: Config, samples: list[dict[str, Any]]) -> dict[str
         "loaded": _quoted(title) + ("" if repo else "  # the path of this folder"),
         "revision": revision,
         "serve": f"python -m serve {shlex.quote(' '.join(title.split()))}{option}",
-        "question": _quoted(samples[0]["question"] if samples else "Your question?"),
+        "question": _quoted(samples[0].question if samples else "Your question?"),
     }
 
 
@@ -63,27 +69,25 @@ def _quoted(text: str) -> str:
     return json.dumps(text, ensure_ascii=False)
 
 
-def _metadata(
-    config: Config, metrics: dict[str, Any], sources: list[dict[str, Any]], base: dict[str, Any]
-) -> ModelCardData:
+def _metadata(config: Config, metrics: Metrics, sources: list[Source], base: BaseFacts) -> ModelCardData:
     tested = sources[-1:] if config.dataset.test is not None else sources
-    on_hub = [source["source"] for source in sources if "revision" in source]
-    dataset_type = tested[0]["source"] if len(tested) == 1 and "revision" in tested[0] else "file"
+    on_hub = [source.source for source in sources if source.revision is not None]
+    dataset_type = tested[0].source if len(tested) == 1 and tested[0].revision is not None else "file"
     results = [
         EvalResult(
             task_type="text-generation",
             dataset_type=dataset_type,
-            dataset_name=", ".join(source["source"].split("/")[-1] for source in tested),
+            dataset_name=", ".join(source.source.split("/")[-1] for source in tested),
             metric_type=key,
             metric_name=name,
-            metric_value=round(float(metrics["model"][key]), 6),
+            metric_value=round(float(value), 6),
         )
         for key, name in METRICS.items()
-        if metrics["model"].get(key) is not None
+        if (value := value_of(metrics.model, key)) is not None
     ]
     return ModelCardData(
         model_name=(config.publish.repo or paths.name(config.publish.folder or "model")).split("/")[-1],
-        base_model=base["base"] if base["revision"] is not None else None,
+        base_model=base.base if base.revision is not None else None,
         datasets=list(dict.fromkeys(on_hub)) or None,
         language=config.publish.language,
         license=config.publish.license,
@@ -94,14 +98,16 @@ def _metadata(
     )
 
 
-def _source(source: dict[str, Any]) -> str:
+def _source(source: Source) -> str:
     """A data set's name on the Hub, or a file's own name."""
-    return str(source["source"]) if "revision" in source else paths.name(source["source"])
+    return source.source if source.revision is not None else paths.name(source.source)
 
 
-def _base(base: dict[str, Any]) -> str:
-    return str(base["base"]) if base["revision"] is not None else paths.name(base["base"])
+def _base(base: BaseFacts) -> str:
+    return base.base if base.revision is not None else paths.name(base.base)
 
 
-def _read(path: Path) -> dict[str, Any]:
-    return dict(json.loads(path.read_text(encoding="utf-8")))
+def _required(run: Path, kind: type[Record]) -> Record:
+    found = fact_files.read(run, kind)
+    assert found is not None, kind  # noqa: S101 - the card is made once all stages have left their facts
+    return found

@@ -57,6 +57,15 @@ Result = TypeVar("Result")
 
 
 @dataclass(frozen=True)
+class Commit:
+    """A commit of a repository, and its address on the Hub."""
+
+    repo: str
+    sha: str
+    url: str
+
+
+@dataclass(frozen=True)
 class _Head:
     """A commit, and what it holds: of each file SHA-256 if it is a large one, else git's id."""
 
@@ -79,8 +88,8 @@ class _Head:
         return same and self.names == set(contract.files(model))
 
 
-def to_hub(section: PublishSection, model: Path, samples: Samples) -> dict[str, str]:
-    """Publish; the repository, the commit's sha, and its address.
+def to_hub(section: PublishSection, model: Path, samples: Samples) -> Commit:
+    """Publish; the commit that holds the model.
 
     Raises:
         ConfigError: by now the repository holds something that is not ours.
@@ -107,7 +116,7 @@ def to_hub(section: PublishSection, model: Path, samples: Samples) -> dict[str, 
         raise PublishError(f"publishing to {repo} failed: {one_line(error, most=None)}") from None
     except ValueError as error:  # what the client makes of a card that the Hub does not take
         raise PublishError(f"publishing to {repo} failed: {one_line(error, most=None)}") from None
-    return {"repo": repo, "revision": sha, "url": f"{api.endpoint}/{repo}/tree/{sha}"}
+    return Commit(repo, sha, f"{api.endpoint}/{repo}/tree/{sha}")
 
 
 def require_replaceable(api: HfApi, section: PublishSection) -> None:

@@ -7,6 +7,7 @@ questions as what is here.
 
 import shlex
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from job.config.schema import Config, PublishSection
@@ -17,6 +18,7 @@ from job.publishing.folder import to_folder
 from job.publishing.hub import to_hub
 from job.publishing.verify import Answer, Samples
 from job.run import durable
+from job.run.facts import Published
 
 
 def preflight(config: Config, data: Sequence[Path], create: bool = True) -> None:
@@ -43,11 +45,11 @@ def assemble(run: Path, config: Config) -> None:
     contract.put_mark(model)
 
 
-def publish(section: PublishSection, model: Path, questions: list[str], answer: Answer) -> dict[str, str]:
+def publish(section: PublishSection, model: Path, questions: list[str], answer: Answer) -> Published:
     """Bring the repository in `model` to where the config says, and ask it there.
 
     Returns:
-        "folder", or "repo", "revision" (the commit's sha) and "url", or all; empty if the config names neither.
+        Where it is now; nothing of it if the config names neither a folder nor a repository.
 
     Raises:
         PublishError: it did not arrive, answers otherwise than here, or there is by now something that must not be
@@ -56,25 +58,26 @@ def publish(section: PublishSection, model: Path, questions: list[str], answer: 
     missing = contract.missing(model)
     if missing:
         raise PublishError(f"{model} is not complete, missing: {', '.join(missing)}; run again")
-    published: dict[str, str] = {}
+    published = Published()
     if section.folder is None and section.repo is None:
         return published
     samples = Samples(model, questions, answer)
     try:
         if section.folder is not None:
-            published["folder"] = to_folder(section, model, samples)
+            published = replace(published, folder=to_folder(section, model, samples))
         if section.repo is not None:
-            published |= to_hub(section, model, samples)
+            commit = to_hub(section, model, samples)
+            published = replace(published, repo=commit.repo, revision=commit.sha, url=commit.url)
     except (ConfigError, PublishError) as error:
         command = f"python -m job publish {shlex.quote(str(model.parent / 'run.yaml'))}"
         raise PublishError(f"{error}; the model is kept in {model}; publish it with: {command}") from None
     return published
 
 
-def sentence(published: dict[str, str], model: Path) -> str:
+def sentence(published: Published, model: Path) -> str:
     """What to tell the user."""
-    if not published:
+    if published == Published():
         return f"done, not published: neither publish.repo nor publish.folder is set; the model is in {model}"
-    where = [published["folder"]] if "folder" in published else []
-    where += [f"{published['repo']}@{published['revision']}"] if "repo" in published else []
+    where = [published.folder] if published.folder is not None else []
+    where += [f"{published.repo}@{published.revision}"] if published.repo is not None else []
     return f"done: published {' and '.join(where)}, asked there and found to answer as here"

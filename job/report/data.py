@@ -4,8 +4,10 @@ It knows the layout of data.json and computes nothing that is not in it. It does
 when nothing was trained.
 """
 
+from dataclasses import dataclass
 from itertools import accumulate
-from typing import Any
+
+from job.run.facts import DataFacts, Row
 
 BARS = 40
 HISTOGRAMS = {
@@ -16,42 +18,79 @@ HISTOGRAMS = {
 """The lengths that data.json counts: the name for people, and the width of its bins."""
 
 
-def view(data: dict[str, Any]) -> dict[str, Any]:
-    """The parts of the data section that need arithmetic.
+@dataclass(frozen=True)
+class Share:
+    """A part of the rows, and its share in percent."""
 
-    Returns:
-        "shares": [{name, rows, share}], what became of the rows, in percent. "reasons": [{reason, rows, examples}].
-        "histograms": [{name, bars, smallest, median, p99, largest}], one for each length that was counted.
-    """
-    parts = {"trained": data["train"], "tested": data["test"], "rejected": data["rejected"]}
-    examples = data.get("examples", {})
-    counted = {name: data["lengths"].get(name) or {} for name in HISTOGRAMS}
-    return {
-        "shares": [
-            {"name": name, "rows": rows, "share": 100 * rows / max(1, data["rows"])} for name, rows in parts.items()
+    name: str
+    rows: int
+    share: float
+
+
+@dataclass(frozen=True)
+class Reason:
+    """Why rows were rejected, how many, and some of them."""
+
+    reason: str
+    rows: int
+    examples: list[Row]
+
+
+@dataclass(frozen=True)
+class Bar:
+    """The rows whose length is `first` to `last`; `last` is None for all that is beyond the bars before."""
+
+    first: int
+    last: int | None
+    rows: int
+    height: float
+    """In percent of the highest bar."""
+
+
+@dataclass(frozen=True)
+class Histogram:
+    """How often each length occurs. The four lengths are the starts of their bins."""
+
+    name: str
+    bars: list[Bar]
+    smallest: int
+    median: int
+    p99: int
+    largest: int
+
+
+@dataclass(frozen=True)
+class View:
+    """The parts of the report's data section that need arithmetic."""
+
+    shares: list[Share]
+    reasons: list[Reason]
+    histograms: list[Histogram]
+
+
+def view(data: DataFacts) -> View:
+    """What the report's data section shows beside the facts themselves."""
+    parts = {"trained": data.train, "tested": data.test, "rejected": data.rejected}
+    counted = {name: data.lengths.get(name) or {} for name in HISTOGRAMS}
+    return View(
+        shares=[Share(name, rows, 100 * rows / max(1, data.rows)) for name, rows in parts.items()],
+        reasons=[
+            Reason(reason, rows, data.examples.get(reason, [])) for reason, rows in data.rejected_by_reason.items()
         ],
-        "reasons": [
-            {"reason": reason, "rows": rows, "examples": examples.get(reason, [])}
-            for reason, rows in data["rejected_by_reason"].items()
-        ],
-        "histograms": [
-            {"name": name, **histogram({int(length): rows for length, rows in counted[key].items()}, width)}
+        histograms=[
+            histogram(name, {int(length): rows for length, rows in counted[key].items()}, width)
             for key, (name, width) in HISTOGRAMS.items()
             if counted[key]
         ],
-    }
+    )
 
 
-def histogram(counts: dict[int, int], width: int) -> dict[str, Any]:
+def histogram(name: str, counts: dict[int, int], width: int) -> Histogram:
     """At most 40 bars of equal width and one for all that is beyond, so that a single long row flattens nothing.
 
     Args:
         counts: {start of the bin: rows}, at least one.
         width: of a bin.
-
-    Returns:
-        bars: [{first, last, rows, height}], height in percent of the highest; last is None beyond the last bar.
-        smallest, median, p99, largest: the bins' starts.
     """
     lengths = sorted(counts)
     total = sum(counts.values())
@@ -63,18 +102,15 @@ def histogram(counts: dict[int, int], width: int) -> dict[str, Any]:
     rows = [0] * (number + 1)
     for length, count in counts.items():
         rows[min((length - first) // step, number)] += count
-    bars: list[dict[str, Any]] = [
-        {"first": first + step * index, "last": first + step * (index + 1) - 1, "rows": count}
-        for index, count in enumerate(rows)
-    ]
-    bars[-1]["last"] = None
-    if not rows[-1]:
-        bars.pop()
     highest = max(rows)
-    return {
-        "bars": [{**bar, "height": 100 * bar["rows"] / highest} for bar in bars],
-        "smallest": first,
-        "median": median,
-        "p99": p99,
-        "largest": lengths[-1],
-    }
+    bars = [
+        Bar(
+            first + step * index,
+            None if index == number else first + step * (index + 1) - 1,
+            count,
+            100 * count / highest,
+        )
+        for index, count in enumerate(rows)
+        if index < number or count
+    ]
+    return Histogram(name, bars, first, median, p99, lengths[-1])

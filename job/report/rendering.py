@@ -3,10 +3,12 @@
 It knows how facts are shown, not where they come from.
 """
 
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import jinja2
+
+from job.run.facts import Answers, Metrics, ModelMetrics
 
 TEMPLATES = Path(__file__).parent / "templates"
 METRICS = {
@@ -32,13 +34,41 @@ def environment(autoescape: bool = False) -> jinja2.Environment:
     )
 
 
-def metric_rows(metrics: dict[str, Any]) -> list[dict[str, str]]:
-    """The table of the metrics: {"name", "tuned", "base"}, each value with its interval and the interval's kind."""
+@dataclass(frozen=True)
+class MetricRow:
+    """A line of the metrics' table; each value with its interval and the interval's kind."""
+
+    name: str
+    tuned: str
+    base: str
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A test question with the right answer, the tuned model's and the base model's."""
+
+    question: str
+    expected: str
+    answer: str
+    f1: float
+    base: str
+    base_f1: float
+
+    def texts(self) -> tuple[str, str, str, str]:
+        return self.question, self.expected, self.answer, self.base
+
+
+def metric_rows(metrics: Metrics) -> list[MetricRow]:
+    """The table of the metrics that were measured."""
     return [
-        {"name": name, "tuned": _measured(metrics["model"], key), "base": _measured(metrics["base"], key)}
+        MetricRow(name, _measured(metrics.model, key), _measured(metrics.base, key))
         for key, name in METRICS.items()
-        if key in metrics["model"]
+        if metrics.model is not None and metrics.model.was_measured(key)
     ]
+
+
+def value_of(metrics: ModelMetrics | None, key: str) -> float | None:
+    return metrics.value(key) if metrics is not None else None
 
 
 def shown(value: float | None, digits: str = ".4g") -> str:
@@ -46,21 +76,23 @@ def shown(value: float | None, digits: str = ".4g") -> str:
     return "no number" if value is None else format(value, digits)
 
 
-def _measured(metrics: dict[str, Any], key: str) -> str:
+def _measured(metrics: ModelMetrics | None, key: str) -> str:
     between = interval(metrics, key)
-    return shown(metrics[key]) + (f" ({between})" if between else "")
+    return shown(value_of(metrics, key)) + (f" ({between})" if between else "")
 
 
-def interval(metrics: dict[str, Any], key: str, digits: str = ".4g") -> str | None:
+def interval(metrics: ModelMetrics | None, key: str, digits: str = ".4g") -> str | None:
     """As "0.31 to 0.52, Wilson"; None where there is none."""
-    bounds = metrics.get("intervals", {}).get(key)
-    if bounds is None:
+    bounds = metrics.intervals.get(key) if metrics is not None else None
+    if metrics is None or bounds is None:
         return None
     low, high = (format(bound, digits) for bound in bounds)
-    return f"{low} to {high}, {metrics.get('interval_kinds', {}).get(key, 'bootstrap')}"
+    return f"{low} to {high}, {metrics.interval_kinds.get(key, 'bootstrap')}"
 
 
-def side_by_side(answers: dict[str, list[dict[str, Any]]]) -> list[dict[str, Any]]:
-    """Each test question with the right answer, the tuned and the base model's."""
-    pairs = zip(answers.get("model", []), answers.get("base", []), strict=True)
-    return [{**tuned, "base": base["answer"], "base_f1": base["f1"]} for tuned, base in pairs]
+def side_by_side(answers: Answers) -> list[Sample]:
+    """The answers of both models, row by row."""
+    pairs = zip(answers.model, answers.base, strict=True)
+    return [
+        Sample(tuned.question, tuned.expected, tuned.answer, tuned.f1, base.answer, base.f1) for tuned, base in pairs
+    ]

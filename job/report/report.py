@@ -6,16 +6,16 @@ not know the stages.
 
 import base64
 import io
-import json
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from job.config.schema import Config, dump
-from job.report import data
-from job.report.rendering import METRICS, environment, interval, metric_rows, shown, side_by_side
-from job.run import durable
-
-_SIDES = ("question", "expected", "answer", "base")
+from job.config.read import dump
+from job.config.schema import Config
+from job.report.data import view
+from job.report.rendering import METRICS, environment, interval, metric_rows, shown, side_by_side, value_of
+from job.run import durable, fact_files
+from job.run.facts import Answers, BaseFacts, DataFacts, Metrics, Published, TrainingFacts
 
 
 def report(run: Path, config: Config) -> None:
@@ -23,50 +23,62 @@ def report(run: Path, config: Config) -> None:
 
     Only data.json has to be there; what the run has not reached yet is left out.
     """
-    facts = {name: _read(run, f"{name}.json") for name in ("data", "training", "metrics", "answers", "phases")}
-    published = _read(run, "published.json")
-    loss = _loss_picture(facts["training"].get("history", [])) if facts["training"] else b""
+    training, metrics, answers = (
+        fact_files.read(run, TrainingFacts),
+        fact_files.read(run, Metrics),
+        fact_files.read(run, Answers),
+    )
+    data = fact_files.read(run, DataFacts)
+    assert data is not None  # noqa: S101 - there is no run without it
+    loss = _loss_picture(training.history) if training is not None else b""
     if loss:
         durable.write(run / "loss.png", loss)
     html = (
         environment(autoescape=True)
         .get_template("report.html.jinja")
         .render(
-            facts,
-            base=_read(run / "base", "base.json"),
-            published=published,
-            measured=metric_rows(facts["metrics"]) if facts["metrics"] else [],
+            data=data,
+            training=training,
+            metrics=metrics,
+            phases=fact_files.read_phases(run),
+            base=fact_files.read(run, BaseFacts),
+            published=fact_files.read(run, Published),
+            measured=metric_rows(metrics) if metrics is not None else [],
             config=dump(config),
             title=config.publish.repo or run.name,
-            samples=side_by_side(facts["answers"])[:20],
+            samples=side_by_side(answers)[:20] if answers is not None else [],
             loss_picture=_embedded(loss),
-            view=data.view(facts["data"]),
+            view=view(data),
         )
     )
     durable.write(run / "report.html", html)
 
 
-def summary(metrics: dict[str, Any], answers: dict[str, list[dict[str, Any]]], count: int = 5) -> str:
+def brief(metrics: Metrics) -> str:
+    """The main metrics in half a line."""
+    names = [name for name in ("loss", "f1", "exact_match") if metrics.model and metrics.model.was_measured(name)]
+    values = [
+        (name, *(shown(value_of(model, name), ".3f") for model in (metrics.model, metrics.base))) for name in names
+    ]
+    return ", ".join(f"{name} {tuned} (base {base})" for name, tuned, base in values)
+
+
+def summary(metrics: Metrics, answers: Answers, count: int = 5) -> str:
     """Metrics and the first test questions, tuned model beside base model, for a terminal."""
     lines = [f"{'':34}{'tuned':>10}{'base':>10}"]
     for key, name in METRICS.items():
-        if key in metrics["model"]:
-            between = interval(metrics["model"], key, ".3f")
+        if metrics.model is not None and metrics.model.was_measured(key):
+            between = interval(metrics.model, key, ".3f")
             known = f"   tuned, 95 %: {between}" if between else ""
-            values = [shown(metrics[model][key], ".3f") for model in ("model", "base")]
+            values = [shown(value_of(model, key), ".3f") for model in (metrics.model, metrics.base)]
             lines.append(f"{name:34}{values[0]:>10}{values[1]:>10}{known}")
     for row in side_by_side(answers)[:count]:
-        question, expected, tuned, base = (" ".join(row[key].split()) for key in _SIDES)
+        question, expected, tuned, base = (" ".join(text.split()) for text in row.texts())
         lines.append(f"\nquestion  {question}\nexpected  {expected}\ntuned     {tuned}\nbase      {base}")
     return "\n".join(lines)
 
 
-def _read(folder: Path, name: str) -> dict[str, Any]:
-    path = folder / name
-    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else {}
-
-
-def _loss_picture(history: list[dict[str, float | None]]) -> bytes:
+def _loss_picture(history: Sequence[Mapping[str, float | None]]) -> bytes:
     figure, axes = _axes(7, 3.5)
     for key, label, style in (("train_loss", "training", "-"), ("test_loss", "test", "o-")):
         points = [(point["step"], point[key]) for point in history if point.get(key) is not None]

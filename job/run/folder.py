@@ -19,21 +19,25 @@ import logging
 import os
 import shutil
 import tempfile
-from contextlib import AbstractContextManager
+import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
-from job.config import schema as configs
+from job.config import read as configs
 from job.config.schema import Config
 from job.errors import ConfigError, DataError
-from job.run import changes, durable, lock
+from job.run import changes, durable, fact_files, lock
 from job.run.changes import Change, Files
+from job.run.facts import Asked, BaseFacts, DataFacts, Resolved, TrainingFacts
 from job.run.pins import kept, pinned, unpinned
 
-_MADE_ANEW = ("asked.json", "data.json", "base/base.json", "metrics.json", "answers.json", "measured.json",
-              "phases.json", "published.json")  # fmt: skip
+_MADE_ANEW = {fact_files.FILES[kind] for kind in fact_files.FILES if kind is not TrainingFacts} | {"phases.json"}
+Record = TypeVar("Record")
 log = logging.getLogger(__name__)
 
 
@@ -79,28 +83,29 @@ class RunFolder:
             ConfigError, DataError: it holds trained work of another config, or of other data, or is damaged.
         """
         self.discard("preparing")  # a run that was killed leaves it behind
-        for name in (*_MADE_ANEW, "training.json"):
-            self.read(name)
+        for kind in fact_files.FILES:
+            self.read(kind)
         asked = self.config.model_dump(mode="json")
         before = self._before()
         if before is not None:
             asked = self._accept(before, asked, files)
-        resolved = before["resolved"] if before is not None and self.has_trained() else {}
-        self.write("asked.json", {"config": asked, "files": files, "resolved": resolved})
+        resolved = before.resolved if before is not None and self.has_trained() else Resolved()
+        self.write(Asked(asked, {key: dict(named) for key, named in files.items()}, resolved, fact_files.VERSION))
         self.pin()
 
     def pinned(self) -> Config:
         """The config with the revisions that were resolved so far."""
-        found = self._resolved().get("config")
+        found = self._resolved().config
         config = self.config if found is None else kept(self.config, Config.model_validate(found))
-        return pinned(config, self.read("base/base.json"), self.read("data.json"))
+        return pinned(config, self.read(BaseFacts), self.read(DataFacts))
 
     def pin(self) -> None:
         """Write run.yaml with the revisions that were resolved so far, and keep them beside what was asked for."""
         config = self.pinned()
-        weights = (self.read("base/base.json") or {}).get("weights", self._resolved().get("base_weights"))
-        resolved = {"config": config.model_dump(mode="json"), "base_weights": weights}
-        self.write("asked.json", {**(self.read("asked.json") or {}), "resolved": resolved})
+        base = self.read(BaseFacts)
+        weights = base.weights if base is not None else self._resolved().base_weights
+        resolved = Resolved(config.model_dump(mode="json"), weights)
+        self.write(replace(self.require(Asked), resolved=resolved))
         durable.write(self / "run.yaml", configs.dump(config))
 
     def to_prepare(self) -> Config:
@@ -109,65 +114,85 @@ class RunFolder:
 
     def trained_from(self) -> str | None:
         """Hash of the base's weights that trained work began with; None if it is not known, or nothing is trained."""
-        found: str | None = self._resolved().get("base_weights")
-        return found if self.has_trained() else None
+        return self._resolved().base_weights if self.has_trained() else None
 
-    def _resolved(self) -> dict[str, Any]:
+    def _resolved(self) -> Resolved:
         """What was resolved so far, even if base or data are to be made anew."""
-        return dict((self.read("asked.json") or {}).get("resolved", {}))
+        asked = self.read(Asked)
+        return asked.resolved if asked is not None else Resolved()
+
+    def is_prepared(self) -> bool:
+        """Whether it holds the base model and encoded rows."""
+        return self.read(DataFacts) is not None and self.has_base() and (self / "encoded").exists()
+
+    def has_base(self) -> bool:
+        return (self / fact_files.FILES[BaseFacts]).exists()
+
+    def is_trained(self) -> bool:
+        """Whether it holds the tuned model, complete."""
+        return (self / "model").exists()
 
     def has_trained(self) -> bool:
         """Whether it holds work that is worth keeping: a model, or checkpoints on the way to it."""
-        return (self / "model").exists() or bool(self._checkpoints())
+        return self.is_trained() or bool(self._checkpoints())
 
     def _checkpoints(self) -> list[Path]:
         """The complete ones; one that was being written when its process ended is named step-....partial."""
         found = (self / "checkpoints").glob("step-" + "[0-9]" * 8)
         return sorted(path for path in found if (path / "complete.json").exists())
 
-    def finished(self) -> dict[str, Any] | None:
+    def finished(self) -> Asked | None:
         """What a run asked for whose model is trained; None before."""
-        return self.read("asked.json") if (self / "model").exists() else None
+        return self.read(Asked) if self.is_trained() else None
 
-    def read(self, name: str) -> Any:
-        """A JSON file of the folder; None if it is not there.
+    def read(self, kind: type[Record]) -> Record | None:
+        """The facts of one kind; None if they are not there.
 
         Raises:
-            ConfigError: it is damaged.
+            ConfigError: their file is damaged, or another version wrote it.
         """
-        path = self / name
-        if not path.exists():
-            return None
         try:
-            found = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            problem = f"is damaged ({error})"
-        else:
-            if isinstance(found, dict):
-                return found
-            problem = "is damaged (it holds no JSON object)"
-        remedy = "remove it, and it is made anew" if name in _MADE_ANEW else "restore it, or choose another output"
-        raise ConfigError(f"output: {path} {problem}; {remedy}")
+            return fact_files.read(self.path, kind)
+        except fact_files.Damaged as error:
+            name = fact_files.FILES[kind]
+            remedy = "remove it, and it is made anew" if name in _MADE_ANEW else "restore it, or choose another output"
+            raise ConfigError(f"output: {self / name} {error}; {remedy}") from None
 
-    def write(self, name: str, value: Any) -> None:
-        """Write a JSON file, all of it or nothing."""
-        durable.write(self / name, durable.as_json(value))
+    def require(self, kind: type[Record]) -> Record:
+        """The facts of one kind, which an earlier stage has left."""
+        found = self.read(kind)
+        if found is None:
+            raise ConfigError(f"output: {self / fact_files.FILES[kind]} is gone; run the same command again")
+        return found
+
+    def write(self, record: object) -> None:
+        """Write facts, all of them or nothing."""
+        fact_files.write(self.path, record)
+
+    @contextmanager
+    def phase(self, name: str, rank: int = 0) -> Iterator[None]:
+        """Note how long a phase took, for the report; only process 0 does."""
+        started = time.monotonic()
+        yield
+        if rank == 0:
+            seconds = fact_files.read_phases(self.path)
+            fact_files.write_phases(self.path, {**seconds, name: round(time.monotonic() - started, 2)})
 
     def discard(self, name: str) -> None:
         path = self / name
         shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
-    def _before(self) -> dict[str, Any] | None:
+    def _before(self) -> Asked | None:
         """The config that the folder was begun with, whole, and its files; None for a new folder.
 
         Raises:
             ConfigError: another version wrote it, in keys that are not known here, and trained work depends on it.
         """
-        found = self.read("asked.json")
+        found = self.read(Asked)
         path = self / ("run.yaml" if found is None else "asked.json")
         try:
             if found is not None:
-                config = Config.model_validate(found["config"])
+                config = Config.model_validate(found.config)
             elif path.exists():
                 config = configs.load(path)
             else:
@@ -186,30 +211,22 @@ class RunFolder:
         if found is None:
             # its run.yaml alone is left, which may say the commits in place of what was asked for
             asked = unpinned(values, self.config.model_dump(mode="json"))
-            return {"config": asked, "files": {}, "resolved": {"config": values}}
-        resolved = found.get("resolved") or self._as_in_run_yaml()
-        return {"config": values, "files": found.get("files", {}), "resolved": resolved}
+            return Asked(asked, {}, Resolved(values), fact_files.VERSION)
+        return replace(found, config=values)
 
-    def _as_in_run_yaml(self) -> dict[str, Any]:
-        """What was resolved, of a folder from before asked.json said so."""
-        try:
-            return {"config": configs.load(self / "run.yaml").model_dump(mode="json")}
-        except ConfigError:
-            return {}
-
-    def _accept(self, before: dict[str, Any], asked: dict[str, Any], files: Files) -> dict[str, Any]:
+    def _accept(self, before: Asked, asked: dict[str, Any], files: Files) -> dict[str, Any]:
         """Refuse what would alter trained work; else discard what is out of date, and bring the rest up to date.
 
         Returns:
             What is asked for from now on.
         """
-        old: Files = before["files"]
+        old: Files = before.files
         same = changes.same_files(old, files)
-        was = Config.model_validate(before["config"])
-        found = before["resolved"].get("config")
+        was = Config.model_validate(before.config)
+        found = before.resolved.config
         resolved_before = was if found is None else kept(was, Config.model_validate(found))
-        resolved = pinned(resolved_before, self.read("base/base.json"), self.read("data.json")).model_dump(mode="json")
-        differing = changes.deciding(before["config"], asked, resolved, same, (self / "model").exists())
+        resolved = pinned(resolved_before, self.read(BaseFacts), self.read(DataFacts)).model_dump(mode="json")
+        differing = changes.deciding(before.config, asked, resolved, same, self.is_trained())
         changed = changes.changed_files(old, files) or self._changed_since_prepared(files)
         if self.has_trained():
             self._refuse(differing, changed)
@@ -221,13 +238,14 @@ class RunFolder:
                 self._discard("base")
         if was.model.max_new_tokens != self.config.model.max_new_tokens:
             self._set_longest_answer(self.config.model.max_new_tokens)
-        wishes: dict[str, Any] = changes.with_wishes(before["config"], asked, resolved)
+        wishes: dict[str, Any] = changes.with_wishes(before.config, asked, resolved)
         return wishes
 
     def _changed_since_prepared(self, files: Files) -> list[str]:
         """Local files that were prepared with other bytes than they have now."""
-        sources = (self.read("data.json") or {}).get("sources", [])
-        known = {source["sha256"]: source["source"] for source in sources if "sha256" in source}
+        data = self.read(DataFacts)
+        sources = data.sources if data is not None else []
+        known = {source.sha256: source.source for source in sources if source.sha256 is not None}
         now = {digest: path for named in files.values() for path, digest in named.items()}
         if not known or known.keys() == now.keys():
             return []
@@ -235,16 +253,18 @@ class RunFolder:
 
     def _set_longest_answer(self, tokens: int) -> None:
         """The models say themselves how long an answer may be; what was measured before is then out of date."""
-        context = (self.read("base/base.json") or {}).get("context")
+        base = self.read(BaseFacts)
+        context = base.context if base is not None else None
         if context is not None and tokens >= context:
             raise ConfigError(
                 f"model.max_new_tokens: found {tokens}, and {self.config.model.base} reads at most {context} tokens, "
                 "question and answer together; lower it"
             )
         for name in ("base/generation_config.json", "model/generation_config.json"):
-            settings = self.read(name)
-            if settings is not None:
-                self.write(name, {**settings, "max_new_tokens": tokens})
+            path = self / name
+            if path.exists():
+                settings = json.loads(path.read_text(encoding="utf-8"))
+                durable.write(path, durable.as_json({**settings, "max_new_tokens": tokens}))
 
     def _refuse(self, differing: list[Change], changed: list[str]) -> None:
         if differing:
@@ -259,7 +279,7 @@ class RunFolder:
         if any(change.key in ("model.base", "model.gguf_file", "model.revision") for change in differing):
             return f"choose another output, or remove {self.path} to start anew"
         steps = self._checkpoints()
-        weights = self / "model" if (self / "model").exists() else steps[-1] if steps else None
+        weights = self / "model" if self.is_trained() else steps[-1] if steps else None
         if weights is None:
             return f"choose another output, or remove {self.path} to start anew"
         unset = [f" model.{key}=null" for key in ("revision", "gguf_file") if getattr(self.config.model, key)]

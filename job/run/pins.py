@@ -9,19 +9,19 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from job.config.schema import Config, DatasetSection, SourceSection
+from job.run.facts import BaseFacts, DataFacts, Source
 
 Section = TypeVar("Section", DatasetSection, SourceSection)
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
-def pinned(config: Config, base: dict[str, Any] | None, data: dict[str, Any] | None) -> Config:
+def pinned(config: Config, base: BaseFacts | None, data: DataFacts | None) -> Config:
     """The config with the revisions that base.json and data.json name; what is not resolved yet stays as it is."""
     model, dataset = config.model, config.dataset
-    revision = (base or {}).get("revision")
     # the facts of a base that is a folder may name the model on the Hub that it was made from
-    if revision is not None and (base or {}).get("base") == model.base and not Path(model.base).is_dir():
-        model = model.model_copy(update={"revision": revision})
-    read = iter([fact for fact in (data or {}).get("sources", []) if "revision" in fact])
+    if base and base.revision is not None and base.base == model.base and not Path(model.base).is_dir():
+        model = model.model_copy(update={"revision": base.revision})
+    read = iter([source for source in (data.sources if data else []) if source.revision is not None])
     sources = tuple(_of(source, read) for source in dataset.sources)
     dataset = _of(dataset, read).model_copy(update={"sources": sources})
     return config.model_copy(update={"model": model, "dataset": dataset})
@@ -62,8 +62,10 @@ def _kept(section: Section, before: Section) -> Section:
     return section.model_copy(update={"revision": before.revision})
 
 
-def _of(section: Section, read: Iterator[dict[str, Any]]) -> Section:
+def _of(section: Section, read: Iterator[Source]) -> Section:
     if section.name is None:
         return section
-    fact: dict[str, Any] = next(read, {})
-    return section.model_copy(update={"revision": fact["revision"]}) if fact.get("source") == section.name else section
+    source = next(read, None)
+    if source is None or source.source != section.name:
+        return section
+    return section.model_copy(update={"revision": source.revision})

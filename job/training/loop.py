@@ -20,6 +20,7 @@ from torch.utils.tensorboard import SummaryWriter
 from job.config.schema import TrainSection
 from job.errors import ConfigError, Interrupted
 from job.run import checkpoint, out_of_memory
+from job.run.facts import TrainingFacts
 from job.run.machine import Machine
 from job.run.progress import Progress
 from job.training import divergence, geometry
@@ -121,24 +122,26 @@ class Training:
         if found is not None:
             self._go_on(*found)
 
-    def facts(self) -> dict[str, Any]:
+    def facts(self, encoded: dict[str, str] | None) -> TrainingFacts:
+        """What the training did; `encoded` are the hashes of its rows."""
         tokens = sum(self.rows.lengths) * self.section.epochs
-        return {
-            "history": self.history,
-            "steps": self.total_steps,
-            "skipped_steps": self.learner.skipped,
-            "rows_per_step": rows_per_step(self.section, self.machine.processes),
-            "forward_rows": self.learner.micro_size,
-            "tokens": tokens,
-            "trained_tokens": self.trained_tokens,
-            "seconds": round(self.seconds, 1),
-            "tokens_per_second": round(tokens / self.seconds, 1),
-            "precision": self.machine.precision,
-            "device": str(self.machine.device.type),
-            "processes": self.machine.processes,
-            "answer_only_logits": self.learner.loss.answer_only,
-            "peak_gib": self.machine.peak_gib(),
-        }
+        return TrainingFacts(
+            history=self.history,
+            steps=self.total_steps,
+            skipped_steps=self.learner.skipped,
+            rows_per_step=rows_per_step(self.section, self.machine.processes),
+            forward_rows=self.learner.micro_size,
+            tokens=tokens,
+            trained_tokens=self.trained_tokens,
+            seconds=round(self.seconds, 1),
+            tokens_per_second=round(tokens / self.seconds, 1),
+            precision=self.machine.precision,
+            device=str(self.machine.device.type),
+            processes=self.machine.processes,
+            answer_only_logits=self.learner.loss.answer_only,
+            peak_gib=self.machine.peak_gib(),
+            encoded=encoded,
+        )
 
     def _next_rows(self) -> list[int]:
         """The rows of the next step."""

@@ -6,11 +6,10 @@ rows are those of then.
 It knows encoded rows and the facts of a training. It does not know where the rows come from.
 """
 
-from typing import Any
-
 import datasets
 
 from job.errors import DataError
+from job.run.facts import TrainingFacts
 from job.training.batches import Rows
 
 
@@ -19,13 +18,12 @@ def of(rows: datasets.DatasetDict) -> dict[str, str]:
     return {name: Rows(part, 0).fingerprint() for name, part in rows.items() if len(part)}
 
 
-def require_same(training: dict[str, Any] | None, rows: datasets.DatasetDict, run: str) -> None:
+def require_same(training: TrainingFacts | None, rows: datasets.DatasetDict, run: str) -> None:
     """Raise DataError unless the rows are those of the training, or the training does not say which they were."""
-    before = (training or {}).get("encoded")
-    if before is None:
+    if training is None or training.encoded is None:
         return
     now = of(rows)
-    changed = [name for name in ("train", "test") if before.get(name) != now.get(name)]
+    changed = [name for name in ("train", "test") if training.encoded.get(name) != now.get(name)]
     if changed:
         raise DataError(
             f"output: {run} holds a model of other rows: prepared anew, the {' and '.join(changed)} rows are not those "

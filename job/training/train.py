@@ -8,8 +8,8 @@ import json
 import math
 import shutil
 import time
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import datasets
 import torch
@@ -18,6 +18,8 @@ from transformers import AutoTokenizer, PreTrainedModel
 from job.config.schema import TrainSection
 from job.errors import ConfigError
 from job.run import durable, interrupt, out_of_memory
+from job.run.fact_files import write
+from job.run.facts import TrainingFacts
 from job.run.machine import Machine
 from job.training import origin
 from job.training.geometry import rows_per_step
@@ -30,7 +32,7 @@ _REMEDY = "take a smaller model.base, or run on a machine with more memory"
 
 def train(
     section: TrainSection, seed: int, rows: datasets.DatasetDict, base: Path, run: Path, machine: Machine
-) -> dict[str, Any]:
+) -> TrainingFacts:
     """Fine-tune the model in `base` into the folder `run/model`.
 
     Args:
@@ -56,7 +58,7 @@ def train(
                 training.loop(stop_requested)
         finally:
             training.close()
-        facts = {**training.facts(), "encoded": origin.of(rows) if machine.rank == 0 else None}
+        facts = training.facts(origin.of(rows) if machine.rank == 0 else None)
         if machine.rank == 0:
             with out_of_memory.needed(
                 "while the model was saved", "run the same command on a machine with more memory"
@@ -76,11 +78,19 @@ def count_steps(section: TrainSection, rows: int, processes: int) -> int:
     return total
 
 
-def rehearse(section: TrainSection, rows: datasets.Dataset, base: Path, machine: Machine) -> dict[str, float]:
+@dataclass(frozen=True)
+class Rehearsal:
+    """What one optimizer step took."""
+
+    seconds_per_token: float
+    peak_gib: float
+
+
+def rehearse(section: TrainSection, rows: datasets.Dataset, base: Path, machine: Machine) -> Rehearsal:
     """One real optimizer step on the longest rows: does it fit, and how long does it take?
 
     Returns:
-        Seconds for a token (of the second of two steps) and the peak memory in GiB.
+        The second of two steps; the first one makes what the later ones use again.
 
     Raises:
         OutOfMemory: as `train` does.
@@ -94,10 +104,10 @@ def rehearse(section: TrainSection, rows: datasets.Dataset, base: Path, machine:
             started = time.monotonic()
             learner.step(list(range(len(batch))))
     tokens = sum(map(len, batch["input_ids"]))
-    return {"seconds_per_token": (time.monotonic() - started) / tokens, "peak_gib": machine.peak_gib()}
+    return Rehearsal((time.monotonic() - started) / tokens, machine.peak_gib())
 
 
-def _save(model: PreTrainedModel, base: Path, run: Path, facts: dict[str, Any]) -> None:
+def _save(model: PreTrainedModel, base: Path, run: Path, facts: TrainingFacts) -> None:
     """Leave the tuned model as `run/model`, all or nothing."""
     partial = run / "model.partial"
     shutil.rmtree(partial, ignore_errors=True)
@@ -106,5 +116,5 @@ def _save(model: PreTrainedModel, base: Path, run: Path, facts: dict[str, Any]) 
     AutoTokenizer.from_pretrained(base, padding_side="left").save_pretrained(partial)
     for file in partial.iterdir():
         file.chmod(0o644)  # safetensors writes for its owner alone, and a server may be another user
-    durable.write(run / "training.json", durable.as_json(facts))
+    write(run, facts)
     durable.place(partial, run / "model")

@@ -28,7 +28,6 @@ from huggingface_hub import constants
 from torch.utils import tensorboard  # noqa: F401
 
 from job import __main__ as command_line
-from job import pipeline
 from job.training.loop import Training
 
 FILES = {"open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "shutil.rmtree", "shutil.copyfile"}
@@ -95,7 +94,7 @@ def point_clients(endpoint: str | None, cache: str | None) -> None:
 
 def note_phases(path: str) -> None:
     """Write down which phases begin and end, so that a test can aim at one of them."""
-    unchanged = pipeline._phase
+    unchanged = RunFolder.phase
 
     def note(line: str) -> None:
         with Path(path).open("a") as stream:
@@ -108,7 +107,7 @@ def note_phases(path: str) -> None:
             yield
         note(f"end {name}")
 
-    pipeline._phase = noting  # type: ignore[assignment]
+    RunFolder.phase = noting  # type: ignore[assignment]
 
 
 def die_at_file(number: int, within: str) -> None:

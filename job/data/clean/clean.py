@@ -25,6 +25,7 @@ from job.data import layout
 from job.data.clean import contacts, markup, rules
 from job.data.credentials import secret_in, without_secrets
 from job.data.rows import BATCH, transformed
+from job.run.facts import Rejection, Row
 
 # quotes stay curly, ligatures and full-width characters stay as written: they are no damage
 _REPAIR = ftfy.TextFixerConfig(
@@ -39,7 +40,7 @@ _LEAKING = "the row holds what looks like a secret:"
 Step = Callable[[str], str]
 
 
-def clean(section: CleanSection, rows: datasets.Dataset) -> tuple[datasets.Dataset, list[dict[str, Any]]]:
+def clean(section: CleanSection, rows: datasets.Dataset) -> tuple[datasets.Dataset, list[Rejection]]:
     """Repair the text of every row, and reject what breaks a rule.
 
     It looks at each row alone, so the parts of a data set are cleaned by processes of their own. Cleaning what was
@@ -50,8 +51,8 @@ def clean(section: CleanSection, rows: datasets.Dataset) -> tuple[datasets.Datas
         rows: {"question", "answer", "where"}, as load gives them; other columns pass through.
 
     Returns:
-        The rows kept, and the rejected {"id" if rows have it, "where", "stage", "reason"}. One that holds a secret
-        has its "question" and "answer" with it, the secret blotted out, so that it is copied no further.
+        The rows kept, and the rejected ones. One that holds a secret carries its text with the secret blotted out, so
+        that it is copied no further.
     """
     schema = rows.features.arrow_schema.remove_metadata().append(pa.field("reason", pa.string()))
     judged = transformed(rows, partial(_judge, section, schema), schema, "clean")
@@ -78,13 +79,13 @@ def _judged(section: CleanSection, asked: str, answered: str) -> tuple[str, str,
     return question, answer, rules.broken(section, question, answer)
 
 
-def _rejection(row: dict[str, Any]) -> dict[str, Any]:
-    shown = ("id", "where", "reason", *(("question", "answer") if row["reason"].startswith(_LEAKING) else ()))
-    return {"stage": "clean", **{name: row[name] for name in shown if name in row}}
+def _rejection(row: dict[str, Any]) -> Rejection:
+    shown = (row["question"], row["answer"]) if row["reason"].startswith(_LEAKING) else None
+    return Rejection(row["where"], "clean", row["reason"], row.get("id"), shown)
 
 
-def flagged(section: CleanSection, rows: datasets.Dataset) -> list[dict[str, str]]:
-    """The rows that `clean.offensive: flag` keeps and wants shown: {"where", "reason", "question", "answer"}.
+def flagged(section: CleanSection, rows: datasets.Dataset) -> list[Row]:
+    """The rows that `clean.offensive: flag` keeps and wants shown.
 
     Args:
         rows: cleaned rows, all or those that the later stages left.
@@ -92,11 +93,7 @@ def flagged(section: CleanSection, rows: datasets.Dataset) -> list[dict[str, str
     if section.offensive != "flag":
         return []
     found = ((rules.offensive(section, row["question"], row["answer"]), row) for row in rows)
-    return [
-        {"where": row["where"], "reason": reason, "question": row["question"], "answer": row["answer"]}
-        for reason, row in found
-        if reason
-    ]
+    return [Row(row["where"], row["question"], row["answer"], reason) for reason, row in found if reason]
 
 
 def notes(section: CleanSection, parts: list[datasets.Dataset]) -> list[str]:

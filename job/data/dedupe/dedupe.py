@@ -8,7 +8,8 @@ it is surely one: rows that may be two facts stay, and are named for a person to
 
 from collections import defaultdict
 from collections.abc import Iterator
-from typing import Any, Literal
+from dataclasses import dataclass
+from typing import Literal
 
 import datasets
 import numpy as np
@@ -18,9 +19,9 @@ from job.data.dedupe import casing, contrast, signs, twins
 from job.data.dedupe.minhash import hashed
 from job.data.rows import BATCH
 from job.errors import DataError
+from job.run.facts import Cluster, Conflict, Doubtful, GivenAnswer, Place, Rejection, Repeat, Row
 
 _READ = ("id", "where", "question", "answer")
-Rejected = list[dict[str, Any]]
 WITH_ANOTHER_ANSWER = ", with another answer"
 """The end of the reason of a row whose question is there, but not its answer."""
 _SHOWN = 20
@@ -29,12 +30,25 @@ _SURVIVORS = 16
 """Of a family with more survivors than this the first are compared with each row."""
 
 
+@dataclass(frozen=True)
+class Repeats:
+    """What was found beside the rows to drop."""
+
+    families: np.ndarray
+    """Of each kept row, test rows first; rows of one family belong on one side of the split."""
+    apart: list[tuple[str, str, float]]
+    """Similar pairs of kept rows that are no near twins: both places and their similarity."""
+    doubtful: list[Doubtful]
+    clusters: list[Cluster]
+    conflicts: list[Conflict]
+
+
 def dedupe(
     section: DedupeSection,
     rows: datasets.Dataset,
     test: datasets.Dataset | None = None,
     keep_together: Literal["near_twins", "answers", "off"] = "near_twins",
-) -> tuple[datasets.Dataset, datasets.Dataset | None, Rejected, dict[str, Any]]:
+) -> tuple[datasets.Dataset, datasets.Dataset | None, list[Rejection], Repeats]:
     """Drop rows that repeat another.
 
     Args:
@@ -44,10 +58,7 @@ def dedupe(
         keep_together: the config's, which says what makes a family.
 
     Returns:
-        The rows and the test rows kept; the rejected {"id" if rows have it, "where", "stage", "reason"}, each naming
-        the row it repeats; and what was found: "families" (of each kept row, test rows first: see `twins`; a family
-        each if nothing is kept together), "apart" (similar pairs of kept rows that are no near twins: where both stood,
-        similarity), "doubtful" (those that differ so little that they may be), "clusters" and "conflicts".
+        The rows and the test rows kept; the rejected ones, each naming the row it repeats; and what was found.
 
     Raises:
         DataError: `conflicts` is fail, and there is one.
@@ -61,13 +72,13 @@ def dedupe(
     if section.semantic_model is not None:
         search.semantic(section.semantic_model)
     kept = np.flatnonzero(search.alive)
-    found = {
-        "families": np.arange(len(kept)) if keep_together == "off" else search.families[kept],
-        "apart": search.told_apart(),
-        "doubtful": search.told_doubtful(),
-        "clusters": search.clusters(),
-        "conflicts": search.conflicts,
-    }
+    found = Repeats(
+        families=np.arange(len(kept)) if keep_together == "off" else search.families[kept],
+        apart=search.told_apart(),
+        doubtful=search.told_doubtful(),
+        clusters=search.clusters(),
+        conflicts=search.conflicts,
+    )
     kept_test = None if test is None else test.select(kept[kept < tested])
     return rows.select(kept[kept >= tested] - tested), kept_test, search.rejected(), found
 
@@ -85,7 +96,7 @@ class _Dedupe:
         self.apart: twins.Pairs = []
         self.doubtful: twins.Pairs = []
         self.victims: dict[int, tuple[int, float, str]] = {}
-        self.conflicts: list[dict[str, Any]] = []
+        self.conflicts: list[Conflict] = []
 
     def exact(self) -> None:
         """Rows with the same question, once normalised."""
@@ -171,16 +182,14 @@ class _Dedupe:
         if self.section.conflicts != "fail" and len(self.conflicts) >= _SHOWN:
             return
         found = self.rows[group]
-        answers = [
-            {"where": where, "answer": answer} for where, answer in zip(found["where"], found["answer"], strict=True)
-        ]
+        answers = list(map(GivenAnswer, found["where"], found["answer"]))
         if self.section.conflicts == "fail":
             raise DataError(
                 f"{found['where'][0]} and {found['where'][1]} ask the same, {found['question'][0]!r}, and answer "
                 "differently; correct one of them, or set dedupe.conflicts to keep_first, keep_longest or keep_all"
             )
         stays = "all" if len(kept) > 1 else self.rows[next(iter(kept.values()))]["where"]
-        self.conflicts.append({"question": found["question"][0], "answers": answers[:_SHOWN], "kept": stays})
+        self.conflicts.append(Conflict(found["question"][0], answers[:_SHOWN], stays))
 
     def near(self, answers: bool) -> None:
         """Families of the rows that are left; of near twins, what repeats an earlier row is dropped."""
@@ -252,58 +261,49 @@ class _Dedupe:
         where = dict(zip(positions, self.rows[positions]["where"], strict=True)) if positions else {}
         return [(where[one], where[other], similarity) for one, other, similarity in left]
 
-    def told_doubtful(self) -> list[dict[str, Any]]:
+    def told_doubtful(self) -> list[Doubtful]:
         """Pairs of kept rows that may be near twins, those first that are no template's."""
         left = [pair for pair in self.doubtful if self.alive[pair[0]] and self.alive[pair[1]]]
         left.sort(key=lambda pair: (self.families[pair[0]] != self.families[pair[1]], -pair[2], pair))
         return [
-            {
-                "similarity": round(similarity, 3),
-                "rows": [
-                    {name: self.rows[row][name] for name in ("where", "question", "answer")} for row in (one, other)
-                ],
-            }
+            Doubtful(round(similarity, 3), [self._row(one), self._row(other)])
             for one, other, similarity in left[:_SHOWN]
         ]
 
-    def rejected(self) -> Rejected:
+    def rejected(self) -> list[Rejection]:
         """The victims, test rows first, in the order in which they stood."""
         return [row for start in range(0, len(self.victims), BATCH) for row in self._rejected(start)]
 
-    def _rejected(self, start: int) -> Iterator[dict[str, Any]]:
+    def _rejected(self, start: int) -> Iterator[Rejection]:
         victims = sorted(self.victims)[start : start + BATCH]
         reasons = [self.victims[row] for row in victims]
         survivors = self.rows[[survivor for survivor, _, _ in reasons]]["where"]
         rows = self.rows[victims]
         for number, (_, _, reason) in enumerate(reasons):
-            yield {
-                **({"id": rows["id"][number]} if "id" in rows else {}),
-                "where": rows["where"][number],
-                "stage": "dedupe",
-                "reason": reason.format(survivors[number]),
-            }
+            id_ = rows["id"][number] if "id" in rows else None
+            yield Rejection(rows["where"][number], "dedupe", reason.format(survivors[number]), id_)
 
-    def clusters(self) -> list[dict[str, Any]]:
+    def clusters(self) -> list[Cluster]:
         """Survivors with what repeats them, the largest first."""
         repeated: dict[int, list[tuple[int, float]]] = defaultdict(list)
         for row, (survivor, similarity, _) in sorted(self.victims.items()):
             repeated[survivor].append((row, similarity))
         largest = sorted(repeated, key=lambda survivor: (-len(repeated[survivor]), survivor))[:_SHOWN]
         return [
-            {
-                "survivor": self._told(survivor),
-                "victims": [
-                    {**self._told(row), "similarity": round(similarity, 3)}
-                    for row, similarity in repeated[survivor][:_SHOWN]
-                ],
-                "size": len(repeated[survivor]),
-            }
+            Cluster(
+                Place(*self._place(survivor)),
+                [Repeat(*self._place(row), round(similarity, 3)) for row, similarity in repeated[survivor][:_SHOWN]],
+                size=len(repeated[survivor]),
+            )
             for survivor in largest
         ]
 
-    def _told(self, row: int) -> dict[str, str]:
+    def _place(self, row: int) -> tuple[str, str]:
         found = self.rows[row]
-        return {"where": found["where"], "question": found["question"]}
+        return found["where"], found["question"]
+
+    def _row(self, row: int) -> Row:
+        return Row(*self._place(row), self.rows[row]["answer"])
 
 
 def _members(names: np.ndarray) -> Iterator[np.ndarray]:

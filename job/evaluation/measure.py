@@ -1,0 +1,63 @@
+"""Measure: the tuned model, and the base model beside it, on the same test rows; then the gate.
+
+Writes metrics.json and answers.json to the run folder. A model that was measured before an interruption is not measured
+again. It knows the run folder and the order; how a model is measured is in `evaluate`.
+"""
+
+import logging
+from typing import Any
+
+from job.config.schema import Config
+from job.data.stages import encoded
+from job.evaluation import evaluate, gate
+from job.run.facts import Answers, Measured, Metrics
+from job.run.folder import RunFolder
+from job.run.machine import Machine
+
+log = logging.getLogger(__name__)
+
+
+def measure(config: Config, folder: RunFolder, machine: Machine) -> None:
+    """Measure both models; process 0 writes metrics and answers.
+
+    Raises:
+        OutOfMemory: a model, or a single row, does not fit.
+    """
+    test = encoded(folder)["test"]
+    settings = _settings(config)
+    measured = Measured(settings, _measured_before(folder, settings, machine))
+    with folder.phase("evaluate", machine.rank):
+        for name in ("model", "base") if len(test) else ():
+            if name not in measured.of:
+                measured.of[name] = evaluate.evaluate(config.evaluate, config.seed, folder / name, test, machine, name)
+                if machine.rank == 0:
+                    folder.write(measured)
+    if machine.rank > 0:
+        return
+    (tuned, answers), (base, base_answers) = (measured.of.get(name, (None, [])) for name in ("model", "base"))
+    folder.discard("metrics.json")  # which says that answers.json belongs to it
+    folder.write(Answers(answers, base_answers))
+    folder.write(Metrics(settings, tuned, base, gate.check(config.evaluate, tuned, base)))
+    folder.discard("measured.json")
+
+
+def is_outdated(config: Config, folder: RunFolder, machine: Machine) -> bool:
+    """Whether there are no metrics with the settings of now.
+
+    A barrier: no process may write metrics before all have looked.
+    """
+    metrics = folder.read(Metrics)
+    machine.wait()
+    return metrics is None or metrics.settings != _settings(config)
+
+
+def _settings(config: Config) -> dict[str, Any]:
+    """All that the metrics depend on, beside the models and the rows."""
+    return {**config.evaluate.model_dump(mode="json"), "max_new_tokens": config.model.max_new_tokens}
+
+
+def _measured_before(folder: RunFolder, settings: dict[str, Any], machine: Machine) -> dict[str, Any]:
+    """What an interrupted evaluation finished: metrics and answers by the model's name."""
+    before = folder.read(Measured)
+    machine.wait()
+    return dict(before.of) if before is not None and before.settings == settings else {}

@@ -1,0 +1,64 @@
+"""Prepare: the rows and the base model that a run begins with, in its run folder.
+
+`prepare_only` is the command for the data alone. It knows which of the two is there already; how they are made is in
+`data.stages` and `model.base`.
+"""
+
+import logging
+from functools import partial
+
+import datasets
+from transformers import PreTrainedTokenizerBase
+
+from job.config.schema import Config
+from job.data import ledger, stages
+from job.data.local_files import local_data
+from job.hub import client
+from job.model import base
+from job.report import report
+from job.run.facts import DataFacts, TrainingFacts
+from job.run.folder import RunFolder
+from job.training import origin
+
+log = logging.getLogger(__name__)
+
+
+def prepare_only(config: Config) -> str:
+    """The data alone: counts, rejected rows and the report, without a model."""
+    client.configure(config.publish.timeout_seconds)
+    folder = RunFolder(config)
+    with folder.held():
+        folder.claim(local_data(config.dataset, folder.finished()))
+        if folder.read(DataFacts) is None:
+            stages.prepare(folder.to_prepare(), folder, partial(_tokenizer_at_hand, folder))
+        folder.pin()
+        report.report(folder.path, folder.pinned())
+        facts = folder.require(DataFacts)
+        stages.require_train_rows(facts, folder)
+        return f"prepared: {ledger.data_line(facts)[6:]}; see {folder / 'report.html'}"
+
+
+def prepare(config: Config, folder: RunFolder) -> None:
+    """From the data set and the base model to encoded rows in the run folder."""
+    if folder.is_prepared():
+        log.info(f"data: prepared before, in {folder.path}")
+    else:
+        stages.prepare(folder.to_prepare(), folder, partial(_fetch_base, folder), partial(_require_same_rows, folder))
+    facts = folder.require(DataFacts)
+    stages.require_train_rows(facts, folder)
+    stages.require_test_rows(facts, config, folder)
+
+
+def _tokenizer_at_hand(folder: RunFolder) -> PreTrainedTokenizerBase | None:
+    return base.tokenizer_at_hand(folder.to_prepare().model, folder / "base")
+
+
+def _fetch_base(folder: RunFolder) -> PreTrainedTokenizerBase:
+    with folder.phase("base"):
+        base.fetch(folder.to_prepare().model, folder / "base", folder.trained_from())
+    return base.fetched_tokenizer(folder / "base")
+
+
+def _require_same_rows(folder: RunFolder, parts: datasets.DatasetDict) -> None:
+    if folder.is_trained():
+        origin.require_same(folder.read(TrainingFacts), parts, str(folder.path))
