@@ -1,4 +1,5 @@
-"""The command line: `python -m job run|prepare|check|evaluate|publish CONFIG [section.key=value ...]` and `schema`.
+"""The command line: `python -m job run|prepare|check|evaluate|publish CONFIG [section.key=value ...]`,
+`explain RUN` and `schema`.
 
 It turns what a run came to into the exit code and the last line. Nothing heavy is imported before it is needed,
 so that `--help` and a mistake in the config are answered at once.
@@ -17,7 +18,7 @@ import typer
 
 from job.config.read import load
 from job.config.schema import Config
-from job.errors import Exit
+from job.errors import Exit, KickoffError
 from job.run import interrupt, outcome, threads
 
 TERMINATION_LOG = Path("/dev/termination-log")
@@ -59,6 +60,20 @@ def evaluate(config: ConfigFile, overrides: Overrides = None) -> None:
 def publish(config: ConfigFile, overrides: Overrides = None) -> None:
     """Publish the model that `run` left."""
     _carry_out("publish", config, overrides)
+
+
+@app.command()
+def explain(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="The run folder.", show_default=False)],
+    where: Annotated[str, typer.Option(help='The row\'s place, as the report names it: "dataset.json row 12".')],
+) -> None:
+    """What happened to one row on its way through all stages of a run."""
+    from job.explain import explain
+
+    try:
+        print(explain(run, where))
+    except KickoffError as error:
+        _end(error.exit_code, str(error))
 
 
 @app.command()

@@ -40,7 +40,7 @@ def run(config: Config) -> str:
             folder.pin()
         here.wait()
         if not folder.is_trained():
-            with folder.phase("train", here.rank):
+            with folder.phase("train", "teaching the model the training rows", here.rank):
                 train.train(config.train, config.seed, stages.encoded(folder), folder / "base", folder.path, here)
         if here.rank == 0:
             folder.discard("checkpoints")
@@ -76,11 +76,11 @@ def _measure(config: Config, folder: RunFolder, here: Machine) -> None:
 def _deliver(folder: RunFolder, here: Machine) -> str:
     """Report, gate, card, and the way out; the sentence that says where the model is."""
     config = folder.pinned()
-    with folder.phase("report"):
+    with folder.phase("report", "writing the report and the model card"):
         report.report(folder.path, config)
         publish.assemble(folder.path, config)
     gate.refuse(folder.require(Metrics).gate, folder / "model")
-    with folder.phase("publish"):
+    with folder.phase("publish", "publishing the model, and asking the published copy the same questions"):
         published = publish.publish(
             config.publish, folder / "model", stages.sample(folder), partial(evaluate.answer, machine=here)
         )

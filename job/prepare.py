@@ -54,7 +54,7 @@ def _tokenizer_at_hand(folder: RunFolder) -> PreTrainedTokenizerBase | None:
 
 
 def _fetch_base(folder: RunFolder) -> PreTrainedTokenizerBase:
-    with folder.phase("base"):
+    with folder.phase("base", "bringing the base model and trying it out"):
         base.fetch(folder.to_prepare().model, folder / "base", folder.trained_from())
     return base.fetched_tokenizer(folder / "base")
 

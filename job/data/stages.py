@@ -63,25 +63,27 @@ def _prepare(
     find_tokenizer: Callable[[], PreTrainedTokenizerBase | None],
     judge: Callable[[datasets.DatasetDict], None] | None,
 ) -> datasets.DatasetDict:
-    with folder.phase("load"):
+    with folder.phase("load", "reading the rows from files and data sets"):
         rows, test, rejected, sources = load.load(config.dataset, folder / "preparing", config.seed, config.split.group)
         given = loaded = [rows] if test is None else [rows, test]
         for source in sources:
             log.info(_source_line(source))
-    with folder.phase("clean"):
+    with folder.phase("clean", "repairing texts and setting aside rows that cannot be used"):
         given = _each(given, rejected, partial(clean.clean, config.clean))
     tokenizer, mended = find_tokenizer(), 0
     if tokenizer is not None:
-        with folder.phase("encode"):
+        with folder.phase(
+            "encode", "turning each row into the tokens that the model reads, and setting aside what is too long"
+        ):
             given, mended = _encode(config, given, rejected, tokenizer)
-    with folder.phase("dedupe"):
+    with folder.phase("dedupe", "dropping rows that repeat another"):
         train, test, repeats = _dedupe(config, given, rejected, sources)
-    with folder.phase("split"):
+    with folder.phase("split", "choosing which rows are trained and which only tested"):
         families = repeats.families[len(test) if test is not None else 0 :]
         parts = split.split(config.split, config.seed, train, test, families).remove_columns(["id", "group"])
         if tokenizer is not None and judge is not None:
             judge(parts)
-    with folder.phase("audit"):
+    with folder.phase("audit", "counting what became of every row"):
         counts = ledger.write_rejected(folder / "rejected.jsonl", rejected, loaded)
         facts = ledger.counted(config, sources, counts, repeats, parts, tokenizer, mended)
         _say(facts)

@@ -26,7 +26,11 @@ def measure(config: Config, folder: RunFolder, machine: Machine) -> None:
     test = encoded(folder)["test"]
     settings = _settings(config)
     measured = Measured(settings, _measured_before(folder, settings, machine))
-    with folder.phase("evaluate", machine.rank):
+    with folder.phase(
+        "evaluate",
+        "measuring the tuned model, and beside it the base model, on rows that neither was trained on",
+        machine.rank,
+    ):
         for name in ("model", "base") if len(test) else ():
             if name not in measured.of:
                 measured.of[name] = evaluate.evaluate(config.evaluate, config.seed, folder / name, test, machine, name)

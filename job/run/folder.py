@@ -170,9 +170,11 @@ class RunFolder:
         fact_files.write(self.path, record)
 
     @contextmanager
-    def phase(self, name: str, rank: int = 0) -> Iterator[None]:
-        """Note how long a phase took, for the report; only process 0 does."""
+    def phase(self, name: str, what: str, rank: int = 0) -> Iterator[None]:
+        """Say what a phase does, in plain words, and note for the report how long it took; only process 0 does."""
         started = time.monotonic()
+        if rank == 0:
+            log.info(f"{name}: {what}")
         yield
         if rank == 0:
             seconds = fact_files.read_phases(self.path)
