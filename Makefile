@@ -108,14 +108,14 @@ bench-train: .venv/bench ## The training beside its peers, one run: make bench-t
 	$(BIN)/python -m bench.train --dataset $(ROWS)
 
 bench-quality: .venv/bench $(BASE)/done ## Seconds until a loss that the article's recipe reaches (5 minutes)
-	$(BIN)/python -m bench.quality
+	$(BIN)/python -m bench.train.quality
 
 bench-prepare: .venv/done ## Data preparation, 20,000 and 1,000,000 rows: make bench-prepare ROWS=rows.jsonl
 	$(BIN)/python -m bench.prepare --dataset $(ROWS)
 	$(BIN)/python -m bench.prepare --dataset $(ROWS) --rows 1000000
 
 bench-shared: .venv/done ## Training beside busy processes, for each way to wait (a quiet machine, 10 GiB, 10 minutes)
-	$(BIN)/python -m bench.shared
+	$(BIN)/python -m bench.train.shared
 
 k8s-check: .venv/done ## The manifests: rendered, validated and held against the code
 	$(BIN)/python -m pytest tests/test_k8s.py

@@ -1,1 +1,1 @@
-"""The measured comparisons: `python -m bench.serve` and `python -m bench.overload`."""
+"""Measured comparisons: of the server (`serve`), of the training (`train`), of the data's preparation (`prepare`)."""

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from test_main import ROOT, write_config
 
-from bench import shared
+from bench.train import shared
 from job.errors import Exit
 from job.run import threads
 

@@ -19,11 +19,11 @@ import typer
 import uvloop
 
 from bench import machine
-from bench.load import closed_loop
 from bench.model import NEW_TOKENS, ROOT, prepared, questions
-from bench.process import ENVIRONMENT, Busy, Server, free_port, stop_servers_with_us
 from bench.results import LOGS, RESULTS, write
-from bench.systems import ENGINES, KICKOFF, PEERS, SERVERS, System
+from bench.serve.load import closed_loop
+from bench.serve.process import ENVIRONMENT, Busy, Server, free_port, stop_servers_with_us
+from bench.serve.systems import ENGINES, KICKOFF, PEERS, SERVERS, System
 
 Row = dict[str, Any]
 QUIET = 5.0
@@ -49,7 +49,7 @@ async def measure_server(system: System, model: Path, clients: list[int], second
 
 def measure_engine(kind: str, model: Path, clients: list[int], seconds: float) -> tuple[str, list[Row]]:
     """All cells of one engine, and in what it computes."""
-    command = [sys.executable, "-m", "bench.engine", kind, str(model), str(seconds), *map(str, clients)]
+    command = [sys.executable, "-m", "bench.serve.engine", kind, str(model), str(seconds), *map(str, clients)]
     LOGS.mkdir(parents=True, exist_ok=True)
     with (LOGS / f"{kind}.log").open("wb") as log:
         done = subprocess.run(  # noqa: S603 - our own command

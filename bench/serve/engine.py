@@ -1,7 +1,7 @@
 """The engines alone, without HTTP: what a server could give at most. One engine, one process, one line of JSON.
 
-`python -m bench.engine kickoff-engine|transformers-cb-engine MODEL SECONDS CLIENTS...` keeps N requests running: for
-each that ends another is submitted. The prompts are the servers', already tokenized; the window is load.py's. With
+`python -m bench.serve.engine kickoff-engine|transformers-cb-engine MODEL SECONDS CLIENTS...` keeps N requests running:
+for each that ends another is submitted. The prompts are the servers', already tokenized; the window is load.py's. With
 `--device cuda:0` on a GPU; with `--sampled` tokens are drawn at temperature 1 and top-p 0.9, by kickoff's engine only.
 
 It knows both engines' interfaces. It does not know HTTP.
@@ -17,11 +17,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
-from bench.load import Window
 from bench.machine import best_dtype
 from bench.model import NEW_TOKENS, questions
-from bench.process import Busy
-from bench.systems import TUNED
+from bench.serve.load import Window
+from bench.serve.process import Busy
+from bench.serve.systems import TUNED
 
 
 class Running(Protocol):
@@ -150,7 +150,7 @@ def _quiet() -> Iterator[None]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m bench.engine")
+    parser = argparse.ArgumentParser(prog="python -m bench.serve.engine")
     parser.add_argument("kind", choices=KINDS)
     parser.add_argument("model", type=Path)
     parser.add_argument("seconds", type=float)

@@ -8,8 +8,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from bench import routes
 from bench.machine import best_dtype
+from bench.serve import routes
 
 TUNED = {"cb-num-blocks": 64, "cb-block-size": 32, "cb-max-batch-tokens": 256}
 """Settings with which transformers' continuous batching was fastest here; its defaults are many times slower."""
@@ -32,7 +32,7 @@ def _kickoff(model: Path, port: int) -> list[str]:
 
 
 def _litserve(model: Path, port: int) -> list[str]:
-    return [sys.executable, "-m", "bench.litserve_pipeline", str(model), str(port)]
+    return [sys.executable, "-m", "bench.serve.litserve_pipeline", str(model), str(port)]
 
 
 def _transformers(model: Path, port: int) -> list[str]:

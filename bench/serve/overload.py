@@ -1,4 +1,4 @@
-"""Kickoff's server at rest, under far too much, and for a long time: `python -m bench.overload`.
+"""Kickoff's server at rest, under far too much, and for a long time: `python -m bench.serve.overload`.
 
 Four measurements, each bounded in count and time, on the loopback, with the server's defaults:
 - at rest: what HTTP, JSON, the tokenizer and the way to the engine add to the engine's own time, request by request;
@@ -24,13 +24,13 @@ import typer
 import uvloop
 
 from bench import machine
-from bench.client import Connection
-from bench.load import ask, closed_loop, milliseconds
 from bench.model import NEW_TOKENS, prepared, questions
-from bench.process import Busy, Server, free_port, stop_servers_with_us
 from bench.results import LOGS, RESULTS, write
-from bench.routes import Answer
-from bench.systems import KICKOFF
+from bench.serve.client import Connection
+from bench.serve.load import ask, closed_loop, milliseconds
+from bench.serve.process import Busy, Server, free_port, stop_servers_with_us
+from bench.serve.routes import Answer
+from bench.serve.systems import KICKOFF
 
 Row = dict[str, Any]
 CLIENTS = 32

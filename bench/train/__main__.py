@@ -19,10 +19,11 @@ from typing import Annotated, Any
 
 import typer
 
-from bench import gpt2, machine
+from bench import machine
 from bench.model import ROOT
-from bench.process import ENVIRONMENT
 from bench.results import LOGS, RESULTS, write
+from bench.serve.process import ENVIRONMENT
+from bench.train import gpt2
 
 Row = dict[str, Any]
 RUNS = (
@@ -68,7 +69,7 @@ def encoded(dataset: Path, base: Path) -> tuple[Path, list[int]]:
 
 def measure(way: str, batch: int, warm_up: int, count: int, base: Path, rows: Path) -> Row:
     """One way with one size of batch, as a row of the table."""
-    command = [sys.executable, "-m", "bench.trainers", way, str(base), str(rows)]
+    command = [sys.executable, "-m", "bench.train.trainers", way, str(base), str(rows)]
     command += [str(batch), str(warm_up), str(count)]
     LOGS.mkdir(parents=True, exist_ok=True)
     with (LOGS / f"train-{way}-{batch}.log").open("wb") as log:

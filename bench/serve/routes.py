@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from bench.client import Connection, Response
+from bench.serve.client import Connection, Response
 
 Json = dict[str, Any]
 TIMEOUT_SECONDS = 180.0

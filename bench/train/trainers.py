@@ -1,7 +1,7 @@
 """One way of training, in a process of its own, measured step by step: one line of JSON.
 
-`python -m bench.trainers NAME BASE ROWS BATCH WARM_UP STEPS`. ROWS is a folder of encoded rows that also hold their
-text. The steps of the warm-up are left out: memory grows in them. The process's peak memory is that of this way alone.
+`python -m bench.train.trainers NAME BASE ROWS BATCH WARM_UP STEPS`. ROWS is a folder of encoded rows that also hold
+their text. The steps of the warm-up are left out: memory grows in them. Peak memory is of this way alone.
 
 It knows the job's loop, transformers' Trainer and TRL's. It does not know what is compared with what.
 """

@@ -1,6 +1,7 @@
 """A LitServe server as its documentation shows one: a transformers pipeline in `setup`, called in `predict`.
 
-One request after the other, weights as published (float32). Started as `python -m bench.litserve_pipeline MODEL PORT`.
+One request after the other, weights as published (float32):
+`python -m bench.serve.litserve_pipeline MODEL PORT`.
 """
 
 import sys
