@@ -37,11 +37,11 @@ def check(config: Config) -> str:
     here = machine.detect(config.train.device, config.train.precision)
     publish.preflight(config, there(config.dataset), create=False)
     run = RunFolder(config)
-    run.require_writable()
+    disk.require_writable(run.path)
     with tempfile.TemporaryDirectory(prefix="kickoff-check-") as scratch:
         trial = config.model_copy(update={"output": str(Path(scratch) / run.path.name)})
         folder = RunFolder(trial)
-        folder.require_writable()
+        disk.require_writable(folder.path)
         folder.claim(local_data(config.dataset))
         prepare.prepare(trial, folder)
         rows = encoded(folder)

@@ -30,7 +30,8 @@ def prepare_only(config: Config) -> str:
     with folder.held():
         folder.claim(local_data(config.dataset, folder.finished()))
         if folder.read(DataFacts) is None:
-            stages.prepare(folder.to_prepare(), folder, partial(_tokenizer_at_hand, folder))
+            at_hand, require_same = partial(_tokenizer_at_hand, folder), partial(_require_same_rows, folder)
+            stages.prepare(folder.to_prepare(), folder, at_hand, require_same)
         folder.pin()
         report.report(folder.path, folder.pinned())
         facts = folder.require(DataFacts)
@@ -55,7 +56,9 @@ def _tokenizer_at_hand(folder: RunFolder) -> PreTrainedTokenizerBase | None:
 
 def _fetch_base(folder: RunFolder) -> PreTrainedTokenizerBase:
     with folder.phase("base", "bringing the base model and trying it out"):
-        base.fetch(folder.to_prepare().model, folder / "base", folder.trained_from())
+        facts = base.fetch(folder.to_prepare().model, folder / "base", folder.trained_from())
+    size = f"{facts.parameters / 1e6:.1f}M parameters"
+    log.info(f"base: {facts.base}, {size}, chat template: {facts.chat_template}")
     return base.fetched_tokenizer(folder / "base")
 
 

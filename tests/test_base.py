@@ -18,7 +18,7 @@ def test_a_base_without_template_gets_ours_and_what_a_server_needs(tiny_base: Pa
     facts = base.fetch(section(tiny_base), tmp_path / "base")
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "base")
     generation = json.loads((tmp_path / "base" / "generation_config.json").read_text())
-    assert facts["chat_template"] == "Kickoff's"
+    assert facts.chat_template == "Kickoff's"
     assert (tmp_path / "base" / "chat_template.jinja").exists()
     assert (generation["eos_token_id"], generation["pad_token_id"], generation["max_new_tokens"]) == (0, 0, 12)
     assert generation["do_sample"] is False
@@ -32,14 +32,14 @@ def test_a_base_with_a_template_keeps_it(tiny_llama: Path, tmp_path: Path) -> No
     tokenizer = AutoTokenizer.from_pretrained(tiny_llama)
     tokenizer.chat_template = own
     tokenizer.save_pretrained(source)
-    assert base.fetch(section(source), tmp_path / "base")["chat_template"] == "the base model's own"
+    assert base.fetch(section(source), tmp_path / "base").chat_template == "the base model's own"
     assert AutoTokenizer.from_pretrained(tmp_path / "base").chat_template == own
 
 
 def test_from_the_hub_by_commit(hub: HubServer, tiny_base: Path, tmp_path: Path) -> None:
     sha = hub.add_repo("models", "ada/tiny", tiny_base, private=True)
     facts = base.fetch(section("ada/tiny"), tmp_path / "base")
-    assert facts["revision"] == sha
+    assert facts.revision == sha
     asked = len(hub.requests)
     assert base.fetch(section("ada/tiny"), tmp_path / "base") == facts
     assert len(hub.requests) == asked, "what is there needs the Hub no more"

@@ -136,8 +136,8 @@ def earlier(tiny_base: Path, data_file: Path, tmp_path: Path, monkeypatch: pytes
 def test_a_checkpoint_is_a_base_for_a_new_run(earlier: Path, tiny_base: Path, tmp_path: Path) -> None:
     trained = torch.load(earlier / "tensors.pt")["model"]
     facts = base.fetch(section(earlier, max_new_tokens=7, gguf_file="of-the-old-base.gguf"), tmp_path / "base")
-    assert (facts["base"], facts["revision"], facts["checkpoint"]) == (str(tiny_base), None, str(earlier))
-    assert facts["chat_template"] == "Kickoff's"
+    assert (facts.base, facts.revision, facts.checkpoint) == (str(tiny_base), None, str(earlier))
+    assert facts.chat_template == "Kickoff's"
     model = AutoModelForCausalLM.from_pretrained(tmp_path / "base")
     assert all(torch.equal(weight, trained[name]) for name, weight in model.state_dict().items())
     untrained = AutoModelForCausalLM.from_pretrained(tiny_base).state_dict()

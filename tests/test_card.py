@@ -41,6 +41,7 @@ EVIL = [
     "- item\n1. item\n> quote\n+ item",
     "日本語 | ไทย | 👍",
 ]
+COLUMNS = {"question": "question", "answer": "answer", "unused": []}
 
 
 @pytest.fixture
@@ -57,7 +58,9 @@ def made(tmp_path: Path) -> Make:
             "test": 5,
             "rejected": 5,
             "rejected_by_reason": {"encode: the answer holds <|endoftext|>": 5},
-            "sources": [{"source": "/home/ada/data/rows.json", "rows": 30, "sha256": "ab" * 32}],
+            "sources": [{"source": "/home/ada/data/rows.json", "rows": 30, "sha256": "ab" * 32, **COLUMNS}],
+            "rejected_by_stage": {"encode": 5},
+            **{"examples": {}, "lengths": {}, "settings": {}, "clusters": [], "conflicts": [], "closest": None},
         }
         measured = {
             "loss": 1.25,
@@ -79,6 +82,8 @@ def made(tmp_path: Path) -> Make:
             "gate": {"metric": "loss", "passed": True, "value": 1.25, "needed": 2.5, "rule": rule},
         }
         training = {
+            **{"history": [], "skipped_steps": 0, "tokens": 1234, "tokens_per_second": 274.2, "peak_gib": 0.1},
+            "answer_only_logits": True,
             "steps": 10,
             "rows_per_step": 8,
             "forward_rows": 8,
@@ -89,14 +94,16 @@ def made(tmp_path: Path) -> Make:
             "seconds": 4.5,
         }
         answers = [
-            {"where": "rows.json row 1", "question": text, "expected": text, "answer": text, "f1": 1.0} for text in EVIL
+            {"where": "row 1", "question": text, "expected": text, "answer": text, "f1": 1.0, "ended": True}
+            for text in EVIL
         ]
+        fetched = {"base": "ada/tiny", "revision": "cd" * 20, "chat_template": "Kickoff's"}
         files = {
             "data": {**facts, **(data or {})},
             "training": training,
             "metrics": metrics,
             "answers": {"model": answers[:5], "base": answers[:5]},
-            "base/base": {"base": "ada/tiny", "revision": "cd" * 20, "chat_template": "Kickoff's", **(base or {})},
+            "base/base": {**fetched, "parameters": 1, "context": 128, **(base or {})},
         }
         (run / "base").mkdir(parents=True, exist_ok=True)
         for name, value in files.items():
@@ -172,7 +179,7 @@ def test_rows_are_shown_as_text(made: Make) -> None:
 @pytest.mark.parametrize("name", [*(text.replace("/", "|") for text in EVIL), 'it\'s "here"; rm -rf $HOME'])
 def test_names_are_shown_as_text(name: str, made: Make) -> None:
     """Of files, folders and reasons, wherever they stand."""
-    source = {"source": f"/data/{name}", "rows": 30, "sha256": "ab" * 32}
+    source = {"source": f"/data/{name}", "rows": 30, "sha256": "ab" * 32, **COLUMNS}
     run, config = made(
         {"sources": [source], "rejected_by_reason": {f"clean: {name}": 5}},
         {"base": f"/models/{name}", "revision": None},
@@ -200,10 +207,10 @@ TAGS = {"h1", "h2", "p", "table", "thead", "tbody", "tr", "th", "td", "code", "u
 
 def test_no_local_path(made: Make) -> None:
     sources = [
-        {"source": "/home/ada/secret/train/qa.json", "rows": 10, "sha256": "ab" * 32},
-        {"source": "C:\\Users\\ada\\secret\\qa.csv", "rows": 10, "sha256": "cd" * 32},
-        {"source": "secret/qa.jsonl", "rows": 5, "sha256": "ef" * 32},
-        {"source": "ada/hub-rows", "rows": 5, "revision": "ef" * 20},
+        {"source": "/home/ada/secret/train/qa.json", "rows": 10, "sha256": "ab" * 32, **COLUMNS},
+        {"source": "C:\\Users\\ada\\secret\\qa.csv", "rows": 10, "sha256": "cd" * 32, **COLUMNS},
+        {"source": "secret/qa.jsonl", "rows": 5, "sha256": "ef" * 32, **COLUMNS},
+        {"source": "ada/hub-rows", "rows": 5, "revision": "ef" * 20, **COLUMNS},
     ]
     base = {"base": "/home/ada/secret/tiny", "revision": None}
     folder = {"folder": "/home/ada/secret/there"}

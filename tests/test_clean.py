@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from job.config.schema import CleanSection
 from job.data.clean.clean import clean, flagged, notes
+from job.run.row_facts import Row
 
 KEY = "AKIA" + "Q3EGZDX5TJN2MPLE"
 FAMILY = "👨\u200d👩\u200d👧"
@@ -27,7 +28,7 @@ def dataset(pairs: list[tuple[str, str]]) -> datasets.Dataset:
 def reason(asked: str, answered: str, **switches: Any) -> Any:
     """Why the row is rejected; None if it is kept."""
     _, rejected = clean(CleanSection(**switches), dataset([(asked, answered)]))
-    return rejected[0]["reason"] if rejected else None
+    return rejected[0].reason if rejected else None
 
 
 def answer(text: str, **switches: Any) -> str:
@@ -210,7 +211,7 @@ def test_stop_words_and_stems() -> None:
 def test_row_that_is_empty_once_cleaned(nothing: str) -> None:
     rows, rejected = clean(CleanSection(), dataset([(nothing, "a"), ("q", nothing), ("q", "a")]))
     assert [row["where"] for row in rows] == ["qa.json row 3"]
-    assert [(row["where"], row["stage"], row["reason"]) for row in rejected] == [
+    assert [(row.where, row.stage, row.reason) for row in rejected] == [
         ("qa.json row 1", "clean", "the question is empty once cleaned"),
         ("qa.json row 2", "clean", "the answer is empty once cleaned"),
     ]
@@ -218,7 +219,7 @@ def test_row_that_is_empty_once_cleaned(nothing: str) -> None:
 
 def test_row_of_nothing_but_html_is_rejected_if_html_is_removed() -> None:
     _, rejected = clean(CleanSection(remove_html=True), dataset([("q", "<br/>")]))
-    assert rejected[0]["reason"] == "the answer is empty once cleaned"
+    assert rejected[0].reason == "the answer is empty once cleaned"
 
 
 def test_no_rows() -> None:
@@ -295,17 +296,12 @@ def test_offensive_rows_are_rejected_or_kept_and_flagged() -> None:
     pairs = [("What is a class?", "A group."), ("Who are you?", "A piece of sh1t."), ("Scunthorpe?", "A town.")]
     kept, rejected = clean(CleanSection(offensive="reject"), dataset(pairs))
     assert len(kept) == 2
-    assert rejected[0]["reason"] == "the answer holds an offensive word: 'sh1t'"
+    assert rejected[0].reason == "the answer holds an offensive word: 'sh1t'"
     section = CleanSection(offensive="flag")
     kept, rejected = clean(section, dataset(pairs))
     assert (len(kept), rejected) == (3, [])
     assert flagged(section, kept) == [
-        {
-            "where": "qa.json row 2",
-            "reason": "the answer holds an offensive word: 'sh1t'",
-            "question": "Who are you?",
-            "answer": "A piece of sh1t.",
-        }
+        Row("qa.json row 2", "Who are you?", "A piece of sh1t.", "the answer holds an offensive word: 'sh1t'")
     ]
     assert flagged(CleanSection(), kept) == []
 
@@ -362,7 +358,7 @@ def test_nothing_is_lost_and_cleaning_twice_is_cleaning_once(
 ) -> None:
     before = dataset(texts)
     rows, rejected = clean(section, before)
-    assert sorted([*rows["where"], *(row["where"] for row in rejected)]) == sorted(before["where"])
+    assert sorted([*rows["where"], *(row.where for row in rejected)]) == sorted(before["where"])
     for row in rows:
         for text in (row["question"], row["answer"]):
             assert text.strip() and text == text.rstrip() and "\n\n\n" not in text

@@ -1,4 +1,4 @@
-"""The house rules: who may import whom, and how long a file may be."""
+"""The house rules that import-linter (`make check`) does not hold: what a file may know, and how long it may be."""
 
 import ast
 import subprocess
@@ -9,61 +9,81 @@ import pytest
 
 JOB = Path(__file__).parents[1] / "job"
 SERVE = JOB.with_name("serve")
-STAGES = {"load", "clean", "dedupe", "split", "base", "encode", "train", "evaluate", "report", "publish", "check"}
 JOB_FILES = sorted(JOB.rglob("*.py"))
 SERVE_FILES = sorted(SERVE.rglob("*.py"))
+LONG_FILES = {"serve/engine/engine.py": 334, "serve/http/routes.py": 306}
+LONG_FUNCTIONS = {"serve/__main__.py main": 124}
+"""What was over the limits when they were set, and by how much. These lists only become shorter."""
+UNTYPED = {
+    "data/clean/clean.py": 1,  # a row of datasets
+    "data/ledger.py": 1,  # a row of datasets, and of rejected.jsonl
+    "evaluation/measure.py": 2,  # what pydantic makes of a section
+    "model/base.py": 1,  # options of from_pretrained
+    "model/files.py": 1,  # a JSON file of a base
+    "model/probe.py": 1,  # torch's protocol
+    "model/weights.py": 1,  # transformers' loading info
+    "publishing/paths.py": 1,  # what pydantic makes of the config
+    "publishing/preflight.py": 1,  # the Hub's answer
+    "run/changes.py": 5,  # what pydantic makes of the config
+    "run/checkpoint.py": 6,  # state dicts of torch
+    "run/fact_files.py": 1,  # JSON
+    "run/facts.py": 5,  # what pydantic makes of the config
+    "run/folder.py": 3,  # what pydantic makes of the config
+    "training/geometry.py": 2,  # JSON of a checkpoint
+    "training/learner.py": 3,  # state dicts of torch
+    "training/loop.py": 2,  # state dicts of torch
+}
+"""Places where a library takes or gives a dict of anything. A file that is not named here has none."""
+
+
+def named(path: Path) -> str:
+    return path.relative_to(JOB.parent).as_posix()
 
 
 def imported(path: Path) -> set[str]:
-    """Modules of the job, and top-level packages, that a file imports anywhere in it."""
+    """Top-level packages that a file imports anywhere in it."""
     found = set()
     for node in ast.walk(ast.parse(path.read_text())):
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names}
+            found |= {alias.name.split(".")[0] for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
-            found |= {f"{node.module}.{alias.name}" for alias in node.names}
+            found.add(str(node.module).split(".")[0])
     return found
 
 
-def stages_in(names: set[str]) -> set[str]:
-    return {name.split(".")[1] for name in names if name.startswith("job.") and name.split(".")[1] in STAGES}
-
-
-def test_every_stage_is_there() -> None:
-    assert {path.stem for path in JOB_FILES} >= STAGES | {"__main__", "config", "pipeline"}
-
-
-@pytest.mark.parametrize("path", JOB_FILES, ids=lambda path: path.stem)
-def test_imports(path: Path) -> None:
-    names = imported(path)
-    assert not [name for name in names if name.split(".")[0] == "serve"], "job and serve share nothing"
-    if path.stem == "pipeline":
-        assert stages_in(names) == STAGES
-    else:
-        assert stages_in(names) == set(), "only the pipeline knows the stages"
-
-
-@pytest.mark.parametrize("path", SERVE_FILES, ids=lambda path: path.stem)
-def test_the_server_shares_nothing_with_the_job(path: Path) -> None:
-    assert not [name for name in imported(path) if name.split(".")[0] == "job"]
-
-
-@pytest.mark.parametrize("path", SERVE_FILES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", SERVE_FILES, ids=named)
 def test_only_the_engines_files_know_the_inference_library(path: Path) -> None:
-    libraries = {name.split(".")[0] for name in imported(path)}
+    libraries = imported(path)
     if path.stem in ("text", "prompt", "belonging"):
         assert "torch" not in libraries, "they know tokenizers and templates"
     elif path.parent.name != "engine":
         assert not libraries & {"torch", "transformers"}
 
 
-@pytest.mark.parametrize("path", JOB_FILES + SERVE_FILES, ids=lambda path: f"{path.parent.name}-{path.stem}")
+@pytest.mark.parametrize("path", JOB_FILES + SERVE_FILES, ids=named)
 def test_files_say_what_they_are_and_stay_readable(path: Path) -> None:
     tree = ast.parse(path.read_text())
     assert ast.get_docstring(tree)
-    assert len(path.read_text().splitlines()) <= 400
-    longest = [node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef) and len(node.body) > 30]
-    assert longest == []
+    assert len(path.read_text().splitlines()) <= LONG_FILES.get(named(path), 300)
+    functions = [node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
+    lengths = {f"{named(path)} {node.name}": (node.end_lineno or 0) - node.lineno + 1 for node in functions}
+    assert {name: lines for name, lines in lengths.items() if lines > LONG_FUNCTIONS.get(name, 50)} == {}
+    assert [node.name for node in functions if len(node.body) > 30] == []
+
+
+def test_the_lists_of_exceptions_become_shorter() -> None:
+    """An exception whose file has become short is taken off its list."""
+    lines = {name: len((JOB.parent / name).read_text().splitlines()) for name in LONG_FILES}
+    assert lines == LONG_FILES
+
+
+def test_the_pipeline_is_the_order_alone() -> None:
+    assert len((JOB / "pipeline.py").read_text().splitlines()) <= 120
+
+
+@pytest.mark.parametrize("path", JOB_FILES, ids=named)
+def test_facts_are_typed(path: Path) -> None:
+    assert path.read_text().count("dict[str, Any]") == UNTYPED.get(path.relative_to(JOB).as_posix(), 0)
 
 
 def test_a_server_that_refuses_or_waits_has_not_loaded_torch() -> None:

@@ -1,7 +1,5 @@
 """Dedupe: which questions count as the same, and what a rejected row says."""
 
-from typing import Any
-
 import datasets
 import pytest
 from hypothesis import assume, given, settings
@@ -10,6 +8,7 @@ from hypothesis import strategies as st
 from job.config.schema import DedupeSection
 from job.data.dedupe import dedupe as stage
 from job.data.dedupe.wording import normalised
+from job.run.row_facts import Rejection
 
 ON = DedupeSection()
 
@@ -27,7 +26,7 @@ def dataset(pairs: list[tuple[str, str]], name: str = "qa.json") -> datasets.Dat
 
 def dedupe(
     section: DedupeSection, rows: datasets.Dataset, test: datasets.Dataset | None = None
-) -> tuple[datasets.Dataset, list[dict[str, Any]]]:
+) -> tuple[datasets.Dataset, list[Rejection]]:
     kept, _, rejected, _ = stage.dedupe(section, rows, test)
     return kept, rejected
 
@@ -50,7 +49,7 @@ def kept(questions: list[str]) -> list[str]:
 def test_case_punctuation_and_blanks_do_not_make_a_question_new(again: str) -> None:
     rows, rejected = dedupe(ON, dataset([("What is the offside rule?", "a"), ("New?", "b"), (again, "a")]))
     assert list(rows["where"]) == ["qa.json row 1", "qa.json row 2"]
-    assert rejected == [{"where": "qa.json row 3", "stage": "dedupe", "reason": "asks the same as qa.json row 1"}]
+    assert rejected == [Rejection("qa.json row 3", "dedupe", "asks the same as qa.json row 1")]
 
 
 def test_accents_encoded_otherwise_are_the_same() -> None:
@@ -136,7 +135,7 @@ def test_rows_that_differ_in_a_sign_stay_and_answers_that_do_are_two() -> None:
     again = [(asked.upper(), texts[number ^ 1]) for number, (asked, _) in enumerate(rows)]
     after, rejected = dedupe(ON, dataset(rows + again))
     assert len(after) == len(rows)
-    assert all(row["reason"].endswith("with another answer") for row in rejected)
+    assert all(row.reason.endswith("with another answer") for row in rejected)
 
 
 NAMES = st.sampled_from(["x", "y", "n", "A", "7", "12"])
@@ -183,9 +182,9 @@ def test_punctuation_of_sentences_carries_no_meaning(words: list[str], data: st.
 def test_a_sign_that_may_matter_is_told_by_the_answers(one: str, other: str) -> None:
     assert normalised(one) == normalised(other)
     after, _, rejected, found = stage.dedupe(ON, dataset([(one, "The first answer."), (other, "Something else.")]))
-    assert (len(after), rejected, found["conflicts"]) == (2, [], [])
-    assert [row["question"] for row in found["doubtful"][0]["rows"]] == [one, other]
-    assert found["families"].tolist() == [0, 0]
+    assert (len(after), rejected, found.conflicts) == (2, [], [])
+    assert [row.question for row in found.doubtful[0].rows] == [one, other]
+    assert found.families.tolist() == [0, 0]
     near = [(one, "It is used in the first half."), (other, "It is used in the frist half."), ("The first?", "First.")]
     assert dedupe(ON, dataset(near))[1] == [], "nor are they near twins"
     assert kept([one, other]) == [one]
@@ -202,7 +201,7 @@ def test_a_sign_that_may_matter_is_told_by_the_answers(one: str, other: str) -> 
 )
 def test_a_sign_that_never_matters_is_no_other_question(one: str, other: str) -> None:
     _, _, rejected, found = stage.dedupe(ON, dataset([(one, "The first answer."), (other, "Something else.")]))
-    assert (len(rejected), len(found["conflicts"])) == (1, 1)
+    assert (len(rejected), len(found.conflicts)) == (1, 1)
 
 
 @pytest.mark.parametrize(
@@ -220,7 +219,7 @@ def test_a_word_written_with_a_sign_or_without_is_on_one_side(one: str, other: s
     others = [("Who wrote the novel?", "A man of whom little is known."), ("Where does the river end?", "In the sea.")]
     after, _, rejected, found = stage.dedupe(ON, dataset([(one, answer), (other, answer), *others]))
     assert (len(after), rejected) == (4, [])
-    assert found["families"].tolist() == [0, 0, 2, 3]
+    assert found.families.tolist() == [0, 0, 2, 3]
 
 
 def test_very_many_open_quotes() -> None:
@@ -262,7 +261,7 @@ def test_signs_that_carry_no_meaning(one: str, other: str) -> None:
 )
 def test_a_name_is_another_word_where_the_answers_differ(one: str, other: str) -> None:
     rows, _, rejected, found = stage.dedupe(ON, dataset([(one, "The first answer."), (other, "Something else.")]))
-    assert (len(rows), rejected, found["conflicts"]) == (2, [], [])
+    assert (len(rows), rejected, found.conflicts) == (2, [], [])
 
 
 def test_without_capitals_names_cannot_be_told_and_both_answers_are_shown() -> None:
@@ -270,14 +269,14 @@ def test_without_capitals_names_cannot_be_told_and_both_answers_are_shown() -> N
         ON, dataset([("what is polish?", "A wax."), ("What is Polish?", "A tongue.")])
     )
     assert (len(rows), len(rejected)) == (1, 1)
-    assert [answer["answer"] for answer in found["conflicts"][0]["answers"]] == ["A wax.", "A tongue."]
+    assert [answer.answer for answer in found.conflicts[0].answers] == ["A wax.", "A tongue."]
 
 
 def test_answers_that_differ_in_their_indentation_are_two_answers() -> None:
     code = ["if x:\n    a()\n    b()", "if x:\n    a()\nb()"]
     _, _, rejected, found = stage.dedupe(ON, dataset([("How is it written?", text) for text in code]))
-    assert rejected[0]["reason"].endswith("with another answer")
-    assert [answer["answer"] for answer in found["conflicts"][0]["answers"]] == code
+    assert rejected[0].reason.endswith("with another answer")
+    assert [answer.answer for answer in found.conflicts[0].answers] == code
 
 
 def test_rows_that_are_encoded_already_pass_through() -> None:
@@ -285,7 +284,7 @@ def test_rows_that_are_encoded_already_pass_through() -> None:
     rows = rows.add_column("input_ids", [[1, 2], [3], [4, 5, 6]]).add_column("labels", [[-100, 2], [3], [4, 5, 6]])
     after, _, rejected, found = stage.dedupe(ON, rows)
     assert (after["input_ids"][:], after["labels"][:]) == ([[1, 2], [4, 5, 6]], [[-100, 2], [4, 5, 6]])
-    assert (len(rejected), found["families"].tolist()) == (1, [0, 2])
+    assert (len(rejected), found.families.tolist()) == (1, [0, 2])
 
 
 def test_one_question_with_very_many_answers() -> None:
@@ -300,7 +299,7 @@ def test_questions_of_punctuation_only() -> None:
 
 def test_another_answer_is_said() -> None:
     _, rejected = dedupe(ON, dataset([("q", "a"), ("Q?", "b"), ("q!", "a")]))
-    assert [row["reason"] for row in rejected] == [
+    assert [row.reason for row in rejected] == [
         "asks the same as qa.json row 1, with another answer",
         "asks the same as qa.json row 1",
     ]
@@ -310,7 +309,7 @@ def test_rows_given_for_testing_win_over_training_rows() -> None:
     test = dataset([("Who?", "x"), ("When?", "y")], "test.json")
     rows, rejected = dedupe(ON, dataset([("who", "x"), ("Where?", "z"), ("WHEN", "w"), ("where", "z")]), test)
     assert list(rows["question"]) == ["Where?"]
-    assert [(row["where"], row["reason"]) for row in rejected] == [
+    assert [(row.where, row.reason) for row in rejected] == [
         ("qa.json row 1", "asks the same as test.json row 1"),
         ("qa.json row 3", "asks the same as test.json row 2, with another answer"),
         ("qa.json row 4", "asks the same as qa.json row 2"),
@@ -338,5 +337,5 @@ def test_no_rows() -> None:
 def test_nothing_is_lost_and_each_question_stays_once(questions: list[str]) -> None:
     before = dataset([(question, "a") for question in questions])
     rows, rejected = dedupe(ON, before)
-    assert sorted([*rows["where"], *(row["where"] for row in rejected)]) == sorted(before["where"])
+    assert sorted([*rows["where"], *(row.where for row in rejected)]) == sorted(before["where"])
     assert [normalised(question) for question in rows["question"]] == list(dict.fromkeys(map(normalised, questions)))

@@ -10,7 +10,7 @@ from conftest import MakeConfig, save_tiny
 from hub_server import HubServer
 from transformers import GPT2Config, GPT2LMHeadModel
 
-from job import pipeline
+from job import check, pipeline, prepare
 from job.config.schema import Config
 from job.data.local_files import local_data
 from job.errors import ConfigError
@@ -53,7 +53,7 @@ def room_of(config: Config, scratch: Path) -> dict[str, Room]:
     trial = RunFolder(config.model_copy(update={"output": str(scratch)}))
     trial.path.mkdir()
     trial.claim(local_data(config.dataset, trial.finished()))
-    pipeline.prepare(trial.config, trial)
+    prepare.prepare(trial.config, trial)
     return {room.key: room for room in disk.needed(config, trial.path)}
 
 
@@ -107,11 +107,11 @@ def test_a_published_model_is_downloaded_to_the_temporary_folder(
     taken: list[int] = []
     answer = pipeline.evaluate.answer
 
-    def noting(folder: Path, *rest: Any) -> list[str]:
+    def noting(folder: Path, *rest: Any, **more: Any) -> list[str]:
         if "kickoff-published-" in str(folder):
             assert counted.place in folder.parents
             taken.append(disk.size(folder))
-        return answer(folder, *rest)
+        return answer(folder, *rest, **more)
 
     monkeypatch.setattr(pipeline.evaluate, "answer", noting)
     pipeline.run(config)
@@ -151,4 +151,4 @@ def test_each_disk_is_asked_on_its_own(tmp_path: Path, monkeypatch: pytest.Monke
 def test_check_refuses_a_run_that_does_not_fit(make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(shutil, "disk_usage", lambda place: Usage(0, 0, 2**20))
     with pytest.raises(ConfigError, match=r"^output: found 1 MiB free on the disk of output .*/run, expected \d+ MiB"):
-        pipeline.check_only(make_config())
+        check.check(make_config())

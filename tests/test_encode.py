@@ -64,8 +64,8 @@ def test_a_row_that_is_too_long_is_rejected_and_never_cut(tokenizer: PreTrainedT
     given = rows(("What is 2 plus 2?", "2 plus 2 is 4."), ("What?", "is " * 70))
     encoded, rejected = encode(given, tokenizer, 64)
     assert [row["where"] for row in encoded] == ["row 1"]
-    assert rejected[0]["where"] == "row 2"
-    assert "64 fit" in rejected[0]["reason"]
+    assert rejected[0].where == "row 2"
+    assert "64 fit" in rejected[0].reason
     just = len(encoded[0]["input_ids"])
     assert len(encode(given, tokenizer, just)[0]) == 1
     assert len(encode(given, tokenizer, just - 1)[0]) == 0
@@ -74,14 +74,14 @@ def test_a_row_that_is_too_long_is_rejected_and_never_cut(tokenizer: PreTrainedT
 def test_a_million_characters_are_rejected_without_tokenizing(tokenizer: PreTrainedTokenizerBase) -> None:
     encoded, rejected = encode(rows(("What?", "x" * 1_000_000)), tokenizer, 64)
     assert len(encoded) == 0
-    assert rejected[0]["reason"].startswith("too long: 1000000 characters")
+    assert rejected[0].reason.startswith("too long: 1000000 characters")
 
 
 def test_the_text_of_a_special_token_is_rejected(tokenizer: PreTrainedTokenizerBase) -> None:
     given = rows(("What is <|endoftext|>?", "The end."), ("What ends a text?", "It is <|endoftext|>."))
     encoded, rejected = encode(given, tokenizer, 64)
     assert len(encoded) == 0
-    assert [row["reason"].split(" holds")[0] for row in rejected] == ["the question", "the answer"]
+    assert [row.reason.split(" holds")[0] for row in rejected] == ["the question", "the answer"]
 
 
 CHATML = (
@@ -128,7 +128,7 @@ def test_marks_are_found_wherever_the_tokenizer_hides_them(
     given = rows((f"What is{mark}it?", "That."), ("What?", f"It{mark}is."), ("What?", f"{mark}It is."))
     _, found = encode(given, marked, 256)
     assert len(found) == (3 if rejected else 0)
-    assert all(mark in row["reason"] for row in found)
+    assert all(mark in row.reason for row in found)
 
 
 QWEN3 = (
@@ -160,7 +160,7 @@ def test_thoughts_and_calls_of_tools_stand_in_answers(
     assert encoded["answer"][:] == answers
     trained = [label for label in encoded[0]["labels"] if label != IGNORED]
     assert trained.count(marked.convert_tokens_to_ids("</think>")) == 1
-    assert mark in rejected[0]["reason"]
+    assert mark in rejected[0].reason
 
 
 def test_a_thought_that_is_flagged_as_special_would_be_lost_from_answers(marked: PreTrainedTokenizerBase) -> None:
@@ -187,8 +187,8 @@ def test_an_end_behind_an_answer_is_removed(marked: PreTrainedTokenizerBase, tem
     assert counted["mended"] == 1
     trained = [label for label in encoded[0]["labels"] if label != IGNORED]
     assert marked.decode(trained) == "It is.<|endoftext|>"
-    assert [row["where"] for row in rejected] == ["row 3", "row 4"]
-    assert rejected[1]["reason"] == "the answer is nothing but the mark of its end"
+    assert [row.where for row in rejected] == ["row 3", "row 4"]
+    assert rejected[1].reason == "the answer is nothing but the mark of its end"
 
 
 def test_the_end_of_another_turn_is_no_end(marked: PreTrainedTokenizerBase) -> None:
@@ -205,7 +205,7 @@ def test_other_columns_pass_through(tokenizer: PreTrainedTokenizerBase) -> None:
     given = rows(("What?", "That."), ("Who?", "x" * 9999)).add_column("id", [7, 8]).add_column("group", ["a", None])
     encoded, rejected = encode(given, tokenizer, 64)
     assert (encoded["id"][:], encoded["group"][:]) == ([7], ["a"])
-    assert [row["id"] for row in rejected] == [8]
+    assert [row.id for row in rejected] == [8]
 
 
 def test_emoji_and_right_to_left_text_come_back_whole(tokenizer: PreTrainedTokenizerBase) -> None:

@@ -56,10 +56,10 @@ def test_metrics_against_a_plain_computation(fetched: Path, rows: Dataset) -> No
         total += torch.nn.functional.cross_entropy(logits, labels, reduction="sum").item()
         correct += int((logits.argmax(-1) == labels).sum())
         tokens += int((labels >= 0).sum())
-    assert metrics["loss"] == pytest.approx(total / tokens, rel=1e-5)
-    assert metrics["perplexity"] == pytest.approx(math.exp(total / tokens), rel=1e-5)
-    assert metrics["token_accuracy"] == correct / tokens
-    assert metrics["f1"] == pytest.approx(sum(row["f1"] for row in answers) / 7)
+    assert metrics.loss == pytest.approx(total / tokens, rel=1e-5)
+    assert metrics.perplexity == pytest.approx(math.exp(total / tokens), rel=1e-5)
+    assert metrics.token_accuracy == correct / tokens
+    assert metrics.f1 == pytest.approx(sum(row.f1 for row in answers) / 7)
 
 
 @pytest.mark.parametrize(("count", "answered"), [(2, 2), (7, 3), (140, 10), (140, 140)])
@@ -69,16 +69,16 @@ def test_every_metric_has_its_interval(
     """By the number of rows that it was measured on, few or many. The model knows eight rows and errs on the rest."""
     test = encoded([ROWS[number % 16] for number in range(count)], tokenizer)
     metrics, answers = evaluate(EvaluateSection(generate_rows=answered), 1, published, test, CPU, "tiny")
-    assert len(answers) == metrics["answered_rows"] == answered
-    intervals, kinds = metrics["intervals"], metrics["interval_kinds"]
+    assert len(answers) == metrics.answered_rows == answered
+    intervals, kinds = metrics.intervals, metrics.interval_kinds
     assert set(intervals) == {"loss", "perplexity", "token_accuracy", "f1", "exact_match", "ended"} == set(kinds)
-    assert all(low <= metrics[name] <= high for name, (low, high) in intervals.items())
+    assert all(low <= metrics.value(name) <= high for name, (low, high) in intervals.items())
     for name in ("exact_match", "ended"):
         assert kinds[name] == "Wilson"
-        assert tuple(intervals[name]) == rate(metrics[name] * answered, answered)[:2]
+        assert tuple(intervals[name]) == rate(metrics.value(name) * answered, answered)[:2]
         assert intervals[name][0] < intervals[name][1]
     assert kinds["loss"] == "bootstrap"
-    assert intervals["perplexity"] == [pytest.approx(math.exp(bound)) for bound in intervals["loss"]]
+    assert intervals["perplexity"] == tuple(pytest.approx(math.exp(bound)) for bound in intervals["loss"])
 
 
 def test_intervals_do_not_depend_on_the_batches(published: Path, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -87,15 +87,15 @@ def test_intervals_do_not_depend_on_the_batches(published: Path, tokenizer: PreT
         evaluate(EvaluateSection(batch_size=size, generate_rows=0), 0, published, test, CPU, "tiny")[0]
         for size in (1, 20)
     )
-    for name, bounds in one["intervals"].items():
-        assert bounds == pytest.approx(many["intervals"][name], rel=1e-4)
+    for name, bounds in one.intervals.items():
+        assert bounds == pytest.approx(many.intervals[name], rel=1e-4)
         assert bounds[0] < bounds[1]
 
 
 def test_one_row_has_no_interval_of_its_loss(fetched: Path, rows: Dataset) -> None:
     metrics, _ = evaluate(EvaluateSection(), 0, fetched, rows.select([0]), CPU, "tiny")
-    assert set(metrics["intervals"]) == {"token_accuracy", "f1", "exact_match", "ended"}
-    assert set(metrics["interval_kinds"].values()) == {"Wilson"}
+    assert set(metrics.intervals) == {"token_accuracy", "f1", "exact_match", "ended"}
+    assert set(metrics.interval_kinds.values()) == {"Wilson"}
 
 
 def test_the_rows_to_answer_are_drawn_and_say_where_they_stood(fetched: Path, rows: Dataset) -> None:
@@ -104,11 +104,11 @@ def test_the_rows_to_answer_are_drawn_and_say_where_they_stood(fetched: Path, ro
     for seed in range(8):
         again = [evaluate(section, seed, fetched, rows, CPU, "tiny")[1] for _ in range(2)]
         assert again[0] == again[1]
-        places = [row["where"] for row in again[0]]
+        places = [row.where for row in again[0]]
         assert places == sorted(places) and len(set(places)) == 3
         for row in again[0]:
-            number = int(row["where"].split()[-1]) - 1
-            assert (row["question"], row["expected"]) == (ROWS[number]["question"], ROWS[number]["answer"])
+            number = int(row.where.split()[-1]) - 1
+            assert (row.question, row.expected) == (ROWS[number]["question"], ROWS[number]["answer"])
         seen |= set(places)
     assert len(seen) == 7, "any row may be drawn, not the first ones"
 
@@ -123,8 +123,9 @@ def test_all_rows_are_answered_in_order_where_they_are_few() -> None:
 def test_no_generated_answers_when_they_are_off(fetched: Path, rows: Dataset) -> None:
     metrics, answers = evaluate(EvaluateSection(generate_rows=0), 0, fetched, rows, CPU, "tiny")
     assert answers == []
-    assert "f1" not in metrics
-    assert metrics["rows"] == 7
+    assert not metrics.was_measured("f1")
+    assert set(metrics.intervals) == {"loss", "perplexity", "token_accuracy"}
+    assert metrics.rows == 7
 
 
 @pytest.mark.parametrize("stored", [torch.float32, torch.bfloat16])
@@ -141,9 +142,9 @@ def test_measured_as_trained_in_autocast_over_fp32_weights(
     model = plain(tmp_path)
     under_autocast, in_fp32 = _loss(model, rows, True), _loss(model, rows, False)
     in_bf16 = _loss(model.bfloat16(), rows, False)
-    assert metrics["loss"] == pytest.approx(under_autocast, rel=1e-6)
+    assert metrics.loss == pytest.approx(under_autocast, rel=1e-6)
     assert all(abs(other / under_autocast - 1) > 1e-5 for other in (in_fp32, in_bf16))
-    assert answer(tmp_path, rows["question"][:], BF16) == [row["answer"] for row in answers]
+    assert answer(tmp_path, rows["question"][:], BF16) == [row.answer for row in answers]
 
 
 def _loss(model: PreTrainedModel, rows: Dataset, autocast: bool) -> float:
@@ -166,9 +167,7 @@ def test_what_is_infinite_in_fp16_weights_is_measured(fetched: Path, rows: Datas
     model.save_pretrained(tmp_path)
     AutoTokenizer.from_pretrained(fetched).save_pretrained(tmp_path)
     metrics, _ = evaluate(EvaluateSection(), 0, tmp_path, rows, Machine(torch.device("cpu"), "fp16"), "tiny")
-    assert metrics["loss"] == pytest.approx(
-        evaluate(EvaluateSection(), 0, tmp_path, rows, CPU, "tiny")[0]["loss"], 0.01
-    )
+    assert metrics.loss == pytest.approx(evaluate(EvaluateSection(), 0, tmp_path, rows, CPU, "tiny")[0].loss, 0.01)
     with torch.no_grad():
         assert not model.half()(torch.tensor([rows[0]["input_ids"]])).logits.isfinite().all()
 
@@ -182,8 +181,8 @@ def test_a_loss_that_is_no_number_is_none(
     model.save_pretrained(tmp_path)
     AutoTokenizer.from_pretrained(fetched).save_pretrained(tmp_path)
     metrics, answers = evaluate(EvaluateSection(), 0, tmp_path, rows, CPU, "tiny")
-    assert (metrics["loss"], metrics["perplexity"]) == (None, None)
-    assert not {"loss", "perplexity"} & set(metrics["intervals"])
+    assert (metrics.loss, metrics.perplexity) == (None, None)
+    assert not {"loss", "perplexity"} & set(metrics.intervals)
     assert len(answers) == 7
     assert "the loss is nan" in caplog.text
 
@@ -211,8 +210,9 @@ def test_a_batch_that_does_not_fit_goes_through_in_halves(caplog: pytest.LogCapt
 BOUND = """
 import resource, sys, torch
 from pathlib import Path
-from job import evaluate, errors
-from job.machine import Machine
+from job import errors
+from job.evaluation import evaluate
+from job.run.machine import Machine
 
 used = {line.split(":")[0]: int(line.split()[1]) for line in open("/proc/self/status") if line.startswith("Vm")}
 kind, key = {"address": (resource.RLIMIT_AS, "VmSize"), "data": (resource.RLIMIT_DATA, "VmData")}[sys.argv[2]]

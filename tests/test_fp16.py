@@ -82,12 +82,12 @@ def test_a_run_with_overflows_trains_every_row_and_says_how_many_there_were(
     rows: DatasetDict, steep: Path, tmp_path: Path
 ) -> None:
     facts = train(GENTLE, 1, rows, steep, tmp_path, FP16)
-    assert facts["skipped_steps"] > 0
-    assert facts["steps"] == 16
+    assert facts.skipped_steps > 0
+    assert facts.steps == 16
     labels = sum(label != -100 for row in rows["train"]["labels"] for label in row)
-    assert facts["trained_tokens"] == 2 * labels
-    assert json.loads((tmp_path / "training.json").read_text())["skipped_steps"] == facts["skipped_steps"]
-    assert all(math.isfinite(value) for point in facts["history"] for value in point.values())
+    assert facts.trained_tokens == 2 * labels
+    assert json.loads((tmp_path / "training.json").read_text())["skipped_steps"] == facts.skipped_steps
+    assert all(math.isfinite(value) for point in facts.history for value in point.values())
     assert all(torch.isfinite(weight).all() for weight in weights(tmp_path).values())
 
 

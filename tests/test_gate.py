@@ -2,12 +2,22 @@
 
 import math
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from job.config.schema import EvaluateSection
 from job.errors import GateRefused
 from job.evaluation import gate
+from job.run.facts import ModelMetrics
+
+
+def metrics(values: dict[str, Any] | None) -> ModelMetrics | None:
+    """Those of a model of which these were measured; None if none was."""
+    if not values:
+        return None
+    answered = {"answered_rows": 9} if "f1" in values else {}
+    return ModelMetrics(**{"loss": 1.0, "perplexity": 2.7, "token_accuracy": 0.5, "rows": 9, **answered, **values})
 
 
 @pytest.mark.parametrize(
@@ -30,8 +40,8 @@ from job.evaluation import gate
 def test_the_gate(
     settings: dict[str, object], tuned: dict[str, float], base: dict[str, float] | None, passed: bool
 ) -> None:
-    found = gate.check(EvaluateSection.model_validate(settings), tuned, base)
-    assert found["passed"] is passed
+    found = gate.check(EvaluateSection.model_validate(settings), metrics(tuned), metrics(base))
+    assert found.passed is passed
     if passed:
         gate.refuse(found, Path("model"))
     else:
@@ -54,9 +64,9 @@ def test_no_number_passes_no_gate(
     metric: str, number: float | None, tuned: object, base: object, threshold: float | None, of: str
 ) -> None:
     section = EvaluateSection.model_validate({"gate": metric, "gate_threshold": threshold})
-    values = [{metric: number if value == "bad" else value} for value in (tuned, base)]
+    values = [metrics({metric: number if value == "bad" else value}) for value in (tuned, base)]
     found = gate.check(section, *values)
-    assert not found["passed"]
-    assert set(found) == {"metric", "passed", "rule"}, "a number that is none cannot stand in JSON"
+    assert not found.passed
+    assert (found.value, found.needed) == (None, None), "a number that is none cannot stand in JSON"
     with pytest.raises(GateRefused, match=f"{metric} could not be measured: the {of} model's is no number"):
         gate.refuse(found, Path("model"))

@@ -84,7 +84,7 @@ def packed(tiny_llama: Path, tmp_path: Path) -> Path:
 
 def test_a_gguf_file_becomes_the_model_that_it_was_made_from(packed: Path, tiny_llama: Path) -> None:
     facts = base.fetch(section(packed, gguf_file="tiny.gguf"), packed / "base")
-    assert (facts["context"], facts["chat_template"]) == (128, "Kickoff's")
+    assert (facts.context, facts.chat_template) == (128, "Kickoff's")
     found, plain = (AutoModelForCausalLM.from_pretrained(packed / name) for name in ("base", "plain"))
     assert found.dtype == torch.float32
     assert found.state_dict().keys() == plain.state_dict().keys()

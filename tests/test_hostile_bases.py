@@ -444,7 +444,7 @@ def test_a_mark_that_nobody_writes_may_have_no_embedding(
     rows = Dataset.from_dict({"question": questions, "answer": answers, "where": list("1234")})
     encoded, rejected = encode(rows, tokenizer, 64)
     assert [row["where"] for row in encoded] == ["3"]
-    assert all(f"holds {mark}, which the tokenizer" in row["reason"] for row in rejected)
+    assert all(f"holds {mark}, which the tokenizer" in row.reason for row in rejected)
     asked = Text(tmp_path / "base").prompt_ids([{"role": "user", "content": f"What is {mark}?"}])
     assert max(asked) < 306, "a server reads it as plain text"
 
@@ -453,9 +453,9 @@ def test_other_heads_and_tied_weights_are_nothing_missing(tiny_base: Path, tmp_p
     """GPT-2 ties its output layer; a classifier's head is left over."""
     source = Path(shutil.copytree(tiny_base, tmp_path / "source"))
     change_weights(source, lambda weights: weights.update({"score.weight": torch.ones(2, 48)}))
-    assert base.fetch(section(source), tmp_path / "base")["context"] == 128
+    assert base.fetch(section(source), tmp_path / "base").context == 128
     change_weights(source, lambda weights: weights.pop("lm_head.weight", torch.ones(1)).sum())
-    assert base.fetch(section(source), tmp_path / "again")["context"] == 128
+    assert base.fetch(section(source), tmp_path / "again").context == 128
 
 
 BUFFERS = {
@@ -484,7 +484,7 @@ def test_buffers_of_older_versions_and_heads_are_no_weights_left_out(
     source = Path(shutil.copytree(tiny_base if kind == "gpt2" else tiny_llama, tmp_path / "source"))
     more = {name: torch.ones(shape) for name, shape in BUFFERS[kind]}
     change_weights(source, lambda weights: weights.update(more))
-    assert base.fetch(section(source), tmp_path / "base")["context"] == 128
+    assert base.fetch(section(source), tmp_path / "base").context == 128
 
 
 def test_weights_of_the_body_without_its_prefix(tiny_base: Path, tmp_path: Path) -> None:
@@ -517,7 +517,7 @@ def test_decoders_of_several_kinds_are_taken(tmp_path: Path) -> None:
     for name, (model, context) in taken.items():
         source = saved(tmp_path / name, model)
         facts = base.fetch(section(source), tmp_path / "out" / name)
-        assert facts["context"] == context, name
+        assert facts.context == context, name
         again = load_file(tmp_path / "out" / name / "model.safetensors")
         for key, weight in load_file(source / "model.safetensors").items():
             assert weight.dtype == again[key].dtype

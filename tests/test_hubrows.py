@@ -31,7 +31,7 @@ def there(hub: HubServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Hu
 def read(folder: Path, name: str, **section: str) -> tuple[list[str], str]:
     """The questions, and the commit they are of."""
     rows, _, _, (facts,) = load(DatasetSection(name=name, **section), folder, 42)
-    return rows["question"][:], facts["revision"]
+    return rows["question"][:], facts.revision
 
 
 def refused(folder: Path, name: str, code: Exit = Exit.DATA, **section: str) -> str:

@@ -11,7 +11,7 @@ import pytest
 from job.errors import Exit
 
 ROOT = Path(__file__).parents[1]
-START = "import logging, sys, time; from job import interrupt; logging.basicConfig(stream=sys.stdout, level=20)\n"
+START = "import logging, sys, time; from job.run import interrupt; logging.basicConfig(stream=sys.stdout, level=20)\n"
 START += "interrupt.PATIENCE_SECONDS = 0.5; interrupt.install(); print('ready', flush=True)\n"
 SWALLOWS = START + "while True:\n    try: time.sleep(60)\n    except KeyboardInterrupt: pass"
 DEFERS = START + "with interrupt.deferred():\n    time.sleep(60)"

@@ -12,11 +12,12 @@ import pytest
 from job.config.schema import DatasetSection
 from job.data.load import load
 from job.errors import ConfigError, DataError, Exit
+from job.run.facts import Source
 
 WORDS = ["lamp", "kettle", "bridge", "violin", "garden", "engine", "castle", "river", "basket", "window"]
 
 
-def read(folder: Path, rows: list[dict[str, Any]], **section: Any) -> list[dict[str, Any]]:
+def read(folder: Path, rows: list[dict[str, Any]], **section: Any) -> list[Source]:
     """The facts of the source."""
     (folder / "qa.jsonl").write_text("\n".join(map(json.dumps, rows)))
     return load(DatasetSection(file=str(folder / "qa.jsonl"), **section), folder, 42)[3]
@@ -57,13 +58,13 @@ def test_a_column_by_whose_name_the_question_needs_it(tmp_path: Path, name: str)
     listed = name if name != "Context 1" else '"Context 1"'
     assert message.endswith(f"dataset.ignore_columns: [{listed}]")
     (facts,) = read(tmp_path, rows, ignore_columns=(name,))
-    assert facts["unused"] == [name]
+    assert facts.unused == [name]
 
 
 @pytest.mark.parametrize("empty", ["", "  ", None, [], {}, "N/A", "<noinput>", "nan", {"text": []}, float("nan")])
 @pytest.mark.parametrize("name", ["input", "context"])
 def test_a_column_that_is_empty_everywhere_is_no_loss(tmp_path: Path, name: str, empty: Any) -> None:
-    assert read(tmp_path, other_questions(**{name: empty}))[0]["rows"] == 10
+    assert read(tmp_path, other_questions(**{name: empty}))[0].rows == 10
 
 
 @pytest.mark.parametrize("name", ["word", "country", "Filiale", "産品", "title", "phrase to translate"])
@@ -71,7 +72,7 @@ def test_any_text_that_tells_rows_apart_which_ask_the_same(tmp_path: Path, name:
     rows = same_question(**{name: WORDS})
     message = refused(tmp_path, rows + [{**row, name: "x"} for row in other_questions()])
     assert f"{name!r} tells 10 rows apart that ask the same and are answered differently" in message
-    assert read(tmp_path, rows, ignore_columns=(name,))[0]["rows"] == 10
+    assert read(tmp_path, rows, ignore_columns=(name,))[0].rows == 10
 
 
 PROSE = [f"I saw the {word} at the end of the street." for word in WORDS]
@@ -85,7 +86,7 @@ PROSE = [f"I saw the {word} at the end of the street." for word in WORDS]
 def test_prose_that_many_answers_need_is_refused_whatever_the_column_is_called(tmp_path: Path, name: str) -> None:
     rows = same_question(**{name: PROSE})
     assert f"{name!r} tells 10 rows apart" in refused(tmp_path, rows + other_questions())
-    assert read(tmp_path, rows, ignore_columns=(name,))[0]["unused"] == [name]
+    assert read(tmp_path, rows, ignore_columns=(name,))[0].unused == [name]
 
 
 PICTURE = pa.struct({"bytes": pa.binary(), "path": pa.string()})
@@ -108,7 +109,7 @@ def test_pictures_are_missed_only_where_there_are_some(tmp_path: Path, type_: pa
                 load(section, tmp_path, 42)
             assert "into the question" not in str(e.value)
         else:
-            assert load(section, tmp_path, 42)[3][0]["unused"] == ["image"]
+            assert load(section, tmp_path, 42)[3][0].unused == ["image"]
 
 
 @pytest.mark.parametrize(
@@ -172,7 +173,7 @@ def test_what_names_an_answer_to_a_whole_question_is_no_loss(
 ) -> None:
     rows = several_answers(**{name: values})
     with caplog.at_level(logging.WARNING):
-        assert read(tmp_path, rows)[0]["unused"] == [name]
+        assert read(tmp_path, rows)[0].unused == [name]
     if name not in ("flags", "helpful"):
         assert f"the column {name!r}, which is left out, tells" in caplog.text
 
@@ -191,7 +192,7 @@ def test_two_answers_to_every_question_are_no_loss_either(tmp_path: Path, name: 
         {"question": f"What about {n // 2}?", "answer": f"Answer {n}.", name: values[n % len(values)]}
         for n in range(200)
     ]
-    assert read(tmp_path, rows)[0]["unused"] == [name]
+    assert read(tmp_path, rows)[0].unused == [name]
 
 
 def test_prose_that_recurs_beside_few_questions_is_needed(tmp_path: Path) -> None:
@@ -204,8 +205,8 @@ def test_the_config_may_name_the_pair_and_a_needed_column_is_refused_all_the_sam
     assert "'input' is filled in 10 of 10" in refused(tmp_path, rows, question="instruction", answer="output")
     assert "'instruction' is filled in 10" in refused(tmp_path, rows, question="input", answer="output")
     both = [{**row, "q": "Was?", "a": f"{word}."} for row, word in zip(other_questions(), WORDS, strict=True)]
-    assert read(tmp_path, both, question="question", answer="answer")[0]["unused"] == ["q", "a"]
-    assert read(tmp_path, both, question="q", answer="a", ignore_columns=("question",))[0]["unused"][0] == "question"
+    assert read(tmp_path, both, question="question", answer="answer")[0].unused == ["q", "a"]
+    assert read(tmp_path, both, question="q", answer="a", ignore_columns=("question",))[0].unused[0] == "question"
 
 
 def test_all_columns_are_named_at_once(tmp_path: Path) -> None:
@@ -243,7 +244,7 @@ def test_all_columns_are_named_at_once(tmp_path: Path) -> None:
     ],
 )
 def test_what_says_where_a_row_is_from_or_counts_it_is_no_loss(tmp_path: Path, name: str, values: list[Any]) -> None:
-    assert read(tmp_path, same_question(**{name: values}))[0]["unused"] == [name]
+    assert read(tmp_path, same_question(**{name: values}))[0].unused == [name]
 
 
 def test_a_class_is_needed_where_most_rows_show_it_and_else_a_line_of_the_log(
@@ -266,7 +267,7 @@ def test_a_column_that_holds_question_and_answer_again_says_nothing_new(tmp_path
         row["text"] = f"### Instruction:\n{row['question']}\n\n### Response:\n{row['answer']}"
         row["prompt"] = row["question"]
         row["messages"] = [{"role": "user", "content": row["question"]}, {"role": "bot", "content": row["answer"]}]
-    assert read(tmp_path, rows)[0]["unused"] == ["text", "prompt", "messages"]
+    assert read(tmp_path, rows)[0].unused == ["text", "prompt", "messages"]
     rows[0]["messages"] = [{"role": "user", "content": "Before that, something long was said. " * 30}]
     assert "'messages'" in refused(tmp_path, rows)
 
@@ -289,7 +290,7 @@ def test_sources_may_ignore_columns_of_their_own(tmp_path: Path) -> None:
     (tmp_path / "b.json").write_text(json.dumps(other_questions()))
     sources = [{"file": str(tmp_path / "a.json"), "ignore_columns": ["context"]}, {"file": str(tmp_path / "b.json")}]
     facts = load(DatasetSection.model_validate({"sources": sources}), tmp_path, 42)[3]
-    assert [fact["unused"] for fact in facts] == [["context"], []]
+    assert [fact.unused for fact in facts] == [["context"], []]
     del sources[0]["ignore_columns"]
     with pytest.raises(DataError, match="'context'"):
         load(DatasetSection.model_validate({"sources": sources}), tmp_path, 42)
@@ -305,4 +306,4 @@ def test_openorca_is_understood_and_then_refused_for_its_system_prompt(tmp_path:
     rows = [{"id": f"niv.{n}", "system_prompt": "You help.", "question": f"{n}?", "response": "x"} for n in range(9)]
     assert "[system_prompt]" in refused(tmp_path, rows)
     (facts,) = read(tmp_path, rows, ignore_columns=("system_prompt",))
-    assert (facts["question"], facts["answer"]) == ("question", "response")
+    assert (facts.question, facts.answer) == ("question", "response")

@@ -13,11 +13,13 @@ import pytest
 from job.config.schema import DatasetSection
 from job.data import files
 from job.data.files import fingerprint
-from job.data.load import COLUMN_PAIRS, Rejected, load
+from job.data.load import COLUMN_PAIRS, load
 from job.data.local_files import local_data
 from job.errors import ConfigError, DataError, Exit
+from job.run.facts import Source
+from job.run.row_facts import Rejection
 
-Loaded = tuple[list[dict[str, Any]], list[dict[str, Any]], dict[str, Any]]
+Loaded = tuple[list[dict[str, Any]], list[Rejection], Source]
 PAIR = {"question": "What is DNS?", "answer": "A naming system."}
 
 
@@ -32,9 +34,9 @@ def put(folder: Path, name: str, content: str | bytes | list[Any]) -> Path:
 def read(path: Path, **section: Any) -> Loaded:
     with tempfile.TemporaryDirectory() as folder:
         rows, _, rejected, (facts,) = load(DatasetSection(file=str(path), **section), Path(folder), 42)
-    assert len(rows) + len(rejected) == facts["rows"]
+    assert len(rows) + len(rejected) == facts.rows
     # the rejected rows are written as JSON in UTF-8
-    json.dumps(rejected, ensure_ascii=False).encode()
+    json.dumps(list(map(vars, rejected)), ensure_ascii=False).encode()
     return list(rows), rejected, facts
 
 
@@ -55,14 +57,7 @@ def test_json_array(tmp_path: Path) -> None:
     assert pairs(rows) == [("What is DNS?", "A naming system."), ("a", " b ")]
     assert [row["where"] for row in rows] == ["qa.json row 1", "qa.json row 2"]
     assert rejected == []
-    assert facts == {
-        "source": str(path),
-        "sha256": fingerprint(path),
-        "question": "question",
-        "answer": "answer",
-        "unused": ["topic"],
-        "rows": 2,
-    }
+    assert facts == Source(str(path), "question", "answer", ["topic"], 2, fingerprint(path))
 
 
 def test_jsonl_counts_lines_and_skips_blank_ones(tmp_path: Path) -> None:
@@ -82,7 +77,7 @@ def test_csv(tmp_path: Path, delimiter: str, mark: str) -> None:
     rows, rejected, facts = read(put(tmp_path, "qa.csv", text))
     assert pairs(rows)[:2] == [("a", 'b\nc "d"'), ("NA", "007")]  # text stays text: neither missing nor a number
     assert rows[2]["question"] == "null"
-    assert (rejected, facts["unused"]) == ([], ["id"])
+    assert (rejected, facts.unused) == ([], ["id"])
 
 
 def test_parquet(tmp_path: Path) -> None:
@@ -90,22 +85,17 @@ def test_parquet(tmp_path: Path) -> None:
     pd.DataFrame({"question": ["a", None], "answer": ["b", "c"], "n": [1, 2]}).to_parquet(path)
     rows, rejected, facts = read(path)
     assert pairs(rows) == [("a", "b")]
-    assert rejected[0]["reason"] == "the question is missing"
-    assert (rejected[0]["where"], facts["unused"]) == ("qa.parquet row 2", ["n"])
+    assert rejected[0].reason == "the question is missing"
+    assert (rejected[0].where, facts.unused) == ("qa.parquet row 2", ["n"])
 
 
 def test_parquet_of_nullable_types_and_lists(tmp_path: Path) -> None:
     path = tmp_path / "qa.parquet"
     questions = pd.array(["a", None, "c"], dtype="string")
     pd.DataFrame({"question": questions, "answer": [[1], [2], [3]]}).to_parquet(path)
-    assert [row["reason"].split(" is ")[0] for row in read(path)[1]] == ["the answer", "the question", "the answer"]
-    assert read(path)[1][1] == {
-        "where": "qa.parquet row 2",
-        "stage": "load",
-        "reason": "the question is missing",
-        "question": None,
-        "answer": [2],
-    }
+    assert [row.reason.split(" is ")[0] for row in read(path)[1]] == ["the answer", "the question", "the answer"]
+    shown = (None, [2])
+    assert read(path)[1][1] == Rejection("qa.parquet row 2", "load", "the question is missing", shown=shown)
 
 
 def test_parquet_of_numbered_columns(tmp_path: Path) -> None:
@@ -119,14 +109,14 @@ def test_column_pairs_are_found_whatever_their_case(tmp_path: Path, question: st
     row = {f" {answer.upper()}": "b", question.title(): "a", "other": "c"}
     rows, _, facts = read(put(tmp_path, "qa.json", [row]))
     assert pairs(rows) == [("a", "b")]
-    assert (facts["question"], facts["answer"]) == (question.title(), f" {answer.upper()}")
+    assert (facts.question, facts.answer) == (question.title(), f" {answer.upper()}")
 
 
 def test_columns_named_by_the_config(tmp_path: Path) -> None:
     path = put(tmp_path, "qa.json", [{**PAIR, "q": "a", "a": "b"}])
     rows, _, facts = read(path, question="q", answer="a")
     assert pairs(rows) == [("a", "b")]
-    assert facts["unused"] == ["question", "answer"]
+    assert facts.unused == ["question", "answer"]
 
 
 def test_named_column_that_is_missing(tmp_path: Path) -> None:
@@ -150,8 +140,8 @@ def test_row_that_is_no_object(tmp_path: Path, name: str, row: object) -> None:
     text = json.dumps(rows) if name.endswith("json") else "\n".join(map(json.dumps, rows))
     kept, rejected, _ = read(put(tmp_path, name, text))
     assert len(kept) == 2
-    assert rejected[0]["where"] in ("qa.json row 2", "qa.jsonl line 2")
-    assert rejected[0]["reason"] == "the question is missing"
+    assert rejected[0].where in ("qa.json row 2", "qa.jsonl line 2")
+    assert rejected[0].reason == "the question is missing"
 
 
 @pytest.mark.parametrize(
@@ -176,21 +166,14 @@ def test_value_that_is_no_text_is_set_aside(tmp_path: Path, column: str, value: 
     rows, rejected, _ = read(put(tmp_path, "qa.json", [PAIR, {**PAIR, column: value}, PAIR]))
     assert [row["where"] for row in rows] == ["qa.json row 1", "qa.json row 3"]
     assert len(rejected) == 1
-    assert (rejected[0]["where"], rejected[0]["stage"]) == ("qa.json row 2", "load")
-    assert rejected[0]["reason"] == f"the {column} {reason}"
+    assert (rejected[0].where, rejected[0].stage) == ("qa.json row 2", "load")
+    assert rejected[0].reason == f"the {column} {reason}"
 
 
 def test_missing_key_is_set_aside_and_what_was_found_is_kept(tmp_path: Path) -> None:
     _, rejected, _ = read(put(tmp_path, "qa.json", [PAIR, {"answer": ["\ud800", 1.5, True]}]))
-    assert rejected == [
-        {
-            "where": "qa.json row 2",
-            "stage": "load",
-            "reason": "the question is missing",
-            "question": None,
-            "answer": ["\\ud800", 1.5, True],
-        }
-    ]
+    shown = (None, ["\\ud800", 1.5, True])
+    assert rejected == [Rejection("qa.json row 2", "load", "the question is missing", shown=shown)]
 
 
 def test_whole_surrogate_pair_is_a_character(tmp_path: Path) -> None:
@@ -200,7 +183,7 @@ def test_whole_surrogate_pair_is_a_character(tmp_path: Path) -> None:
 
 def test_only_bad_rows_are_no_error_of_load(tmp_path: Path) -> None:
     rows, rejected, facts = read(put(tmp_path, "qa.json", [{"question": 1, "answer": 2}]))
-    assert (rows, len(rejected), facts["rows"]) == ([], 1, 1)
+    assert (rows, len(rejected), facts.rows) == ([], 1, 1)
 
 
 @pytest.mark.parametrize("text", ["a\x00b", "👨\u200d👩\u200d👧", "ما هو التسلل؟", "מה זה?", "cafÃ©", "x" * 1_000_000])
@@ -305,7 +288,7 @@ def test_csv_with_a_field_too_many_does_not_shift_the_columns(tmp_path: Path) ->
 
 def test_csv_with_a_field_too_few(tmp_path: Path) -> None:
     rows, rejected, _ = read(put(tmp_path, "qa.csv", "question,answer\na,b\nc\n"))
-    assert (len(rows), rejected[0]["where"], rejected[0]["question"]) == (1, "qa.csv row 2", "c")
+    assert (len(rows), rejected[0].where, rejected[0].shown) == (1, "qa.csv row 2", ("c", ""))
 
 
 def test_test_file(tmp_path: Path) -> None:
@@ -345,7 +328,7 @@ def test_globs_lists_and_groups(tmp_path: Path) -> None:
         put(tmp_path, f"{name}.json", rows)
     both = DatasetSection(file=[str(tmp_path / "*.json"), str(tmp_path / "a.json")])
     rows, _, rejected, facts = load(both, tmp_path, 42, "topic")
-    assert ([fact["rows"] for fact in facts], len(rows), rejected) == ([10, 10], 20, [])
+    assert ([fact.rows for fact in facts], len(rows), rejected) == ([10, 10], 20, [])
     assert rows["group"][:4] == ["0", "1", "2", "0"]
     with pytest.raises(DataError, match="no file matches"):
         load(DatasetSection(file=str(tmp_path / "*.csv")), tmp_path, 42)
@@ -353,10 +336,12 @@ def test_globs_lists_and_groups(tmp_path: Path) -> None:
         load(both, tmp_path, 42, "colour")
 
 
-def weighted(folder: Path, name: str, weight: float, seed: int = 1) -> tuple[list[str], dict[str, Any], Rejected]:
+def weighted(
+    folder: Path, name: str, weight: float, seed: int = 1
+) -> tuple[list[str], dict[str, Any], list[Rejection]]:
     section = DatasetSection.model_validate({"sources": [{"file": str(folder / name), "weight": weight}]})
     rows, _, rejected, facts = load(section, folder, seed)
-    counted = {key: sum(fact[key] for fact in facts) for key in ("rows", "not_drawn")}
+    counted = {key: sum(getattr(fact, key) for fact in facts) for key in ("rows", "not_drawn")}
     assert rows["id"][:] == list(range(len(rows)))
     return rows["question"][:], counted, rejected
 
@@ -417,7 +402,7 @@ def test_only_the_columns_that_are_needed_are_read(tmp_path: Path, monkeypatch: 
     kept, _, facts = read(path)
     assert pairs(kept) == [("a?", "a"), ("b?", "b")]
     assert asked == [["question", "answer", "topic", "kin"]]
-    assert facts["unused"] == ["topic", "url", "kin", "photo_of_it"]
+    assert facts.unused == ["topic", "url", "kin", "photo_of_it"]
 
 
 KEY = "AKIA" + "Q3EGZDX5TJN2MPLE"
@@ -436,7 +421,7 @@ KEY = "AKIA" + "Q3EGZDX5TJN2MPLE"
 )
 def test_a_secret_in_a_row_that_is_set_aside_is_blotted_out(tmp_path: Path, row: dict[str, Any]) -> None:
     _, rejected, _ = read(put(tmp_path, "qa.json", [PAIR, row]))
-    told = json.dumps(rejected)
+    told = json.dumps(list(map(vars, rejected)))
     assert "[secret]" in told
     assert KEY not in told and KEY[6:] not in told
 
@@ -448,7 +433,7 @@ def test_a_secret_in_a_first_line_that_is_no_header_is_not_told(tmp_path: Path) 
         read(tmp_path / "qa.csv", question="q", answer="a")
     assert KEY not in str(caught.value)
     _, _, facts = read(put(tmp_path, "qb.csv", f"question,answer,{KEY}\na,b,c\n"))
-    assert facts["unused"] == ["[secret]"]
+    assert facts.unused == ["[secret]"]
 
 
 def test_fingerprint_follows_the_bytes(tmp_path: Path) -> None:
@@ -469,5 +454,5 @@ def test_a_deeply_nested_value_is_a_rejected_row_or_no_matter(
     text = f"[{', '.join(rows)}]" if suffix == "json" else "\n".join(rows)
     kept, rejected, _ = read(put(tmp_path, f"qa.{suffix}", text))
     assert pairs(kept) == [("q?", "a")]
-    assert rejected[0]["reason"] == f"the question is {'a list' if opening == '[' else 'an object'}, not text"
-    assert "..." in json.dumps(rejected[0]["question"])
+    assert rejected[0].reason == f"the question is {'a list' if opening == '[' else 'an object'}, not text"
+    assert "..." in json.dumps(rejected[0].shown)

@@ -14,8 +14,9 @@ from job.run import outcome
 ROOT = Path(__file__).parents[1]
 START = """
 import os, signal, sys, time
-from job import __main__ as main, interrupt
+from job import __main__ as main
 from job.errors import *
+from job.run import interrupt
 def signal_comes():
     with interrupt.deferred():  # only noted, as while training
         os.kill(os.getpid(), signal.SIGTERM)

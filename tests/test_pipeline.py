@@ -8,7 +8,8 @@ import pytest
 from conftest import ROWS, TOKEN, MakeConfig, job
 from hub_server import HubServer
 
-from job import pipeline
+from job import check, pipeline, prepare
+from job.config.read import load
 from job.errors import ConfigError, DataError, GateRefused, Interrupted, PublishError
 from job.training.learner import Learner
 
@@ -89,8 +90,8 @@ def test_a_finished_run_is_not_done_again(make_config: MakeConfig, monkeypatch: 
     config = make_config()
     pipeline.run(config)
     before = (Path(config.output) / "model" / "model.safetensors").stat().st_mtime_ns
-    for stage in ("base.fetch", "load.load", "train.train", "evaluate.evaluate"):
-        monkeypatch.setattr(f"job.pipeline.{stage}", None)
+    for stage in ("model.base.fetch", "data.load.load", "training.train.train", "evaluation.evaluate.evaluate"):
+        monkeypatch.setattr(f"job.{stage}", None)
     pipeline.run(config)
     assert (Path(config.output) / "model" / "model.safetensors").stat().st_mtime_ns == before
 
@@ -128,8 +129,6 @@ def test_before_anything_is_trained_the_config_may_change(make_config: MakeConfi
 
 
 def test_run_yaml_gives_the_same_model(make_config: MakeConfig) -> None:
-    from job.config.schema import load
-
     config = make_config()
     pipeline.run(config)
     again = load(Path(config.output) / "run.yaml", [f"output={config.output}-again"])
@@ -177,7 +176,7 @@ def test_without_a_test_row_the_gate_refuses_before_the_training(
 ) -> None:
     data_file.write_text(json.dumps(ROWS[:1]))
     config = make_config(evaluate={"gate": gate})
-    for again in (pipeline.run, pipeline.run, pipeline.check_only):  # also where the data are prepared already
+    for again in (pipeline.run, pipeline.run, check.check):  # also where the data are prepared already
         with pytest.raises(DataError, match=f"evaluate.gate is {gate}.*dataset.test, or set evaluate.gate=off"):
             again(config)
     assert not (Path(config.output) / "model").exists()
@@ -207,7 +206,7 @@ def test_check_trains_nothing_and_leaves_the_report_of_the_data(
 ) -> None:
     config = make_config()
     with caplog.at_level("INFO"):
-        last = pipeline.check_only(config)
+        last = check.check(config)
     assert [path.name for path in Path(config.output).iterdir()] == ["check.html"]
     shown = (Path(config.output) / "check.html").read_text()
     assert "<mark>" in shown
@@ -224,7 +223,7 @@ def test_prepare_needs_no_model_and_repeats_itself_to_the_byte(make_config: Make
     written = []
     for name in ("first", "second"):
         config = make_config(output=make_config().output + name, model={"base": "nobody/nothing"})
-        assert "44 rows in = 35 to train + 6 to test + 3 rejected" in pipeline.prepare_only(config)
+        assert "44 rows in = 35 to train + 6 to test + 3 rejected" in prepare.prepare_only(config)
         written.append([(Path(config.output) / file).read_bytes() for file in ("data.json", "rejected.jsonl")])
     assert written[0] == written[1]
     assert b"nearly repeats" in written[0][1]
@@ -233,7 +232,7 @@ def test_prepare_needs_no_model_and_repeats_itself_to_the_byte(make_config: Make
 
 def test_check_refuses_a_warm_up_longer_than_the_run(make_config: MakeConfig) -> None:
     with pytest.raises(ConfigError, match="warmup_steps"):
-        pipeline.check_only(make_config(train={"warmup_steps": 10}))
+        check.check(make_config(train={"warmup_steps": 10}))
 
 
 def test_evaluate_alone_measures_again(make_config: MakeConfig) -> None:

@@ -12,9 +12,10 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from bench import prepare
-from job import pipeline
+from bench import prepare as benchmark
+from job import prepare
 from job.config.schema import Config
+from job.data import stages
 from job.errors import DataError
 from job.run.folder import RunFolder
 
@@ -26,10 +27,10 @@ def prepared(config: Config, tokenizer: PreTrainedTokenizerBase | None) -> tuple
     """data.json, and the lines of rejected.jsonl."""
     folder = RunFolder(config)
     folder.path.mkdir(parents=True, exist_ok=True)
-    pipeline.prepare_rows(config, folder, lambda: tokenizer)
+    stages.prepare(config, folder, lambda: tokenizer)
     # not splitlines, which also splits at the line separators that a text may hold
     lines = (folder / "rejected.jsonl").read_text(encoding="utf-8").split("\n")[:-1]
-    return folder.read("data.json"), [json.loads(line) for line in lines]
+    return json.loads((folder / "data.json").read_text()), [json.loads(line) for line in lines]
 
 
 def config_of(rows: list[Any], folder: Path, make_config: MakeConfig, **sections: Any) -> Config:
@@ -142,7 +143,7 @@ def test_rows_that_are_kept_with_one_question_stay_on_one_side(tmp_path: Path, m
     config = config_of(rows, tmp_path, make_config, dedupe={"conflicts": "keep_all", "near": False})
     folder = RunFolder(config)
     folder.path.mkdir(parents=True)
-    parts = pipeline.prepare_rows(config, folder, lambda: None)
+    parts = stages.prepare(config, folder, lambda: None)
     assert len(parts["train"]) + len(parts["test"]) == len(rows)
     assert len(parts["test"])
     assert not set(parts["train"]["question"]) & set(parts["test"]["question"])
@@ -176,7 +177,7 @@ def test_a_mistake_in_the_data_costs_no_download(
 ) -> None:
     config = config_of(rows, tmp_path, make_config, model={"base": "no/such"})
     with pytest.raises(DataError, match=message):
-        pipeline.prepare(config, _claimed(config))
+        prepare.prepare(config, _claimed(config))
 
 
 def test_rows_that_are_too_long_go_before_repeats_are_looked_for_and_before_the_split(
@@ -198,7 +199,7 @@ def test_columns_of_the_preparation_are_not_kept(
 ) -> None:
     config = config_of([*CONFLICT, *CONFLICT], tmp_path, make_config)
     folder = _claimed(config)
-    parts = pipeline.prepare_rows(config, folder, lambda: tokenizer)
+    parts = stages.prepare(config, folder, lambda: tokenizer)
     assert parts["train"].column_names == ["question", "answer", "where", "input_ids", "labels"]
 
 
@@ -232,7 +233,7 @@ def test_a_secret_in_a_row_that_load_sets_aside_is_nowhere_in_the_run_folder(
     key = "AKIA" + "Q3EGZDX5TJN2MPLE"
     rows = [*CONFLICT, {"question": f"Is {key} mine?"}, {"question": "q", "answer": [key, {"a": f"x {key}"}]}]
     config = config_of(rows, tmp_path, make_config, model={"base": "nobody/nothing"})
-    pipeline.prepare_only(config)
+    prepare.prepare_only(config)
     written = [path for path in Path(config.output).rglob("*") if path.is_file()]
     assert {"rejected.jsonl", "data.json", "report.html"} <= {path.name for path in written}
     assert not [path for path in written if key in path.read_text(encoding="utf-8")]
@@ -244,7 +245,7 @@ def test_data_of_which_nothing_is_left_is_an_error_of_prepare_too(tmp_path: Path
     config = config_of(rows, tmp_path, make_config, model={"base": "nobody/nothing"})
     for _ in range(2):  # the second time from what the first has left
         with pytest.raises(DataError) as caught:
-            pipeline.prepare_only(config)
+            prepare.prepare_only(config)
         assert str(caught.value).startswith(
             "no row is left to train on: 6 rows in, 6 rejected, 5 load: the question is a number, not text, 1 clean: "
         )
@@ -261,9 +262,9 @@ def test_its_benchmark_runs(tmp_path: Path, fetched: Path, monkeypatch: pytest.M
     lines = (json.dumps({"question": f"What is {n} and {n}?", "answer": f"It is {2 * n}."}) for n in range(40))
     (tmp_path / "rows.jsonl").write_text("\n".join(lines) + "\n")
     monkeypatch.setattr(sys, "argv", ["prepare", "--dataset", str(tmp_path / "rows.jsonl"), "--rows", "100"])
-    monkeypatch.setattr(prepare.model, "prepared", lambda: fetched)
-    monkeypatch.setattr(prepare.results, "RESULTS", tmp_path)
-    prepare.main()
+    monkeypatch.setattr(benchmark.model, "prepared", lambda: fetched)
+    monkeypatch.setattr(benchmark.results, "RESULTS", tmp_path)
+    benchmark.main()
     measured = json.loads((tmp_path / "prepare-100-rows.json").read_text())
     assert measured["counts"]["rows"] == 100
     assert set(measured["stages"]) == {"load", "clean", "dedupe", "split", "encode", "audit"}
@@ -284,7 +285,7 @@ def test_many_rows_of_a_train_and_a_test_file_stay_apart_in_every_stage(
     )
     folder = RunFolder(config)
     folder.path.mkdir(parents=True)
-    parts = pipeline.prepare_rows(config, folder, lambda: tokenizer)
+    parts = stages.prepare(config, folder, lambda: tokenizer)
     for name, part in parts.items():
         assert part["where"][:] == [f"{name}.jsonl line {n}" for n in range(1, 5001)]
         assert part["question"][:] == [f"{name} {n}?" for n in range(5000)]

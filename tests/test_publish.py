@@ -16,6 +16,7 @@ from job.evaluation import evaluate
 from job.hub import client as hub_client
 from job.publishing import contract, publish
 from job.publishing import hub as publishing_hub
+from job.run.facts import Published
 
 QUESTIONS = ["What is 3 plus 3?", "What is 9 plus 9?"]
 
@@ -34,7 +35,7 @@ def preflight(create: bool = True, **section: object) -> None:
     publish.preflight(config_of(**section), [], create)
 
 
-def to_hub(finished: Path, answer: Any = ask, **values: object) -> dict[str, str]:
+def to_hub(finished: Path, answer: Any = ask, **values: object) -> Published:
     section = {"repo": "ada/soccer", "timeout_seconds": 5.0, **values}
     config = config_of(str(finished), **section)
     hub_client.configure(config.publish.timeout_seconds)
@@ -50,7 +51,7 @@ def test_one_commit_with_the_whole_contract(hub: HubServer, finished: Path) -> N
     published = to_hub(finished, tag="v1", branch="tuned")
     commits = hub.commits("models", "ada/soccer", "tuned")
     files = hub.files("models", "ada/soccer", "tuned")
-    assert published["revision"] == commits[0].sha
+    assert published.revision == commits[0].sha
     assert len(commits) == 2, "the empty first commit, and ours"
     assert set(contract.CONTRACT) <= set(files)
     for name in contract.CONTRACT:
@@ -85,7 +86,7 @@ def test_a_tag_that_stands_elsewhere_moves_nothing(hub: HubServer, finished: Pat
 
 
 def test_a_tag_on_the_head_is_taken_too_while_the_model_is_still_to_be_trained(hub: HubServer, finished: Path) -> None:
-    sha = to_hub(finished, tag="v1")["revision"]
+    sha = to_hub(finished, tag="v1").revision
     with pytest.raises(ConfigError, match=f"has v1 already, on {sha}"):
         preflight(repo="ada/soccer", tag="v1")
     to_hub(finished, tag="v1")
@@ -173,7 +174,7 @@ def test_check_sees_it_too_and_makes_no_repository(token: str, hub: HubServer, m
 def test_a_fault_on_the_way_is_overcome(fault: dict[str, object], hub: HubServer, finished: Path) -> None:
     hub.fail(**fault)  # type: ignore[arg-type]
     published = to_hub(finished, timeout_seconds=3.0)
-    assert [commit.sha for commit in hub.commits("models", "ada/soccer")][0] == published["revision"]
+    assert [commit.sha for commit in hub.commits("models", "ada/soccer")][0] == published.revision
     assert len(hub.commits("models", "ada/soccer")) == 2
     assert set(contract.CONTRACT) <= set(hub.files("models", "ada/soccer"))
     assert set(hub.repos["models", "ada/soccer"].branches) == {"main"}

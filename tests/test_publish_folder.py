@@ -12,9 +12,10 @@ from test_publish import QUESTIONS, ask, config_of, content, other_answers, pref
 from job.config.schema import Config
 from job.errors import ConfigError, PublishError
 from job.publishing import contract, publish
+from job.run.facts import Published
 
 
-def to_folder(finished: Path, folder: Path | str, answer: Any = ask, **values: object) -> dict[str, str]:
+def to_folder(finished: Path, folder: Path | str, answer: Any = ask, **values: object) -> Published:
     config = config_of(folder=str(folder), **values)
     publish.preflight(config, [])
     return publish.publish(config.publish, finished / "model", QUESTIONS, answer)

@@ -10,6 +10,8 @@ from conftest import MakeConfig
 from job import pipeline
 from job.config.schema import Config
 from job.report import report
+from job.run import fact_files
+from job.run.facts import Answers, Metrics
 
 
 class Outside(HTMLParser):
@@ -60,7 +62,9 @@ def data() -> dict[str, Any]:
             "question_characters": {"10": 20, "20": 5},
             "answer_characters": {"0": 24, "5000": 1},
         },
-        "sources": [{"source": f"{EVIL}.json", "rows": 30, "sha256": "ab" * 32}],
+        "sources": [
+            {"source": f"{EVIL}.json", "rows": 30, "sha256": "ab" * 32, "question": "q", "answer": "a", "unused": []}
+        ],
         "settings": {},
         "rendered": [{"where": "a.json row 4", "prompt": f"Ask {EVIL}\n", "answer": f"{EVIL}<|endoftext|>"}],
         "flagged": [{**first, "answer": EVIL, "reason": "the answer holds an offensive word: 'sh1t'"}],
@@ -110,8 +114,11 @@ def measured() -> dict[str, Any]:
     model = {
         "loss": 1.25,
         "perplexity": 3.5,
-        "exact_match": 0.0,
+        "token_accuracy": 0.75,
         "rows": 5,
+        "f1": 0.25,
+        "exact_match": 0.0,
+        "ended": 1.0,
         "answered_rows": 4,
         "intervals": {"loss": [1.0, 1.5], "exact_match": [0.0, 0.48991]},
         "interval_kinds": {"loss": "bootstrap", "exact_match": "Wilson"},
@@ -125,17 +132,24 @@ def test_every_interval_is_shown_with_its_kind(tmp_path: Path, data: dict[str, A
     (tmp_path / "metrics.json").write_text(json.dumps(measured))
     html = rendered(tmp_path, data)
     rows = re.findall(r'<tr><td>(.*?)</td><td class="number">(.*?)</td><td class="number">(.*?)</td></tr>', html)
-    assert rows[:3] == [
+    assert rows[:6] == [
         ("loss (lower is better)", "1.25 (1 to 1.5, bootstrap)", "no number"),
         ("perplexity", "3.5", "no number"),
+        ("token accuracy", "0.75", "0.75"),
+        ("token F1 of the answers", "0.25", "0.25"),
         ("exact match", "0 (0 to 0.4899, Wilson)", "0"),
+        ("answers ended by themselves", "1", "1"),
     ]
     assert "On 5 test rows, 4 of them answered by generation." in html
-    lines = report.summary(measured, {}).splitlines()
+    metrics = fact_files.load(tmp_path / "metrics.json", Metrics)
+    lines = report.summary(metrics, Answers([], [])).splitlines()
     assert [" ".join(line.split()) for line in lines[1:]] == [
         "loss (lower is better) 1.250 no number tuned, 95 %: 1.000 to 1.500, bootstrap",
         "perplexity 3.500 no number",
+        "token accuracy 0.750 0.750",
+        "token F1 of the answers 0.250 0.250",
         "exact match 0.000 0.000 tuned, 95 %: 0.000 to 0.490, Wilson",
+        "answers ended by themselves 1.000 1.000",
     ]
 
 
@@ -143,8 +157,8 @@ def test_names_are_text_too(tmp_path: Path, data: dict[str, Any], measured: dict
     """Of the run folder, the base, the repository, a reason, a rule, and what the config holds."""
     run = tmp_path / "<script>run"
     (run / "base").mkdir(parents=True)
-    base = {"base": EVIL, "revision": EVIL, "parameters": 1, "chat_template": EVIL}
-    answers = [{"question": EVIL, "expected": EVIL, "answer": EVIL, "f1": 0.5}]
+    base = {"base": EVIL, "revision": EVIL, "parameters": 1, "context": 128, "chat_template": EVIL}
+    answers = [{"where": EVIL, "question": EVIL, "expected": EVIL, "answer": EVIL, "f1": 0.5, "ended": True}]
     files = {
         "base/base": base,
         "metrics": measured,
@@ -167,7 +181,8 @@ def test_a_curve_with_a_point_that_is_no_number(tmp_path: Path, data: dict[str, 
     history = [{"step": 1, "train_loss": 2.0, "grad_norm": None}, {"step": 2, "test_loss": None}]
     training = {
         **{"history": history, "steps": 2, "rows_per_step": 8, "forward_rows": 8, "processes": 1, "seconds": 1.0},
-        **{"tokens_per_second": 5.0, "precision": "fp16", "device": "cuda"},
+        **{"tokens_per_second": 5.0, "precision": "fp16", "device": "cuda", "skipped_steps": 0, "tokens": 5},
+        **{"trained_tokens": 5, "answer_only_logits": True, "peak_gib": 1.0},
     }
     (tmp_path / "training.json").write_text(json.dumps(training))
     assert "data:image/png" in rendered(tmp_path, data)

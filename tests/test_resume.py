@@ -87,8 +87,8 @@ def test_the_same_rows_in_a_step_go_on_in_any_shape(
     there = EIGHT.model_copy(update={"batch_size": batch, "gradient_accumulation_steps": accumulation})
     with caplog.at_level("INFO"):
         facts = train(there, 1, rows, calm, tmp_path / "broken", CPU)
-    assert facts["steps"] == 8
-    assert facts["trained_tokens"] == 2 * labels(rows)
+    assert facts.steps == 8
+    assert facts.trained_tokens == 2 * labels(rows)
     assert [loss for _, loss in curve(facts)] == pytest.approx([loss for _, loss in curve(whole)], rel=1e-4)
     assert close(weights(tmp_path / "whole"), weights(tmp_path / "broken"), 1e-5)
     moved = f"(batch_size 8 -> {batch}, gradient_accumulation_steps 1 -> {accumulation}); the same rows in the same"
@@ -110,7 +110,7 @@ def test_another_precision_goes_on(
     broken_off(EIGHT, rows, calm, tmp_path / "broken", then, step)
     with caplog.at_level("INFO"):
         facts = train(EIGHT, 1, rows, calm, tmp_path / "broken", now)
-    assert facts["trained_tokens"] == 2 * labels(rows)
+    assert facts.trained_tokens == 2 * labels(rows)
     assert [loss for _, loss in curve(facts)] == pytest.approx([loss for _, loss in curve(whole)], rel=0.02)
     assert f"precision {then.precision} -> {now.precision}" in caplog.text
     assert "the last bits of the weights may differ" in caplog.text
@@ -126,14 +126,14 @@ def test_other_rows_in_a_step_go_on_at_the_end_of_an_epoch(
     section = section.model_copy(update={"save_steps": 1, "save_total_limit": 1})
     with caplog.at_level("INFO"):
         facts = train(section, 1, rows, calm, tmp_path, CPU)
-    assert facts["steps"] == total
-    assert facts["trained_tokens"] == 2 * labels(rows)
+    assert facts.steps == total
+    assert facts.trained_tokens == 2 * labels(rows)
     assert f"from this end of an epoch on, which is step {total // 2} of {total} here" in caplog.text
-    points = [point for point in facts["history"] if "train_loss" in point]
+    points = [point for point in facts.history if "train_loss" in point]
     assert [point["step"] for point in points[4:]] == list(range(total // 2 + 1, total + 1))
     after = [point["learning_rate"] / EIGHT.learning_rate for point in points[4:]]
     assert after == pytest.approx([1 - step / total for step in range(total // 2, total)])
-    assert [point["step"] for point in facts["history"] if "test_loss" in point] == [total // 2, total]
+    assert [point["step"] for point in facts.history if "test_loss" in point] == [total // 2, total]
     kept = [path.name for path in (tmp_path / "checkpoints").iterdir()]
     assert kept == [f"step-{total - 1:08d}"], "a checkpoint in the old count does not push out the newest one"
 
@@ -152,7 +152,7 @@ def test_other_rows_in_a_step_are_refused_amid_an_epoch_and_every_way_out_works(
     message = str(caught.value)
     assert "Run it with train.gradient_accumulation_steps=2 or with 2 processes, or choose another output" in message
     facts = train(there.model_copy(update={"gradient_accumulation_steps": 2}), 1, rows, calm, tmp_path, CPU)
-    assert facts["trained_tokens"] == 2 * labels(rows)
+    assert facts.trained_tokens == 2 * labels(rows)
 
 
 PLACES = [
@@ -338,7 +338,7 @@ def test_other_processes_alone_are_refused_amid_an_epoch_and_go_on_at_its_end(
     code, output = place.train(now, {"batch_size": 8, "save_minutes": 1e-9})
     assert code == 0, output
     facts = place.facts()
-    assert (facts["steps"], facts["trained_tokens"]) == (total, 2 * labels(rows))
+    assert (facts.steps, facts.trained_tokens) == (total, 2 * labels(rows))
     newest = checkpoint.newest(place.folder / "run" / "checkpoints")
     assert newest is not None
     assert newest[1]["step"] == total - 1, "all processes agree to save when the first one's minutes have passed"

@@ -11,9 +11,10 @@ from conftest import ROWS, TOKEN, MakeConfig, job
 from datasets import load_from_disk
 from hub_server import HubServer
 
-from job import pipeline
+from job import pipeline, prepare
 from job.config.read import load
 from job.config.schema import Config
+from job.data import split
 from job.data.local_files import local_data
 from job.errors import ConfigError, DataError, Interrupted
 from job.run.folder import RunFolder
@@ -250,7 +251,7 @@ def test_before_training_only_what_is_out_of_date_is_done_again(
 ) -> None:
     prepared(make_config(), monkeypatch)
     folder = claim(make_config(**sections))
-    there = {"base": (folder / "base/base.json").exists(), "data": folder.read("data.json") is not None}
+    there = {"base": (folder / "base/base.json").exists(), "data": (folder / "data.json").exists()}
     assert {name for name, kept in there.items() if not kept} == anew
     assert (folder / "encoded").exists() == ("data" not in anew)
     assert load(folder / "run.yaml") == make_config(**sections)
@@ -286,6 +287,7 @@ def test_a_run_folder_of_the_version_before(make_config: MakeConfig) -> None:
         ("metrics.json", "remove it, and it is made anew"),
         ("asked.json", "remove it, and it is made anew"),
         ("base/base.json", "remove it, and it is made anew"),
+        ("phases.json", "remove it, and it is made anew"),
         ("training.json", "restore it, or choose another output"),
     ],
 )
@@ -299,6 +301,46 @@ def test_a_damaged_file_is_one_clear_line(name: str, remedy: str, content: str, 
     assert str(caught.value).startswith(f"output: {folder / name} is damaged (")
     assert str(caught.value).endswith(remedy)
     assert len(str(caught.value).splitlines()) == 1
+
+
+def test_facts_that_another_version_wrote_are_one_clear_line(make_config: MakeConfig) -> None:
+    folder = begun(make_config())
+    (folder / "data.json").write_text('{"rows": "many"}')
+    with pytest.raises(ConfigError) as caught:
+        claim(make_config())
+    where = (
+        f"output: {folder.path}/data.json is of another version of Kickoff, or damaged (rows: Input should be a valid"
+    )
+    assert str(caught.value).startswith(where)
+    assert str(caught.value).endswith("; remove it, and it is made anew")
+    assert len(str(caught.value).splitlines()) == 1
+    (folder / "data.json").unlink()
+    asked = json.loads((folder / "asked.json").read_text())
+    (folder / "asked.json").write_text(json.dumps({**asked, "version": 2}))
+    with pytest.raises(ConfigError) as caught:
+        claim(make_config())
+    assert str(caught.value) == (
+        f"output: {folder.path}/asked.json is of another version of Kickoff (facts 2, expected 1); choose another "
+        "output, or finish that run with the version that began it"
+    )
+
+
+def test_a_folder_from_before_asked_json_said_what_was_resolved(make_config: MakeConfig) -> None:
+    folder = begun(make_config())
+    asked = json.loads((folder / "asked.json").read_text())
+    commit = "ab" * 20
+    whole = (folder / "run.yaml").read_text()
+    (folder / "run.yaml").write_text(
+        whole.replace("  revision: null\n  gguf_file", f"  revision: {commit}\n  gguf_file")
+    )
+    assert load(folder / "run.yaml").model.revision == commit
+    (folder / "asked.json").write_text(json.dumps({"config": asked["config"], "files": asked["files"]}))
+    claim(make_config(train={"save_steps": 3}))
+    again = json.loads((folder / "asked.json").read_text())
+    assert (again["version"], again["resolved"]["config"]["model"]["revision"]) == (1, commit)
+    assert load(folder / "run.yaml").model.revision == commit, "it is still what the run was made of"
+    with pytest.raises(ConfigError, match="seed was 42 and is 7"):
+        claim(make_config(seed=7))
 
 
 def test_what_is_removed_as_told_is_made_anew(make_config: MakeConfig) -> None:
@@ -437,9 +479,7 @@ def test_before_training_a_newer_commit_is_read(hub: HubServer, tiny_base: Path,
     assert load(tmp_path / "run/run.yaml").dataset.revision == newer
 
 
-@pytest.mark.parametrize(
-    "command", [pipeline.run, pipeline.evaluate_only, pipeline.publish_only, pipeline.prepare_only]
-)
+@pytest.mark.parametrize("command", [pipeline.run, pipeline.evaluate_only, pipeline.publish_only, prepare.prepare_only])
 def test_rows_that_the_model_was_not_trained_on_do_not_replace_its_own(
     command: Callable[[Config], str], make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -448,14 +488,14 @@ def test_rows_that_the_model_was_not_trained_on_do_not_replace_its_own(
     pipeline.run(config)
     run = Path(config.output)
     kept = {path: path.read_bytes() for path in run.rglob("encoded/*/*")}
-    split = pipeline.split.split
-    monkeypatch.setattr(pipeline.split, "split", lambda section, seed, *rest: split(section, seed + 1, *rest))
+    unchanged = split.split
+    monkeypatch.setattr(split, "split", lambda section, seed, *rest: unchanged(section, seed + 1, *rest))
     (run / "data.json").unlink()
     for _ in range(2):
         with pytest.raises(DataError, match="holds a model of other rows: .* train and test rows"):
             command(config)
         assert {path: path.read_bytes() for path in run.rglob("encoded/*/*")} == kept
-    monkeypatch.setattr(pipeline.split, "split", split)
+    monkeypatch.setattr(split, "split", unchanged)
     command(config)
 
 

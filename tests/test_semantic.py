@@ -93,6 +93,6 @@ def test_rows_that_a_model_takes_for_the_same_and_that_differ_in_a_fact_stay(enc
     section = DedupeSection(near=False, semantic_model=encoder, semantic_threshold=0.5)
     kept, _, rejected, found = dedupe.dedupe(section, rows)
     assert kept["question"][:] == questions[:3]
-    assert [row["where"] for row in rejected] == ["row 4"]
-    named = {tuple(row["where"] for row in pair["rows"]) for pair in found["doubtful"]}
+    assert [row.where for row in rejected] == ["row 4"]
+    named = {tuple(row.where for row in pair.rows) for pair in found.doubtful}
     assert named == {("row 1", "row 2"), ("row 1", "row 3")}

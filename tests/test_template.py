@@ -147,7 +147,7 @@ def test_a_template_that_is_not_understood_is_refused_or_replaced(name: str, cop
     assert "model.chat_template=kickoff" in line
     facts = base.fetch(section(copy, chat_template="kickoff"), tmp_path / "base")
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "base")
-    assert facts["chat_template"] == "Kickoff's"
+    assert facts.chat_template == "Kickoff's"
     assert tokenizer.decode(prompt_ids(["Why?"], tokenizer)[0]) == "Question:\nWhy?\n\nAnswer:\n"
 
 
@@ -172,7 +172,7 @@ TAKEN_TEMPLATES = {
 def test_a_template_of_another_form_is_taken_as_it_is(name: str, copy: Path, tmp_path: Path) -> None:
     templated(copy, TAKEN_TEMPLATES[name])
     facts = base.fetch(section(copy), tmp_path / "base")
-    assert facts["chat_template"] == "the base model's own"
+    assert facts.chat_template == "the base model's own"
     assert AutoTokenizer.from_pretrained(tmp_path / "base").chat_template == TAKEN_TEMPLATES[name]
 
 
@@ -225,8 +225,8 @@ def test_a_date_in_a_template_stands_still(
     before = AutoTokenizer.from_pretrained(copy).apply_chat_template(question, tokenize=False)
     facts = base.fetch(section(copy), tmp_path / "base")
     today = datetime.now()
-    assert facts["template_date"] == today.date().isoformat()
-    assert f"fixed to {facts['template_date']}" in caplog.text
+    assert facts.template_date == today.date().isoformat()
+    assert f"fixed to {facts.template_date}" in caplog.text
 
     class Later(datetime):
         @classmethod
@@ -241,12 +241,12 @@ def test_a_date_in_a_template_stands_still(
     kept = AutoTokenizer.from_pretrained(tmp_path / "again")
     assert kept.apply_chat_template(question, tokenize=False) == before
     assert kept.chat_template.count("macro strftime_now(") == 1
-    assert again["template_date"] is None
+    assert again.template_date is None
 
 
 def test_a_template_without_a_date_has_none(copy: Path, tmp_path: Path) -> None:
     templated(copy, CHATML)
-    assert base.fetch(section(copy), tmp_path / "base")["template_date"] is None
+    assert base.fetch(section(copy), tmp_path / "base").template_date is None
 
 
 def test_bos_and_date_all_the_way_to_the_published_folder(copy: Path, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from transformers import PreTrainedTokenizerBase
 from job.config.schema import TrainSection
 from job.data.encode import encode
 from job.errors import ConfigError, Diverged, Exit, Interrupted, OutOfMemory
+from job.run.facts import TrainingFacts
 from job.run.machine import Machine
 from job.training import train as stage
 from job.training.learner import Learner, Outcome
@@ -55,16 +56,16 @@ def same(left: dict[str, torch.Tensor], right: dict[str, torch.Tensor]) -> bool:
     return left.keys() == right.keys() and all(torch.equal(left[name], right[name]) for name in left)
 
 
-def curve(facts: dict[str, Any]) -> list[tuple[float, float]]:
-    return [(point["step"], point.get("train_loss", point.get("test_loss", 0.0))) for point in facts["history"]]
+def curve(facts: TrainingFacts) -> list[tuple[float, float]]:
+    return [(point["step"], point.get("train_loss", point.get("test_loss", 0.0))) for point in facts.history]
 
 
 def test_it_learns_and_leaves_a_complete_folder(rows: DatasetDict, fetched: Path, tmp_path: Path) -> None:
     facts = train(SECTION.model_copy(update={"epochs": 4}), 1, rows, fetched, tmp_path, CPU)
-    tests = [point["test_loss"] for point in facts["history"] if "test_loss" in point]
+    tests = [point["test_loss"] for point in facts.history if "test_loss" in point]
     assert len(tests) == 4
     assert tests[-1] < tests[0] < math.log(400)
-    assert facts["steps"] == 4 * 8
+    assert facts.steps == 4 * 8
     names = {path.name for path in (tmp_path / "model").iterdir()}
     assert {"model.safetensors", "config.json", "generation_config.json", "chat_template.jinja"} <= names
     assert {path.stat().st_mode & 0o777 for path in (tmp_path / "model").iterdir()} == {0o644}
@@ -204,7 +205,7 @@ def test_a_loss_that_explodes_stops_the_run_and_the_checkpoint_is_kept(
 def test_tiny_data_has_steps(count: int, rows: DatasetDict, fetched: Path, tmp_path: Path) -> None:
     few = DatasetDict(train=rows["train"].select(range(count)), test=rows["test"].select([]))
     facts = train(SECTION, 1, few, fetched, tmp_path, CPU)
-    assert facts["steps"] >= 2
+    assert facts.steps >= 2
     assert (tmp_path / "model" / "model.safetensors").exists()
 
 

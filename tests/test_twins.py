@@ -71,7 +71,7 @@ def test_precision_and_recall_on_known_twins(seed: int) -> None:
     chance = random.Random(seed)
     rows = [*SOCCER, *(twin(kind, row, chance) for row in SOCCER for kind in KINDS)]
     _, _, rejected, _ = dedupe.dedupe(DedupeSection(), dataset(rows))
-    found = {int(row["where"]): int(row["reason"].split(" (")[0].split(",")[0].split()[-1]) for row in rejected}
+    found = {int(row.where): int(row.reason.split(" (")[0].split(",")[0].split()[-1]) for row in rejected}
     original = {
         len(SOCCER) + number * len(KINDS) + kind: number for number in range(len(SOCCER)) for kind in range(len(KINDS))
     }
@@ -94,7 +94,7 @@ def test_no_opposite_is_dropped(seed: int, size: int, count: int) -> None:
             rows += [{"question": f"{asked} ({number})", "answer": f"{told} {number}"} for asked, told in (one, other)]
             rows += [{"question": f"{asked} {number}", "answer": f"{told} {number}"} for asked, told in others]
         _, _, rejected, _ = dedupe.dedupe(DedupeSection(), dataset(rows))
-        assert [(rows[int(row["where"])], row["reason"]) for row in rejected] == []
+        assert [(rows[int(row.where)], row.reason) for row in rejected] == []
 
 
 BRANCHES = {
@@ -124,7 +124,7 @@ def test_one_sentence_about_many_things(language: str, own: bool) -> None:
     ]
     kept, _, rejected, found = dedupe.dedupe(DedupeSection(), dataset(rows))
     assert (len(kept), rejected) == (len(rows), [])
-    parts = split.split(SplitSection(), 42, kept, None, found["families"])
+    parts = split.split(SplitSection(), 42, kept, None, found.families)
     assert 1 <= len(parts["test"]) <= 2
 
 
@@ -137,9 +137,9 @@ def test_what_may_be_a_twin_is_named() -> None:
     ]
     kept, _, rejected, found = dedupe.dedupe(DedupeSection(), dataset(rows))
     assert (len(kept), rejected) == (4, [])
-    (couple,) = found["doubtful"]
-    assert [row["question"] for row in couple["rows"]] == [row["question"] for row in rows[:2]]
-    assert found["families"].tolist() == [0, 0, 2, 3], "they may repeat each other, so they are on one side"
+    (couple,) = found.doubtful
+    assert [row.question for row in couple.rows] == [row["question"] for row in rows[:2]]
+    assert found.families.tolist() == [0, 0, 2, 3], "they may repeat each other, so they are on one side"
 
 
 CANNED = "Please open a ticket with our support team; they answer within two working days."
@@ -155,7 +155,7 @@ def test_many_questions_with_one_answer(question: str) -> None:
     assert kin.compared <= len(rows) * 2 * twins.MOST_COMPARED_CANNED
     kept, _, rejected, found = dedupe.dedupe(DedupeSection(), given)
     assert (len(kept), rejected) == (2048, [])
-    parts = split.split(SplitSection(), 42, kept, None, found["families"])
+    parts = split.split(SplitSection(), 42, kept, None, found.families)
     assert len(parts["test"]) == round(0.15 * len(rows))
 
 
@@ -170,7 +170,7 @@ def test_what_is_kept_together() -> None:
     rows += [{"question": "where is teh invoice", "answer": CANNED}]
     section = DedupeSection(near=False)
     near, answers, off = (
-        dedupe.dedupe(section, dataset(rows), None, choice)[3]["families"].tolist()
+        dedupe.dedupe(section, dataset(rows), None, choice)[3].families.tolist()
         for choice in ("near_twins", "answers", "off")
     )
     assert (near, answers, off) == ([0, 1, 2, 3, 1], [0] * 5, [0, 1, 2, 3, 4])
@@ -184,7 +184,7 @@ def test_the_order_of_words() -> None:
         {"question": "Often chase the dog does the cat?", "answer": answer},
     ]
     _, _, rejected, _ = dedupe.dedupe(DedupeSection(), dataset(rows))
-    assert [row["where"] for row in rejected] == ["2"], "only a phrase that moved to the front is the same question"
+    assert [row.where for row in rejected] == ["2"], "only a phrase that moved to the front is the same question"
 
 
 def test_a_misspelt_owner_is_a_misspelling() -> None:
@@ -195,7 +195,7 @@ def test_a_misspelt_owner_is_a_misspelling() -> None:
     others = [{"question": f"Was a referee winning the {name}?", "answer": name} for name in ("cup", "toss")]
     rows = [{"question": question, "answer": answer} for question in questions]
     _, _, rejected, _ = dedupe.dedupe(DedupeSection(), dataset([*rows, *others]))
-    assert [row["where"] for row in rejected] == ["1", "2", "4"]
+    assert [row.where for row in rejected] == ["1", "2", "4"]
 
 
 def test_the_words_of_the_data_are_counted_once(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -243,7 +243,7 @@ def test_no_kin_on_both_sides_by_brute_force() -> None:
     section = DedupeSection(exact=False, near=False)
     given = dataset(rows)
     kept, _, _, found = dedupe.dedupe(section, given)
-    parts = split.split(SplitSection(), 42, kept, None, found["families"])
+    parts = split.split(SplitSection(), 42, kept, None, found.families)
     spelled = twins.spelled(given)
     judge, texts = twins.Judge(spelled), list(spelled)
     grams = twins.sets(spelled["question"][:], spelled["answer"][:])
@@ -257,4 +257,4 @@ def test_no_kin_on_both_sides_by_brute_force() -> None:
         and judge.verdict(texts[one], texts[other]) != "apart"
     ]
     assert leaks == []
-    assert len(np.unique(found["families"])) >= 300, "the families did not all become one"
+    assert len(np.unique(found.families)) >= 300, "the families did not all become one"

@@ -23,7 +23,7 @@ from transformers import PreTrainedTokenizerBase
 from job.data.control_tokens import Marks
 from job.data.prompt import prompt_ids
 from job.data.rows import IGNORED, transformed
-from job.run.facts import Rejection
+from job.run.row_facts import Rejection
 
 Judge = Callable[[str, str], str | None]
 """From question and answer to the reason why the row cannot be used."""

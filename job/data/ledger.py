@@ -17,10 +17,11 @@ from transformers import PreTrainedTokenizerBase
 
 from job.config.schema import Config
 from job.data.clean import clean
-from job.data.dedupe.dedupe import Repeats
+from job.data.dedupe.repeats import Repeats
 from job.data.rows import BATCH, IGNORED
 from job.run import durable
-from job.run.facts import Closest, DataFacts, Place, RejectedCounts, Rejection, Rendered, Row, Source
+from job.run.facts import DataFacts, RejectedCounts, Source
+from job.run.row_facts import Closest, Place, Rejection, Rendered, Row
 
 EXAMPLES = 20
 RENDERED = 5

@@ -18,7 +18,7 @@ import datasets
 import pyarrow as pa
 
 from job.config.schema import DatasetSection, SourceSection
-from job.data import files, hub_rows, local_files, unused_columns
+from job.data import column_types, files, hub_rows, local_files, unused_columns
 from job.data.credentials import masked
 from job.data.draw import Draw
 from job.data.files import WANTED, Choose, Chunk, kind
@@ -26,7 +26,8 @@ from job.data.hub_rows import HubName
 from job.data.rows import write
 from job.data.unused_columns import LeftOut
 from job.errors import ConfigError, DataError
-from job.run.facts import Rejection, Source
+from job.run.facts import Source
+from job.run.row_facts import Rejection
 
 COLUMN_PAIRS = (
     ("question", "answer"),
@@ -179,9 +180,9 @@ def _wanted(source: _Source, group: str | None, left_out: LeftOut, schema: pa.Sc
     """The columns to read: the pair, the group, and those that may show that the pair is not enough."""
     used = {*_columns(schema.names, source, group), group}
     beside = pa.schema([column for column in schema if column.name not in used and column.name not in source.ignored])
-    for name in unused_columns.unread(beside):
+    for name in column_types.unread(beside):
         left_out.see_unread(name, source.source)
-    wanted = {*used, *unused_columns.worth_reading(beside)}
+    wanted = {*used, *column_types.worth_reading(beside)}
     return [name for name in schema.names if name in wanted]
 
 

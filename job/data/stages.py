@@ -20,11 +20,12 @@ from job.config.schema import Config, DatasetSection
 from job.data import encode, ledger, load, split, unused_columns
 from job.data.clean import clean, rules
 from job.data.dedupe import dedupe
-from job.data.dedupe.dedupe import Repeats
+from job.data.dedupe.repeats import Repeats
 from job.errors import DataError
 from job.run import durable
-from job.run.facts import Answers, DataFacts, Rejection, Source
+from job.run.facts import Answers, DataFacts, Source
 from job.run.folder import RunFolder
+from job.run.row_facts import Rejection
 
 log = logging.getLogger(__name__)
 Stage = Callable[[datasets.Dataset], tuple[datasets.Dataset, list[Rejection]]]

@@ -14,7 +14,6 @@ import logging
 import math
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import datasets
 import numpy as np
@@ -56,8 +55,7 @@ def evaluate(
     if len(asked):
         given = generate(model, tokenizer, asked["question"][:], section.batch_size, machine, title)
         answers = [_answer(row, found) for row, found in zip(asked.select_columns(_TEXTS), given, strict=True)]
-        of_answers, known_of_answers = _of_answers(answers)
-        measured = replace(measured, **of_answers)
+        measured, known_of_answers = _with_answers(measured, answers)
         known |= known_of_answers
     bounds = {name: (found.low, found.high) for name, found in known.items()}
     kinds = {name: found.kind for name, found in known.items()}
@@ -86,17 +84,18 @@ def _answer(row: dict[str, str], given: Generated) -> Answer:
     return Answer(row["where"], row["question"], row["answer"], given.text, overlap, given.ended)
 
 
-def _of_answers(answers: list[Answer]) -> tuple[dict[str, Any], dict[str, Interval]]:
+def _with_answers(measured: ModelMetrics, answers: list[Answer]) -> tuple[ModelMetrics, dict[str, Interval]]:
     count = len(answers)
     overlaps = np.array([row.f1 for row in answers])
     exact = sum(exact_match(row.answer, row.expected) for row in answers)
     ended = sum(row.ended for row in answers)
-    metrics = {
-        "f1": float(overlaps.sum()) / count,
-        "exact_match": exact / count,
-        "ended": ended / count,
-        "answered_rows": count,
-    }
+    metrics = replace(
+        measured,
+        f1=float(overlaps.sum()) / count,
+        exact_match=exact / count,
+        ended=ended / count,
+        answered_rows=count,
+    )
     known = {
         "f1": intervals.bounded(overlaps, np.ones(count)),
         "exact_match": intervals.rate(exact, count),
@@ -144,8 +143,6 @@ def _teacher_forced(
         perplexity=_number(_perplexity(mean)),
         token_accuracy=float(hits.sum() / weights.sum()),
         rows=len(rows),
-        intervals={},
-        interval_kinds={},
     )
     known = {"token_accuracy": intervals.bounded(hits, weights)}
     of_loss = intervals.ratio(losses, weights)

@@ -10,7 +10,7 @@ from typing import Any
 from job.config.schema import Config
 from job.data.stages import encoded
 from job.evaluation import evaluate, gate
-from job.run.facts import Answers, Measured, Metrics
+from job.run.facts import Answer, Answers, Measured, Metrics, ModelMetrics
 from job.run.folder import RunFolder
 from job.run.machine import Machine
 
@@ -38,7 +38,8 @@ def measure(config: Config, folder: RunFolder, machine: Machine) -> None:
                     folder.write(measured)
     if machine.rank > 0:
         return
-    (tuned, answers), (base, base_answers) = (measured.of.get(name, (None, [])) for name in ("model", "base"))
+    tuned, answers = measured.of.get("model", (None, []))
+    base, base_answers = measured.of.get("base", (None, []))
     folder.discard("metrics.json")  # which says that answers.json belongs to it
     folder.write(Answers(answers, base_answers))
     folder.write(Metrics(settings, tuned, base, gate.check(config.evaluate, tuned, base)))
@@ -60,7 +61,9 @@ def _settings(config: Config) -> dict[str, Any]:
     return {**config.evaluate.model_dump(mode="json"), "max_new_tokens": config.model.max_new_tokens}
 
 
-def _measured_before(folder: RunFolder, settings: dict[str, Any], machine: Machine) -> dict[str, Any]:
+def _measured_before(
+    folder: RunFolder, settings: dict[str, Any], machine: Machine
+) -> dict[str, tuple[ModelMetrics, list[Answer]]]:
     """What an interrupted evaluation finished: metrics and answers by the model's name."""
     before = folder.read(Measured)
     machine.wait()

@@ -84,7 +84,6 @@ def fetch(section: ModelSection, folder: Path, before: str | None = None) -> Bas
     )
     (partial / FACTS).write_text(dump(facts))
     durable.place(partial, folder)
-    log.info(f"base: {facts.base}, {facts.parameters / 1e6:.1f}M parameters, chat template: {facts.chat_template}")
     return facts
 
 

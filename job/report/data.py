@@ -7,7 +7,8 @@ when nothing was trained.
 from dataclasses import dataclass
 from itertools import accumulate
 
-from job.run.facts import DataFacts, Row
+from job.run.facts import DataFacts
+from job.run.row_facts import Row
 
 BARS = 40
 HISTOGRAMS = {

@@ -7,7 +7,9 @@ other, and the checkpoints are gone before anything is published.
 It knows sizes of files. It does not know what is in them.
 """
 
+import errno
 import json
+import os
 import shutil
 import tempfile
 from collections.abc import Iterable
@@ -28,6 +30,21 @@ _REMEDIES = {
     "publish.folder": "choose another publish.folder",
     "TMPDIR": "set the environment's TMPDIR to a folder on a larger disk",
 }
+
+
+def require_writable(folder: Path) -> None:
+    """Make the run folder; raise ConfigError if it cannot be written."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        if error.errno == errno.ENOSPC:
+            raise
+        raise ConfigError(
+            f"output: expected a folder that can be written, found {folder}: {error.strerror}; mount it "
+            f"writable for user {os.geteuid()}, or choose another output"
+        ) from None
 
 
 @dataclass(frozen=True)

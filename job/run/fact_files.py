@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 
 from pydantic import TypeAdapter, ValidationError
 
+from job.errors import ConfigError
 from job.run import durable
 from job.run.facts import Answers, Asked, BaseFacts, DataFacts, Measured, Metrics, Published, TrainingFacts
 
@@ -28,18 +29,33 @@ FILES: Mapping[type, str] = {
 }
 _ADAPTERS: Mapping[type, TypeAdapter[Any]] = {kind: TypeAdapter(kind) for kind in FILES}
 PHASES = "phases.json"
+_ABSENT: Mapping[type, Mapping[str, Any]] = {
+    Asked: {"files": {}, "resolved": {}, "version": 1},
+    DataFacts: {
+        **{name: [] for name in ("clusters", "conflicts", "doubtful", "rendered", "flagged", "notes")},
+        **{"examples": {}, "closest": None, "mended": 0},
+    },
+    BaseFacts: {"checkpoint": None, "template_date": None, "weights": None},
+    Metrics: {"model": None, "base": None},
+}
+"""What it means that a field is not there: an earlier version wrote the file before there was such a field."""
 Facts = TypeVar("Facts")
 
 
-class Damaged(Exception):
-    """A file that does not hold the facts that it should; the text says what is wrong with it."""
+class Damaged(ConfigError):
+    """A file that does not hold the facts that it should; the text names it and says what is wrong with it."""
+
+
+class OtherVersion(Damaged):
+    """A file whose layout is another version's."""
 
 
 def read(run: Path, kind: type[Facts]) -> Facts | None:
     """The facts of this kind in a run folder; None if they are not there.
 
     Raises:
-        Damaged: the file is damaged, or another version of Kickoff wrote it.
+        Damaged: the file is damaged.
+        OtherVersion: another version of Kickoff wrote it.
     """
     path = run / FILES[kind]
     return load(path, kind) if path.exists() else None
@@ -49,26 +65,19 @@ def load(path: Path, kind: type[Facts]) -> Facts:
     """The facts of this kind in a file.
 
     Raises:
-        Damaged: as `read` says.
+        Damaged, OtherVersion: as `read` says.
     """
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise Damaged(f"is damaged ({error})") from None
-    if not isinstance(found, dict):
-        raise Damaged("is damaged (it holds no JSON object)")
-    if kind is Asked:  # before there were versions, the files had the layout of the first
-        found = {"resolved": {}, "files": {}, "version": 1, **found}
-        if found["version"] != VERSION:
-            raise Damaged(f"is of another version of Kickoff (facts {found['version']}, expected {VERSION})")
+    found = {**_ABSENT.get(kind, {}), **read_json(path)}
+    if kind is Asked and found["version"] != VERSION:
+        raise OtherVersion(f"{path} is of another version of Kickoff (facts {found['version']!r}, expected {VERSION})")
     if kind is Metrics:  # a model that was not measured is {} there
-        found = {key: None if value == {} else value for key, value in found.items()}
+        found |= {name: found[name] or None for name in ("model", "base")}
     try:
         facts: Facts = _ADAPTERS[kind].validate_python(found)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         place = ".".join(map(str, first["loc"]))
-        raise Damaged(f"is of another version of Kickoff, or damaged ({place}: {first['msg']})") from None
+        raise Damaged(f"{path} is of another version of Kickoff, or damaged ({place}: {first['msg']})") from None
     return facts
 
 
@@ -91,10 +100,29 @@ def plain(facts: object) -> Any:
 
 
 def read_phases(run: Path) -> dict[str, float]:
-    """Seconds of each phase that a run has gone through."""
+    """Seconds of each phase that a run has gone through.
+
+    Raises:
+        Damaged: the file is damaged.
+    """
     path = run / PHASES
-    return dict(json.loads(path.read_text(encoding="utf-8"))) if path.exists() else {}
+    return read_json(path) if path.exists() else {}
 
 
 def write_phases(run: Path, seconds: dict[str, float]) -> None:
     durable.write(run / PHASES, durable.as_json(seconds))
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """The object in a JSON file.
+
+    Raises:
+        Damaged: there is none.
+    """
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise Damaged(f"{path} is damaged ({error})") from None
+    if not isinstance(found, dict):
+        raise Damaged(f"{path} is damaged (it holds no JSON object)")
+    return found

@@ -13,12 +13,8 @@
 It knows names of files and when they are out of date. It does not know what a stage does.
 """
 
-import errno
-import json
 import logging
-import os
 import shutil
-import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -31,12 +27,14 @@ from pydantic import ValidationError
 from job.config import read as configs
 from job.config.schema import Config
 from job.errors import ConfigError, DataError
-from job.run import changes, durable, fact_files, lock
+from job.run import changes, disk, durable, fact_files, lock
 from job.run.changes import Change, Files
 from job.run.facts import Asked, BaseFacts, DataFacts, Resolved, TrainingFacts
 from job.run.pins import kept, pinned, unpinned
 
-_MADE_ANEW = {fact_files.FILES[kind] for kind in fact_files.FILES if kind is not TrainingFacts} | {"phases.json"}
+_MADE_ANEW = "remove it, and it is made anew"
+_RESTORE = "restore it, or choose another output"
+_OTHER_VERSION = "choose another output, or finish that run with the version that began it"
 Record = TypeVar("Record")
 log = logging.getLogger(__name__)
 
@@ -56,22 +54,8 @@ class RunFolder:
             ConfigError: it cannot be written.
             KickoffError: another job is at work there.
         """
-        self.require_writable()
+        disk.require_writable(self.path)
         return lock.hold(self / "lock.json")
-
-    def require_writable(self) -> None:
-        """Make the folder; raise ConfigError if it cannot be written."""
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryFile(dir=self.path):
-                pass
-        except OSError as error:
-            if error.errno == errno.ENOSPC:
-                raise
-            raise ConfigError(
-                f"output: expected a folder that can be written, found {self.path}: {error.strerror}; mount it "
-                f"writable for user {os.geteuid()}, or choose another output"
-            ) from None
 
     def claim(self, files: Files) -> None:
         """Take the folder for this run, or go on with what it holds.
@@ -85,6 +69,7 @@ class RunFolder:
         self.discard("preparing")  # a run that was killed leaves it behind
         for kind in fact_files.FILES:
             self.read(kind)
+        self._phases()
         asked = self.config.model_dump(mode="json")
         before = self._before()
         if before is not None:
@@ -103,7 +88,8 @@ class RunFolder:
         """Write run.yaml with the revisions that were resolved so far, and keep them beside what was asked for."""
         config = self.pinned()
         base = self.read(BaseFacts)
-        weights = base.weights if base is not None else self._resolved().base_weights
+        known = base.weights if base is not None else None
+        weights = known if known is not None else self._resolved().base_weights
         resolved = Resolved(config.model_dump(mode="json"), weights)
         self.write(replace(self.require(Asked), resolved=resolved))
         durable.write(self / "run.yaml", configs.dump(config))
@@ -151,12 +137,8 @@ class RunFolder:
         Raises:
             ConfigError: their file is damaged, or another version wrote it.
         """
-        try:
+        with _remedied(_RESTORE if kind is TrainingFacts else _MADE_ANEW):
             return fact_files.read(self.path, kind)
-        except fact_files.Damaged as error:
-            name = fact_files.FILES[kind]
-            remedy = "remove it, and it is made anew" if name in _MADE_ANEW else "restore it, or choose another output"
-            raise ConfigError(f"output: {self / name} {error}; {remedy}") from None
 
     def require(self, kind: type[Record]) -> Record:
         """The facts of one kind, which an earlier stage has left."""
@@ -177,8 +159,12 @@ class RunFolder:
             log.info(f"{name}: {what}")
         yield
         if rank == 0:
-            seconds = fact_files.read_phases(self.path)
+            seconds = self._phases()
             fact_files.write_phases(self.path, {**seconds, name: round(time.monotonic() - started, 2)})
+
+    def _phases(self) -> dict[str, float]:
+        with _remedied(_MADE_ANEW):
+            return fact_files.read_phases(self.path)
 
     def discard(self, name: str) -> None:
         path = self / name
@@ -199,12 +185,12 @@ class RunFolder:
                 config = configs.load(path)
             else:
                 return None
-        except (ConfigError, ValidationError, KeyError) as error:
+        except (ConfigError, ValidationError) as error:
             problem = " ".join(str(error).split())
             if self.has_trained():
                 raise ConfigError(
                     f"output: {self.path} holds a run of another version of Kickoff: {path} cannot be read here "
-                    f"({problem}); choose another output, or finish that run with the version that began it"
+                    f"({problem}); {_OTHER_VERSION}"
                 ) from None
             log.info(f"run: {path} is of another version and nothing is trained yet, so all is done anew")
             self._discard("data.json", "encoded", "base")
@@ -214,7 +200,15 @@ class RunFolder:
             # its run.yaml alone is left, which may say the commits in place of what was asked for
             asked = unpinned(values, self.config.model_dump(mode="json"))
             return Asked(asked, {}, Resolved(values), fact_files.VERSION)
-        return replace(found, config=values)
+        resolved = found.resolved if found.resolved != Resolved() else self._as_in_run_yaml()
+        return replace(found, config=values, resolved=resolved)
+
+    def _as_in_run_yaml(self) -> Resolved:
+        """What was resolved, of a folder from before asked.json said so."""
+        try:
+            return Resolved(configs.load(self / "run.yaml").model_dump(mode="json"))
+        except ConfigError:
+            return Resolved()
 
     def _accept(self, before: Asked, asked: dict[str, Any], files: Files) -> dict[str, Any]:
         """Refuse what would alter trained work; else discard what is out of date, and bring the rest up to date.
@@ -265,7 +259,8 @@ class RunFolder:
         for name in ("base/generation_config.json", "model/generation_config.json"):
             path = self / name
             if path.exists():
-                settings = json.loads(path.read_text(encoding="utf-8"))
+                with _remedied(_RESTORE):
+                    settings = fact_files.read_json(path)
                 durable.write(path, durable.as_json({**settings, "max_new_tokens": tokens}))
 
     def _refuse(self, differing: list[Change], changed: list[str]) -> None:
@@ -293,3 +288,14 @@ class RunFolder:
     def _discard(self, *names: str) -> None:
         for name in names:
             self.discard(name)
+
+
+@contextmanager
+def _remedied(remedy: str) -> Iterator[None]:
+    """Say what to do about a file that cannot be read."""
+    try:
+        yield
+    except fact_files.OtherVersion as error:
+        raise ConfigError(f"output: {error}; {_OTHER_VERSION}") from None
+    except fact_files.Damaged as error:
+        raise ConfigError(f"output: {error}; {remedy}") from None

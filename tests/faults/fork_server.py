@@ -28,6 +28,7 @@ from huggingface_hub import constants
 from torch.utils import tensorboard  # noqa: F401
 
 from job import __main__ as command_line
+from job.run.folder import RunFolder
 from job.training.loop import Training
 
 FILES = {"open", "os.rename", "os.remove", "os.mkdir", "os.rmdir", "shutil.rmtree", "shutil.copyfile"}
@@ -107,7 +108,7 @@ def note_phases(path: str) -> None:
             yield
         note(f"end {name}")
 
-    RunFolder.phase = noting  # type: ignore[assignment]
+    RunFolder.phase = noting  # type: ignore[method-assign]
 
 
 def die_at_file(number: int, within: str) -> None:

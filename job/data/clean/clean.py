@@ -25,7 +25,7 @@ from job.data import layout
 from job.data.clean import contacts, markup, rules
 from job.data.credentials import secret_in, without_secrets
 from job.data.rows import BATCH, transformed
-from job.run.facts import Rejection, Row
+from job.run.row_facts import Rejection, Row
 
 # quotes stay curly, ligatures and full-width characters stay as written: they are no damage
 _REPAIR = ftfy.TextFixerConfig(

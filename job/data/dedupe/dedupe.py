@@ -8,7 +8,6 @@ it is surely one: rows that may be two facts stay, and are named for a person to
 
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import Literal
 
 import datasets
@@ -17,9 +16,10 @@ import numpy as np
 from job.config.schema import DedupeSection
 from job.data.dedupe import casing, contrast, signs, twins
 from job.data.dedupe.minhash import hashed
+from job.data.dedupe.repeats import Repeats
 from job.data.rows import BATCH
 from job.errors import DataError
-from job.run.facts import Cluster, Conflict, Doubtful, GivenAnswer, Place, Rejection, Repeat, Row
+from job.run.row_facts import Cluster, Conflict, Doubtful, GivenAnswer, Place, Rejection, Repeat, Row
 
 _READ = ("id", "where", "question", "answer")
 WITH_ANOTHER_ANSWER = ", with another answer"
@@ -28,19 +28,6 @@ _SHOWN = 20
 """Clusters, victims of each, conflicts and doubtful pairs that are handed on for the report."""
 _SURVIVORS = 16
 """Of a family with more survivors than this the first are compared with each row."""
-
-
-@dataclass(frozen=True)
-class Repeats:
-    """What was found beside the rows to drop."""
-
-    families: np.ndarray
-    """Of each kept row, test rows first; rows of one family belong on one side of the split."""
-    apart: list[tuple[str, str, float]]
-    """Similar pairs of kept rows that are no near twins: both places and their similarity."""
-    doubtful: list[Doubtful]
-    clusters: list[Cluster]
-    conflicts: list[Conflict]
 
 
 def dedupe(
@@ -265,10 +252,8 @@ class _Dedupe:
         """Pairs of kept rows that may be near twins, those first that are no template's."""
         left = [pair for pair in self.doubtful if self.alive[pair[0]] and self.alive[pair[1]]]
         left.sort(key=lambda pair: (self.families[pair[0]] != self.families[pair[1]], -pair[2], pair))
-        return [
-            Doubtful(round(similarity, 3), [self._row(one), self._row(other)])
-            for one, other, similarity in left[:_SHOWN]
-        ]
+        shown = left[:_SHOWN]
+        return [Doubtful(round(similarity, 3), [self._row(one), self._row(other)]) for one, other, similarity in shown]
 
     def rejected(self) -> list[Rejection]:
         """The victims, test rows first, in the order in which they stood."""
