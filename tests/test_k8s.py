@@ -576,7 +576,7 @@ def test_the_monitor_and_the_autoscaler_see_the_server() -> None:
     query = re.fullmatch(r'sum\((\w+)\{job="(.*)",namespace="(.*)"\}\)', trigger["metadata"]["query"])
     metric, job, namespace = query.groups()
     assert job == service["metadata"]["name"]  # what Prometheus calls a ServiceMonitor's targets
-    assert f"kubectl create namespace {namespace}\n" in (ROOT / "README.md").read_text()
+    assert f"kubectl create namespace {namespace}\n" in (ROOT / "docs" / "kubernetes.md").read_text()
     assert trigger["metadata"]["ignoreNullValues"] == "false"  # or no figure would count as no request
     assert scaled["fallback"]["behavior"] == "currentReplicasIfHigher"  # or six busy replicas would become two
     assert scaled["fallback"]["replicas"] >= scaled["minReplicaCount"]
