@@ -101,10 +101,10 @@ def _enter(serving: Serving, n: int) -> Callable[[], None]:
 async def _prompt(serving: Serving, wanted: Wanted) -> list[int]:
     text, context = serving.loaded_text, serving.context
     try:
-        if _characters(wanted.messages) > SHORT:
-            prompt = await asyncio.to_thread(text.prompt_ids, wanted.messages, wanted.opened, wanted.continued)
-        else:
+        if _short(wanted.messages):
             prompt = text.prompt_ids(wanted.messages, wanted.opened, wanted.continued)
+        else:
+            prompt = await asyncio.to_thread(text.prompt_ids, wanted.messages, wanted.opened, wanted.continued)
     except ValueError as error:  # the template's own words
         message = f"the model's chat template refuses these messages: {error}"
         raise Problem(422, message, "template", "messages") from None
@@ -119,13 +119,20 @@ async def _prompt(serving: Serving, wanted: Wanted) -> list[int]:
     return prompt
 
 
-def _characters(value: Any) -> int:
-    """Of all texts in a JSON value."""
-    if isinstance(value, str):
-        return len(value)
-    if isinstance(value, dict):
-        value = [*value, *value.values()]
-    return sum(map(_characters, value)) if isinstance(value, list) else 0
+def _short(messages: list[dict[str, Any]]) -> bool:
+    """Whether all texts, names and numbers in them are few characters. It looks at no more of them than it has to."""
+    left = SHORT
+    values: list[Any] = [*messages]
+    while values and left >= 0:
+        value = values.pop()
+        if isinstance(value, dict):
+            values += [*value, *value.values()]
+        elif isinstance(value, list):
+            values += value
+            left -= 1
+        else:
+            left -= max(1, len(value if isinstance(value, str) else str(value)))
+    return left >= 0
 
 
 def _options(serving: Serving, wanted: Wanted, prompt: int) -> Options:
