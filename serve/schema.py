@@ -20,6 +20,8 @@ from serve.http.fields import IGNORED, MAX_ITEMS, Name, NoList, NoObject, Off, S
 
 MAX_STOP = 16
 MAX_CHOICES = 8
+MAX_PIECES = 2000
+"""Parts of texts and calls of tools in a whole conversation; reading more would hold up everybody else."""
 MAX_INTEGER = 2**31 - 1
 
 
@@ -202,6 +204,16 @@ class ChatRequest(Strict):
         if tools and info.data.get("tool_choice") != "none":
             raise ValueError("this server calls no tools; leave them out, or send tool_choice none")
         return tools
+
+    @field_validator("messages", mode="before")
+    @classmethod
+    def _of_few_pieces(cls, messages: Any) -> Any:
+        turns = [one for one in messages if isinstance(one, dict)] if isinstance(messages, list) else []
+        lists = [one.get(name) for one in turns for name in ("content", "tool_calls")]
+        found = sum(len(one) for one in lists if isinstance(one, list))
+        if found > MAX_PIECES:
+            raise ValueError(f"have {found} parts and tool calls together, expected at most {MAX_PIECES}")
+        return messages
 
     @field_validator("messages")
     @classmethod

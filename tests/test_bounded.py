@@ -148,6 +148,19 @@ def test_a_refusal_is_little_work(path: str, body: Any, monkeypatch: pytest.Monk
     assert len(response.content) < 5000
 
 
+@pytest.mark.parametrize(
+    "message",
+    [said(tool_calls=[CALL] * 100)["messages"][0], {"role": "user", "content": [{"type": "text", "text": "a"}] * 100}],
+    ids=["calls", "parts"],
+)
+def test_a_conversation_has_few_pieces(message: Any) -> None:
+    """Each of them takes its time to be read, although nothing is wrong in it."""
+    most = schema.MAX_PIECES // 100
+    assert schema.ChatRequest.model_validate({"messages": [message] * most})
+    with pytest.raises(ValidationError, match="2100 parts and tool calls together, expected at most 2000"):
+        schema.ChatRequest.model_validate({"messages": [message] * (most + 1)})
+
+
 def test_what_is_short_is_seen_at_once() -> None:
     """What is not goes to a thread: numbers, empty texts and lists are written by a template, too."""
     assert _short([{"role": "user", "content": "What is two?"}])
