@@ -17,6 +17,7 @@ from serve.answer import Answer, Options, together
 from serve.errors import Problem, died, overloaded
 from serve.http.gone import unless_gone
 from serve.link import EngineDied, EngineRefused
+from serve.repository import Decoding
 from serve.serving import Serving
 
 NO_LIMIT = -1
@@ -67,12 +68,15 @@ async def admit(serving: Serving, wanted: Wanted) -> Asked:
         raise Problem(503, f"{reason}; try again", "not_ready", retry_after=2)
     leave = _enter(serving, wanted.n)
     try:
-        prompt = await _prompt(serving, wanted)
-        options = _options(serving, wanted, len(prompt))
+        context = serving.context  # there may be no engine any more, once the prompt is made
+        prompt = await _prompt(serving, wanted, context)
+        options = _options(serving.defaults, wanted, context, len(prompt))
         limit, text = serving.settings.timeout, serving.loaded_text
         seconds = limit if wanted.seconds is None else min(wanted.seconds, limit)
+        before = prompt if wanted.continued else []
+        least = wanted.min_tokens or 0
         answers = [
-            Answer(serving.engines, text.decoder(options.stop, wanted.min_tokens or 0), prompt, one, arrived, seconds)
+            Answer(serving.engines, text.decoder(options.stop, least, before), prompt, one, arrived, seconds)
             for one in _choices(options, wanted.n)
         ]
     except BaseException:
@@ -98,8 +102,8 @@ def _enter(serving: Serving, n: int) -> Callable[[], None]:
     return leave
 
 
-async def _prompt(serving: Serving, wanted: Wanted) -> list[int]:
-    text, context = serving.loaded_text, serving.context
+async def _prompt(serving: Serving, wanted: Wanted, context: int) -> list[int]:
+    text = serving.loaded_text
     try:
         if _short(wanted.messages):
             prompt = text.prompt_ids(wanted.messages, wanted.opened, wanted.continued)
@@ -135,9 +139,9 @@ def _short(messages: list[dict[str, Any]]) -> bool:
     return left >= 0
 
 
-def _options(serving: Serving, wanted: Wanted, prompt: int) -> Options:
+def _options(defaults: Decoding, wanted: Wanted, context: int, prompt: int) -> Options:
     """The request's own wishes, over what the model was published with."""
-    defaults, context, most = serving.defaults, serving.context, wanted.max_new_tokens
+    most = wanted.max_new_tokens
     if most is None:
         most = context if defaults.max_new_tokens is None else defaults.max_new_tokens
     elif most == NO_LIMIT:

@@ -42,6 +42,8 @@ Stop = Annotated[str, StringConstraints(min_length=1, max_length=256), AfterVali
 Stops = Annotated[list[Stop], Field(max_length=MAX_STOP, fail_fast=True)]
 Tokens = Annotated[int, Field(ge=-1, le=MAX_INTEGER), AfterValidator(_some)]
 """-1 is no limit but the model's context, as vLLM's clients say it; more than fits is as much as fits."""
+LIMIT = "Null or left out: as the model was published. -1: as many as fit."
+"""Clients that were given no limit may send null."""
 Least = Annotated[int, Field(ge=0, le=MAX_INTEGER)]
 TopK = Annotated[int, Field(ge=-1, le=MAX_INTEGER, description="0 and -1 are off.")]
 Temperature = Annotated[float, Field(ge=0, le=2, allow_inf_nan=False, description="0 is greedy.")]
@@ -57,7 +59,7 @@ class PredictRequest(Strict):
     )
 
     question: Question = Field(description="Sent alone, in the model's own chat template.")
-    max_new_tokens: Tokens | None = Field(None, description="Default: as published.")
+    max_new_tokens: Tokens | None = Field(None, description=LIMIT)
     temperature: Temperature | None = Field(None)
     top_p: TopP | None = Field(None)
     top_k: TopK | None = Field(None)
@@ -134,8 +136,8 @@ class ChatRequest(Strict):
 
     messages: Annotated[list[Message], Field(min_length=1, max_length=MAX_ITEMS, fail_fast=True)]
     model: Name | None = Field(None, description="The served model's name, or nothing.")
-    max_tokens: Tokens | None = None
-    max_completion_tokens: Tokens | None = Field(None, description="Counts before max_tokens.")
+    max_tokens: Tokens | None = Field(None, description=LIMIT)
+    max_completion_tokens: Tokens | None = Field(None, description="max_tokens by its new name, which counts first.")
     temperature: Temperature | None = None
     top_p: TopP | None = None
     min_tokens: Least | None = Field(
