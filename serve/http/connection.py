@@ -13,15 +13,18 @@ import contextlib
 import json
 import socket
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sized
 from functools import partial
 from typing import Any
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn._types import ASGI3Application
+from uvicorn.protocols.http.flow_control import FlowControl
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from serve.errors import error_body
 from serve.http.access import count, line
 from serve.http.parser import Parser
+from serve.http.probe import Probe
 from serve.http.request_id import HEADER, new_id
 from serve.settings import Settings
 
@@ -29,10 +32,8 @@ MAX_HEAD = 2**15
 """Bytes of a request's first line and headers together; what clients and proxies send has a tenth of it."""
 GRACE_SECONDS = 5.0
 """For an answer that is complete at its deadline to reach its client."""
-FIRST = b"HTTP/1.1 "
-"""What every answer begins with, whatever its status."""
-PROBES = (0, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4)
-"""Seconds between the bytes of FIRST where it is not known whether the client is still there."""
+MOST_WAITING = 16
+"""Requests behind the running one that are read ahead. Who leaves is noticed only while we read."""
 REASONS = {400: "Bad Request", 408: "Request Timeout", 431: "Request Header Fields Too Large"}
 
 
@@ -46,7 +47,9 @@ class Connection(HttpToolsProtocol):
         self.listener = listener
         self.parser = Parser(self)  # type: ignore[assignment]
         self.read_seconds, self.answer_seconds = read_seconds, answer_seconds
+        self.running: RequestResponseCycle | None = None  # `cycle` is the newest, which may wait behind it
         self.in_head = self.in_body = False
+        self.left = False  # the client has closed its half
         self.fed = 0  # bytes since the connection began, the last head ended, or the last piece of a body
         self.read_timer: asyncio.TimerHandle | None = None
         self.answer_timer: asyncio.TimerHandle | None = None
@@ -60,13 +63,18 @@ class Connection(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        self.flow = _Flow(transport, self.pipeline)
         self._time_reading()
 
     def connection_lost(self, exc: Exception | None) -> None:
         for timer in (self.read_timer, self.answer_timer):
             if timer:
                 timer.cancel()
+        self.pipeline.clear()
         super().connection_lost(exc)
+        if self.running and not self.running.response_complete:  # uvicorn tells the newest alone
+            self.running.disconnected = True
+            self.running.message_event.set()
 
     def data_received(self, data: bytes) -> None:
         if self.transport.is_closing():
@@ -83,8 +91,9 @@ class Connection(HttpToolsProtocol):
         if not self.answering or self.in_head or self.in_body:
             return False
         self.cycle.keep_alive = False
-        if not self.pipeline:
-            self._probe(_Begun(self.transport), 0)
+        self.left = True
+        if self.running:
+            Probe(self.loop, self.running)
         return True
 
     # the HTTP parser's callbacks
@@ -101,6 +110,8 @@ class Connection(HttpToolsProtocol):
         super().on_headers_complete()
         # uvicorn adds the trailers of a chunked body to the same list, and nobody asks them for a key
         self.scope["headers"] = list(self.headers)
+        if self.pipeline:
+            self.flow.resume_reading()  # uvicorn has paused it
 
     def on_body(self, body: bytes) -> None:
         self.fed = 0
@@ -118,13 +129,20 @@ class Connection(HttpToolsProtocol):
 
     # uvicorn's
 
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        self.running = cycle
+        super()._start_asgi_task(cycle, app)
+        if self.left:
+            Probe(self.loop, cycle)
+
     def on_response_complete(self) -> None:
         following = self.pipeline[-1][0] if self.pipeline else None
         super().on_response_complete()
         if self.answer_timer and (following or not self.transport.get_write_buffer_size()):
             self.answer_timer.cancel()
             self.answer_timer = None
-        if following and not following.more_body:  # else its time begins when it has arrived
+        # of one whose body is still to come, the time begins when it has arrived
+        if following and not following.more_body and not self.transport.is_closing():
             self._time_answer(self._seconds(following.scope["headers"]))
 
     def send_400_response(self, msg: str) -> None:
@@ -172,16 +190,6 @@ class Connection(HttpToolsProtocol):
                     break
         return self.answer_seconds
 
-    def _probe(self, begun: "_Begun", sent: int) -> None:
-        """Send the answer's first bytes ahead, one by one: they are right for a client that listens, and the system of
-        one that has gone refuses them, which ends the connection and frees its places."""
-        if self.transport.is_closing() or self.cycle.response_started or sent == len(FIRST):
-            return
-        self.cycle.transport = begun  # type: ignore[assignment]
-        begun.write_ahead(FIRST[sent : sent + 1])
-        if sent + 1 < len(PROBES):
-            self.loop.call_later(PROBES[sent + 1], self._probe, begun, sent + 1)
-
     def _refuse(self, status: int, message: str, code: str) -> None:
         """Answer in the application's place, which has seen nothing of the request or not all, and close."""
         if self.cycle is not None and self.cycle.response_started and not self.cycle.response_complete:
@@ -213,20 +221,13 @@ def stop_listening(listener: socket.socket) -> None:
         listener.shutdown(socket.SHUT_RDWR)
 
 
-class _Begun:
-    """A transport to which the first bytes of the answer have been written before the answer."""
+class _Flow(FlowControl):
+    """Reads on while few requests wait behind the running one, where uvicorn does so while none does."""
 
-    def __init__(self, transport: asyncio.Transport) -> None:
-        self._transport = transport
-        self._ahead = 0
+    def __init__(self, transport: asyncio.Transport, waiting: Sized) -> None:
+        super().__init__(transport)
+        self._waiting = waiting
 
-    def write_ahead(self, data: bytes) -> None:
-        self._transport.write(data)
-        self._ahead += len(data)
-
-    def write(self, data: bytes) -> None:
-        self._transport.write(data[self._ahead :])
-        self._ahead = 0
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._transport, name)
+    def resume_reading(self) -> None:
+        if len(self._waiting) <= MOST_WAITING:
+            super().resume_reading()
