@@ -124,26 +124,23 @@ class Connection(HttpToolsProtocol):
             self.read_timer.cancel()
             self.read_timer = None
         super().on_message_complete()
-        if self.answering and self.answer_timer is None:
-            self._time_answer(self._seconds(self.headers))
+        if self.cycle is self.running and not self.cycle.response_complete:
+            self._time_answer(self.cycle)
 
     # uvicorn's
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         self.running = cycle
         super()._start_asgi_task(cycle, app)
+        self._time_answer(cycle)
         if self.left:
             Probe(self.loop, cycle)
 
     def on_response_complete(self) -> None:
-        following = self.pipeline[-1][0] if self.pipeline else None
         super().on_response_complete()
-        if self.answer_timer and (following or not self.transport.get_write_buffer_size()):
+        unread = self.transport.get_write_buffer_size()
+        if self.answer_timer and self.running and self.running.response_complete and not unread:
             self.answer_timer.cancel()
-            self.answer_timer = None
-        # of one whose body is still to come, the time begins when it has arrived
-        if following and not following.more_body and not self.transport.is_closing():
-            self._time_answer(self._seconds(following.scope["headers"]))
 
     def send_400_response(self, msg: str) -> None:
         """What came is no HTTP."""
@@ -171,12 +168,15 @@ class Connection(HttpToolsProtocol):
         elif not self.answering:
             self.transport.close()  # nothing was asked, or the answer came before the end of the body
 
-    def _time_answer(self, seconds: float) -> None:
-        self.answer_timer = self.loop.call_later(seconds + GRACE_SECONDS, self._has_answered_for_long)
+    def _time_answer(self, cycle: RequestResponseCycle) -> None:
+        """From when it is begun, with the time of its body, and anew when that has arrived."""
+        if self.answer_timer:
+            self.answer_timer.cancel()  # of the request before, whose last bytes may still be on their way
+        seconds = self._seconds(cycle.scope["headers"]) + GRACE_SECONDS + (self.read_seconds if cycle.more_body else 0)
+        self.answer_timer = self.loop.call_later(seconds, self._has_answered_for_long)
 
     def _has_answered_for_long(self) -> None:
         """The client does not read: what is left for it would stay here for ever."""
-        self.answer_timer = None
         if self.answering or self.transport.get_write_buffer_size():
             self.transport.abort()
 
