@@ -209,6 +209,14 @@ def test_a_half_closed_client_gets_its_answer(slow: Served, version: str, stream
         connection.shutdown(socket.SHUT_WR)
         status, headers, content = parsed(everything(connection))
     assert (status, headers["connection"]) == (200, "close")
+    chunked = stream and version == "1.1"
+    assert headers.get("transfer-encoding") == ("chunked" if chunked else None)
+    if stream and not chunked:
+        assert [one.partition(b"\n")[0] for one in content.split(b"\n\n")] == [
+            *[b"event: delta"] * (content.count(b"\n\n") - 1),
+            b"event: done",
+            b"",
+        ]
     assert b'"completion_tokens":300' in content.replace(b" ", b"")
 
 

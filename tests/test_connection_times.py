@@ -1,4 +1,4 @@
-"""The times of a connection, in a server of one small application, whose answers have the size that a test needs."""
+"""The times of a connection, and its answers byte by byte, in a server of one small application that has every case."""
 
 import asyncio
 import select
@@ -22,15 +22,15 @@ GET = b"GET /%s HTTP/1.1\r\nHost: here\r\n%s\r\n"
 
 
 async def app(scope: Any, receive: Any, send: Any) -> None:
-    """/large, /slow (2 s), /refused (at once, before its body) and /stream, which tells no length."""
+    """/large, /slow (2 s), /refused (at once, before its body), /empty, /stream, which tells no length, and others."""
     path = scope["path"]
     if path != "/refused":
         while (await receive())["more_body"]:
             pass
     if path == "/slow":
         await asyncio.sleep(2)
-    body = b"x" * LARGE if path == "/large" else b"done"
-    length = [] if path == "/stream" else [(b"content-length", str(len(body)).encode())]
+    body = {"/large": b"x" * LARGE, "/empty": b""}.get(path, b"done")
+    length = [] if path in ("/stream", "/empty") else [(b"content-length", str(len(body)).encode())]
     await send({"type": "http.response.start", "status": 204 if path == "/empty" else 200, "headers": length})
     await send({"type": "http.response.body", "body": body[:2], "more_body": True})
     await send({"type": "http.response.body", "body": body[2:]})
@@ -108,3 +108,42 @@ def test_an_answer_that_nobody_reads_holds_its_connection_no_longer_than_its_dea
         time.sleep(2)
         with pytest.raises((ConnectionResetError, AssertionError)):
             answer(client)
+
+
+@pytest.mark.parametrize(
+    "method, path, body",
+    [(b"GET", b"stream", b"done"), (b"HEAD", b"stream", b""), (b"GET", b"empty", b""), (b"HEAD", b"length", b"")]
+    + [(b"GET", b"length", b"done")],
+)
+@pytest.mark.parametrize("version, header", [(b"1.0", b""), (b"1.0", b"Connection: keep-alive\r\n"), (b"0.9", b"")])
+def test_a_client_of_http_1_0_gets_no_chunks(
+    method: bytes, path: bytes, body: bytes, version: bytes, header: bytes
+) -> None:
+    with serving() as client:
+        client.sendall((GET % (path, header)).replace(b"1.1", version).replace(b"GET", method))
+        head, _, got = everything(client).lower().partition(b"\r\n\r\n")
+    assert got == body
+    assert b"transfer-encoding" not in head and b"connection: close" in head
+    assert (b"content-length: 4" in head) == (path == b"length")
+
+
+@pytest.mark.parametrize("version, expected", [(b"1.1", 1), (b"1.0", 0)])
+def test_a_client_of_http_1_0_is_not_told_to_continue(version: bytes, expected: int) -> None:
+    with serving(read=1) as client:
+        sent = GET % (b"length", b"Connection: close\r\nExpect: 100-continue\r\nContent-Length: 4\r\n")
+        client.sendall(sent.replace(b"GET", b"POST").replace(b"HTTP/1.1", b"HTTP/" + version))
+        assert len(select.select([client], [], [], 0.5)[0]) == expected
+        client.sendall(b"body")
+        received = everything(client)
+    assert received.count(b"HTTP/1.1 100 Continue\r\n\r\n") == expected and received.endswith(b"done")
+
+
+def test_a_request_that_is_here_as_a_whole_is_not_told_to_continue() -> None:
+    """Its client may have closed its half, and bytes of the answer gone ahead to see whether it is still there."""
+    with serving() as client:
+        sent = GET % (b"slow", b"Expect: 100-continue\r\nContent-Length: 4\r\n")
+        client.sendall((sent.replace(b"GET", b"POST") + b"body") * 2)
+        client.shutdown(socket.SHUT_WR)
+        received = everything(client)
+    assert received.count(b"HTTP/1.1 200 OK\r\n") == received.count(b"\r\n\r\ndone") == 2
+    assert received.count(b"HTTP/1.1 ") == 2

@@ -26,6 +26,7 @@ from serve.http.access import count, line
 from serve.http.parser import Parser
 from serve.http.probe import Probe
 from serve.http.request_id import HEADER, new_id
+from serve.http.unframed import unframed
 from serve.settings import Settings
 
 MAX_HEAD = 2**15
@@ -124,6 +125,7 @@ class Connection(HttpToolsProtocol):
             self.read_timer.cancel()
             self.read_timer = None
         super().on_message_complete()
+        self.cycle.waiting_for_100_continue = False  # all is here, and bytes of the answer may have gone ahead
         if self.cycle is self.running and not self.cycle.response_complete:
             self._time_answer(self.cycle)
 
@@ -131,6 +133,8 @@ class Connection(HttpToolsProtocol):
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         self.running = cycle
+        if cycle.scope["http_version"] < "1.1":
+            app = unframed(app, cycle)
         super()._start_asgi_task(cycle, app)
         self._time_answer(cycle)
         if self.left:
