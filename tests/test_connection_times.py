@@ -185,9 +185,14 @@ def test_a_connection_is_idle_again_after_its_answer(path: bytes, after: bytes) 
 
 @pytest.mark.parametrize(
     "second",
-    [b"GET / HTTP/1.1\r\nX-Long: " + b"a" * 2**16, b"GET / HTTP/1.1\r\nno colon\r\n\r\n", b"\0\1"]
+    [
+        b"GET / HTTP/1.1\r\nX-Long: " + b"a" * 2**16,
+        b"GET / HTTP/1.1\r\nno colon\r\n\r\n",
+        b"\0\1",
+        b"CONNECT a:1 HTTP/1.1\r\n\r\n",
+    ]
     + [b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nno size\r\n"],
-    ids=["long head", "no colon", "no request", "body"],
+    ids=["long head", "no colon", "no request", "no address", "body"],
 )
 @pytest.mark.parametrize("half_closed", [False, True])
 def test_a_wrong_request_behind_another_does_not_spoil_its_answer(second: bytes, half_closed: bool) -> None:

@@ -107,9 +107,9 @@ class Connection(HttpToolsProtocol):
             self._time_reading()
 
     def on_headers_complete(self) -> None:
-        self.in_head, self.in_body = False, True
         self.fed = 0
-        super().on_headers_complete()
+        super().on_headers_complete()  # it fails at an address that is none
+        self.in_head, self.in_body = False, True
         # uvicorn adds the trailers of a chunked body to the same list, and nobody asks them for a key
         self.scope["headers"] = list(self.headers)
         if self.pipeline:
