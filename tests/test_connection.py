@@ -84,13 +84,6 @@ def held(server: Served) -> float:
     return server.metric("kickoff_running") + server.metric("kickoff_waiting")
 
 
-@pytest.mark.parametrize("sent", [b"", b"\r\n\r\n"], ids=["nothing", "blank lines"])
-def test_a_connection_without_a_request_is_closed(hasty: Served, sent: bytes) -> None:
-    with closing(connect(hasty)) as connection:
-        connection.sendall(sent)
-        assert everything(connection) == b""
-
-
 @pytest.mark.parametrize("end", [4, -4, -2], ids=["in its first word", "in its last header", "before its last line"])
 def test_a_head_that_stops_gets_408(hasty: Served, end: int) -> None:
     with closing(connect(hasty)) as connection:

@@ -147,3 +147,61 @@ def test_a_request_that_is_here_as_a_whole_is_not_told_to_continue() -> None:
         received = everything(client)
     assert received.count(b"HTTP/1.1 200 OK\r\n") == received.count(b"\r\n\r\ndone") == 2
     assert received.count(b"HTTP/1.1 ") == 2
+
+
+@pytest.mark.parametrize("sent", [b"", b"\r\n\r\n"], ids=["nothing", "blank lines"])
+def test_a_connection_without_a_request_is_idle(sent: bytes) -> None:
+    """A browser's connection that waits for its first use is kept as long as any, and not for ever."""
+    with serving(read=0.3, keep_alive=2) as client:
+        client.sendall(sent)
+        assert select.select([client], [], [], 1) == ([], [], []), "it was closed"
+        assert everything(client) == b""
+    with serving(read=2, keep_alive=0) as client:
+        assert select.select([client], [], [], 1) == ([], [], []), "a request would have this time, too"
+        assert everything(client) == b""
+
+
+@pytest.mark.parametrize("waited", [False, True])
+def test_a_half_sent_first_request_has_the_time_of_a_request_from_its_first_byte(waited: bool) -> None:
+    with serving(read=0.5, keep_alive=3) as client:
+        time.sleep(1 if waited else 0)
+        client.sendall(GET[:5])
+        assert everything(client).startswith(b"HTTP/1.1 408 ")
+
+
+@pytest.mark.parametrize("after", [b"\r\n", b""])
+@pytest.mark.parametrize("path", [b"length", b"slow", b"refused"])
+def test_a_connection_is_idle_again_after_its_answer(path: bytes, after: bytes) -> None:
+    """Whether a body came after its answer, or the empty line that old clients send behind a body."""
+    with serving(read=0.5, keep_alive=1.5) as client:
+        sent = (GET % (path, b"Content-Length: 4\r\n")).replace(b"GET", b"POST")
+        client.sendall(sent if path == b"refused" else sent + b"body" + after)
+        assert answer(client) == b"done"
+        if path == b"refused":
+            client.sendall(b"body" + after)
+        assert select.select([client], [], [], 1) == ([], [], []), "it was closed"
+        assert everything(client) == b""
+
+
+@pytest.mark.parametrize(
+    "second",
+    [
+        b"GET / HTTP/1.1\r\nX-Long: " + b"a" * 2**16,
+        b"GET / HTTP/1.1\r\nno colon\r\n\r\n",
+        b"\0\1",
+        b"CONNECT a:1 HTTP/1.1\r\n\r\n",
+    ]
+    + [b"POST / HTTP/1.1\r\nTransfer-Encoding: chunked\r\n\r\nno size\r\n"],
+    ids=["long head", "no colon", "no request", "no address", "body"],
+)
+@pytest.mark.parametrize("half_closed", [False, True])
+def test_a_wrong_request_behind_another_does_not_spoil_its_answer(second: bytes, half_closed: bool) -> None:
+    with serving() as client:
+        client.sendall(GET % (b"slow", b"") + second[:20])
+        time.sleep(0.2)
+        client.sendall(second[20:])
+        if half_closed:
+            client.shutdown(socket.SHUT_WR)
+        received = everything(client)
+    assert received.startswith(b"HTTP/1.1 200 OK\r\n") and received.endswith(b"\r\n\r\ndone")
+    assert received.count(b"HTTP/1.1 ") == 1

@@ -50,6 +50,7 @@ class Connection(HttpToolsProtocol):
         self.read_seconds, self.answer_seconds = read_seconds, answer_seconds
         self.running: RequestResponseCycle | None = None  # `cycle` is the newest, which may wait behind it
         self.in_head = self.in_body = False
+        self.ended = False  # what comes now is not read
         self.left = False  # the client has closed its half
         self.fed = 0  # bytes since the connection began, the last head ended, or the last piece of a body
         self.read_timer: asyncio.TimerHandle | None = None
@@ -65,7 +66,7 @@ class Connection(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self.flow = _Flow(transport, self.pipeline)
-        self._time_reading()
+        self._time_idleness()
 
     def connection_lost(self, exc: Exception | None) -> None:
         for timer in (self.read_timer, self.answer_timer):
@@ -78,20 +79,20 @@ class Connection(HttpToolsProtocol):
             self.running.message_event.set()
 
     def data_received(self, data: bytes) -> None:
-        if self.transport.is_closing():
+        if self.ended or self.transport.is_closing():
             return
-        if self.read_timer is None:
-            self._time_reading()
         self.fed += len(data)
         super().data_received(data)
+        if not (self.in_head or self.in_body or self.answering or self.transport.is_closing()):
+            self._time_idleness()  # uvicorn has ended it: blank lines came, or the rest of a body that was refused
         if self.fed > MAX_HEAD and not self.transport.is_closing() and (self.in_head or self.in_body):
             self._refuse(431, f"the request's head is longer than {MAX_HEAD} bytes, the limit of this server", "head")
 
     def eof_received(self) -> bool:  # type: ignore[override]
         """The client has closed its half, or has gone: TCP says the same of both. True keeps our half open."""
-        if not self.answering or self.in_head or self.in_body:
+        if not self.answering or (self.in_body and self.cycle is self.running):
             return False
-        self.cycle.keep_alive = False
+        self._end_before_this()
         self.left = True
         if self.running:
             Probe(self.loop, self.running)
@@ -106,9 +107,9 @@ class Connection(HttpToolsProtocol):
             self._time_reading()
 
     def on_headers_complete(self) -> None:
-        self.in_head, self.in_body = False, True
         self.fed = 0
-        super().on_headers_complete()
+        super().on_headers_complete()  # it fails at an address that is none
+        self.in_head, self.in_body = False, True
         # uvicorn adds the trailers of a chunked body to the same list, and nobody asks them for a key
         self.scope["headers"] = list(self.headers)
         if self.pipeline:
@@ -148,15 +149,17 @@ class Connection(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         """What came is no HTTP."""
-        if self.answering and not self.in_body:
-            self.cycle.keep_alive = False  # the answer to what came before is not spoilt
-        else:
-            self._refuse(400, "this is no valid HTTP/1.1 request", "invalid_http")
+        self._refuse(400, "this is no valid HTTP/1.1 request", "invalid_http")
 
     def shutdown(self) -> None:
         """The server ends: uvicorn has closed its copy of the listening socket and tells every connection."""
         stop_listening(self.listener)
         super().shutdown()
+
+    def _time_idleness(self) -> None:
+        seconds = self.timeout_keep_alive if self.cycle else max(self.timeout_keep_alive, self.read_seconds)
+        self._unset_keepalive_if_required()
+        self.timeout_keep_alive_task = self.loop.call_later(seconds, self.timeout_keep_alive_handler)
 
     def _time_reading(self) -> None:
         self.read_timer = self.loop.call_later(self.read_seconds, self._has_read_for_long)
@@ -170,7 +173,7 @@ class Connection(HttpToolsProtocol):
         elif self.in_head:
             self._refuse(408, f"the request did not arrive within {self.read_seconds:g} s", "request_timeout")
         elif not self.answering:
-            self.transport.close()  # nothing was asked, or the answer came before the end of the body
+            self.transport.close()  # the answer came before the end of the body
 
     def _time_answer(self, cycle: RequestResponseCycle) -> None:
         """From when it is begun, with the time of its body, and anew when that has arrived."""
@@ -194,10 +197,22 @@ class Connection(HttpToolsProtocol):
                     break
         return self.answer_seconds
 
+    def _end_before_this(self) -> None:
+        """The answers to what came whole are not spoilt; with the last of them the connection ends."""
+        if self.in_body:
+            self.pipeline.popleft()
+            self.cycle = self.pipeline[0][0] if self.pipeline else self.running  # type: ignore[assignment]
+        self.in_head = self.in_body = False
+        self.ended = True
+        self.cycle.keep_alive = False
+
     def _refuse(self, status: int, message: str, code: str) -> None:
         """Answer in the application's place, which has seen nothing of the request or not all, and close."""
-        if self.cycle is not None and self.cycle.response_started and not self.cycle.response_complete:
-            self.transport.abort()
+        if self.answering and not (self.in_body and self.cycle is self.running):
+            self._end_before_this()
+            return
+        if self.in_body and self.cycle.response_started:
+            (self.transport.close if self.cycle.response_complete else self.transport.abort)()
             return
         id, began = new_id(), time.monotonic()
         content = json.dumps(error_body(message, "invalid_request_error", code)).encode()
