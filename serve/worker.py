@@ -57,6 +57,7 @@ class EngineLoop(LitLoop):
             link = EngineLink(lit_api.socket, gone=partial(_leave, lit_api.shared))
             engine = _loaded(lit_api, device)
             lit_api.shared.loaded[worker_id].set()
+            lit_api.shared.ready[worker_id].set(os.getpid())
             ready = Ready(
                 number=worker_id, pid=os.getpid(), context=engine.limits.context, vocabulary=engine.limits.vocabulary
             )

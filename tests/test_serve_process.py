@@ -104,6 +104,46 @@ def test_a_hung_engine_is_killed_and_replaced(never_ending: Path, pool: ThreadPo
         assert status(f"{server.url}/health/live") == 200
 
 
+def suspended_while_it_loads(server: Served, *before: psutil.Process) -> psutil.Process:
+    """The engine that comes after these, as soon as there is one."""
+    until(lambda: "engine" in server.children() and server.children()["engine"] not in before, 40)
+    engine = server.children()["engine"]
+    engine.suspend()
+    return engine
+
+
+def test_an_engine_that_hangs_while_it_loads_anew_is_killed_and_replaced(published: Path) -> None:
+    with Served(published, "--hang-seconds", "2") as server:
+        first = server.children()["engine"]
+        first.kill()
+        second = suspended_while_it_loads(server, first)
+        assert status(f"{server.url}/health/live") == 200, "it has its time"
+        assert status(f"{server.url}/health/ready") == 503
+        until(lambda: not lives(second), 30)
+        until(lambda: status(f"{server.url}/health/ready") == 200, 60)
+        server.stop()
+        assert "it did nothing for 5 s while it loaded, killing it" in server.output()
+
+
+def test_engines_that_hang_again_and_again_while_they_load_end_the_server(published: Path) -> None:
+    with Served(published, "--hang-seconds", "2") as server:
+        hung = [server.children()["engine"]]
+        hung[0].kill()
+        for _ in range(3):
+            hung.append(suspended_while_it_loads(server, *hung))
+            until(lambda: not lives(hung[-1]), 30)
+        assert server.process.wait(30) == 1
+        assert "the engine died 4 times" in server.output()
+
+
+def test_an_engine_that_hangs_the_first_time_it_loads_is_refused(published: Path) -> None:
+    server = Served(published, "--hang-seconds", "2")
+    server.start()
+    suspended_while_it_loads(server)
+    assert server.process.wait(60) == 2
+    assert "the engine was killed, since it did nothing for 5 s, before it was ready" in server.output()
+
+
 def test_an_engine_killed_before_it_was_ever_ready_is_not_started_anew(published: Path) -> None:
     server = Served(published)
     server.start()
