@@ -49,7 +49,7 @@ class Shared:
     ended: Flag = field(default_factory=Flag)
     """The main process has ended the others: who is started now has nothing to do."""
     refused: Flag = field(default_factory=Flag)
-    """The model cannot be served, and the log says why."""
+    """The server cannot start, most likely for the model, and the log says why. Never set by what was ready once."""
     tokenizer_loaded: Flag = field(default_factory=Flag)
     loaded: list[Flag] = field(init=False)
     """One for each engine: it has been ready at least once."""

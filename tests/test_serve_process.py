@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -219,14 +221,38 @@ def test_the_port_opens_while_the_model_loads(published: Path) -> None:
 
 
 def test_a_model_that_cannot_be_loaded_is_refused_with_a_code(published: Path, tmp_path: Path) -> None:
-    import shutil
-
     folder = Path(shutil.copytree(published, tmp_path / "broken"))
     (folder / "model.safetensors").write_bytes(b"\x08\0\0\0\0\0\0\0{}      ")
     server = Served(folder)
     server.start()
     assert server.process.wait(40) == 2
     assert "cannot be served" in server.output()
+
+
+def test_a_model_that_fails_to_load_anew_once_is_not_refused(published: Path, tmp_path: Path) -> None:
+    """The next load may have the memory; and the end of the server still has its reason in the log."""
+    folder = Path(shutil.copytree(published, tmp_path / "model"))
+    weights, away = folder / "model.safetensors", tmp_path / "away"
+    with Served(folder) as server:
+        weights.rename(away)
+        server.children()["engine"].kill()
+        until(lambda: "engine: the model could not be loaded anew: " in server.output(), 60)
+        away.rename(weights)
+        until(lambda: status(f"{server.url}/health/ready") == 200, 60)
+        server.children()["http"].kill()
+        assert server.process.wait(15) == 1
+        assert "cannot be served" not in server.output()
+        assert "server: the HTTP process died, leaving" in server.output()
+
+
+def test_the_log_says_after_how_long_the_engine_was_ready(published: Path) -> None:
+    """All of the time of its process, most of which goes by before it reads the model."""
+    with Served(published) as server:
+        engine = server.children()["engine"]
+        lived = time.time() - engine.create_time()
+        (said,) = re.findall(r"engine: ready after ([\d.]+) s on cpu", server.output())
+        used = sum(engine.cpu_times()[:2])
+        assert used / 2 < float(said) <= lived
 
 
 def test_a_taken_port_is_an_error(published: Path) -> None:
