@@ -22,6 +22,7 @@ import litserve as ls
 from fastapi import FastAPI
 
 from serve.engine.device import accelerators
+from serve.engine.messages import one_line
 from serve.http.closing import Closing
 from serve.http.connection import connection, stop_listening
 from serve.repository import Published
@@ -29,14 +30,16 @@ from serve.routes import add_routes
 from serve.serving import run_beside
 from serve.settings import Settings
 from serve.shared import Shared
-from serve.watch import Watch
-from serve.worker import AnswerAPI
+from serve.watch import DIED, Watch
+from serve.worker import REFUSED, AnswerAPI
 
 log = logging.getLogger(__name__)
 PARENT_SECONDS = 0.2
 """Between looks whether the main process is there."""
 STOPPED_NOW = 130
 """Exit code after a second Ctrl-C, as shells have it."""
+BACKLOG = 2048
+"""Connections that the system takes before we do; uvicorn's number."""
 GRACE_SECONDS = 5
 """Over the time to drain, before LitServe kills the HTTP process."""
 
@@ -87,9 +90,23 @@ class Server:
             )
         except KeyboardInterrupt:
             log.info("stopped while it started")  # LitServe's run() was not ready for one
+        except (OSError, EOFError, RuntimeError) as error:  # RuntimeError: no thread could be started
+            self._failed(error)
         finally:
             self._end_all()
         return self.exit_code
+
+    def _failed(self, error: Exception) -> None:
+        """LitServe's run() is over, since the system refused it something or one of its processes is gone."""
+        if self.shared.was_ready():
+            self.exit_code = self.exit_code or DIED
+            log.error("server: %s, leaving", one_line(error))
+        else:
+            self.exit_code = self.exit_code or REFUSED
+            log.error(
+                "server: its processes could not be started (%s); allow it more of what is lacking: processes "
+                "(ulimit -u, the container's limit), open files (ulimit -n) or memory", one_line(error)
+            )  # fmt: skip
 
     def _stop(self, *_: object) -> None:
         """Readiness goes off at once; after a pause, in which load balancers notice, the port closes."""
@@ -150,6 +167,7 @@ def _app(settings: Settings, published: Published, path: Path, shared: Shared, l
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with run_beside(settings, published, path, shared) as serving:
             app.state.serving = serving
+            _listen(listener, shared)
             yield
         stop_listening(listener)
 
@@ -157,6 +175,16 @@ def _app(settings: Settings, published: Published, path: Path, shared: Shared, l
     add_routes(app, settings)
     app.add_middleware(Closing)
     return app
+
+
+def _listen(listener: socket.socket, shared: Shared) -> None:
+    """uvicorn would do it, but a port can be bound twice as long as nobody listens, and it would end in a traceback."""
+    try:
+        listener.listen(BACKLOG)
+    except OSError as error:
+        log.error("server: %s: %s; choose a free port with --port", listener.getsockname(), error)
+        shared.refused.set()
+        os._exit(REFUSED)
 
 
 def _end_with_the_main_process() -> None:

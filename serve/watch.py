@@ -70,6 +70,8 @@ class Watch:
 
     def run(self) -> None:
         while not self.shared.stopping.is_set():
+            if self.shared.refused.is_set():
+                self.give_up(REFUSED, "it cannot start")
             for number, process in enumerate(self.engines()):
                 load = self.loads.get(number)
                 if load is None or load.process is not process:
