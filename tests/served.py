@@ -32,11 +32,13 @@ READY_SECONDS = 60
 class Served:
     """`python -m serve FOLDER ...` on a free port of the loopback; ready when it is entered, gone when it is left."""
 
-    def __init__(self, folder: Path | str, *options: str, **environment: str) -> None:
+    def __init__(
+        self, folder: Path | str, *options: str, python: Path | str = sys.executable, **environment: str
+    ) -> None:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.key = environment.get("KICKOFF_API_KEY", "")
-        self._command = [sys.executable, "-m", "serve", str(folder), "--port", str(self.port), *options]
+        self._command = [str(python), "-m", "serve", str(folder), "--port", str(self.port), *options]
         self._environment = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
 
     def __enter__(self) -> "Served":
