@@ -136,11 +136,13 @@ def main(
     )  # fmt: skip
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _stop)
+    from serve import machine
     from serve.repository import Refused, find
 
     try:
+        machine.check()
         published = find(model, revision)
-    except Refused as error:
+    except (Refused, machine.Unfit) as error:
         _refuse(str(error))
     from serve.server import Server, listen
 

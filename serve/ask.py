@@ -64,7 +64,7 @@ async def admit(serving: Serving, wanted: Wanted) -> Asked:
     """
     arrived = time.monotonic()
     if reason := serving.unready():
-        metrics.REJECTED.labels("not_ready").inc()
+        metrics.rejected(metrics.Rejected.NOT_READY)
         raise Problem(503, f"{reason}; try again", "not_ready", retry_after=2)
     leave = _enter(serving, wanted.n)
     try:
@@ -113,7 +113,7 @@ async def _prompt(serving: Serving, wanted: Wanted, context: int) -> list[int]:
         message = f"the model's chat template refuses these messages: {error}"
         raise Problem(422, message, "template", "messages") from None
     if len(prompt) >= context:
-        metrics.REJECTED.labels("too_long").inc()
+        metrics.rejected(metrics.Rejected.TOO_LONG)
         # OpenAI's words and more: clients look for "maximum context length", "context_length_exceeded", "too long"
         message = (
             f"This model's maximum context length is {context} tokens, {context - 1} of which fit before an answer. "
@@ -170,7 +170,7 @@ def _least(wanted: int | None, published: int, most: int, room: int) -> int:
     if wanted is None:
         return min(published, most)
     if wanted > most:
-        metrics.REJECTED.labels("invalid").inc()
+        metrics.rejected(metrics.Rejected.INVALID)
         reason = (
             "the tokens that fit behind these messages; shorten them, or ask for less"
             if most == room
@@ -221,6 +221,6 @@ async def pieces(answers: list[Answer], stream: bool) -> AsyncGenerator[tuple[in
     except EngineDied as error:
         raise died(error) from None
     if any(answer.deadline_reached and answer.started is None for answer in answers):
-        metrics.REJECTED.labels("deadline").inc()
+        metrics.rejected(metrics.Rejected.DEADLINE)
         message = "the time limit was reached before the first token; try again, or with a longer limit"
         raise Problem(503, message, "deadline_reached", retry_after=2)

@@ -50,7 +50,7 @@ class Problem(Exception):
 
 def overloaded(admission: Admission) -> Problem:
     """No room; it is counted."""
-    metrics.REJECTED.labels("overload").inc()
+    metrics.rejected(metrics.Rejected.OVERLOAD)
     seconds = admission.retry_after()
     message = f"{admission.inside} requests are inside, of {admission.most} that fit; try again in {seconds} s"
     return Problem(429, message, "overloaded", retry_after=seconds)
@@ -79,7 +79,7 @@ async def _http(_: Request, error: Exception) -> Response:
 async def _invalid(request: Request, error: Exception) -> Response:
     """What is wrong with a body, the first mistakes at once: where, what was expected, what was found."""
     assert isinstance(error, RequestValidationError)  # noqa: S101
-    metrics.REJECTED.labels("invalid").inc()
+    metrics.rejected(metrics.Rejected.INVALID)
     found = error.errors()[:MOST]
     parts = [_place(one) for one in found]
     messages = [
