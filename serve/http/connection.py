@@ -25,7 +25,7 @@ from serve.errors import error_body
 from serve.http.access import count, line
 from serve.http.parser import Parser
 from serve.http.probe import Probe
-from serve.http.request_id import HEADER, new_id
+from serve.http.request_id import HEADER, id_of
 from serve.http.unframed import unframed
 from serve.settings import Settings
 
@@ -214,7 +214,8 @@ class Connection(HttpToolsProtocol):
         if self.in_body and self.cycle.response_started:
             (self.transport.close if self.cycle.response_complete else self.transport.abort)()
             return
-        id, began = new_id(), time.monotonic()
+        state = self.scope["state"] if self.in_body else {}
+        id = state.setdefault("request_id", id_of(self.headers if self.in_head or self.in_body else ()))
         content = json.dumps(error_body(message, "invalid_request_error", code)).encode()
         head = (
             f"HTTP/1.1 {status} {REASONS[status]}\r\ncontent-type: application/json\r\n"
@@ -222,8 +223,11 @@ class Connection(HttpToolsProtocol):
         )
         self.transport.write(head.encode() + content)
         self.transport.close()
+        if self.in_body:
+            state["refused"] = status  # the request's own line says it
+            return
         count("other", status)
-        line("-", "-", status, began, id)
+        line("-", "-", status, time.monotonic(), id)
 
 
 def connection(settings: Settings, listener: socket.socket) -> Callable[..., Connection]:
