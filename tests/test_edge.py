@@ -257,5 +257,5 @@ def test_a_request_that_breaks_off_has_one_line_with_its_own_id(rest: str, told:
     assert answer.startswith("http/1.1 400")
     assert "\r\nx-request-id: mine\r\n" in answer
     assert [line.split(" ", 1)[1].split(" ms=")[0] for line in said.splitlines() if "request_id=mine" in line] == [told]
-    assert said.count("400") == 1, "no other line of it"
+    assert said.count(" 400 ") == 1, "no other line of it"
     assert "Invalid HTTP request" not in said
