@@ -167,8 +167,8 @@ $(CLIENTS)/%/done: tests/clients/%.txt | .venv/done
 	$(@D)/bin/pip install -q --no-deps -r $<
 	@touch $@
 
-# on top of ours, whose torch it uses: one of its own would be 5 GB
-$(CLIENTS)/guidellm/done: tests/clients/guidellm.txt | .venv/done
+# on top of ours, whose torch they use: one of their own would be 5 GB
+$(CLIENTS)/guidellm/done $(CLIENTS)/litserve/done: $(CLIENTS)/%/done: tests/clients/%.txt | .venv/done
 	$(BIN)/python -m venv $(@D)
 	$(@D)/bin/pip install -q --no-deps -r $<
 	@$(BIN)/python -c 'import sysconfig; print("import site; site.addsitedir(%r)" % sysconfig.get_path("purelib"))' \

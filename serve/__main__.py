@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 import sys
+import unicodedata
 from enum import StrEnum
 from typing import Annotated, NoReturn
 
@@ -123,9 +124,6 @@ def main(
     logs.configure(log_json)
     for noisy in ("httpx", "httpx2", "huggingface_hub", "filelock"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
-    key = os.environ.pop(KEY, None)
-    if key is not None and len(key) < 8:
-        _refuse(f"{KEY}: found {len(key)} characters, expected at least 8; leave it unset to serve without a key")
     if served_model_name == "":
         _refuse("--served-model-name: found an empty name; leave it out to serve under the model's own")
     settings = Settings(
@@ -134,15 +132,17 @@ def main(
         max_running=max_running, max_waiting=max_waiting, max_body_bytes=max_body_bytes, timeout=timeout,
         read_seconds=read_seconds, keep_alive=keep_alive, cors_origins=_origins(cors_origin or []), log_json=log_json,
         cache_bytes=cache_bytes, hang_seconds=hang_seconds, drain_delay=drain_delay, drain_seconds=drain_seconds,
-        api_key=key,
+        api_key=_key(),
     )  # fmt: skip
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _stop)
+    from serve import machine
     from serve.repository import Refused, find
 
     try:
+        machine.check()
         published = find(model, revision)
-    except Refused as error:
+    except (Refused, machine.Unfit) as error:
         _refuse(str(error))
     from serve.server import Server, listen
 
@@ -159,6 +159,23 @@ def main(
         port_,
     )
     sys.exit(Server(settings, published, listener).serve())
+
+
+def _key() -> str | None:
+    """The key that clients must send, if a header can hold it as it is. It stays out of the processes started here."""
+    key = os.environ.pop(KEY, None)
+    if key is None:
+        return None
+    for place, inside in (("end", key[len(key.rstrip()) :]), ("beginning", key[: len(key) - len(key.lstrip())])):
+        if inside:
+            kind = "line end" if {"\n", "\r"} & set(inside) else "blank"
+            _refuse(f"{KEY}: found a {kind} at its {place}, which no client can send; write it without one (printf %s)")
+    wrong = next((at for at, one in enumerate(key, 1) if ord(one) > 0xFF or unicodedata.category(one) == "Cc"), None)
+    if wrong is not None:
+        _refuse(f"{KEY}: found a character that no header can hold, number {wrong} of {len(key)}; use others")
+    if len(key) < 8:
+        _refuse(f"{KEY}: found {len(key)} characters, expected at least 8; leave it unset to serve without a key")
+    return key
 
 
 def _origins(given: list[str]) -> tuple[str, ...]:

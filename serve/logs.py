@@ -27,5 +27,7 @@ def configure(as_json: bool) -> None:
     if as_json:
         for handler in logging.getLogger().handlers:
             handler.setFormatter(AsJson())
+    # the access log has a line for such a request
+    logging.getLogger("uvicorn.error").addFilter(lambda record: record.msg != "Invalid HTTP request received.")
     # it warns of each process that has ended by the time it ends them; why one ended is said elsewhere
     logging.getLogger("litserve.server").setLevel(logging.ERROR)

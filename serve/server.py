@@ -1,4 +1,4 @@
-"""The main process: it starts the others through LitServe, judges their ends, and ends them.
+"""The main process: it starts the others through LitServe, has the engines watched (`watch.py`), and ends them.
 
 LitServe starts an engine for each device and one process that answers HTTP, and starts an engine that died anew. What
 it leaves open is added here, by its public names alone: how often that may happen, exit codes, a signal that lets
@@ -13,7 +13,7 @@ import socket
 import tempfile
 import threading
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -26,19 +26,20 @@ from serve.http.app import run_beside
 from serve.http.closing import Closing
 from serve.http.connection import connection, stop_listening
 from serve.http.routes import add_routes
+from serve.messages import one_line
 from serve.repository import Published
 from serve.settings import Settings
 from serve.shared import Shared
-from serve.worker import ALONE, REFUSED, AnswerAPI
+from serve.watch import DIED, Watch
+from serve.worker import REFUSED, AnswerAPI
 
 log = logging.getLogger(__name__)
-STARTED_ANEW_AT_MOST = 3
-WITHIN_SECONDS = 300.0
-LOOK_SECONDS = 0.2
-"""Between looks at the engines."""
-DIED = 1
+PARENT_SECONDS = 0.2
+"""Between looks whether the main process is there."""
 STOPPED_NOW = 130
 """Exit code after a second Ctrl-C, as shells have it."""
+BACKLOG = 2048
+"""Connections that the system takes before we do; uvicorn's number."""
 GRACE_SECONDS = 5
 """Over the time to drain, before LitServe kills the HTTP process."""
 
@@ -70,8 +71,9 @@ class Server:
         signal.signal(signal.SIGTERM, self._stop)
         signal.signal(signal.SIGINT, self._stop)
         os.register_at_fork(after_in_child=_end_with_the_main_process)
-        threading.Thread(target=self._watch, name="watch", daemon=True).start()
+        watch = Watch(self.settings.hang_seconds, self.shared, self._engines, self._give_up)
         try:
+            threading.Thread(target=watch.run, name="watch", daemon=True).start()
             self.litserve.run(
                 # LitServe takes three hosts and not every port: the socket is ours, and these two are not used
                 host="127.0.0.1",
@@ -88,9 +90,23 @@ class Server:
             )
         except KeyboardInterrupt:
             log.info("stopped while it started")  # LitServe's run() was not ready for one
+        except (OSError, EOFError, RuntimeError) as error:  # RuntimeError: no thread could be started
+            self._failed(error)
         finally:
             self._end_all()
         return self.exit_code
+
+    def _failed(self, error: Exception) -> None:
+        """LitServe's run() is over, since the system refused it something or one of its processes is gone."""
+        if self.shared.was_ready():
+            self.exit_code = self.exit_code or DIED
+            log.error("server: %s, leaving", one_line(error))
+        else:
+            self.exit_code = self.exit_code or REFUSED
+            log.error(
+                "server: its processes could not be started (%s); allow it more of what is lacking: processes "
+                "(ulimit -u, the container's limit), open files (ulimit -n) or memory", one_line(error)
+            )  # fmt: skip
 
     def _stop(self, *_: object) -> None:
         """Readiness goes off at once; after a pause, in which load balancers notice, the port closes."""
@@ -115,36 +131,9 @@ class Server:
             process.kill()
         self._folder.cleanup()
 
-    def _watch(self) -> None:
-        """LitServe starts an engine anew whatever it died of, and as often as it dies; here is where that ends."""
-        engines: dict[int, BaseProcess] = {}
-        ended: set[BaseProcess] = set()
-        deaths: dict[int, list[float]] = {}
-        while True:
-            time.sleep(LOOK_SECONDS)
-            if self.shared.stopping.is_set():
-                return
-            # not there before LitServe has started them
-            for number, now in enumerate(getattr(self.litserve, "inference_workers", [])):
-                before, engines[number] = engines.get(number, now), now
-                for engine in {before, now} - ended:
-                    if engine.exitcode is not None:
-                        ended.add(engine)
-                        self._judge(number, engine.exitcode, deaths.setdefault(number, []))
-
-    def _judge(self, number: int, code: int, deaths: list[float]) -> None:
-        """An engine has ended: end the server, or leave it to LitServe to start it anew."""
-        now = time.monotonic()
-        deaths[:] = [at for at in deaths if now - at < WITHIN_SECONDS] + [now]
-        if code == ALONE:
-            self._give_up(DIED if self.shared.was_ready() else REFUSED, "the HTTP process died")
-        elif not self.shared.loaded[number].is_set():
-            killed = ", most likely for memory" if code == -signal.SIGKILL else ""
-            self._give_up(REFUSED, f"the engine ended (exit code {code}{killed}) before it was ready")
-        elif len(deaths) > STARTED_ANEW_AT_MOST:
-            self._give_up(DIED, f"the engine died {len(deaths)} times in {WITHIN_SECONDS:.0f} s")
-        else:
-            log.error("engine: died (exit code %s), it is started anew", code)
+    def _engines(self) -> Sequence[BaseProcess]:
+        """Not there before LitServe has started them."""
+        return getattr(self.litserve, "inference_workers", [])
 
     def _give_up(self, code: int, reason: str) -> None:
         if self.shared.stopping.is_set():
@@ -178,6 +167,7 @@ def _app(settings: Settings, published: Published, path: Path, shared: Shared, l
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with run_beside(settings, published, path, shared) as serving:
             app.state.serving = serving
+            _listen(listener, shared)
             yield
         stop_listening(listener)
 
@@ -185,6 +175,16 @@ def _app(settings: Settings, published: Published, path: Path, shared: Shared, l
     add_routes(app, settings)
     app.add_middleware(Closing)
     return app
+
+
+def _listen(listener: socket.socket, shared: Shared) -> None:
+    """uvicorn would do it, but a port can be bound twice as long as nobody listens, and it would end in a traceback."""
+    try:
+        listener.listen(BACKLOG)
+    except OSError as error:
+        log.error("server: %s: %s; choose a free port with --port", listener.getsockname(), error)
+        shared.refused.set()
+        os._exit(REFUSED)
 
 
 def _end_with_the_main_process() -> None:
@@ -195,7 +195,7 @@ def _end_with_the_main_process() -> None:
 
     def wait() -> None:
         while os.getppid() == parent:
-            time.sleep(LOOK_SECONDS)
+            time.sleep(PARENT_SECONDS)
         os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=wait, name="parent", daemon=True).start()

@@ -25,6 +25,20 @@ class Flag:
         return bool(self._value.value)
 
 
+class Number:
+    """A number that one process sets and all see; 0 at first. Plain memory, as `Flag` is."""
+
+    def __init__(self) -> None:
+        self._value = RawValue(ctypes.c_int, 0)
+
+    @property
+    def value(self) -> int:
+        return int(self._value.value)
+
+    def set(self, value: int) -> None:
+        self._value.value = value
+
+
 @dataclass(frozen=True)
 class Shared:
     """One for all processes."""
@@ -35,13 +49,16 @@ class Shared:
     ended: Flag = field(default_factory=Flag)
     """The main process has ended the others: who is started now has nothing to do."""
     refused: Flag = field(default_factory=Flag)
-    """The model cannot be served, and the log says why."""
+    """The server cannot start, most likely for the model, and the log says why. Never set by what was ready once."""
     tokenizer_loaded: Flag = field(default_factory=Flag)
     loaded: list[Flag] = field(init=False)
     """One for each engine: it has been ready at least once."""
+    ready: list[Number] = field(init=False)
+    """One for each engine: the process in which it last became ready."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "loaded", [Flag() for _ in range(self.engines)])
+        object.__setattr__(self, "ready", [Number() for _ in range(self.engines)])
 
     def was_ready(self) -> bool:
         """Whether the server has been able to answer."""

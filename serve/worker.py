@@ -30,6 +30,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 REFUSED = 2
 """Exit code of an engine whose model cannot be served: starting it anew would not help."""
+FAILED = 1
+"""Exit code of an engine that was ready before and could not load the model this time."""
 ALONE = 3
 """Exit code of an engine whose HTTP process is gone."""
 
@@ -55,8 +57,9 @@ class EngineLoop(LitLoop):
     def run(self, lit_api: AnswerAPI, device: str, worker_id: int, *_: Any, **__: Any) -> None:
         try:
             link = EngineLink(lit_api.socket, gone=partial(_leave, lit_api.shared))
-            engine = _loaded(lit_api, device)
+            engine = _loaded(lit_api, device, worker_id)
             lit_api.shared.loaded[worker_id].set()
+            lit_api.shared.ready[worker_id].set(os.getpid())
             ready = Ready(
                 number=worker_id, pid=os.getpid(), context=engine.limits.context, vocabulary=engine.limits.vocabulary
             )
@@ -73,8 +76,27 @@ def _leave(shared: Shared) -> None:
     os._exit(ALONE)
 
 
-def _loaded(lit_api: AnswerAPI, device: str) -> "Engine":
-    """Ends the process if the model cannot be served."""
+def _loaded(lit_api: AnswerAPI, device: str, worker_id: int) -> "Engine":
+    """Ends the process if the model cannot be served, or not now."""
+    began = time.monotonic()  # bringing torch is a part of it, often the longest
+    try:
+        engine = _load(lit_api, device)
+    except Exception as error:
+        if lit_api.shared.loaded[worker_id].is_set():  # the model can be served; the memory may be there next time
+            log.error("engine: the model could not be loaded anew: %s", one_line(error))
+            sys.exit(FAILED)
+        log.error("%s cannot be served: %s", lit_api.published.name, one_line(error))
+        lit_api.shared.refused.set()
+        sys.exit(REFUSED)
+    log.info("engine: ready after %.1f s on %s", time.monotonic() - began, device)
+    return engine
+
+
+def _load(lit_api: AnswerAPI, device: str) -> "Engine":
+    """
+    Raises:
+        Exception: whatever it is, the model cannot be served.
+    """
     # threads that spin for milliseconds, as they do by default, keep the HTTP process on the same cores from its
     # work; with 2,000 rounds a busy neighbour costs a third of the speed and with 100,000 four fifths, but with
     # 10,000 a quiet machine is a fifth faster than with 2,000; read when torch is loaded
@@ -88,20 +110,14 @@ def _loaded(lit_api: AnswerAPI, device: str) -> "Engine":
     from serve.engine.model import load
     from serve.engine.promises import broken
 
-    settings, began = lit_api.settings, time.monotonic()
-    try:
-        model = load(lit_api.published.folder, device, settings.dtype, threads.count(share=settings.workers))
-        # engines on one device load side by side: each leaves the others as much as it takes
-        memory = settings.cache_bytes or free_memory(device) // (2 * settings.workers)
-        engine = Engine(model, max_rows=settings.max_running, cache_bytes=memory)
-        engine.warm_up()
-        for line in broken(model, engine.limits):
-            log.warning("engine: %s", line)
-    except Exception as error:  # whatever it is, the model cannot be served
-        log.error("%s cannot be served: %s", lit_api.published.name, one_line(error))
-        lit_api.shared.refused.set()
-        sys.exit(REFUSED)
-    log.info("engine: ready after %.1f s on %s", time.monotonic() - began, device)
+    settings = lit_api.settings
+    model = load(lit_api.published.folder, device, settings.dtype, threads.count(share=settings.workers))
+    # engines on one device load side by side: each leaves the others as much as it takes
+    memory = settings.cache_bytes or free_memory(device) // (2 * settings.workers)
+    engine = Engine(model, max_rows=settings.max_running, cache_bytes=memory)
+    engine.warm_up()
+    for line in broken(model, engine.limits):
+        log.warning("engine: %s", line)
     return engine
 
 

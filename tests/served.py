@@ -32,11 +32,13 @@ READY_SECONDS = 60
 class Served:
     """`python -m serve FOLDER ...` on a free port of the loopback; ready when it is entered, gone when it is left."""
 
-    def __init__(self, folder: Path | str, *options: str, **environment: str) -> None:
+    def __init__(
+        self, folder: Path | str, *options: str, python: Path | str = sys.executable, **environment: str
+    ) -> None:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self.key = environment.get("KICKOFF_API_KEY", "")
-        self._command = [sys.executable, "-m", "serve", str(folder), "--port", str(self.port), *options]
+        self._command = [str(python), "-m", "serve", str(folder), "--port", str(self.port), *options]
         self._environment = {**os.environ, "PYTHONPATH": str(ROOT), **environment}
 
     def __enter__(self) -> "Served":
@@ -77,10 +79,11 @@ class Served:
         """The processes that answer HTTP ("http") and run an engine ("engine", "engine 1" ...), by what they do."""
         found: dict[str, psutil.Process] = {}
         for child in psutil.Process(self.process.pid).children():
-            if any(str(connection.laddr).endswith("/engine") for connection in child.net_connections("unix")):
-                found["http"] = child
-            elif "spawn_main" in " ".join(child.cmdline()) and child.memory_info().rss > 150 * 2**20:
-                found[f"engine {len(found)}" if "engine" in found else "engine"] = child
+            with suppress(psutil.NoSuchProcess):  # it has just ended
+                if any(str(connection.laddr).endswith("/engine") for connection in child.net_connections("unix")):
+                    found["http"] = child
+                elif "spawn_main" in " ".join(child.cmdline()) and child.memory_info().rss > 150 * 2**20:
+                    found[f"engine {len(found)}" if "engine" in found else "engine"] = child
         return found
 
     def stop(self) -> int:
@@ -94,9 +97,9 @@ class Served:
         return self.process.wait(10)
 
     def output(self) -> str:
-        """All that was printed; only after the end."""
-        self._log.seek(0)
-        return self._log.read()
+        """All that was printed so far. The place at which the server writes on is its own, and stays."""
+        number = self._log.fileno()
+        return os.pread(number, os.fstat(number).st_size, 0).decode()
 
 
 def free_port() -> int:

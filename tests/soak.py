@@ -32,6 +32,8 @@ TROUBLED = 3
 BETWEEN_FAULTS_SECONDS = 110.0
 """Between a killed engine and one without memory; the server leaves at the fourth death in five minutes."""
 TURNED_AWAY = (429, 503)
+NO_MEMORY = "engine: out of memory; "
+"""How the engine's line about it begins."""
 OPTIONS = ("--timeout", "10", "--read-seconds", "2", "--max-running", "16", "--max-waiting", "16")
 
 
@@ -115,8 +117,23 @@ class Soak:
                 time.sleep(0.1)
             if self.over.is_set():
                 return
-            os.kill(self.server.children()["engine"].pid, sent)
+            engine, said = self.server.children()["engine"].pid, self.server.output().count(NO_MEMORY)
+            os.kill(engine, sent)
+            if sent == signal.SIGUSR1:
+                self._ran_out(engine, said)
             self.outcomes[name] += 1
+
+    def _ran_out(self, engine: int, said: int) -> None:
+        """The log says it once more, and then the same engine answers. It is asked here too: all others may be done."""
+        give_up, code, out = time.monotonic() + 60, 0, False
+        with httpx2.Client(base_url=self.server.url, timeout=60) as client:
+            while not (out and code == 200) and time.monotonic() < give_up:
+                out = self.server.output().count(NO_MEMORY) > said
+                kind, code, got, expected = question(client, random.Random(0), self.rows)
+                self._judge(f"{kind} about memory", code, got, expected)
+        now = self.server.children()["engine"].pid
+        if not out or code != 200 or now != engine:
+            self.wrong.append(f"no memory: {out=}, then {code}, by the engine {now} where {engine} was")
 
 
 def question(client: httpx2.Client, chance: random.Random, rows: Rows) -> tuple[str, int, str | None, str]:

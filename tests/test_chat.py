@@ -284,10 +284,28 @@ def test_what_changes_nothing_is_taken(client: openai.OpenAI, model: str) -> Non
     assert completion.choices[0].message.content == ANSWER
 
 
-@pytest.mark.parametrize("most", [-1, None])
-def test_no_limit_is_the_context(client: openai.OpenAI, model: str, most: int | None) -> None:
-    completion = client.chat.completions.create(model=model, messages=ASKED, extra_body={"max_tokens": most})
-    assert completion.choices[0].message.content == ANSWER
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize("name", ["max_tokens", "max_completion_tokens"])
+def test_minus_one_is_no_limit_and_null_is_the_published_one(
+    client: openai.OpenAI, model: str, name: str, stream: bool
+) -> None:
+    """Clients that were given no limit may send null: LangChain's invoke and the AI SDK do."""
+    more: dict[str, Any] = {"stream": True, "stream_options": {"include_usage": True}} if stream else {}
+    for limit, expected in (({}, 12), ({name: None}, 12), ({name: -1}, None), ({name: 10**6}, None)):
+        options: Any = {"extra_body": {"ignore_eos": True, **limit}, **more}
+        made: Any = client.chat.completions.create(model=model, messages=ASKED, **options)
+        usage = list(made)[-1].usage if stream else made.usage
+        if expected is None:
+            assert usage.total_tokens == 128, "the context"
+        else:
+            assert usage.completion_tokens == expected, limit
+
+
+@pytest.mark.parametrize("other", [{}, {"max_completion_tokens": None}])
+def test_null_under_one_name_leaves_the_limit_to_the_other(client: openai.OpenAI, model: str, other: Any) -> None:
+    options: Any = {"extra_body": {"ignore_eos": True, "max_tokens": 5, **other}}
+    completion = client.chat.completions.create(model=model, messages=ASKED, **options)
+    assert completion.usage is not None and completion.usage.completion_tokens == 5
 
 
 CALLED = {"id": "a", "type": "function", "function": {"name": "now", "arguments": "{}"}}

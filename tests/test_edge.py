@@ -3,6 +3,7 @@
 import gzip
 import json
 import re
+import socket
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -236,3 +237,25 @@ def test_the_line_for_people_says_the_same(never_ending: Path) -> None:
     assert re.fullmatch(
         rf"{prefix} 200 {tokens}=\d+ request_id=cut cut=True", next(one for one in lines if "=cut" in one)
     )
+
+
+@pytest.mark.parametrize(
+    ("rest", "told"),
+    [
+        ("Transfer-Encoding: chunked\r\n\r\nno number\r\n", "POST /predict 400"),
+        ("Accept: x\r\nno header\r\n\r\n", "- - 400"),
+    ],
+    ids=["body", "head"],
+)
+def test_a_request_that_breaks_off_has_one_line_with_its_own_id(rest: str, told: str, published: Path) -> None:
+    with Served(published) as server:
+        with socket.create_connection(("127.0.0.1", httpx2.URL(server.url).port), timeout=SECONDS) as client:
+            client.sendall(f"POST /predict HTTP/1.1\r\nHost: x\r\nX-Request-Id: mine\r\n{rest}".encode())
+            answer = b"".join(iter(lambda: client.recv(4096), b"")).decode().lower()
+        server.stop()
+        said = server.output()
+    assert answer.startswith("http/1.1 400")
+    assert "\r\nx-request-id: mine\r\n" in answer
+    assert [line.split(" ", 1)[1].split(" ms=")[0] for line in said.splitlines() if "request_id=mine" in line] == [told]
+    assert said.count(" 400 ") == 1, "no other line of it"
+    assert "Invalid HTTP request" not in said

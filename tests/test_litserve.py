@@ -100,3 +100,6 @@ def test_the_versions_are_bounded() -> None:
     (versions,) = [SpecifierSet(one.removeprefix("litserve")) for one in needed if one.startswith("litserve")]
     assert versions.contains(ls.__version__)
     assert not versions.contains("0.3.0") and not versions.contains("0.2.16"), "it has no restart_workers"
+    (oldest,) = [one.version for one in versions if one.operator == ">="]
+    listed = (ROOT / "tests" / "clients" / "litserve.txt").read_text().splitlines()
+    assert f"litserve=={oldest}" in listed, "test_oldest_litserve.py runs the server on it"

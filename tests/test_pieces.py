@@ -1,8 +1,12 @@
 """Ids to text for every family of tokenizers: the pieces joined are the text of all ids, whatever the ids are."""
 
+from pathlib import Path
+from typing import Any
+
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from test_templates import STYLES, text_of
 from tokenizers import Tokenizer, decoders, models
 from tokenizers.pre_tokenizers import ByteLevel
 
@@ -61,6 +65,97 @@ def test_the_pieces_joined_are_the_text_of_all_ids(family: str, data: st.DataObj
     # a few ids above the vocabulary: a model may have more rows than its tokenizer has words
     ids = data.draw(st.lists(st.integers(0, tokenizer.get_vocab_size() + 2), max_size=30))
     assert "".join(pieces_of(tokenizer, ids)) == tokenizer.decode(ids, skip_special_tokens=True)
+
+
+@pytest.mark.parametrize("family", TOKENIZERS)
+@EXAMPLES
+@given(data=st.data())
+def test_long_answers_that_repeat_themselves_are_whole(family: str, data: st.DataObject) -> None:
+    tokenizer = TOKENIZERS[family]
+    some = st.lists(st.integers(0, tokenizer.get_vocab_size() - 1), max_size=6)
+    ids = [id for loop in data.draw(st.lists(some, max_size=5)) for id in loop * data.draw(st.integers(1, 12))]
+    assert "".join(pieces_of(tokenizer, ids)) == tokenizer.decode(ids, skip_special_tokens=True)
+
+
+PLAIN = {"a", "b", ".", " do", "é", " ", "Ġ", "Ġa", "▁a", "▁▁", "a▁", "▁do", "▁", "##a", "##b", "a</w>", "b</w>"}
+
+
+@pytest.mark.parametrize("family", TOKENIZERS)
+@EXAMPLES
+@given(data=st.data())
+def test_pieces_behind_a_text_are_what_they_add_to_it(family: str, data: st.DataObject) -> None:
+    tokenizer = TOKENIZERS[family]
+    plain = [id for token, id in sorted(tokenizer.get_vocab().items()) if token in PLAIN]
+    before = data.draw(st.lists(st.sampled_from(plain), min_size=1, max_size=30))
+    ids = data.draw(st.lists(st.integers(0, tokenizer.get_vocab_size() + 2), max_size=30))
+    pieces = Pieces(tokenizer, special_ids(tokenizer), before)
+    made = "".join(map(pieces.add, ids)) + pieces.end()
+    whole = tokenizer.decode([*before, *ids], skip_special_tokens=True)
+    assert made == whole[len(tokenizer.decode(before, skip_special_tokens=True)) :]
+
+
+@pytest.mark.parametrize("family", [family for family in TOKENIZERS if "byte-fallback" in family])
+def test_bad_bytes_do_not_spoil_the_text_before(family: str) -> None:
+    tokenizer = TOKENIZERS[family]
+    smile = ids_of(tokenizer, ["<0xF0>", "<0x9F>", "<0x99>", "<0x82>"])
+    pieces = Pieces(tokenizer, special_ids(tokenizer), [*ids_of(tokenizer, ["a"]), *smile])
+    assert "".join(map(pieces.add, [*smile, *ids_of(tokenizer, ["b"])])) == "🙂b"
+    pieces = Pieces(tokenizer, special_ids(tokenizer), [*ids_of(tokenizer, ["a"]), *smile])
+    assert "".join(map(pieces.add, [*smile, *ids_of(tokenizer, ["<0xFF>"])])) == "\ufffd" * 5
+
+
+@pytest.mark.parametrize("name", ["llama 2", "mistral v1", "mistral v3", "phi 3, in pieces", "zephyr", "chatml"])
+def test_the_answer_that_continues_a_message_keeps_its_first_blank(tmp_path: Path, name: str) -> None:
+    text = text_of(STYLES[name], tmp_path)
+    said = "2 plus 2 is"
+    chat = [{"role": "user", "content": "What is 2 plus 2?"}, {"role": "assistant", "content": said}]
+    prompt = text.prompt_ids(chat, continued=True)
+    tokenizer = text.tokenizer.backend_tokenizer
+    blank = tokenizer.token_to_id("Ġ" if STYLES[name].kind == "bytes" else "▁")
+    decoder = text.decoder([], before=prompt)
+    assert "".join(map(decoder.add, [blank, tokenizer.token_to_id("4")])) + decoder.end() == " 4"
+
+
+class Counted:
+    """A tokenizer that counts the ids it decodes."""
+
+    def __init__(self, tokenizer: Tokenizer) -> None:
+        self._tokenizer, self.decoded = tokenizer, 0
+
+    def decode(self, ids: list[int], **options: Any) -> str:
+        self.decoded += len(ids)
+        return str(self._tokenizer.decode(ids, **options))
+
+    def id_to_token(self, id: int) -> str | None:
+        token: str | None = self._tokenizer.id_to_token(id)
+        return token
+
+
+LOOPS = [
+    ("byte-level", ["ä", "½"], True),
+    ("byte-level", ["ÿ"], True),
+    ("byte-level", ["ä", "½", "ł"], True),
+    ("byte-fallback, Llama 2", ["<0xFF>"], True),
+    ("byte-fallback, Llama 2", ["<0xE4>"], True),
+    ("byte-fallback, Llama 2", ["\ufffd"], True),
+    ("byte-fallback, Llama 2", ["<0xFF>", "\ufffd"], True),
+    ("byte-fallback, metaspace", ["<0xE4>", "<0xBD>", "\ufffd"], True),
+    ("byte-fallback, Gemma", ["<0xE4>", "<0xBD>", "<0xA0>"], False),  # a bad byte may come and spoil all of them
+    ("metaspace", ["\ufffd"], True),
+    ("WordPiece", ["\ufffd", "."], True),
+]
+
+
+@pytest.mark.parametrize(("family", "loop", "streamed"), LOOPS, ids=str)
+def test_a_loop_costs_what_its_length_does_and_is_streamed(family: str, loop: list[str], streamed: bool) -> None:
+    tokenizer = Counted(TOKENIZERS[family])
+    ids = ids_of(TOKENIZERS[family], loop) * (3000 // len(loop))
+    pieces = Pieces(tokenizer, special_ids(TOKENIZERS[family]))  # type: ignore[arg-type]
+    given = [pieces.add(id) for id in ids]
+    assert "".join([*given, pieces.end()]) == TOKENIZERS[family].decode(ids)
+    assert tokenizer.decoded < 25 * len(ids)
+    if streamed:
+        assert all(any(given[at : at + 4]) for at in range(4, len(given) - 4))
 
 
 @pytest.mark.parametrize("family", [family for family in TOKENIZERS if "byte-fallback" in family])

@@ -12,7 +12,7 @@ import httpx2
 import openai
 import pytest
 from conftest import ROWS
-from served import Served
+from served import Served, endless
 from transformers import PreTrainedTokenizerBase
 
 from serve.http.answer import Answer, Options
@@ -107,6 +107,16 @@ def test_an_answer_that_ends_by_itself_says_stop_and_counts_its_end_token(
         "completion_tokens": completion,
         "total_tokens": prompt + completion,
     }
+
+
+def test_null_is_the_published_limit_and_minus_one_is_none(fetched: Path, tmp_path: Path) -> None:
+    folder = endless(fetched, tmp_path / "brief", context=128)
+    config = json.loads((folder / "generation_config.json").read_text())
+    (folder / "generation_config.json").write_text(json.dumps({**config, "max_new_tokens": 5}))
+    with Served(folder) as brief:
+        assert ask(brief)["usage"]["completion_tokens"] == 5
+        assert ask(brief, max_new_tokens=None)["usage"]["completion_tokens"] == 5
+        assert ask(brief, max_new_tokens=-1)["usage"]["total_tokens"] == 128
 
 
 def test_an_answer_that_is_cut_says_length(server: Served) -> None:

@@ -2,6 +2,8 @@
 
 import json
 import os
+import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -104,6 +106,46 @@ def test_a_hung_engine_is_killed_and_replaced(never_ending: Path, pool: ThreadPo
         assert status(f"{server.url}/health/live") == 200
 
 
+def suspended_while_it_loads(server: Served, *before: psutil.Process) -> psutil.Process:
+    """The engine that comes after these, as soon as there is one."""
+    until(lambda: "engine" in server.children() and server.children()["engine"] not in before, 40)
+    engine = server.children()["engine"]
+    engine.suspend()
+    return engine
+
+
+def test_an_engine_that_hangs_while_it_loads_anew_is_killed_and_replaced(published: Path) -> None:
+    with Served(published, "--hang-seconds", "2") as server:
+        first = server.children()["engine"]
+        first.kill()
+        second = suspended_while_it_loads(server, first)
+        assert status(f"{server.url}/health/live") == 200, "it has its time"
+        assert status(f"{server.url}/health/ready") == 503
+        until(lambda: not lives(second), 30)
+        until(lambda: status(f"{server.url}/health/ready") == 200, 60)
+        server.stop()
+        assert "it did nothing for 5 s while it loaded, killing it" in server.output()
+
+
+def test_engines_that_hang_again_and_again_while_they_load_end_the_server(published: Path) -> None:
+    with Served(published, "--hang-seconds", "2") as server:
+        hung = [server.children()["engine"]]
+        hung[0].kill()
+        for _ in range(3):
+            hung.append(suspended_while_it_loads(server, *hung))
+            until(lambda: not lives(hung[-1]), 30)
+        assert server.process.wait(30) == 1
+        assert "the engine died 4 times" in server.output()
+
+
+def test_an_engine_that_hangs_the_first_time_it_loads_is_refused(published: Path) -> None:
+    server = Served(published, "--hang-seconds", "2")
+    server.start()
+    suspended_while_it_loads(server)
+    assert server.process.wait(60) == 2
+    assert "the engine was killed, since it did nothing for 5 s, before it was ready" in server.output()
+
+
 def test_an_engine_killed_before_it_was_ever_ready_is_not_started_anew(published: Path) -> None:
     server = Served(published)
     server.start()
@@ -179,14 +221,38 @@ def test_the_port_opens_while_the_model_loads(published: Path) -> None:
 
 
 def test_a_model_that_cannot_be_loaded_is_refused_with_a_code(published: Path, tmp_path: Path) -> None:
-    import shutil
-
     folder = Path(shutil.copytree(published, tmp_path / "broken"))
     (folder / "model.safetensors").write_bytes(b"\x08\0\0\0\0\0\0\0{}      ")
     server = Served(folder)
     server.start()
     assert server.process.wait(40) == 2
     assert "cannot be served" in server.output()
+
+
+def test_a_model_that_fails_to_load_anew_once_is_not_refused(published: Path, tmp_path: Path) -> None:
+    """The next load may have the memory; and the end of the server still has its reason in the log."""
+    folder = Path(shutil.copytree(published, tmp_path / "model"))
+    weights, away = folder / "model.safetensors", tmp_path / "away"
+    with Served(folder) as server:
+        weights.rename(away)
+        server.children()["engine"].kill()
+        until(lambda: "engine: the model could not be loaded anew: " in server.output(), 60)
+        away.rename(weights)
+        until(lambda: status(f"{server.url}/health/ready") == 200, 60)
+        server.children()["http"].kill()
+        assert server.process.wait(15) == 1
+        assert "cannot be served" not in server.output()
+        assert "server: the HTTP process died, leaving" in server.output()
+
+
+def test_the_log_says_after_how_long_the_engine_was_ready(published: Path) -> None:
+    """All of the time of its process, most of which goes by before it reads the model."""
+    with Served(published) as server:
+        engine = server.children()["engine"]
+        lived = time.time() - engine.create_time()
+        (said,) = re.findall(r"engine: ready after ([\d.]+) s on cpu", server.output())
+        used = sum(engine.cpu_times()[:2])
+        assert used / 2 < float(said) <= lived
 
 
 def test_a_taken_port_is_an_error(published: Path) -> None:

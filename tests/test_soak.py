@@ -13,7 +13,7 @@ import httpx2
 import pytest
 from conftest import ROWS
 from served import ROOT, Served
-from soak import OPTIONS, TROUBLES, TURNED_AWAY, Soak, question
+from soak import NO_MEMORY, OPTIONS, TROUBLES, TURNED_AWAY, Soak, question
 from test_serve_process import status, until
 
 SECONDS = float(os.environ.get("SOAK_SECONDS", "20"))
@@ -59,9 +59,10 @@ def test_a_soak_with_faults(published: Path, tmp_path: Path) -> None:
         assert soak.wrong == []
         assert now == files
         assert {one.__name__ for one in TROUBLES} <= {name.split()[0] for name in soak.outcomes}
-        assert (
-            soak.outcomes["killed engine"] and soak.outcomes["predict right"] and soak.outcomes["chat streamed right"]
-        )
+        assert soak.outcomes["predict right"] and soak.outcomes["chat streamed right"]
+        assert soak.outcomes["killed engine"] and soak.outcomes["no memory"]
+        assert server.output().count(NO_MEMORY) == soak.outcomes["no memory"], "and at no other time"
+        assert server.output().count("engine: died") == soak.outcomes["killed engine"]
         assert all(after[name] < before[name] * 1.1 + 16 for name in before)
         with ThreadPoolExecutor(32) as pool:  # as many as there are places
             assert list(pool.map(lambda seed: ask_once(server, seed), range(32))) == ["right"] * 32

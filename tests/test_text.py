@@ -1,5 +1,6 @@
 """Ids to text and back: whole characters, clean cuts at stop strings, special tokens only where the template says."""
 
+import asyncio
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -197,6 +198,26 @@ def test_threads_share_it(text: Text) -> None:
     with ThreadPoolExecutor(4) as threads:
         found = list(threads.map(text.prompt_ids, [plain, literal] * 150))
     assert found == expected * 150
+
+
+@pytest.mark.parametrize("said", ["", END])
+def test_others_have_their_turns_while_a_long_prompt_is_made(text: Text, said: str) -> None:
+    """Some thousand of them; a dozen where the tokenizer keeps them out."""
+    words = "How many players are in a team? " * 30_000
+    turns = 0
+
+    async def count() -> None:
+        nonlocal turns
+        making = asyncio.create_task(
+            asyncio.to_thread(text.prompt_ids, [{"role": "user", "content": words + said + words}])
+        )
+        while not making.done():
+            turns += 1
+            await asyncio.sleep(0.0005)
+        assert len(await making) > 60_000
+
+    asyncio.run(count())
+    assert turns > 100
 
 
 def test_a_template_that_refuses_says_why(text: Text) -> None:

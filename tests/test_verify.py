@@ -16,7 +16,7 @@ from serve.engine import attention, verify
 from serve.engine.attention import NotCarriedOut, Pieces
 from serve.engine.engine import Engine
 from serve.engine.limits import limits
-from serve.engine.model import load
+from serve.engine.model import _dtype, _PackedLinear, load
 from serve.engine.request import Request
 
 ROOM = 2**30
@@ -218,13 +218,26 @@ WIDE = {"wide llama": ("llama", SIZES | {"intermediate_size": 1536}),
 """So wide that torch shares an activation's numbers out to threads."""
 
 
-@pytest.mark.parametrize(("dtype", "threads"), [("float32", 1), ("float32", 3), ("auto", 3)])
+# where the processor computes in bfloat16; elsewhere the server takes float32 and refuses bfloat16
+COMPUTED_IN = ["float32"] + ["bfloat16"] * (_dtype(torch.device("cpu"), "auto") == torch.bfloat16)
+
+
+def test_where_the_processor_does_not_compute_in_bfloat16_it_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", dict)
+    assert _dtype(torch.device("cpu"), "auto") == torch.float32
+    with pytest.raises(ValueError, match="dtype: found bfloat16, expected auto"):
+        _dtype(torch.device("cpu"), "bfloat16")
+
+
+@pytest.mark.parametrize("threads", [1, 3])
+@pytest.mark.parametrize("dtype", COMPUTED_IN)
 @pytest.mark.parametrize("name", DENSE)
 def test_logits_of_dense_models_are_the_same_to_the_last_bit_in_any_company(
     name: str, dtype: Any, threads: int, tmp_path: Path, caplog: pytest.LogCaptureFixture, own_threads: None
 ) -> None:
     build(*(MODELS | WIDE)[name], tmp_path)
     model = load(tmp_path, "cpu", dtype, threads=threads)
+    assert {layer.dtype for layer in model.modules() if isinstance(layer, _PackedLinear)} == {getattr(torch, dtype)}
     assert "last bits" not in caplog.text
     torch.manual_seed(2)
     asked = [

@@ -34,15 +34,15 @@ class Access:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
-        began, id, asked = time.monotonic(), id_of(scope["headers"]), as_route(scope)
+        began, asked = time.monotonic(), as_route(scope)
+        id = asked["state"].setdefault("request_id", id_of(scope["headers"]))
         status, complete = LEFT, False
 
         async def watched(message: Message) -> None:
             nonlocal status, complete
             if message["type"] == "http.response.start":
                 status = message["status"]
-                known: str = asked["path"] if asked["path"] in self.paths else "other"
-                count(str(getattr(asked.get("route"), "path", known)), status)
+                count(self._route(asked), status)
                 message = {**message, "headers": [*message.get("headers", []), (HEADER, id.encode())]}
             elif message["type"] == "http.response.body":
                 complete = not message.get("more_body", False)
@@ -51,8 +51,15 @@ class Access:
         try:
             await self.app(asked, receive, watched)
         finally:
+            if refused := asked["state"].get("refused"):  # the connection has answered in the application's place
+                status, complete = refused, True
+                count(self._route(asked), status)
             path = scope.get("raw_path", b"").decode("latin-1") or scope["path"]
             line(scope["method"], path, status, began, id, asked["state"].get("answers", []), complete)
+
+    def _route(self, asked: Scope) -> str:
+        known: str = asked["path"] if asked["path"] in self.paths else "other"
+        return str(getattr(asked.get("route"), "path", known))
 
 
 def count(route: str, status: int) -> None:

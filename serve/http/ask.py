@@ -18,6 +18,7 @@ from serve.http.app import Serving
 from serve.http.errors import Problem, died, overloaded
 from serve.http.gone import unless_gone
 from serve.link import EngineDied, EngineRefused
+from serve.repository import Decoding
 
 NO_LIMIT = -1
 SHORT = 4000
@@ -63,16 +64,19 @@ async def admit(serving: Serving, wanted: Wanted) -> Asked:
     """
     arrived = time.monotonic()
     if reason := serving.unready():
-        metrics.REJECTED.labels("not_ready").inc()
+        metrics.rejected(metrics.Rejected.NOT_READY)
         raise Problem(503, f"{reason}; try again", "not_ready", retry_after=2)
     leave = _enter(serving, wanted.n)
     try:
-        prompt = await _prompt(serving, wanted)
-        options = _options(serving, wanted, len(prompt))
+        context = serving.context  # there may be no engine any more, once the prompt is made
+        prompt = await _prompt(serving, wanted, context)
+        options = _options(serving.defaults, wanted, context, len(prompt))
         limit, text = serving.settings.timeout, serving.loaded_text
         seconds = limit if wanted.seconds is None else min(wanted.seconds, limit)
+        before = prompt if wanted.continued else []
+        least = wanted.min_tokens or 0
         answers = [
-            Answer(serving.engines, text.decoder(options.stop, wanted.min_tokens or 0), prompt, one, arrived, seconds)
+            Answer(serving.engines, text.decoder(options.stop, least, before), prompt, one, arrived, seconds)
             for one in _choices(options, wanted.n)
         ]
     except BaseException:
@@ -98,18 +102,18 @@ def _enter(serving: Serving, n: int) -> Callable[[], None]:
     return leave
 
 
-async def _prompt(serving: Serving, wanted: Wanted) -> list[int]:
-    text, context = serving.loaded_text, serving.context
+async def _prompt(serving: Serving, wanted: Wanted, context: int) -> list[int]:
+    text = serving.loaded_text
     try:
-        if _characters(wanted.messages) > SHORT:
-            prompt = await asyncio.to_thread(text.prompt_ids, wanted.messages, wanted.opened, wanted.continued)
-        else:
+        if _short(wanted.messages):
             prompt = text.prompt_ids(wanted.messages, wanted.opened, wanted.continued)
+        else:
+            prompt = await asyncio.to_thread(text.prompt_ids, wanted.messages, wanted.opened, wanted.continued)
     except ValueError as error:  # the template's own words
         message = f"the model's chat template refuses these messages: {error}"
         raise Problem(422, message, "template", "messages") from None
     if len(prompt) >= context:
-        metrics.REJECTED.labels("too_long").inc()
+        metrics.rejected(metrics.Rejected.TOO_LONG)
         # OpenAI's words and more: clients look for "maximum context length", "context_length_exceeded", "too long"
         message = (
             f"This model's maximum context length is {context} tokens, {context - 1} of which fit before an answer. "
@@ -119,18 +123,25 @@ async def _prompt(serving: Serving, wanted: Wanted) -> list[int]:
     return prompt
 
 
-def _characters(value: Any) -> int:
-    """Of all texts in a JSON value."""
-    if isinstance(value, str):
-        return len(value)
-    if isinstance(value, dict):
-        value = [*value, *value.values()]
-    return sum(map(_characters, value)) if isinstance(value, list) else 0
+def _short(messages: list[dict[str, Any]]) -> bool:
+    """Whether all texts, names and numbers in them are few characters. It looks at no more of them than it has to."""
+    left = SHORT
+    values: list[Any] = [*messages]
+    while values and left >= 0:
+        value = values.pop()
+        if isinstance(value, dict):
+            values += [*value, *value.values()]
+        elif isinstance(value, list):
+            values += value
+            left -= 1
+        else:
+            left -= max(1, len(value if isinstance(value, str) else str(value)))
+    return left >= 0
 
 
-def _options(serving: Serving, wanted: Wanted, prompt: int) -> Options:
+def _options(defaults: Decoding, wanted: Wanted, context: int, prompt: int) -> Options:
     """The request's own wishes, over what the model was published with."""
-    defaults, context, most = serving.defaults, serving.context, wanted.max_new_tokens
+    most = wanted.max_new_tokens
     if most is None:
         most = context if defaults.max_new_tokens is None else defaults.max_new_tokens
     elif most == NO_LIMIT:
@@ -159,7 +170,7 @@ def _least(wanted: int | None, published: int, most: int, room: int) -> int:
     if wanted is None:
         return min(published, most)
     if wanted > most:
-        metrics.REJECTED.labels("invalid").inc()
+        metrics.rejected(metrics.Rejected.INVALID)
         reason = (
             "the tokens that fit behind these messages; shorten them, or ask for less"
             if most == room
@@ -210,6 +221,6 @@ async def pieces(answers: list[Answer], stream: bool) -> AsyncGenerator[tuple[in
     except EngineDied as error:
         raise died(error) from None
     if any(answer.deadline_reached and answer.started is None for answer in answers):
-        metrics.REJECTED.labels("deadline").inc()
+        metrics.rejected(metrics.Rejected.DEADLINE)
         message = "the time limit was reached before the first token; try again, or with a longer limit"
         raise Problem(503, message, "deadline_reached", retry_after=2)

@@ -13,26 +13,28 @@ import contextlib
 import json
 import socket
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sized
 from functools import partial
 from typing import Any
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from uvicorn._types import ASGI3Application
+from uvicorn.protocols.http.flow_control import FlowControl
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from serve.http.access import count, line
 from serve.http.errors import error_body
 from serve.http.parser import Parser
-from serve.http.request_id import HEADER, new_id
+from serve.http.probe import Probe
+from serve.http.request_id import HEADER, id_of
+from serve.http.unframed import unframed
 from serve.settings import Settings
 
 MAX_HEAD = 2**15
 """Bytes of a request's first line and headers together; what clients and proxies send has a tenth of it."""
 GRACE_SECONDS = 5.0
 """For an answer that is complete at its deadline to reach its client."""
-FIRST = b"HTTP/1.1 "
-"""What every answer begins with, whatever its status."""
-PROBES = (0, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4)
-"""Seconds between the bytes of FIRST where it is not known whether the client is still there."""
+MOST_WAITING = 16
+"""Requests behind the running one that are read ahead. Who leaves is noticed only while we read."""
 REASONS = {400: "Bad Request", 408: "Request Timeout", 431: "Request Header Fields Too Large"}
 
 
@@ -46,7 +48,10 @@ class Connection(HttpToolsProtocol):
         self.listener = listener
         self.parser = Parser(self)  # type: ignore[assignment]
         self.read_seconds, self.answer_seconds = read_seconds, answer_seconds
+        self.running: RequestResponseCycle | None = None  # `cycle` is the newest, which may wait behind it
         self.in_head = self.in_body = False
+        self.ended = False  # what comes now is not read
+        self.left = False  # the client has closed its half
         self.fed = 0  # bytes since the connection began, the last head ended, or the last piece of a body
         self.read_timer: asyncio.TimerHandle | None = None
         self.answer_timer: asyncio.TimerHandle | None = None
@@ -60,31 +65,37 @@ class Connection(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self._time_reading()
+        self.flow = _Flow(transport, self.pipeline)
+        self._time_idleness()
 
     def connection_lost(self, exc: Exception | None) -> None:
         for timer in (self.read_timer, self.answer_timer):
             if timer:
                 timer.cancel()
+        self.pipeline.clear()
         super().connection_lost(exc)
+        if self.running and not self.running.response_complete:  # uvicorn tells the newest alone
+            self.running.disconnected = True
+            self.running.message_event.set()
 
     def data_received(self, data: bytes) -> None:
-        if self.transport.is_closing():
+        if self.ended or self.transport.is_closing():
             return
-        if self.read_timer is None:
-            self._time_reading()
         self.fed += len(data)
         super().data_received(data)
+        if not (self.in_head or self.in_body or self.answering or self.transport.is_closing()):
+            self._time_idleness()  # uvicorn has ended it: blank lines came, or the rest of a body that was refused
         if self.fed > MAX_HEAD and not self.transport.is_closing() and (self.in_head or self.in_body):
             self._refuse(431, f"the request's head is longer than {MAX_HEAD} bytes, the limit of this server", "head")
 
     def eof_received(self) -> bool:  # type: ignore[override]
         """The client has closed its half, or has gone: TCP says the same of both. True keeps our half open."""
-        if not self.answering or self.in_head or self.in_body:
+        if not self.answering or (self.in_body and self.cycle is self.running):
             return False
-        self.cycle.keep_alive = False
-        if not self.pipeline:
-            self._probe(_Begun(self.transport), 0)
+        self._end_before_this()
+        self.left = True
+        if self.running:
+            Probe(self.loop, self.running)
         return True
 
     # the HTTP parser's callbacks
@@ -96,11 +107,13 @@ class Connection(HttpToolsProtocol):
             self._time_reading()
 
     def on_headers_complete(self) -> None:
-        self.in_head, self.in_body = False, True
         self.fed = 0
-        super().on_headers_complete()
+        super().on_headers_complete()  # it fails at an address that is none
+        self.in_head, self.in_body = False, True
         # uvicorn adds the trailers of a chunked body to the same list, and nobody asks them for a key
         self.scope["headers"] = list(self.headers)
+        if self.pipeline:
+            self.flow.resume_reading()  # uvicorn has paused it
 
     def on_body(self, body: bytes) -> None:
         self.fed = 0
@@ -113,31 +126,40 @@ class Connection(HttpToolsProtocol):
             self.read_timer.cancel()
             self.read_timer = None
         super().on_message_complete()
-        if self.answering and self.answer_timer is None:
-            self._time_answer(self._seconds(self.headers))
+        self.cycle.waiting_for_100_continue = False  # all is here, and bytes of the answer may have gone ahead
+        if self.cycle is self.running and not self.cycle.response_complete:
+            self._time_answer(self.cycle)
 
     # uvicorn's
 
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        self.running = cycle
+        if cycle.scope["http_version"] < "1.1":
+            app = unframed(app, cycle)
+        super()._start_asgi_task(cycle, app)
+        self._time_answer(cycle)
+        if self.left:
+            Probe(self.loop, cycle)
+
     def on_response_complete(self) -> None:
-        following = self.pipeline[-1][0] if self.pipeline else None
         super().on_response_complete()
-        if self.answer_timer and (following or not self.transport.get_write_buffer_size()):
+        unread = self.transport.get_write_buffer_size()
+        if self.answer_timer and self.running and self.running.response_complete and not unread:
             self.answer_timer.cancel()
-            self.answer_timer = None
-        if following and not following.more_body:  # else its time begins when it has arrived
-            self._time_answer(self._seconds(following.scope["headers"]))
 
     def send_400_response(self, msg: str) -> None:
         """What came is no HTTP."""
-        if self.answering and not self.in_body:
-            self.cycle.keep_alive = False  # the answer to what came before is not spoilt
-        else:
-            self._refuse(400, "this is no valid HTTP/1.1 request", "invalid_http")
+        self._refuse(400, "this is no valid HTTP/1.1 request", "invalid_http")
 
     def shutdown(self) -> None:
         """The server ends: uvicorn has closed its copy of the listening socket and tells every connection."""
         stop_listening(self.listener)
         super().shutdown()
+
+    def _time_idleness(self) -> None:
+        seconds = self.timeout_keep_alive if self.cycle else max(self.timeout_keep_alive, self.read_seconds)
+        self._unset_keepalive_if_required()
+        self.timeout_keep_alive_task = self.loop.call_later(seconds, self.timeout_keep_alive_handler)
 
     def _time_reading(self) -> None:
         self.read_timer = self.loop.call_later(self.read_seconds, self._has_read_for_long)
@@ -151,14 +173,17 @@ class Connection(HttpToolsProtocol):
         elif self.in_head:
             self._refuse(408, f"the request did not arrive within {self.read_seconds:g} s", "request_timeout")
         elif not self.answering:
-            self.transport.close()  # nothing was asked, or the answer came before the end of the body
+            self.transport.close()  # the answer came before the end of the body
 
-    def _time_answer(self, seconds: float) -> None:
-        self.answer_timer = self.loop.call_later(seconds + GRACE_SECONDS, self._has_answered_for_long)
+    def _time_answer(self, cycle: RequestResponseCycle) -> None:
+        """From when it is begun, with the time of its body, and anew when that has arrived."""
+        if self.answer_timer:
+            self.answer_timer.cancel()  # of the request before, whose last bytes may still be on their way
+        seconds = self._seconds(cycle.scope["headers"]) + GRACE_SECONDS + (self.read_seconds if cycle.more_body else 0)
+        self.answer_timer = self.loop.call_later(seconds, self._has_answered_for_long)
 
     def _has_answered_for_long(self) -> None:
         """The client does not read: what is left for it would stay here for ever."""
-        self.answer_timer = None
         if self.answering or self.transport.get_write_buffer_size():
             self.transport.abort()
 
@@ -172,22 +197,25 @@ class Connection(HttpToolsProtocol):
                     break
         return self.answer_seconds
 
-    def _probe(self, begun: "_Begun", sent: int) -> None:
-        """Send the answer's first bytes ahead, one by one: they are right for a client that listens, and the system of
-        one that has gone refuses them, which ends the connection and frees its places."""
-        if self.transport.is_closing() or self.cycle.response_started or sent == len(FIRST):
-            return
-        self.cycle.transport = begun  # type: ignore[assignment]
-        begun.write_ahead(FIRST[sent : sent + 1])
-        if sent + 1 < len(PROBES):
-            self.loop.call_later(PROBES[sent + 1], self._probe, begun, sent + 1)
+    def _end_before_this(self) -> None:
+        """The answers to what came whole are not spoilt; with the last of them the connection ends."""
+        if self.in_body:
+            self.pipeline.popleft()
+            self.cycle = self.pipeline[0][0] if self.pipeline else self.running  # type: ignore[assignment]
+        self.in_head = self.in_body = False
+        self.ended = True
+        self.cycle.keep_alive = False
 
     def _refuse(self, status: int, message: str, code: str) -> None:
         """Answer in the application's place, which has seen nothing of the request or not all, and close."""
-        if self.cycle is not None and self.cycle.response_started and not self.cycle.response_complete:
-            self.transport.abort()
+        if self.answering and not (self.in_body and self.cycle is self.running):
+            self._end_before_this()
             return
-        id, began = new_id(), time.monotonic()
+        if self.in_body and self.cycle.response_started:
+            (self.transport.close if self.cycle.response_complete else self.transport.abort)()
+            return
+        state = self.scope["state"] if self.in_body else {}
+        id = state.setdefault("request_id", id_of(self.headers if self.in_head or self.in_body else ()))
         content = json.dumps(error_body(message, "invalid_request_error", code)).encode()
         head = (
             f"HTTP/1.1 {status} {REASONS[status]}\r\ncontent-type: application/json\r\n"
@@ -195,8 +223,11 @@ class Connection(HttpToolsProtocol):
         )
         self.transport.write(head.encode() + content)
         self.transport.close()
+        if self.in_body:
+            state["refused"] = status  # the request's own line says it
+            return
         count("other", status)
-        line("-", "-", status, began, id)
+        line("-", "-", status, time.monotonic(), id)
 
 
 def connection(settings: Settings, listener: socket.socket) -> Callable[..., Connection]:
@@ -213,20 +244,13 @@ def stop_listening(listener: socket.socket) -> None:
         listener.shutdown(socket.SHUT_RDWR)
 
 
-class _Begun:
-    """A transport to which the first bytes of the answer have been written before the answer."""
+class _Flow(FlowControl):
+    """Reads on while few requests wait behind the running one, where uvicorn does so while none does."""
 
-    def __init__(self, transport: asyncio.Transport) -> None:
-        self._transport = transport
-        self._ahead = 0
+    def __init__(self, transport: asyncio.Transport, waiting: Sized) -> None:
+        super().__init__(transport)
+        self._waiting = waiting
 
-    def write_ahead(self, data: bytes) -> None:
-        self._transport.write(data)
-        self._ahead += len(data)
-
-    def write(self, data: bytes) -> None:
-        self._transport.write(data[self._ahead :])
-        self._ahead = 0
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._transport, name)
+    def resume_reading(self) -> None:
+        if len(self._waiting) <= MOST_WAITING:
+            super().resume_reading()

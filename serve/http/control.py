@@ -78,11 +78,12 @@ class Control:
         return list(self._encoded(text).ids)
 
     def _encoded(self, text: str) -> Encoding:
-        return self._tokenizer.encode(text, add_special_tokens=False)
+        return _encoding(self._tokenizer, text)
 
     def _found(self, text: str, encoding: Encoding) -> list[Written]:
-        offsets = encoding.offsets  # a new list each time it is asked for
-        found = [(id, *offsets[at]) for at, id in enumerate(encoding.ids) if id in self._tokens]
+        # not all offsets: the list takes half a second for a long text, in which no other thread may run
+        place = encoding.token_to_chars  # never None for a token of a text
+        found = [(id, *place(at)) for at, id in enumerate(encoding.ids) if id in self._tokens]  # type: ignore[misc]
         return [one for one in found if one[0] != self._unknown or self._spelt(text, *one)]
 
     def _spelt(self, text: str, id: int, start: int, end: int) -> bool:
@@ -98,7 +99,7 @@ class Control:
         return written
 
     def _find(self, piece: str) -> list[Written]:
-        encoding = self._finder.encode(piece, add_special_tokens=False)
+        encoding = _encoding(self._finder, piece)
         pairs = zip(encoding.ids, encoding.offsets, strict=True)
         return [(self._ids[id], start, end) for id, (start, end) in pairs if id in self._ids]
 
@@ -109,13 +110,19 @@ class Control:
             start, end = _with_blanks(text, self._tokens[id], start, end)
             pieces.append(text[at:start])
             at = max(at, end)
-        ids: list[int] = self._plain.encode(BORDER.join([*pieces, text[at:]]), add_special_tokens=False).ids
+        ids: list[int] = _encoding(self._plain, BORDER.join([*pieces, text[at:]])).ids
         own = iter(id for id, _, _ in written)
         wrong = any(id in self._tokens and id != self._unknown for id in ids)
         ids = [next(own, id) if id == self._border else id for id in ids]
         if wrong or next(own, None) is not None or self._border in ids:
             raise Forged("the tokenizer cannot tell the text of one of the model's tokens from the token; leave it out")
         return ids
+
+
+def _encoding(tokenizer: Tokenizer, text: str) -> Encoding:
+    """A batch of one, for the time of which other threads may run; `encode` would stop them."""
+    (encoding,) = tokenizer.encode_batch([text], add_special_tokens=False)
+    return encoding
 
 
 def _is_control(token: AddedToken, written: list[str]) -> bool:

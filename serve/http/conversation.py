@@ -6,33 +6,32 @@ It knows JSON. It does not know templates, nor the rest of a request.
 import json
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationInfo, field_validator
+from pydantic import Field, ValidationInfo, field_validator
+
+from serve.http.fields import IGNORED, MAX_ITEMS, Off, Open, Strict, Text, shallow
+
+MAX_CALLS = 128
+"""Calls of tools in one turn."""
 
 
-def valid_unicode(text: str) -> str:
-    try:
-        text.encode()
-    except UnicodeEncodeError as error:
-        raise ValueError(f"holds half of a surrogate pair at character {error.start}, expected valid Unicode") from None
-    return text
-
-
-Text = Annotated[str, AfterValidator(valid_unicode)]
-Off = Literal[False] | None
-
-
-class TextPart(BaseModel):
+class TextPart(Strict):
     """A part of a message; of the kinds that OpenAI's clients can send, text alone is known."""
 
     type: Literal["text"]
     text: Text
+    # what clients of several servers put beside a text, which is the same without
+    cache_control: Any = IGNORED
+    annotations: Any = IGNORED
+    citations: Any = IGNORED
+    id: Any = IGNORED
+    index: Any = IGNORED
 
 
-class FunctionCall(BaseModel):
+class FunctionCall(Open):
     """What an assistant called."""
 
     name: Text
-    arguments: Text | dict[str, Any] = Field(description="A JSON object, in a string as OpenAI has it, or as it is.")
+    arguments: Text | dict[Any, Any] = Field(description="A JSON object, in a string as OpenAI has it, or as it is.")
 
     @field_validator("arguments")
     @classmethod
@@ -40,14 +39,22 @@ class FunctionCall(BaseModel):
         if isinstance(arguments, str) and arguments.strip():
             try:
                 found = json.loads(arguments)
+            except RecursionError:
+                raise ValueError("are nested too deeply, expected an object such as {}") from None
             except ValueError as error:
-                raise ValueError(f"are no JSON ({error}), expected an object such as {{}}") from None
+                reason = str(error).partition(";")[0]  # of a number that is too long it tells Python's own setting
+                raise ValueError(f"are no JSON ({reason}), expected an object such as {{}}") from None
             if not isinstance(found, dict):
                 raise ValueError("are JSON, but no object; expected an object such as {}")
+            shallow(found)
         return arguments
 
+    @property
+    def for_template(self) -> dict[str, Any]:
+        return self.given(name=self.name, arguments=self.arguments)
 
-class ToolCall(BaseModel):
+
+class ToolCall(Open):
     """A call of a tool in an assistant's turn."""
 
     id: Text | None = None
@@ -56,23 +63,20 @@ class ToolCall(BaseModel):
 
     @property
     def for_template(self) -> dict[str, Any]:
-        function = {"name": self.function.name, "arguments": self.function.arguments}
-        return {**({} if self.id is None else {"id": self.id}), "type": self.type, "function": function}
+        return self.given(id=self.id, type=self.type, function=self.function.for_template)
 
 
-class Message(BaseModel):
+class Message(Open):
     """One turn of a conversation. The chat template gets all of it; it shows the fields that it knows."""
-
-    model_config = ConfigDict(extra="allow")
 
     role: Literal["system", "developer", "user", "assistant", "tool", "function"] = Field(
         description="A developer is the system to a model whose chat template knows no developers."
     )
-    content: Text | Annotated[list[TextPart], Field(min_length=1)] | None = Field(
+    content: Text | Annotated[list[TextPart], Field(min_length=1, max_length=MAX_ITEMS, fail_fast=True)] | None = Field(
         None, validate_default=True, description="Null or left out in an assistant's turn that called a tool."
     )
     name: Text | None = None
-    tool_calls: list[ToolCall] | None = None
+    tool_calls: Annotated[list[ToolCall], Field(max_length=MAX_CALLS, fail_fast=True)] | None = None
     tool_call_id: Text | None = None
     reasoning_content: Text | None = Field(None, description="What the assistant thought. Not OpenAI's.")
     # what other servers take for the wish to continue this turn, and what would have to be read or heard
@@ -104,10 +108,12 @@ class Message(BaseModel):
     @property
     def for_template(self) -> dict[str, Any]:
         """As chat templates take it: no parts, and nothing that is null."""
-        given = {**(self.model_extra or {}), "role": self.role}
-        given |= {"name": self.name, "tool_call_id": self.tool_call_id, "reasoning_content": self.reasoning_content}
-        if self.tool_calls:
-            given["tool_calls"] = [call.for_template for call in self.tool_calls]
-        if self.content is not None or not self.tool_calls:
-            given["content"] = self.text
-        return {name: value for name, value in given.items() if value is not None}
+        calls = [call.for_template for call in self.tool_calls or []] or None
+        return self.given(
+            role=self.role,
+            content=self.text if self.content is not None or not calls else None,
+            name=self.name,
+            tool_calls=calls,
+            tool_call_id=self.tool_call_id,
+            reasoning_content=self.reasoning_content,
+        )

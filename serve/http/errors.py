@@ -9,11 +9,26 @@ from typing import Any
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 from serve.http import metrics, schema
 from serve.http.admission import Admission
+from serve.http.conversation import TextPart
 from serve.link import EngineDied, EngineFailed
+
+MOST = 20
+"""Mistakes of a request that are told."""
+LONGEST = 200
+"""Characters of a place in a body, whose names the client chooses."""
+LIKE = 0.78
+"""How alike two names are, from 0 to 1, of which one may stand for the other."""
+INNER: dict[str | int, type[BaseModel]] = {
+    "stream_options": schema.StreamOptions,
+    "response_format": schema.ResponseFormat,
+    "content": TextPart,
+}
+"""Objects in a body that take only some fields."""
 
 
 def error_body(message: str, type: str, code: str, param: str | None = None) -> dict[str, object]:
@@ -35,7 +50,7 @@ class Problem(Exception):
 
 def overloaded(admission: Admission) -> Problem:
     """No room; it is counted."""
-    metrics.REJECTED.labels("overload").inc()
+    metrics.rejected(metrics.Rejected.OVERLOAD)
     seconds = admission.retry_after()
     message = f"{admission.inside} requests are inside, of {admission.most} that fit; try again in {seconds} s"
     return Problem(429, message, "overloaded", retry_after=seconds)
@@ -62,14 +77,13 @@ async def _http(_: Request, error: Exception) -> Response:
 
 
 async def _invalid(request: Request, error: Exception) -> Response:
-    """All that is wrong with a body at once: where, what was expected, what was found."""
+    """What is wrong with a body, the first mistakes at once: where, what was expected, what was found."""
     assert isinstance(error, RequestValidationError)  # noqa: S101
-    metrics.REJECTED.labels("invalid").inc()
-    found = error.errors()
+    metrics.rejected(metrics.Rejected.INVALID)
+    found = error.errors()[:MOST]
     parts = [_place(one) for one in found]
-    known = _fields(request)
     messages = [
-        f"{part}: {_wrong(one)}{_near(part, one, known)}" if part else _wrong(one)
+        f"{part}: {_wrong(one)}{_near(request, one)}" if part else _wrong(one)
         for part, one in zip(parts, found, strict=True)
     ]
     if found[0]["type"] in ("model_attributes_type", "dict_type") or found[0]["loc"] == ("body",):
@@ -83,20 +97,34 @@ def _place(error: dict[str, Any]) -> str:
     """The field, as "messages.0.content"; without pydantic's names of the alternatives that a field has."""
     if error["type"] == "json_invalid":
         return ""
-    unknown = error["type"] == "extra_forbidden"  # a name that the client chose
-    return ".".join(str(part) for part in error["loc"][1:] if unknown or "[" not in str(part))
+    parts = [str(part) for part in error["loc"][1:]]
+    chosen = parts[-1:] if error["type"] == "extra_forbidden" else []  # a name that the client chose
+    place = ".".join([*(part for part in parts[: len(parts) - len(chosen)] if "[" not in part), *chosen])
+    return place if len(place) <= LONGEST else f"{place[:LONGEST]}..."
 
 
-def _fields(request: Request) -> list[str]:
-    """The fields of the body that the asked route takes."""
+def _near(request: Request, error: dict[str, Any]) -> str:
+    """The known field that an unknown one may stand for."""
+    *path, name = error["loc"]
+    if error["type"] != "extra_forbidden" or len(name) > LONGEST:
+        return ""
+    known = {_plain(field): field for field in _fields(request, path)}
+    near = get_close_matches(_plain(name), known, n=1, cutoff=LIKE)
+    return f"; did you mean {known[near[0]]}?" if near else ""
+
+
+def _plain(name: str) -> str:
+    """Without what tells topP and top-p from top_p."""
+    return name.lower().replace("_", "").replace("-", "")
+
+
+def _fields(request: Request, path: list[str | int]) -> list[str]:
+    """The fields of the object at this place of the body."""
+    for part in reversed(path):
+        if part in INNER:
+            return list(INNER[part].model_fields)
     body = schema.PredictRequest if request.url.path == "/predict" else schema.ChatRequest
     return list(body.model_fields)
-
-
-def _near(name: str, error: dict[str, Any], known: list[str]) -> str:
-    """The known field that an unknown one may stand for."""
-    near = get_close_matches(name, known, n=1) if error["type"] == "extra_forbidden" else []
-    return f"; did you mean {near[0]}?" if near else ""
 
 
 def _wrong(error: dict[str, Any]) -> str:

@@ -3,6 +3,8 @@
 It knows counters. Who counts what is in `answer.py`, `routes.py` and what stands before the routes.
 """
 
+from enum import StrEnum
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, Info
 
 REGISTRY = CollectorRegistry()
@@ -11,7 +13,7 @@ TOKEN_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.25,
 
 MODEL = Info("kickoff_model", "The served model and its revision.", registry=REGISTRY)
 REQUESTS = Counter("kickoff_requests", "Requests answered.", ["route", "code"], registry=REGISTRY)
-REJECTED = Counter("kickoff_rejected", "Requests turned away, by reason.", ["reason"], registry=REGISTRY)
+_REJECTED = Counter("kickoff_rejected", "Requests turned away, by reason.", ["reason"], registry=REGISTRY)
 CANCELLED = Counter("kickoff_cancelled", "Requests whose client left before the end.", registry=REGISTRY)
 TOKENS = Counter("kickoff_tokens", "Tokens of prompts and of answers.", ["direction"], registry=REGISTRY)
 FIRST_TOKEN = Histogram(
@@ -30,7 +32,26 @@ ENGINE_RUNNING = Gauge("kickoff_engine_running", "Requests that it computes now.
 STEPS = Gauge("kickoff_engine_steps", "Forward passes since it started.", ["engine"], registry=REGISTRY)
 BEAT_AGE = Gauge("kickoff_engine_heartbeat_age_seconds", "Since it last reported.", ["engine"], registry=REGISTRY)
 
-for reason in ("overload", "too_large", "too_long", "invalid", "unauthorized", "not_ready", "slow"):
-    REJECTED.labels(reason)
+
+class Rejected(StrEnum):
+    """Every reason to turn a request away. All of them are shown from the start, with 0."""
+
+    OVERLOAD = "overload"
+    TOO_LARGE = "too_large"
+    TOO_LONG = "too_long"
+    INVALID = "invalid"
+    UNAUTHORIZED = "unauthorized"
+    NOT_READY = "not_ready"
+    SLOW = "slow"
+    DEADLINE = "deadline"
+
+
+def rejected(reason: Rejected) -> None:
+    """Count a request that is turned away."""
+    _REJECTED.labels(reason.value).inc()
+
+
+for reason in Rejected:
+    _REJECTED.labels(reason.value)
 for direction in ("in", "out"):
     TOKENS.labels(direction)

@@ -74,7 +74,7 @@ class HeadLimit:
         size = line + sum(len(name) + len(value) + 4 for name, value in scope["headers"])
         if size <= MAX_HEAD:
             return await self.app(scope, receive, send)
-        metrics.REJECTED.labels("too_large").inc()
+        metrics.rejected(metrics.Rejected.TOO_LARGE)
         message = f"the request's head has {size} bytes, and the limit of this server is {MAX_HEAD}"
         body = error_body(message, "invalid_request_error", "head_too_large")
         return await answer(send, 431, body, CLOSE)
@@ -85,12 +85,12 @@ class Key:
 
     def __init__(self, app: ASGIApp, key: str) -> None:
         self.app = app
-        self.key = key.encode()
+        self.keys = [key.encode(), key.encode("latin-1")]  # clients write other letters than ASCII's in either way
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["path"] in OPEN or self._opens(dict(scope["headers"])):
             return await self.app(scope, receive, send)
-        metrics.REJECTED.labels("unauthorized").inc()
+        metrics.rejected(metrics.Rejected.UNAUTHORIZED)
         body = error_body(
             "a key is needed: send it as 'Authorization: Bearer KEY' or 'X-API-Key: KEY'",
             "authentication_error",
@@ -107,8 +107,8 @@ class Key:
                 given = b""
         elif scheme.lower() != b"bearer":
             given = b""
-        same = hmac.compare_digest(given.strip(), self.key)
-        return hmac.compare_digest(headers.get(b"x-api-key", b""), self.key) or same
+        sent = (given.strip(), headers.get(b"x-api-key", b"").strip())
+        return sum(hmac.compare_digest(one, key) for one in sent for key in self.keys) > 0  # each time all of them
 
 
 class Room:
@@ -154,7 +154,7 @@ class BodyLimit:
         return await self.app(scope, replay(body, receive), send)
 
     async def _too_slow(self, send: Send) -> None:
-        metrics.REJECTED.labels("slow").inc()
+        metrics.rejected(metrics.Rejected.SLOW)
         message = f"the body did not arrive within {self.seconds:g} s"
         await answer(send, 408, error_body(message, "invalid_request_error", "request_timeout"), CLOSE)
 
@@ -187,6 +187,6 @@ def replay(body: bytes, receive: Receive) -> Receive:
 
 async def too_large(send: Send, most: int) -> None:
     """413."""
-    metrics.REJECTED.labels("too_large").inc()
+    metrics.rejected(metrics.Rejected.TOO_LARGE)
     message = f"the body is larger than {most} bytes, the limit of this server"
     await answer(send, 413, error_body(message, "invalid_request_error", "too_large"), CLOSE)

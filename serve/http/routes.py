@@ -160,7 +160,7 @@ async def chat(
     request.state.answers = asked.answers
     id = f"chatcmpl-{uuid.uuid4().hex}"
     if body.stream:
-        usage = body.stream_options is not None and body.stream_options.include_usage
+        usage = body.stream_options is not None and bool(body.stream_options.include_usage)
         events = _chat_events(serving, asked.answers, id, usage)
         return await begun(request.receive, events, _chat_error, asked.leave)
     await whole(request.receive, asked)

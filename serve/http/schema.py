@@ -15,10 +15,13 @@ from pydantic import (
     field_validator,
 )
 
-from serve.http.conversation import Message, Off, Text, valid_unicode
+from serve.http.conversation import Message
+from serve.http.fields import IGNORED, MAX_ITEMS, Name, NoList, NoObject, Off, Strict, Text, valid_unicode
 
 MAX_STOP = 16
 MAX_CHOICES = 8
+MAX_PIECES = 2000
+"""Parts of texts and calls of tools in a whole conversation; reading more would hold up everybody else."""
 MAX_INTEGER = 2**31 - 1
 
 
@@ -36,20 +39,16 @@ def _some(tokens: int) -> int:
 
 Question = Annotated[Text, AfterValidator(_not_blank)]
 Stop = Annotated[str, StringConstraints(min_length=1, max_length=256), AfterValidator(valid_unicode)]
-Stops = Annotated[list[Stop], Field(max_length=MAX_STOP)]
+Stops = Annotated[list[Stop], Field(max_length=MAX_STOP, fail_fast=True)]
 Tokens = Annotated[int, Field(ge=-1, le=MAX_INTEGER), AfterValidator(_some)]
 """-1 is no limit but the model's context, as vLLM's clients say it; more than fits is as much as fits."""
+LIMIT = "Null or left out: as the model was published. -1: as many as fit."
+"""Clients that were given no limit may send null."""
 Least = Annotated[int, Field(ge=0, le=MAX_INTEGER)]
 TopK = Annotated[int, Field(ge=-1, le=MAX_INTEGER, description="0 and -1 are off.")]
 Temperature = Annotated[float, Field(ge=0, le=2, allow_inf_nan=False, description="0 is greedy.")]
 TopP = Annotated[float, Field(gt=0, le=1, allow_inf_nan=False)]
 Seed = Annotated[int, Field(ge=-(2**63), le=2**63 - 1)]
-
-
-class Strict(BaseModel):
-    """JSON types are taken as they are: "1" is no number, and 1 is no truth value."""
-
-    model_config = ConfigDict(strict=True, extra="forbid")
 
 
 class PredictRequest(Strict):
@@ -60,7 +59,7 @@ class PredictRequest(Strict):
     )
 
     question: Question = Field(description="Sent alone, in the model's own chat template.")
-    max_new_tokens: Tokens | None = Field(None, description="Default: as published.")
+    max_new_tokens: Tokens | None = Field(None, description=LIMIT)
     temperature: Temperature | None = Field(None)
     top_p: TopP | None = Field(None)
     top_k: TopK | None = Field(None)
@@ -113,26 +112,21 @@ class PredictResponse(BaseModel):
     )
 
 
-class StreamOptions(BaseModel):
-    include_usage: bool = False
+class StreamOptions(Strict):
+    include_usage: bool | None = None
+    continuous_usage_stats: bool | None = Field(None, description="Taken and not used. vLLM's.")
+    include_obfuscation: Off = None
 
 
-class ResponseFormat(BaseModel):
+class ResponseFormat(Strict):
     type: Literal["text"]
 
 
-NoList = Annotated[list[Any], Field(max_length=0)] | None
-NoObject = Annotated[dict[str, Any], Field(max_length=0)] | None
-IGNORED = Field(None, description="Taken and not used.")
-
-
-class ChatRequest(BaseModel):
+class ChatRequest(Strict):
     """OpenAI's chat completions. What would change the answer and is not carried out is refused, unless it asks for
     nothing; so is an unknown field."""
 
     model_config = ConfigDict(
-        strict=True,
-        extra="forbid",
         json_schema_extra={
             "examples": [
                 {"messages": [{"role": "user", "content": "How many players are in a team?"}], "max_tokens": 40}
@@ -140,10 +134,10 @@ class ChatRequest(BaseModel):
         },
     )
 
-    messages: Annotated[list[Message], Field(min_length=1, max_length=1000)]
-    model: Text | None = Field(None, description="The served model's name, or nothing.")
-    max_tokens: Tokens | None = None
-    max_completion_tokens: Tokens | None = Field(None, description="Counts before max_tokens.")
+    messages: Annotated[list[Message], Field(min_length=1, max_length=MAX_ITEMS, fail_fast=True)]
+    model: Name | None = Field(None, description="The served model's name, or nothing.")
+    max_tokens: Tokens | None = Field(None, description=LIMIT)
+    max_completion_tokens: Tokens | None = Field(None, description="max_tokens by its new name, which counts first.")
     temperature: Temperature | None = None
     top_p: TopP | None = None
     min_tokens: Least | None = Field(
@@ -160,7 +154,9 @@ class ChatRequest(BaseModel):
     stream_options: StreamOptions | None = None
     response_format: ResponseFormat | None = None
     tool_choice: Literal["none", "auto"] | None = None
-    tools: list[Any] | None = Field(None, description="Only with tool_choice none.")
+    tools: Annotated[list[Any], Field(max_length=MAX_ITEMS)] | None = Field(
+        None, description="Only with tool_choice none."
+    )
     logprobs: Literal[False] | None = None
     top_logprobs: Literal[0] | None = None
     presence_penalty: Annotated[float, Field(ge=0, le=0)] | None = None
@@ -175,7 +171,7 @@ class ChatRequest(BaseModel):
     )
     functions: NoList = None
     function_call: Literal["none", "auto"] | None = None
-    modalities: list[Literal["text"]] | None = None
+    modalities: Annotated[list[Literal["text"]], Field(max_length=MAX_ITEMS, fail_fast=True)] | None = None
     logit_bias: NoObject = None
     # of vLLM, SGLang and llama.cpp, as their clients send them when they ask for nothing
     best_of: Literal[1] | None = None
@@ -210,6 +206,16 @@ class ChatRequest(BaseModel):
         if tools and info.data.get("tool_choice") != "none":
             raise ValueError("this server calls no tools; leave them out, or send tool_choice none")
         return tools
+
+    @field_validator("messages", mode="before")
+    @classmethod
+    def _of_few_pieces(cls, messages: Any) -> Any:
+        turns = [one for one in messages if isinstance(one, dict)] if isinstance(messages, list) else []
+        lists = [one.get(name) for one in turns for name in ("content", "tool_calls")]
+        found = sum(len(one) for one in lists if isinstance(one, list))
+        if found > MAX_PIECES:
+            raise ValueError(f"have {found} parts and tool calls together, expected at most {MAX_PIECES}")
+        return messages
 
     @field_validator("messages")
     @classmethod

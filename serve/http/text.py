@@ -3,6 +3,7 @@
 It knows tokenizers. It does not know the model, the engine or HTTP.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -32,8 +33,9 @@ class Text:
             self._template, self._prompt = self.tokenizer.chat_template, Prompt(self.tokenizer)
         return self._prompt.ids(messages, opened, continued)
 
-    def decoder(self, stop: list[str], least: int = 0) -> "Decoder":
-        return Decoder(Pieces(self.tokenizer.backend_tokenizer, self._special_ids), stop, least)
+    def decoder(self, stop: list[str], least: int = 0, before: Sequence[int] = ()) -> "Decoder":
+        """`before`: the prompt, where the answer goes on in the middle of its last message; see `Pieces`."""
+        return Decoder(Pieces(self.tokenizer.backend_tokenizer, self._special_ids, before), stop, least)
 
 
 def _read(folder: Path) -> PreTrainedTokenizerFast:
