@@ -162,3 +162,5 @@ def test_a_checkpoint_that_is_damaged_or_alone(earlier: Path, tmp_path: Path) ->
     with (earlier / "tensors.pt").open("r+b") as file:
         file.write(b"damaged")
     assert "is incomplete or damaged; take an older one" in refused(earlier, tmp_path)
+    (tmp_path / "first/base/base.json").write_text("{")
+    assert "first/base/base.json is damaged (" in refused(earlier, tmp_path)

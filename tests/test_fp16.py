@@ -125,7 +125,7 @@ def test_resumed_equals_unbroken(
     broken = train(GENTLE, 1, rows, steep, tmp_path / "broken", FP16)
     assert same(weights(tmp_path / "whole"), weights(tmp_path / "broken"))
     assert curve(broken) == curve(whole)
-    assert broken["skipped_steps"] == whole["skipped_steps"]
+    assert broken.skipped_steps == whole.skipped_steps
 
 
 def test_test_rows_that_overflow_end_the_run_at_the_first_epoch(

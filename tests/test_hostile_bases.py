@@ -599,7 +599,7 @@ def test_a_tiny_context(values: dict[str, int], says: str, tmp_path: Path) -> No
     source = saved(tmp_path / "source", GPT2LMHeadModel(config))
     with pytest.raises(ConfigError, match=says):
         base.fetch(section(source, **values), tmp_path / "out")
-    assert base.fetch(section(source, max_length=16, max_new_tokens=4), tmp_path / "out")["context"] == 16
+    assert base.fetch(section(source, max_length=16, max_new_tokens=4), tmp_path / "out").context == 16
 
 
 def test_positions_that_begin_at_two_leave_less_context() -> None:

@@ -23,7 +23,7 @@ def to_folder(finished: Path, folder: Path | str, answer: Any = ask, **values: o
 
 def test_to_a_folder_and_again(finished: Path, tmp_path: Path) -> None:
     for _ in range(2):
-        assert to_folder(finished, tmp_path / "there") == {"folder": str(tmp_path / "there")}
+        assert to_folder(finished, tmp_path / "there") == Published(folder=str(tmp_path / "there"))
     assert content(tmp_path / "there") == content(finished / "model")
     assert [path.name for path in tmp_path.iterdir()] == ["there"]
 

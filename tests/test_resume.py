@@ -20,7 +20,8 @@ from test_train import SECTION, Stopping, curve, rows, same, weights
 from job.config.schema import ModelSection, TrainSection
 from job.errors import ConfigError, Exit, Interrupted
 from job.model.base import fetch
-from job.run import checkpoint
+from job.run import checkpoint, fact_files
+from job.run.facts import TrainingFacts
 from job.run.machine import Machine
 from job.training import geometry
 from job.training.geometry import Geometry
@@ -246,11 +247,11 @@ def test_a_forward_pass_that_was_halved_stays_so_in_the_same_place_only(
 ) -> None:
     broken_off(EIGHT, rows, fetched, tmp_path, CPU, 3)
     rewrite(tmp_path, forward_rows=[2])
-    assert train(EIGHT, 1, rows, fetched, tmp_path, CPU)["forward_rows"] == 2
+    assert train(EIGHT, 1, rows, fetched, tmp_path, CPU).forward_rows == 2
     broken_off(EIGHT, rows, fetched, tmp_path / "gpu", CPU, 3)
     _, state = state_of(tmp_path / "gpu")
     rewrite(tmp_path / "gpu", forward_rows=[2], geometry={**state["geometry"], "device": "Tesla T4"})
-    assert train(EIGHT, 1, rows, fetched, tmp_path / "gpu", CPU)["forward_rows"] == 8
+    assert train(EIGHT, 1, rows, fetched, tmp_path / "gpu", CPU).forward_rows == 8
 
 
 def test_bits_are_kept_across_a_checkpoint_that_minutes_made(rows: DatasetDict, fetched: Path, tmp_path: Path) -> None:
@@ -299,8 +300,8 @@ class Place:
         )  # fmt: skip
         return ended.returncode, ended.stdout + ended.stderr
 
-    def facts(self, run: str = "run") -> Any:
-        return json.loads((self.folder / run / "training.json").read_text())
+    def facts(self, run: str = "run") -> TrainingFacts:
+        return fact_files.load(self.folder / run / "training.json", TrainingFacts)
 
 
 @pytest.fixture
@@ -318,7 +319,7 @@ def test_other_processes_with_the_same_rows_in_a_step_go_on(
     assert code == 0, output
     assert f"processes {then[0]} -> {now[0]}" in output
     whole, broken = place.facts("whole"), place.facts()
-    assert broken["trained_tokens"] == 2 * labels(rows)
+    assert broken.trained_tokens == 2 * labels(rows)
     assert [loss for _, loss in curve(broken)] == pytest.approx([loss for _, loss in curve(whole)], rel=1e-4)
     assert close(weights(place.folder / "whole"), weights(place.folder / "run"), 1e-5)
 

@@ -226,5 +226,5 @@ def test_the_tuned_model_has_the_type_of_its_base(rows: DatasetDict, fetched: Pa
 
 def test_a_rehearsal_measures_a_step(rows: DatasetDict, fetched: Path) -> None:
     pace = stage.rehearse(SECTION, rows["train"], fetched, CPU)
-    assert 0 < pace["seconds_per_token"] < 1
-    assert pace["peak_gib"] > 0
+    assert 0 < pace.seconds_per_token < 1
+    assert pace.peak_gib > 0

@@ -28,7 +28,7 @@ from job.errors import ConfigError, DataError
 from job.model import files, ids, probe, source, template, weights
 from job.model.template import Template
 from job.run import checkpoint, durable, out_of_memory
-from job.run.fact_files import dump, load
+from job.run.fact_files import Damaged, dump, load
 from job.run.facts import BaseFacts
 from job.run.messages import one_line
 
@@ -158,7 +158,10 @@ def _from_checkpoint(section: ModelSection) -> tuple[PreTrainedTokenizerBase, Pr
     """The base of an earlier run with the weights of one of its checkpoints."""
     path = Path(section.base)
     folder = _beside(path)
-    before = load(folder / FACTS, BaseFacts)
+    try:
+        before = load(folder / FACTS, BaseFacts)
+    except Damaged as error:
+        raise ConfigError(f"model.base: {error}; take a checkpoint of another run") from None
     unused = [name for name in ("revision", "gguf_file") if getattr(section, name) is not None]
     if unused:
         log.info(f"base: a checkpoint brings its own base, {before.base}; model.{', model.'.join(unused)} not used")
