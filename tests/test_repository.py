@@ -253,6 +253,15 @@ def test_refused_at_the_start_with_one_line_and_a_code(folder: Path) -> None:
         (["MODEL"], {"KICKOFF_TIMEOUT": "soon"}, "KICKOFF_TIMEOUT"),
         (["MODEL"], {"KICKOFF_API_KEY": "short"}, "KICKOFF_API_KEY: found 5 characters, expected at least 8"),
         ([], {}, "MODEL"),
+        (["MODEL", "--drain-seconds", "inf"], {}, "--drain-seconds"),
+        (["MODEL", "--drain-delay", "inf"], {}, "--drain-delay"),
+        (["MODEL", "--drain-delay", "nan"], {}, "--drain-delay"),
+        (["MODEL", "--timeout", "nan"], {}, "--timeout"),
+        (["MODEL"], {"KICKOFF_HANG_SECONDS": "1e300"}, "--hang-seconds"),
+        (["MODEL", "--keep-alive", "inf"], {}, "--keep-alive"),
+        (["MODEL", "--read-seconds", "1e7"], {}, "--read-seconds"),
+        (["MODEL", "--host", "a..b"], {}, "--host a..b"),
+        (["MODEL", "--host", "x" * 70], {}, "--host xxx"),
     ],
 )
 def test_bad_settings_are_refused(arguments: list[str], environment: dict[str, str], says: str, folder: Path) -> None:
