@@ -19,7 +19,7 @@ from litserve.loops import LitLoop
 
 from serve import logs
 from serve.engine.messages import one_line
-from serve.link import EngineLink, Ready
+from serve.link import EngineLink, LinkLost, Ready
 from serve.repository import Published
 from serve.settings import Settings
 from serve.shared import Shared
@@ -62,8 +62,8 @@ class EngineLoop(LitLoop):
             )
             link.send({"ready": dataclasses.asdict(ready)})
             _answer(engine, link)
-        except OSError as error:
-            log.info("engine: %s", error)
+        except LinkLost as error:
+            log.info("engine: %s", one_line(error))
             _leave(lit_api.shared)
 
 
@@ -109,7 +109,7 @@ def _answer(engine: "Engine", link: EngineLink) -> None:
     """For ever.
 
     Raises:
-        OSError: the HTTP process is gone.
+        LinkLost: the HTTP process is gone.
     """
     started: dict[str, float] = {}
     while True:
