@@ -178,7 +178,7 @@ def test_a_request_that_fills_the_context_is_answered_as_by_generate(name: str, 
     prompt = [5 + index % 80 for index in range(engine.limits.context - 3)]
     with pytest.raises(ValueError, match="expected 1 to"):
         engine.submit(Request("too long", prompt, 4))
-    engine._eos = set()
+    engine.eos = set()
     engine.submit(Request("x", prompt, 3))
     made = []
     while not engine.idle:

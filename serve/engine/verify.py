@@ -18,10 +18,11 @@ from transformers import GenerationConfig, PreTrainedModel
 
 from serve.engine import attention
 from serve.engine.cache import BLOCK, one_token
-from serve.engine.engine import Engine, Row
+from serve.engine.engine import Engine
 from serve.engine.limits import crossable, limits, vocabulary, windows
 from serve.engine.messages import one_line
 from serve.engine.request import Request
+from serve.engine.row import Row
 
 log = logging.getLogger(__name__)
 NEW_TOKENS = 2
@@ -187,7 +188,7 @@ class _Rehearsal(Engine):
         super().__init__(model, max_rows=rows, cache_bytes=ROOM, prefill_tokens=PIECE)
         self.answers = answers
         self.heard: dict[str, list[torch.Tensor]] = {id: [] for id in answers}
-        self._eos = set()
+        self.eos = set()
 
     def _choose(self, logits: torch.Tensor, rows: list[Row]) -> list[int]:
         for line, row in zip(logits, rows, strict=True):
