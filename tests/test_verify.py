@@ -169,6 +169,20 @@ def test_the_context_is_what_the_model_promises_under_any_name(
     assert reason in found.reason
 
 
+@pytest.mark.parametrize("reads", ["get_seq_length", "get_mask_sizes"])
+def test_a_model_that_reads_places_from_the_caches_length_is_found_however_far(tmp_path: Path, reads: str) -> None:
+    model = build("llama", SIZES, tmp_path)
+
+    def far(module: torch.nn.Module, arguments: Any, keywords: Any) -> Any:
+        cache = keywords["past_key_values"]
+        length = cache.get_seq_length() if reads == "get_seq_length" else cache.get_mask_sizes(1, 0)[0]
+        return (arguments[0] * (2 if length > 50_000 else 1), *arguments[1:]), keywords
+
+    model.model.layers[0].register_forward_pre_hook(far, with_kwargs=True)
+    verify.settle(model)
+    assert path_of(model) == "apart"
+
+
 @pytest.mark.parametrize(
     "name", ["gpt2", "opt", "roberta that decodes", "mpt", "phi3 longrope", "llama dynamic rope", "xglm", "ctrl"]
 )
