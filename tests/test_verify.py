@@ -4,18 +4,20 @@ import logging
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from served import Served
 from test_architectures import GPT, LONGROPE, MODELS, SIZES, build, path_of
-from transformers import PreTrainedModel, masking_utils
+from transformers import AutoConfig, PreTrainedModel, masking_utils
 
 from serve.engine import attention, verify
 from serve.engine.attention import NotCarriedOut, Pieces
+from serve.engine.cache import bytes_per_token, one_token
 from serve.engine.engine import Engine
-from serve.engine.limits import limits
+from serve.engine.limits import crossable, limits
 from serve.engine.model import load
 from serve.engine.request import Request
 
@@ -157,7 +159,7 @@ def test_attention_that_is_not_causal_is_refused() -> None:
         ("llama", MODELS["llama dynamic rope"][1], 120, "rotary"),
         ("llama", MODELS["llama yarn"][1], 160, "max_position_embeddings"),
         ("mistral", SIZES | {"sliding_window": 8}, 160, "max_position_embeddings"),
-        ("mistral", SIZES | {"sliding_window": 3000000, "max_position_embeddings": 4000000}, 3000000, "sliding window"),
+        ("mistral", SIZES | {"sliding_window": 10**8, "max_position_embeddings": 2 * 10**8}, 10**8, "sliding window"),
     ],
 )
 def test_the_context_is_what_the_model_promises_under_any_name(
@@ -167,6 +169,34 @@ def test_the_context_is_what_the_model_promises_under_any_name(
     found = limits(model, 2**40, 1)
     assert found.context == context
     assert reason in found.reason
+
+
+@pytest.mark.parametrize(
+    ("kind", "size", "window", "device", "crossed"),
+    [
+        ("gemma3_text", (640, 18), 512, "cpu", True),
+        ("gemma3_text", (1152, 26), 512, "cpu", True),
+        ("gemma3_text", (1152, 26), 512, "cuda", True),
+        ("gpt_oss", (2880, 24), 128, "cuda", True),
+        ("mistral", (4096, 32), 4096, "cpu", False),
+        ("mistral", (4096, 32), 4096, "cuda", True),
+    ],
+)
+def test_a_window_is_crossed_where_the_device_can_afford_it(
+    kind: str, size: tuple[int, int], window: int, device: str, crossed: bool
+) -> None:
+    """The sizes of gemma-3-270m, gemma-3-1b, gpt-oss-20b and Mistral-7B-v0.1."""
+    config = AutoConfig.for_model(kind, hidden_size=size[0], num_hidden_layers=size[1], sliding_window=window)
+    model: Any = SimpleNamespace(config=config, device=torch.device(device))
+    assert crossable(model, window) == crossed
+
+
+def test_a_far_window_has_room_in_the_comparison(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(verify, "ROOM", 2**16)
+    model = build("mistral", SIZES | {"sliding_window": 100}, tmp_path)
+    assert 2**16 // 2 // bytes_per_token(one_token(model)) < 137
+    verify.settle(model)
+    assert path_of(model) == "together"
 
 
 @pytest.mark.parametrize("reads", ["get_seq_length", "get_mask_sizes"])

@@ -20,7 +20,7 @@ from torch import nn
 from transformers import GenerationConfig, PreTrainedModel
 
 from serve.engine import attention
-from serve.engine.cache import BLOCK, one_token
+from serve.engine.cache import BLOCK, bytes_per_token, one_token
 from serve.engine.engine import Engine
 from serve.engine.limits import crossable, limits, vocabulary, windows
 from serve.engine.messages import one_line
@@ -41,7 +41,7 @@ ASTRAY = 10**6
 MOVED = {torch.float32: 1e-5, torch.bfloat16: 2e-2, torch.float16: 5e-3}
 """Logits that are further from those of the cache's own length have moved. On a GPU two runs of the same may differ."""
 ROOM = 2**30
-"""Bytes of cache for the comparison; only what is needed of them is taken."""
+"""Bytes of cache for the comparison, or what the two longest prompts need; only what is needed of them is taken."""
 
 
 @dataclass(frozen=True)
@@ -197,7 +197,8 @@ def _logits(
     model: PreTrainedModel, asked: list[tuple[list[int], list[int]]], rows: int, astray: int = 0
 ) -> list[torch.Tensor]:
     """The engine's logits where it answers each of these prompts with the tokens that go with it."""
-    rehearsal = _Rehearsal(model, {str(index): answer for index, (_, answer) in enumerate(asked)}, rows)
+    longest = max(len(prompt) + len(answer) for prompt, answer in asked)
+    rehearsal = _Rehearsal(model, {str(index): answer for index, (_, answer) in enumerate(asked)}, rows, longest)
     if isinstance(rehearsal.passes, Together):
         rehearsal.passes.cache.astray = astray
     for index, (prompt, answer) in enumerate(asked):
@@ -212,8 +213,10 @@ def _logits(
 class _Rehearsal(Engine):
     """The engine with every token given beforehand, so that ties of random models do not matter."""
 
-    def __init__(self, model: PreTrainedModel, answers: dict[str, list[int]], rows: int) -> None:
-        super().__init__(model, max_rows=rows, cache_bytes=ROOM, prefill_tokens=PIECE)
+    def __init__(self, model: PreTrainedModel, answers: dict[str, list[int]], rows: int, longest: int = 1) -> None:
+        """`longest`: tokens of the longest prompt with its answer."""
+        room = 4 * (longest + BLOCK) * bytes_per_token(one_token(model))
+        super().__init__(model, max_rows=rows, cache_bytes=max(ROOM, room), prefill_tokens=PIECE)
         self.answers = answers
         self.heard: dict[str, list[torch.Tensor]] = {id: [] for id in answers}
         self.eos = set()
