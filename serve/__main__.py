@@ -22,6 +22,10 @@ KEY = "KICKOFF_API_KEY"
 app = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
 
 
+LONGEST = 10**6
+"""Seconds, some 11 days; what is longer does not fit into every clock here."""
+
+
 class Device(StrEnum):
     auto = "auto"
     cpu = "cpu"
@@ -75,18 +79,21 @@ def main(
     timeout: Annotated[
         float,
         typer.Option(
-            min=0.1, help="Seconds for an answer; then what is there. A request may ask for less with the header "
+            min=0.1, max=LONGEST,
+            help="Seconds for an answer; then what is there. A request may ask for less with the header "
             "X-Request-Timeout.", envvar="KICKOFF_TIMEOUT",
         ),
     ] = 60.0,
     read_seconds: Annotated[
         float,
-        typer.Option(min=0.1, help="Seconds for a request to arrive; then 408.", envvar="KICKOFF_READ_SECONDS"),
+        typer.Option(min=0.1, max=LONGEST, help="Seconds for a request to arrive; then 408.",
+                     envvar="KICKOFF_READ_SECONDS"),
     ] = 30.0,
     keep_alive: Annotated[
         float,
         typer.Option(
-            min=1, help="Seconds that an idle connection stays open; keep it above the load balancer's, often 60.",
+            min=1, max=LONGEST,
+            help="Seconds that an idle connection stays open; keep it above the load balancer's, often 60.",
             envvar="KICKOFF_KEEP_ALIVE",
         ),
     ] = 75.0,
@@ -109,15 +116,18 @@ def main(
     ] = None,
     hang_seconds: Annotated[
         float,
-        typer.Option(min=1, help="Silence after which the engine counts as hung.", envvar="KICKOFF_HANG_SECONDS"),
+        typer.Option(min=1, max=LONGEST, help="Silence after which the engine counts as hung.",
+                     envvar="KICKOFF_HANG_SECONDS"),
     ] = 30.0,
     drain_delay: Annotated[
         float,
-        typer.Option(min=0, help="On SIGTERM, seconds not ready but still open.", envvar="KICKOFF_DRAIN_DELAY"),
+        typer.Option(min=0, max=LONGEST, help="On SIGTERM, seconds not ready but still open.",
+                     envvar="KICKOFF_DRAIN_DELAY"),
     ] = 0.0,
     drain_seconds: Annotated[
         float,
-        typer.Option(min=0, help="On SIGTERM, seconds for running requests.", envvar="KICKOFF_DRAIN_SECONDS"),
+        typer.Option(min=0, max=LONGEST, help="On SIGTERM, seconds for running requests.",
+                     envvar="KICKOFF_DRAIN_SECONDS"),
     ] = 30.0,
 ) -> None:  # fmt: skip
     """Serve MODEL over HTTP; the key that clients must send comes from the environment alone (KICKOFF_API_KEY)."""
@@ -148,7 +158,7 @@ def main(
 
     try:
         listener = listen(settings.host, settings.port)
-    except OSError as error:
+    except (OSError, UnicodeError) as error:
         _refuse(f"--host {settings.host} --port {settings.port}: {error}; choose an address of this machine, free port")
     host_, port_ = listener.getsockname()[:2]
     logging.info(

@@ -34,6 +34,10 @@ class EngineRefused(Exception):
     """The engine cannot carry the request out; the text says why. Others are not concerned."""
 
 
+class LinkLost(Exception):
+    """The HTTP process is gone. Any other error of the system is the engine's own, which ends alone by it."""
+
+
 class EngineDied(Exception):
     """The engine's process ended before the answer was complete, or is not there yet."""
 
@@ -230,7 +234,7 @@ class EngineLink:
         """`gone` is called in a thread of its own as soon as the HTTP process has closed its end.
 
         Raises:
-            OSError: no HTTP process is there.
+            LinkLost: no HTTP process is there.
         """
         self._gone = gone
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -244,9 +248,9 @@ class EngineLink:
         while True:
             try:
                 return self._socket.connect(str(path))
-            except (FileNotFoundError, ConnectionRefusedError):
+            except (FileNotFoundError, ConnectionRefusedError) as error:
                 if time.monotonic() > give_up:
-                    raise
+                    raise LinkLost(str(error)) from error
                 time.sleep(0.02)
 
     def commands(self, wait: bool) -> list[dict[str, Any]]:
@@ -261,9 +265,12 @@ class EngineLink:
     def send(self, message: dict[str, Any]) -> None:
         """
         Raises:
-            OSError: the HTTP process is gone.
+            LinkLost: the HTTP process is gone.
         """
-        self._socket.sendall(json.dumps(message).encode() + b"\n")
+        try:
+            self._socket.sendall(json.dumps(message).encode() + b"\n")
+        except ConnectionError as error:
+            raise LinkLost(str(error)) from error
 
     def _read(self) -> None:
         with contextlib.suppress(OSError), self._socket.makefile("rb") as lines:

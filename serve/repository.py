@@ -4,6 +4,7 @@ What a repository must hold is the Hub's convention: config.json, safetensors we
 and an end-of-text token. It knows files and the Hub. It does not load weights, and it never needs torch.
 """
 
+import errno
 import glob
 import hashlib
 import json
@@ -26,7 +27,11 @@ from huggingface_hub.utils._http import default_client_factory  # the public API
 
 from serve import weights
 from serve.decoding import HONOURED, not_carried_out
+from serve.messages import one_line
 
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
+FORBIDDEN = {errno.EACCES, errno.EPERM}
+"""Of the folder that files are fetched to: no room in it, or no leave to write."""
 SMALL_FILES = ["*.json", "*.jinja", "*.txt", "*.model"]
 
 
@@ -111,10 +116,24 @@ def _from_hub(model: str, revision: str | None, timeout_seconds: float) -> Publi
     except HFValidationError:
         raise Refused(f"{asked}: not a name of the Hub; expected a folder that exists, or owner/name") from None
     except (LocalEntryNotFoundError, HfHubHTTPError, httpx2.HTTPError, OSError, RuntimeError) as error:
-        reason = str(error.__cause__ or error).strip().splitlines()[0]
-        raise Refused(f"{asked}: the Hub cannot be reached and no copy is here ({reason}); try again") from None
+        raise Refused(f"{asked}: {_why_not_fetched(error)}") from None
     _check(asked, Path(folder))
     return Published(model, Path(folder).name, Path(folder))
+
+
+def _why_not_fetched(error: BaseException) -> str:
+    """The Hub's fault or this machine's: what the error was raised from says which."""
+    causes = [error]
+    while (cause := causes[-1].__cause__ or causes[-1].__context__) and cause not in causes:
+        causes.append(cause)
+    for cause in causes:
+        number = getattr(cause, "errno", None)
+        full = number in FULL or any(f"os error {one})" in str(cause) for one in FULL)  # the latter where xet writes
+        # without a name it may be of a connection, which a firewall forbids
+        if full or (isinstance(cause, OSError) and number in FORBIDDEN and cause.filename is not None):
+            cache = huggingface_hub.constants.HF_HUB_CACHE
+            return f"cannot be written to {cache} ({one_line(cause)}); make room or set HF_HOME"
+    return f"the Hub cannot be reached and no copy is here ({one_line(error.__cause__ or error)}); try again"
 
 
 def _fetch_weights(asked: str, model: str, folder: Path) -> None:

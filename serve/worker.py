@@ -18,7 +18,7 @@ import litserve as ls
 from litserve.loops import LitLoop
 
 from serve import logs
-from serve.link import EngineLink, Ready
+from serve.link import EngineLink, LinkLost, Ready
 from serve.messages import one_line
 from serve.repository import Published
 from serve.settings import Settings
@@ -65,8 +65,8 @@ class EngineLoop(LitLoop):
             )
             link.send({"ready": dataclasses.asdict(ready)})
             _answer(engine, link)
-        except OSError as error:
-            log.info("engine: %s", error)
+        except LinkLost as error:
+            log.info("engine: %s", one_line(error))
             _leave(lit_api.shared)
 
 
@@ -109,13 +109,14 @@ def _load(lit_api: AnswerAPI, device: str) -> "Engine":
     from serve.engine.memory import free_memory
     from serve.engine.model import load
     from serve.engine.promises import broken
+    from serve.engine.warmup import warm_up
 
     settings = lit_api.settings
     model = load(lit_api.published.folder, device, settings.dtype, threads.count(share=settings.workers))
     # engines on one device load side by side: each leaves the others as much as it takes
     memory = settings.cache_bytes or free_memory(device) // (2 * settings.workers)
     engine = Engine(model, max_rows=settings.max_running, cache_bytes=memory)
-    engine.warm_up()
+    warm_up(engine, settings.hang_seconds)
     for line in broken(model, engine.limits):
         log.warning("engine: %s", line)
     return engine
@@ -125,32 +126,25 @@ def _answer(engine: "Engine", link: EngineLink) -> None:
     """For ever.
 
     Raises:
-        OSError: the HTTP process is gone.
+        LinkLost: the HTTP process is gone.
     """
-    started: dict[str, float] = {}
     while True:
         for command in link.commands(wait=engine.idle):
-            if refusal := _carry_out(command, engine, started):
+            if refusal := _carry_out(command, engine):
                 link.send(refusal)
-        now = time.monotonic()
         tokens = engine.step()
-        for token in tokens:
-            started.setdefault(token.id, now)
         failed = [[failure.id, failure.reason] for failure in engine.failures()]
         beat = {"steps": engine.steps, "running": engine.running, "waiting": engine.waiting}
-        told = [[t.id, t.token, t.finish, started[t.id]] for t in tokens]
+        told = [[t.id, t.token, t.finish, t.began] for t in tokens]
         link.send({"beat": beat, "tokens": told, "failed": failed})
-        for id in [token.id for token in tokens if token.finish] + [id for id, _ in failed]:
-            started.pop(id, None)
 
 
-def _carry_out(command: dict[str, Any], engine: "Engine", started: dict[str, float]) -> dict[str, Any] | None:
+def _carry_out(command: dict[str, Any], engine: "Engine") -> dict[str, Any] | None:
     """Gives what to tell the HTTP process if a request cannot be carried out."""
     from serve.engine.request import Request
 
     if "cancel" in command:
         engine.cancel(command["cancel"])
-        started.pop(command["cancel"], None)
         return None
     request = Request(**command["submit"])
     try:

@@ -105,6 +105,12 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
     "deepseek_v3": ("deepseek_v3", SIZES | MLA | ONE_HEAD_EACH),
     "llama4_text": ("llama4_text", SIZES | {
         "intermediate_size_mlp": 48, "num_local_experts": 2, "attention_chunk_size": 24, "num_hidden_layers": 4}),
+    "llama4_text without temperature": ("llama4_text", SIZES | {
+        "intermediate_size_mlp": 48, "num_local_experts": 2, "attention_chunk_size": 24, "num_hidden_layers": 4,
+        "attn_temperature_tuning": False}),
+    "llama4_text, temperature from afar": ("llama4_text", SIZES | {
+        "intermediate_size_mlp": 48, "num_local_experts": 2, "attention_chunk_size": 24, "num_hidden_layers": 4,
+        "no_rope_layers": [1, 0, 1, 0], "floor_scale": 130, "attn_scale": 2.0}),
     "gpt_oss": ("gpt_oss", SIZES | EXPERTS | {"sliding_window": 12, "rope_parameters": {
         "rope_type": "default", "rope_theta": 10000.0}}),
     "smollm3": ("smollm3", SIZES | {"no_rope_layers": [1, 0]}),
@@ -139,7 +145,8 @@ OWN = "its attention is its own"
 APART = {
     "gpt_neo": OWN, "gptj": OWN, "codegen": OWN, "falcon, alibi": OWN, "falcon, multi-query": OWN,
     "falcon, new decoder": OWN, "bloom": OWN, "mpt": OWN, "xglm": OWN, "gpt_oss": "s_aux", "gemma2": "softcap",
-    "bart's decoder": "tokens that come later",
+    "bart's decoder": "tokens that come later", "llama4_text": "the cache's length",
+    "llama4_text, temperature from afar": "the cache's length",
 }  # fmt: skip
 """Models that are served by the slow path, and the reason that the log gives."""
 NO_CACHE = r"found \w+, which keeps no keys and values of attention; .*"

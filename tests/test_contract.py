@@ -11,7 +11,7 @@ JOB = Path(__file__).parents[1] / "job"
 SERVE = JOB.with_name("serve")
 JOB_FILES = sorted(JOB.rglob("*.py"))
 SERVE_FILES = sorted(SERVE.rglob("*.py"))
-LONG_FILES = {"serve/engine/engine.py": 334, "serve/http/routes.py": 306}
+LONG_FILES = {"serve/http/routes.py": 306}
 LONG_FUNCTIONS = {"serve/__main__.py main": 124}
 """What was over the limits when they were set, and by how much. These lists only become shorter."""
 UNTYPED = {

@@ -1,5 +1,6 @@
 """The slow path out of memory, rows that are half moved, and what is not a number: who fails, and who goes on."""
 
+import time
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from serve.engine.engine import NO_NUMBERS, Engine
 from serve.engine.memory import ran_out
 from serve.engine.model import load
 from serve.engine.request import Request
+from serve.engine.warmup import warm_up
 
 CUBLAS = RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`")
 ERRORS = pytest.mark.parametrize("error", [GPU, CPU, PYTHON, CUBLAS], ids=["gpu", "cpu", "python", "cublas"])
@@ -145,7 +147,7 @@ def test_a_warm_up_that_runs_out_of_memory_is_a_refusal(
 ) -> None:
     model = request.getfixturevalue(path)
     with failing(model, error, lambda hidden: hidden.shape[1] > 1), pytest.raises(ValueError, match="out of memory"):
-        Engine(model).warm_up()
+        warm_up(Engine(model), 30)
 
 
 @ERRORS
@@ -205,7 +207,7 @@ def test_a_request_whose_rows_were_half_moved_fails_as_well(
 
 
 def test_what_is_not_a_number_stays_with_the_request_that_made_it(never_ending: Path, tmp_path: Path) -> None:
-    """Also where nobody looked at it: the request was cancelled between two pieces of its prompt."""
+    """Also where its prompt is not complete yet."""
     model = GPT2LMHeadModel.from_pretrained(never_ending)
     model.save_pretrained(tmp_path)
     model = load(tmp_path, "cpu", "float32", threads=1)
@@ -213,14 +215,78 @@ def test_what_is_not_a_number_stays_with_the_request_that_made_it(never_ending: 
     engine = Engine(model, prefill_tokens=32)
     engine.submit(Request("bad", [399] * 60, 5))
     engine.step()
-    engine.cancel("bad")
     assert isinstance(engine.passes.cache, RowCache)
     engine.submit(Request("good", [5, 6, 7], 5))
     assert len(run(engine)["good"]) == 5
     engine.submit(Request("bad", [399] * 3, 5))
     engine.submit(Request("good", [5, 6, 7], 5))
     assert len(run(engine)["good"]) == 5
-    assert [(failure.id, failure.reason) for failure in engine.failures()] == [("bad", NO_NUMBERS)]
+    assert [(failure.id, failure.reason) for failure in engine.failures()] == [("bad", NO_NUMBERS)] * 2
+
+
+@pytest.mark.parametrize("by", ["its own piece", "cancel"])
+def test_what_is_not_a_number_does_not_stay_where_another_comes_to_lie(
+    never_ending: Path, tmp_path: Path, by: str
+) -> None:
+    """The long prompt is not complete when the short one overtakes it and takes its place in the cache."""
+    GPT2LMHeadModel.from_pretrained(never_ending).save_pretrained(tmp_path)
+    model = load(tmp_path, "cpu", "float32", threads=1)
+    model.transformer.wte.weight[399] = float("nan")
+    engine = Engine(model, prefill_tokens=32)
+    engine.submit(Request("bad", [399] * 200, 5))
+    engine.step()
+    engine.step()
+    if by == "cancel":
+        engine.cancel("bad")
+    good = Request("good", [5, 6, 7], 20)
+    engine.submit(good)
+    assert run(engine) == {"good": expected(model, good)}
+    assert [failure.id for failure in engine.failures()] == ["bad"]
+
+
+@pytest.mark.parametrize("count", [1, 3])
+def test_a_prompt_that_is_not_numbers_fails_beside_those_of_the_same_pass(
+    never_ending: Path, tmp_path: Path, count: int
+) -> None:
+    GPT2LMHeadModel.from_pretrained(never_ending).save_pretrained(tmp_path)
+    model = load(tmp_path, "cpu", "float32", threads=1)
+    model.transformer.wte.weight[399] = float("nan")
+    engine = Engine(model, prefill_tokens=64)
+    good = [Request(f"good {index}", [5 + index, 6, 7], 9) for index in range(4)]
+    for index, one in enumerate(good):
+        engine.submit(one)
+        if index < count:
+            engine.submit(Request(f"bad {index}", [5, 399, 6], 5))
+    made = run(engine)
+    assert made == {one.id: expected(model, one) for one in good}
+    assert sorted(failure.id for failure in engine.failures()) == [f"bad {index}" for index in range(count)]
+
+
+def test_a_request_began_with_its_first_piece(fast: PreTrainedModel) -> None:
+    """And not with the pass that made its first token."""
+    engine = Engine(fast, prefill_tokens=32)
+    engine.submit(Request("long", [7] * 100, 2))
+    before = time.monotonic()
+    engine.step()
+    after = time.monotonic()
+    tokens = [token for _ in range(4) for token in engine.step()]
+    assert len(tokens) == 2
+    assert all(before <= token.began <= after for token in tokens)
+
+
+@pytest.mark.parametrize(("slow_by", "hang_seconds", "tokens"), [(0.0, 30, 512), (0.05, 4, 128), (0.05, 0.1, 32)])
+def test_a_piece_of_a_prompt_takes_little_of_the_silence_that_ends_an_engine(
+    fast: PreTrainedModel, caplog: pytest.LogCaptureFixture, slow_by: float, hang_seconds: float, tokens: int
+) -> None:
+    def wait(_: Any, arguments: tuple[torch.Tensor, ...]) -> None:
+        time.sleep(slow_by * arguments[0].shape[1] / 32)
+
+    hook = fast.transformer.h[0].register_forward_pre_hook(wait)
+    engine = Engine(fast)
+    warm_up(engine, hang_seconds)
+    hook.remove()
+    assert engine.prefill_tokens == tokens
+    assert ("raise --hang-seconds" in caplog.text) == (hang_seconds == 0.1)
 
 
 def test_what_libraries_say_when_there_is_no_memory() -> None:
@@ -240,6 +306,6 @@ def test_a_model_whose_end_it_cannot_say_is_refused(
     model.generation_config.eos_token_id = ends
     if refused:
         with pytest.raises(ValueError, match="found the end-of-text token 400, expected one below 400"):
-            Engine(model).warm_up()
+            warm_up(Engine(model), 30)
     else:
-        Engine(model).warm_up()
+        warm_up(Engine(model), 30)

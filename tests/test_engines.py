@@ -1,5 +1,8 @@
 """Several engines behind one address: the least loaded takes a request, and the end of one is not the others' end."""
 
+import socket
+import subprocess
+import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -7,8 +10,10 @@ import httpx2
 import psutil
 import pytest
 from conftest import ROWS
-from served import Served
+from served import ROOT, Served
 from test_serve_process import LONG, ask, lives, pool, status, until
+
+from serve.worker import ALONE
 
 __all__ = ["pool"]
 QUESTION = {"question": ROWS[1]["question"]}
@@ -101,3 +106,46 @@ def test_nobody_is_left_behind(published: Path) -> None:
         everybody = psutil.Process(server.process.pid).children(recursive=True)
         assert server.stop() == 0
         until(lambda: not any(lives(one) for one in everybody))
+
+
+STEPPING = """
+import sys, types
+from pathlib import Path
+from serve import worker
+from serve.shared import Shared
+
+class Engine:
+    limits = types.SimpleNamespace(context=9, vocabulary=9)
+    idle, steps, running, waiting = False, 0, 0, 0
+
+    def step(self):
+        if sys.argv[2] == "no file":
+            raise OSError(24, "Too many open files")
+        return []
+
+    def failures(self):
+        return []
+
+worker._loaded = lambda *_: Engine()
+worker.EngineLoop().run(types.SimpleNamespace(socket=Path(sys.argv[1]), shared=Shared(1)), "cpu", 0)
+"""
+"""An engine's process whose steps do nothing, or fail for a reason of the system."""
+
+
+@pytest.mark.parametrize(("end", "code"), [("no file", 1), ("no HTTP process", ALONE)])
+def test_only_an_engine_whose_http_process_is_gone_says_so(end: str, code: int, tmp_path: Path) -> None:
+    """Whatever else the system refuses it is its own end: the server starts it anew instead of leaving."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
+        listener.bind(str(tmp_path / "engine"))
+        listener.listen()
+        process = subprocess.Popen(
+            [sys.executable, "-c", STEPPING, str(tmp_path / "engine"), end], cwd=ROOT, stderr=subprocess.PIPE, text=True
+        )
+        connection, _ = listener.accept()
+        if end == "no HTTP process":
+            connection.recv(1)
+            connection.close()
+        _, said = process.communicate(timeout=60)
+        connection.close()
+    assert process.returncode == code, said
+    assert ("Too many open files" in said) == (end == "no file")

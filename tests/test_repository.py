@@ -1,5 +1,6 @@
 """What may be served and what is refused at the start, from a folder and from the Hub."""
 
+import errno
 import json
 import re
 import shutil
@@ -8,6 +9,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import huggingface_hub
 import pytest
 from hub_server import HubServer
 from huggingface_hub import HfApi
@@ -141,6 +143,39 @@ def test_a_hub_that_does_not_answer(hub: HubServer) -> None:
         find("ada/tiny", None, timeout_seconds=0.3)
 
 
+@pytest.mark.parametrize(
+    ("error", "says"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device"), "cannot be written to"),
+        (OSError(errno.EDQUOT, "Disk quota exceeded"), "cannot be written to"),
+        (PermissionError(errno.EACCES, "Permission denied", "/cache/x"), "cannot be written to"),
+        (OSError(errno.EROFS, "Read-only file system", "/cache/x"), "cannot be written to"),
+        (RuntimeError("I/O error: No space left on device (os error 28)"), "cannot be written to"),
+        (PermissionError(errno.EACCES, "Permission denied"), "the Hub cannot be reached"),  # of a connection
+        (OSError(), "the Hub cannot be reached and no copy is here (OSError)"),
+        (RuntimeError("\n"), "the Hub cannot be reached and no copy is here (RuntimeError)"),
+    ],
+    ids=str,
+)
+def test_what_cannot_be_written_is_not_the_hubs_fault(
+    on_hub: str, error: Exception, says: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", fail)
+    with pytest.raises(Refused, match=re.escape(f"ada/tiny: {says}")) as refused:
+        find("ada/tiny", None)
+    assert ("; make room or set HF_HOME" in str(refused.value)) == (says == "cannot be written to")
+
+
+def test_a_cache_that_cannot_be_written_is_named(on_hub: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """/sys takes no folder from anybody, root neither."""
+    monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_CACHE", "/sys/kernel/hub")
+    with pytest.raises(Refused, match=r"cannot be written to /sys/kernel/hub \(.*\); make room or set HF_HOME"):
+        find("ada/tiny", None)
+
+
 def test_weights_are_not_fetched_for_a_model_that_is_refused(hub: HubServer, folder: Path) -> None:
     no_template(folder)
     HfApi().create_repo("ada/tiny")
@@ -253,6 +288,15 @@ def test_refused_at_the_start_with_one_line_and_a_code(folder: Path) -> None:
         (["MODEL"], {"KICKOFF_TIMEOUT": "soon"}, "KICKOFF_TIMEOUT"),
         (["MODEL"], {"KICKOFF_API_KEY": "short"}, "KICKOFF_API_KEY: found 5 characters, expected at least 8"),
         ([], {}, "MODEL"),
+        (["MODEL", "--drain-seconds", "inf"], {}, "--drain-seconds"),
+        (["MODEL", "--drain-delay", "inf"], {}, "--drain-delay"),
+        (["MODEL", "--drain-delay", "nan"], {}, "--drain-delay"),
+        (["MODEL", "--timeout", "nan"], {}, "--timeout"),
+        (["MODEL"], {"KICKOFF_HANG_SECONDS": "1e300"}, "--hang-seconds"),
+        (["MODEL", "--keep-alive", "inf"], {}, "--keep-alive"),
+        (["MODEL", "--read-seconds", "1e7"], {}, "--read-seconds"),
+        (["MODEL", "--host", "a..b"], {}, "--host a..b"),
+        (["MODEL", "--host", "x" * 70], {}, "--host xxx"),
     ],
 )
 def test_bad_settings_are_refused(arguments: list[str], environment: dict[str, str], says: str, folder: Path) -> None:

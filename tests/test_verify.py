@@ -4,18 +4,20 @@ import logging
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import torch
 from served import Served
 from test_architectures import GPT, LONGROPE, MODELS, SIZES, build, path_of
-from transformers import PreTrainedModel, masking_utils
+from transformers import AutoConfig, PreTrainedModel, masking_utils
 
 from serve.engine import attention, verify
 from serve.engine.attention import NotCarriedOut, Pieces
+from serve.engine.cache import bytes_per_token, one_token
 from serve.engine.engine import Engine
-from serve.engine.limits import limits
+from serve.engine.limits import crossable, limits
 from serve.engine.model import _dtype, _PackedLinear, load
 from serve.engine.request import Request
 
@@ -157,7 +159,7 @@ def test_attention_that_is_not_causal_is_refused() -> None:
         ("llama", MODELS["llama dynamic rope"][1], 120, "rotary"),
         ("llama", MODELS["llama yarn"][1], 160, "max_position_embeddings"),
         ("mistral", SIZES | {"sliding_window": 8}, 160, "max_position_embeddings"),
-        ("mistral", SIZES | {"sliding_window": 3000000, "max_position_embeddings": 4000000}, 3000000, "sliding window"),
+        ("mistral", SIZES | {"sliding_window": 10**8, "max_position_embeddings": 2 * 10**8}, 10**8, "sliding window"),
     ],
 )
 def test_the_context_is_what_the_model_promises_under_any_name(
@@ -170,6 +172,48 @@ def test_the_context_is_what_the_model_promises_under_any_name(
 
 
 @pytest.mark.parametrize(
+    ("kind", "size", "window", "device", "crossed"),
+    [
+        ("gemma3_text", (640, 18), 512, "cpu", True),
+        ("gemma3_text", (1152, 26), 512, "cpu", True),
+        ("gemma3_text", (1152, 26), 512, "cuda", True),
+        ("gpt_oss", (2880, 24), 128, "cuda", True),
+        ("mistral", (4096, 32), 4096, "cpu", False),
+        ("mistral", (4096, 32), 4096, "cuda", True),
+    ],
+)
+def test_a_window_is_crossed_where_the_device_can_afford_it(
+    kind: str, size: tuple[int, int], window: int, device: str, crossed: bool
+) -> None:
+    """The sizes of gemma-3-270m, gemma-3-1b, gpt-oss-20b and Mistral-7B-v0.1."""
+    config = AutoConfig.for_model(kind, hidden_size=size[0], num_hidden_layers=size[1], sliding_window=window)
+    model: Any = SimpleNamespace(config=config, device=torch.device(device))
+    assert crossable(model, window) == crossed
+
+
+def test_a_far_window_has_room_in_the_comparison(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(verify, "ROOM", 2**16)
+    model = build("mistral", SIZES | {"sliding_window": 100}, tmp_path)
+    assert 2**16 // 2 // bytes_per_token(one_token(model)) < 137
+    verify.settle(model)
+    assert path_of(model) == "together"
+
+
+@pytest.mark.parametrize("reads", ["get_seq_length", "get_mask_sizes"])
+def test_a_model_that_reads_places_from_the_caches_length_is_found_however_far(tmp_path: Path, reads: str) -> None:
+    model = build("llama", SIZES, tmp_path)
+
+    def far(module: torch.nn.Module, arguments: Any, keywords: Any) -> Any:
+        cache = keywords["past_key_values"]
+        length = cache.get_seq_length() if reads == "get_seq_length" else cache.get_mask_sizes(1, 0)[0]
+        return (arguments[0] * (2 if length > 50_000 else 1), *arguments[1:]), keywords
+
+    model.model.layers[0].register_forward_pre_hook(far, with_kwargs=True)
+    verify.settle(model)
+    assert path_of(model) == "apart"
+
+
+@pytest.mark.parametrize(
     "name", ["gpt2", "opt", "roberta that decodes", "mpt", "phi3 longrope", "llama dynamic rope", "xglm", "ctrl"]
 )
 def test_a_request_that_fills_the_context_is_answered_as_by_generate(name: str, tmp_path: Path) -> None:
@@ -178,7 +222,7 @@ def test_a_request_that_fills_the_context_is_answered_as_by_generate(name: str, 
     prompt = [5 + index % 80 for index in range(engine.limits.context - 3)]
     with pytest.raises(ValueError, match="expected 1 to"):
         engine.submit(Request("too long", prompt, 4))
-    engine._eos = set()
+    engine.eos = set()
     engine.submit(Request("x", prompt, 3))
     made = []
     while not engine.idle:

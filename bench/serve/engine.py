@@ -43,12 +43,13 @@ class Kickoff:
         from serve.engine.engine import Engine
         from serve.engine.memory import free_memory
         from serve.engine.model import load
+        from serve.engine.warmup import warm_up
 
         loaded = load(model, device, "auto")
         packed = [str(module.dtype) for module in loaded.modules() if type(module).__name__ == "_PackedLinear"]
         self.dtype = f"{loaded.dtype}, {len(packed)} linear layers packed in {packed[0] if packed else 'nothing'}"
         self.engine = Engine(loaded, max_rows=32, cache_bytes=free_memory(device) // 2)
-        self.engine.warm_up()
+        warm_up(self.engine, hang_seconds=30)
         self.made: dict[str, int] = {}
         self.wishes: dict[str, Any] = {"temperature": 1.0, "top_p": 0.9} if sampled else {}
 

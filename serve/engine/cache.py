@@ -74,6 +74,8 @@ class RowCache(Cache):
         self.lengths: list[int] = []
         self.reserved: list[int] = []
         self.pieces: Pieces | None = None
+        self.astray = 0
+        """Columns more than there are that the model is told of; `verify` finds out whether it computes with them."""
         self.places: list[int] = []
         self.indices = torch.empty(0, dtype=torch.long)
 
@@ -174,11 +176,11 @@ class _RowLayer(CacheLayerMixin):
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
         assert self.cache.pieces is not None  # noqa: S101 - `place` came before
-        return self.cache.pieces.columns, 0
+        return self.cache.pieces.columns + self.cache.astray, 0
 
     def get_seq_length(self) -> int:
         assert self.cache.pieces is not None  # noqa: S101 - `place` came before
-        return self.cache.pieces.columns - self.cache.pieces.positions.shape[1]
+        return self.cache.pieces.columns - self.cache.pieces.positions.shape[1] + self.cache.astray
 
     def get_max_length(self) -> int:
         return -1

@@ -10,9 +10,9 @@ fails its own requests only.
 """
 
 import logging
+import time
 from collections import deque
-from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Literal
 
 import torch
 from transformers import GenerationConfig, PreTrainedModel
@@ -23,7 +23,9 @@ from serve.engine.cache import BLOCK
 from serve.engine.calls import Calls
 from serve.engine.limits import limits
 from serve.engine.memory import ran_out
+from serve.engine.passes import Passes
 from serve.engine.request import Failure, Request, Token
+from serve.engine.row import Row
 from serve.engine.sampling import Penalties, choose, generator
 from serve.engine.together import Together
 from serve.messages import one_line
@@ -38,42 +40,7 @@ CALM_STEPS = 200
 """After so many steps without running out of memory, groups may be twice as large again."""
 NO_NUMBERS = "the model's result is not a number here; publish a model whose weights fit its number format"
 SMALLEST_PIECE = 32
-"""Tokens of a prompt that are computed at once when memory is short."""
-
-
-class Passes(Protocol):
-    """The forward passes: `Together` or `Apart`."""
-
-    bytes_per_token: int
-    alone: bool
-    """A pass takes one row."""
-
-    def admit(self, length: int) -> None: ...
-
-    def compute(self, rows: list[int], tokens: list[list[int]], decode: bool) -> torch.Tensor: ...
-
-    def arrange(self, order: list[int]) -> None: ...
-
-    def wipe(self, row: int) -> None: ...
-
-    def release(self) -> None: ...
-
-
-@dataclass
-class Row:
-    """A running request."""
-
-    request: Request
-    generator: torch.Generator
-    generated: list[int] = field(default_factory=list)
-    computed: int = 0
-    """Tokens of the prompt that are in the cache."""
-    turn: int = 0
-    """The step in which it came, or was computed last."""
-
-    @property
-    def joining(self) -> bool:
-        return self.computed < len(self.request.prompt)
+"""Tokens of a prompt that are computed at once when memory is short, or the machine slow."""
 
 
 class Engine:
@@ -97,7 +64,7 @@ class Engine:
         self._torn = False
         """Rows are being moved; if that fails, nobody knows what lies where."""
         self._caution, self._calm_since = 0, 0
-        self._eos = _eos(model.generation_config)
+        self.eos = _eos(model.generation_config)
         self._penalties = Penalties.published(model.generation_config)
 
     @property
@@ -111,26 +78,6 @@ class Engine:
     @property
     def idle(self) -> bool:
         return not self._rows and not self._waiting
-
-    def warm_up(self) -> None:
-        """A few requests of unlike lengths: libraries choose their kernels now, and a model that fails does so now.
-
-        Raises:
-            ValueError: it does, or its answers would never end.
-        """
-        if self._eos and min(self._eos) >= self.limits.vocabulary:
-            raise ValueError(
-                f"found the end-of-text token {min(self._eos)}, expected one below {self.limits.vocabulary}, the ids "
-                "that it knows; set eos_token_id in generation_config.json"
-            )
-        for index in range(min(4, self.max_rows)):
-            self.submit(Request(f"warm-up {index}", [0] * min(index + 4, self.limits.context - 3), 3))
-        while not self.idle:
-            self.step()
-        if failures := self.failures():
-            raise ValueError(failures[0].reason)
-        self.steps = 0
-        log.info("engine: context of %d tokens (%s)", self.limits.context, self.limits.reason)
 
     def submit(self, request: Request) -> None:
         """Queue a request.
@@ -232,12 +179,16 @@ class Engine:
             row.request.prompt[row.computed : row.computed + pieces[index]]
             for index, row in zip(group, rows, strict=True)
         ]
+        now = time.monotonic()
         logits = self._call(self.passes.compute, group, tokens, decode=False)
         for index, row in zip(group, rows, strict=True):
+            row.began = row.began or now
             row.computed += pieces[index]
             row.turn = self.steps
-        complete = [at for at, row in enumerate(rows) if not row.joining]
-        order = sorted(range(len(self._rows)), key=lambda index: self._rows[index].joining)
+        broken = self._broken(logits, group)  # before rows move, which take along their own columns only
+        complete = [at for at, row in enumerate(rows) if not row.joining and row.request.id not in broken]
+        kept = [index for index, row in enumerate(self._rows) if row.request.id not in broken]
+        order = sorted(kept, key=lambda index: self._rows[index].joining)
         self._arrange(order)
         rounds = max(1, self._decoding // DECODES_PER_PREFILL)
         self._decodes_due = rounds * self._decoding if self.passes.alone else rounds
@@ -255,33 +206,40 @@ class Engine:
 
     def _take(self, logits: torch.Tensor, indices: list[int]) -> list[Token]:
         """Choose a token for each of the rows `indices` from its line of `logits`; rows that end leave the batch."""
-        sound = torch.isfinite(logits.max(-1).values).tolist()
-        if not all(sound):
-            broken = [index for index, good in zip(indices, sound, strict=True) if not good]
-            for index in broken:
-                self.passes.wipe(index)
-            self._failures += [Failure(self._rows[index].request.id, NO_NUMBERS) for index in broken]
-            logits, indices = logits[sound], [index for index in indices if index not in broken]
+        broken = self._broken(logits, indices)
+        if broken:
+            sound = [at for at, index in enumerate(indices) if self._rows[index].request.id not in broken]
+            logits, indices = logits[sound], [indices[at] for at in sound]
         rows = [self._rows[index] for index in indices]
         tokens = []
         for row, token in zip(rows, self._choose(logits, rows) if rows else [], strict=True):
             row.generated.append(token)
             finish: Literal["stop", "length"] | None = None
-            if token in self._eos and not row.request.ignore_eos:
+            if token in self.eos and not row.request.ignore_eos:
                 finish = "stop"
             elif len(row.generated) == row.request.max_new_tokens:
                 finish = "length"
-            tokens.append(Token(row.request.id, token, finish))
-        self._drop({token.id for token in tokens if token.finish} | {failure.id for failure in self._failures})
+            tokens.append(Token(row.request.id, token, finish, row.began))
+        self._drop({token.id for token in tokens if token.finish} | broken)
         return tokens
 
-    def _choose(self, logits: torch.Tensor, rows: list[Row]) -> list[int]:
-        return choose(logits, rows, self._penalties, self._eos)
+    def _broken(self, logits: torch.Tensor, indices: list[int]) -> set[str]:
+        """Those of the rows `indices` whose line of `logits` is not numbers: they fail, and what they hold is gone."""
+        sound = torch.isfinite(logits.max(-1).values).tolist()
+        broken = [index for index, good in zip(indices, sound, strict=True) if not good]
+        for index in broken:
+            self.passes.wipe(index)
+        ids = {self._rows[index].request.id for index in broken}
+        self._failures += [Failure(id, NO_NUMBERS) for id in sorted(ids)]
+        return ids
 
-    def _forget(self, ids: set[str]) -> None:
-        """Drop rows that have not come to their end. Nobody has looked at what a prompt's first pieces came to."""
+    def _choose(self, logits: torch.Tensor, rows: list[Row]) -> list[int]:
+        return choose(logits, rows, self._penalties, self.eos)
+
+    def _forget(self, ids: set[str], failed: bool = False) -> None:
+        """Drop rows that have not come to their end. Of a pass that failed, nobody has looked at what it wrote."""
         for index, row in enumerate(self._rows):
-            if row.request.id in ids and row.joining:
+            if row.request.id in ids and (failed or row.joining):
                 self.passes.wipe(index)
         self._drop(ids)
 
@@ -307,7 +265,7 @@ class Engine:
         everybody = {row.request.id for row in self._rows}
         try:
             if not self._torn:
-                self._forget(group)
+                self._forget(group, failed=True)
         except (RuntimeError, MemoryError) as error:
             if not ran_out(error):
                 raise
@@ -316,7 +274,7 @@ class Engine:
             self._arrange([])  # moves nothing
         log.error("engine: out of memory; %d of %d requests fail (%s)", len(group), len(everybody), reason)
         told = f"out of memory ({reason}); try again, or with a shorter prompt"
-        self._failures += [Failure(id, told) for id in sorted(group)]
+        self._failures += [Failure(id, told) for id in sorted(group - {failure.id for failure in self._failures})]
         if not self._rows:
             self.passes.release()
         if torch.cuda.is_available():

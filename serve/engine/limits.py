@@ -16,8 +16,9 @@ UNPROMISED = 2048
 """The context of a model whose config names none, as BLOOM's."""
 ORIGINAL = "original_max_position_embeddings"
 WINDOWS = ("sliding_window", "attention_chunk_size", "window_size")
-VERIFIED = 5 * 10**10
-"""Weights times tokens that may be spent on a prompt of the comparison at the start; about a second on two cores."""
+VERIFIED = {"cpu": 3 * 10**11, "cuda": 10**14}
+"""Weights times tokens that may be spent on a prompt of the comparison at the start: seconds on two cores, or on a
+GPU."""
 
 
 def limits(model: PreTrainedModel, cache_bytes: int, bytes_per_token: int) -> Limits:
@@ -57,7 +58,7 @@ def crossable(model: PreTrainedModel, window: int) -> bool:
     """Whether the comparison at the start can afford a prompt that is longer than `window`."""
     config = model.config.get_text_config()
     weights: int = 12 * config.num_hidden_layers * config.hidden_size**2
-    return (window + BLOCK) * weights <= VERIFIED
+    return (window + BLOCK) * weights <= VERIFIED.get(model.device.type, VERIFIED["cpu"])
 
 
 def _contexts(model: PreTrainedModel) -> list[tuple[int, str]]:

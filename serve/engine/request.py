@@ -25,11 +25,15 @@ class Request:
 
 @dataclass(frozen=True)
 class Token:
-    """One generated token; `finish` is set on a request's last one ("stop": it is an end-of-text token)."""
+    """One generated token; `finish` is set on a request's last one ("stop": it is an end-of-text token).
+
+    `began` is when the request's first forward pass began, by `time.monotonic()`.
+    """
 
     id: str
     token: int
     finish: Literal["stop", "length"] | None = None
+    began: float = 0.0
 
 
 @dataclass(frozen=True)

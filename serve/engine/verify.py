@@ -5,6 +5,9 @@ transformers' own `generate`, each alone. Then the engine answers them in compan
 those of `generate`. A model that fails is computed one request at a time (`apart`), and if that differs too, it is
 refused. The comparison is made with plain weights, before they are packed, so that a small tolerance is enough.
 
+What a model does only far beyond these prompts is not seen by it. A model that reads places from the cache's length,
+which is one for all rows, is found all the same: that length is made a million longer, and no logit may move.
+
 It knows the engine from outside, and transformers. It has no list of models.
 """
 
@@ -17,10 +20,12 @@ from torch import nn
 from transformers import GenerationConfig, PreTrainedModel
 
 from serve.engine import attention
-from serve.engine.cache import BLOCK, one_token
-from serve.engine.engine import Engine, Row
+from serve.engine.cache import BLOCK, bytes_per_token, one_token
+from serve.engine.engine import Engine
 from serve.engine.limits import crossable, limits, vocabulary, windows
 from serve.engine.request import Request
+from serve.engine.row import Row
+from serve.engine.together import Together
 from serve.messages import one_line
 
 log = logging.getLogger(__name__)
@@ -31,8 +36,12 @@ PIECE = 32
 TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 5e-2, torch.float16: 1e-2}
 """How far logits may be from those of `generate`, of their spread over the vocabulary. Kernels that sum in another
 order differ by some 1e-6 in float32."""
+ASTRAY = 10**6
+"""Tokens more than there are that the cache tells of, to find a model that computes with its length."""
+MOVED = {torch.float32: 1e-5, torch.bfloat16: 2e-2, torch.float16: 5e-3}
+"""Logits that are further from those of the cache's own length have moved. On a GPU two runs of the same may differ."""
 ROOM = 2**30
-"""Bytes of cache for the comparison; only what is needed of them is taken."""
+"""Bytes of cache for the comparison, or what the two longest prompts need; only what is needed of them is taken."""
 
 
 @dataclass(frozen=True)
@@ -146,7 +155,18 @@ def _together(model: PreTrainedModel, probes: list[Probe]) -> str | None:
         return one_line(error)
     if model.config.get_text_config()._attn_implementation != attention.NAME:  # some models ignore it
         return attention.ITS_OWN
-    return _differs(model, probes)
+    return _differs(model, probes) or _reads_the_length(model, probes)
+
+
+def _reads_the_length(model: PreTrainedModel, probes: list[Probe]) -> str | None:
+    """Whether the model computes with the length of the cache, in which each row has a length of its own."""
+    asked = [(probe.prompt, probe.answer) for probe in probes if len(probe.prompt) <= BLOCK]
+    try:
+        told, astray = (_logits(model, asked, rows=2, astray=more) for more in (0, ASTRAY))
+    except Exception as error:  # unknown models fail in unknown ways
+        return f"its attention reads the cache's length ({one_line(error)})"
+    moved = not all(_distance(*pair) < MOVED[model.dtype] for pair in zip(astray, told, strict=True))
+    return "its attention reads the cache's length" if moved else None
 
 
 def _set_attention(model: PreTrainedModel, name: str) -> None:
@@ -161,16 +181,26 @@ def _differs(model: PreTrainedModel, probes: list[Probe]) -> str | None:
     except Exception as error:  # unknown models fail in unknown ways
         return one_line(error)
     for probe, logits in zip(probes, made, strict=True):
-        spread = (probe.logits - probe.logits.mean(-1, keepdim=True)).norm(dim=-1)
-        distance = ((logits - probe.logits).norm(dim=-1) / spread.clamp_min(1e-9)).max().item()
+        distance = _distance(logits, probe.logits)
         if not distance < TOLERANCE[model.dtype]:
             return f"after {len(probe.prompt)} tokens its logits differ by {distance:.2g}"
     return None
 
 
-def _logits(model: PreTrainedModel, asked: list[tuple[list[int], list[int]]], rows: int) -> list[torch.Tensor]:
+def _distance(logits: torch.Tensor, expected: torch.Tensor) -> float:
+    """How far some token's logits are from the expected ones, of their spread over the vocabulary."""
+    spread = (expected - expected.mean(-1, keepdim=True)).norm(dim=-1)
+    return float(((logits - expected).norm(dim=-1) / spread.clamp_min(1e-9)).max())
+
+
+def _logits(
+    model: PreTrainedModel, asked: list[tuple[list[int], list[int]]], rows: int, astray: int = 0
+) -> list[torch.Tensor]:
     """The engine's logits where it answers each of these prompts with the tokens that go with it."""
-    rehearsal = _Rehearsal(model, {str(index): answer for index, (_, answer) in enumerate(asked)}, rows)
+    longest = max(len(prompt) + len(answer) for prompt, answer in asked)
+    rehearsal = _Rehearsal(model, {str(index): answer for index, (_, answer) in enumerate(asked)}, rows, longest)
+    if isinstance(rehearsal.passes, Together):
+        rehearsal.passes.cache.astray = astray
     for index, (prompt, answer) in enumerate(asked):
         rehearsal.submit(Request(str(index), prompt, len(answer)))
     while not rehearsal.idle:
@@ -183,11 +213,13 @@ def _logits(model: PreTrainedModel, asked: list[tuple[list[int], list[int]]], ro
 class _Rehearsal(Engine):
     """The engine with every token given beforehand, so that ties of random models do not matter."""
 
-    def __init__(self, model: PreTrainedModel, answers: dict[str, list[int]], rows: int) -> None:
-        super().__init__(model, max_rows=rows, cache_bytes=ROOM, prefill_tokens=PIECE)
+    def __init__(self, model: PreTrainedModel, answers: dict[str, list[int]], rows: int, longest: int = 1) -> None:
+        """`longest`: tokens of the longest prompt with its answer."""
+        room = 4 * (longest + BLOCK) * bytes_per_token(one_token(model))
+        super().__init__(model, max_rows=rows, cache_bytes=max(ROOM, room), prefill_tokens=PIECE)
         self.answers = answers
         self.heard: dict[str, list[torch.Tensor]] = {id: [] for id in answers}
-        self._eos = set()
+        self.eos = set()
 
     def _choose(self, logits: torch.Tensor, rows: list[Row]) -> list[int]:
         for line, row in zip(logits, rows, strict=True):
