@@ -1,6 +1,7 @@
-"""Writes docs/config.md from the config's schema: `python docs/generate.py`; a test says when it is out of date.
+"""Writes docs/config.md from the config's schema, and the table of docs/serving.md from the server's settings.
 
-It knows the schema's models. It does not know what the stages do with the keys.
+`make docs` runs it, and a test says when the pages are out of date. It knows the schema's models and the command line's
+options. It does not know what is done with them.
 """
 
 import json
@@ -9,10 +10,14 @@ from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from pydantic.fields import FieldInfo
+from typer.main import get_command
 
 from job.config.schema import Config, SourceSection
+from serve.__main__ import KEY, app
 
-PAGE = Path(__file__).with_name("config.md")
+PAGES = Path(__file__).parent
+BEGIN = "<!-- made by docs/generate.py from the server's settings -->\n"
+END = "<!-- end -->\n"
 WHAT = {
     "dataset": "Where the rows come from. [Data](data.md#what-you-can-load) has examples.",
     "clean": "What is repaired, masked or rejected. See [clean](data.md#clean).",
@@ -40,8 +45,28 @@ meant; the exit code is then 2.
 TABLE = "| key | type | default | what it is |\n|---|---|---|---|"
 
 
-def page() -> str:
-    """The whole page: a table for each section, the keys on top, and those of a source."""
+def pages() -> dict[str, str]:
+    """What config.md and serving.md have to be, by their names."""
+    serving = (PAGES / "serving.md").read_text(encoding="utf-8")
+    before, _, rest = serving.partition(BEGIN)
+    return {"config.md": _config(), "serving.md": before + BEGIN + _settings() + END + rest.partition(END)[2]}
+
+
+def _settings() -> str:
+    """The table of the server's options and variables of the environment."""
+    rows = ["| setting | environment | default | what it is |", "|---|---|---|---|"]
+    for option in get_command(app).params:
+        name = "MODEL" if option.param_type_name == "argument" else f"--{(option.name or '').replace('_', '-')}"
+        default = getattr(option.default, "value", option.default)
+        shown = "" if name == "MODEL" else "not set" if default is None else default
+        rows.append(f"| `{name}` | `{option.envvar}` | {shown} | {getattr(option, 'help', '')} |")
+    key = "Key that clients must send, as `Authorization: Bearer`, `X-API-Key` or a browser's password"
+    rows.append(f"| | `{KEY}` | not set | {key}; health checks need none. |")
+    return "\n".join(["", *rows, "", ""])
+
+
+def _config() -> str:
+    """The page of the config: a table for each section, the keys on top, and those of a source."""
     sections, top = [], []
     for name, field in Config.model_fields.items():
         keys = getattr(field.annotation, "model_fields", None)
@@ -79,4 +104,5 @@ def _type(annotation: Any) -> str:
 
 
 if __name__ == "__main__":
-    PAGE.write_text(page(), encoding="utf-8")
+    for name, text in pages().items():
+        (PAGES / name).write_text(text, encoding="utf-8")
