@@ -112,7 +112,7 @@ def test_exit_codes_are_the_codes() -> None:
 
 @pytest.mark.parametrize("name", ["offline.yaml", "config.yaml"])
 def test_examples_are_valid_configs(name: str) -> None:
-    from job.config.schema import load
+    from job.config.read import load
 
     config = load(ROOT / "examples" / "soccer" / name)
     assert config.dataset.file is not None and (ROOT / config.dataset.file).exists()

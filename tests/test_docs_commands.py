@@ -18,7 +18,7 @@ from handbook import PAGES, ROOT, Block, blocks, commands, inline
 from served import Served
 from typer.main import get_command
 
-from job.config.schema import load
+from job.config.read import load
 
 MAKEFILE = (ROOT / "Makefile").read_text()
 ADDRESS = "http://127.0.0.1:8000"

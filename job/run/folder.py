@@ -148,7 +148,6 @@ class RunFolder:
         return found
 
     def write(self, record: object) -> None:
-        """Write facts, all of them or nothing."""
         fact_files.write(self.path, record)
 
     @contextmanager
