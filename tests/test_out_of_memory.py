@@ -198,10 +198,10 @@ BOUNDED = """
 import resource, sys
 from pathlib import Path
 import datasets
-from job import machine
-from job.config import TrainSection
+from job.config.schema import TrainSection
 from job.errors import KickoffError
-from job.train import rehearse
+from job.run import machine
+from job.training.train import rehearse
 here = machine.detect("cpu", "fp32")
 rows = datasets.load_from_disk(sys.argv[1])["train"]
 now = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()

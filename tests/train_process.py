@@ -1,12 +1,13 @@
 """The stage that trains, as a process of its own, alone or under `job.launch`; it is no test.
 
-`train_process.py ORDER`: a JSON file {"section", "rows", "base", "run", "stop", "full"}. A run is a folder, or one for
-each rank. It ends after step `stop` as after a signal. The memory of process `full` does not suffice for the second
-step.
+`train_process.py ORDER`: a JSON file {"section", "rows", "base", "run", "stop", "full", "short"}. A run is a folder, or
+one for each rank. It ends after step `stop` as after a signal. The memory of process `full` does not suffice for the
+second step; that of process short[0] does not once, amid the backward pass, when it comes to the weight short[1].
 """
 
 import json
 import sys
+from functools import partial
 from pathlib import Path
 
 import datasets
@@ -14,7 +15,9 @@ import torch
 
 from job.config.schema import TrainSection
 from job.errors import KickoffError
+from job.model.loss import Loss
 from job.run import machine
+from job.training import gradients
 from job.training.learner import Learner, Outcome
 from job.training.train import train
 
@@ -32,6 +35,10 @@ def main(order: Path) -> int:
         return unchanged(learner, rows, stop or learner.done + 1 == wanted["stop"], save)
 
     Learner.step = step  # type: ignore[method-assign]
+    # several buckets, although the model is small
+    gradients.DistributedDataParallel = partial(gradients.DistributedDataParallel, bucket_cap_mb=0.02)  # type: ignore[misc]
+    if wanted["short"] and here.rank == wanted["short"][0]:
+        run_out_at(wanted["short"][1])
     runs = wanted["run"]
     run = Path(runs if isinstance(runs, str) else runs[here.rank])
     try:
@@ -40,6 +47,27 @@ def main(order: Path) -> int:
         print(error, flush=True)
         return error.exit_code
     return 0
+
+
+def run_out_at(name: str) -> None:
+    """Raise once in a backward pass of the second step, while the gradient of a weight is added."""
+    made = gradients.AllProcesses.__init__
+
+    def make(self: gradients.AllProcesses, loss: Loss) -> None:
+        weight = dict(loss.named_parameters())[f"model.{name}"]
+        left = [2]
+
+        def fail(_: torch.Tensor) -> None:
+            left[0] -= 1
+            if left[0] == 0:
+                sent = gradients._collectives() - self._before
+                print(f"failed after {sent} buckets", flush=True)
+                raise MemoryError
+
+        made(self, loss)
+        weight.register_hook(fail)
+
+    gradients.AllProcesses.__init__ = make  # type: ignore[method-assign]
 
 
 if __name__ == "__main__":
