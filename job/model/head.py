@@ -44,6 +44,7 @@ class Head:
         """Compute with `layer`; the large tensors come with the first call.
 
         Args:
+            layer: the output layer, [size] to [vocabulary].
             in_place: add to the gradient that the weight has already, instead of handing autograd another matrix of
                 the vocabulary's size to add. For one process on a CPU: no hook sees the parts of the sum.
         """
@@ -85,9 +86,15 @@ class Head:
         """Compute the summed loss without the scale, and the gradients of `scale` times it.
 
         Args:
-            hidden: as in `__call__`, like `targets`, `scale` and `dtype`.
+            hidden: hidden states, [positions, size].
+            targets: token ids, [positions].
+            scale: the factor of the loss.
+            dtype: type of the matrix products.
             into: the weight's gradient so far, to which the new one is added; None if there is none.
             needed: whether hidden states, weight and bias need a gradient.
+
+        Returns:
+            The loss, a scalar in fp32, and the gradients.
         """
         weight = self._weight_in(dtype)
         states = hidden.to(dtype)

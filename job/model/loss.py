@@ -76,6 +76,7 @@ class PlainLoss(Loss):
     answer_only = False
 
     def __init__(self, model: PreTrainedModel) -> None:
+        """Compute with `model` as it is."""
         super().__init__()
         self.model = model
 
@@ -105,6 +106,7 @@ class AnswerLoss(Loss):
         """Take the model apart into embeddings, body and output layer.
 
         Args:
+            model: any causal language model.
             in_place: add gradients of the vocabulary's size where they are already. For one process on a CPU: no
                 wrapper of this module sees the embeddings' gradient then.
 
@@ -165,7 +167,9 @@ def choose(
 
     Args:
         model: in any mode, which it keeps.
-        ids: the rows to compare on, [rows, length], like `labels` and `mask`.
+        ids: token ids of the rows to compare on, [rows, length].
+        labels: the same ids, or IGNORED where there is no loss.
+        mask: 1 for a token, 0 for padding.
         in_place: as in `AnswerLoss`.
     """
     plain = PlainLoss(model)
