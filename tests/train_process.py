@@ -9,6 +9,7 @@ import json
 import sys
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import datasets
 import torch
@@ -50,22 +51,31 @@ def main(order: Path) -> int:
 
 
 def run_out_at(name: str) -> None:
-    """Raise once in a backward pass of the second step, while the gradient of a weight is added."""
+    """Raise once in the second step: before a pass, if no weight is named, or while the gradient of one is added."""
     made = gradients.AllProcesses.__init__
 
     def make(self: gradients.AllProcesses, loss: Loss) -> None:
-        weight = dict(loss.named_parameters())[f"model.{name}"]
         left = [2]
 
-        def fail(_: torch.Tensor) -> None:
+        def count(_: object = None) -> None:
             left[0] -= 1
             if left[0] == 0:
-                sent = gradients._collectives() - self._before
-                print(f"failed after {sent} buckets", flush=True)
                 raise MemoryError
 
+        def add(*arguments: Any, **options: Any) -> torch.Tensor:
+            count()
+            return gradients.AllProcesses.add(self, *arguments, **options)
+
+        def abandon() -> None:
+            print(f"failed after {self._sent} buckets", flush=True)
+            gradients.AllProcesses.abandon(self)
+
         made(self, loss)
-        weight.register_hook(fail)
+        self.abandon = abandon  # type: ignore[method-assign]
+        if name:
+            dict(loss.named_parameters())[f"model.{name}"].register_hook(count)
+        else:
+            self.add = add  # type: ignore[method-assign]
 
     gradients.AllProcesses.__init__ = make  # type: ignore[method-assign]
 

@@ -79,16 +79,20 @@ class AllProcesses:
         """Train with `loss`, whose weights are the same in all processes already."""
         self._module = _LossOrZero(loss)
         self._ddp: DistributedDataParallel | None = None
-        self._before = 0  # collectives until the pass under way
+        self._sent = 0  # buckets, when a pass failed
 
     def add(self, batch: Batch | None, scale: float, last: bool) -> torch.Tensor:
         """As in `Gradients`; None is a batch without rows."""
         if self._ddp is None:
             self._ddp = self._wrap()
-        self._before = _collectives()
-        with nullcontext() if last else self._ddp.no_sync():
-            loss, total = self._ddp(batch, scale * dist.get_world_size())  # DDP divides by it
-            backward(loss)
+        before = _collectives()
+        try:
+            with nullcontext() if last else self._ddp.no_sync():
+                loss, total = self._ddp(batch, scale * dist.get_world_size())  # DDP divides by it
+                backward(loss)
+        except Exception:
+            self._sent = _collectives() - before
+            raise
         summed: torch.Tensor = total
         return summed
 
@@ -98,7 +102,7 @@ class AllProcesses:
 
     def abandon(self) -> None:
         """As in `Gradients`."""
-        sent = _collectives() - self._before
+        sent, self._sent = self._sent, 0
         self.close()  # after a failed backward pass a DDP cannot go on
         self._ddp = self._wrap()
         self._ddp.register_comm_hook(sent, _send_the_rest)

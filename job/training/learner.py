@@ -240,19 +240,20 @@ class Learner:
         tokens = sum(self.rows.trained[row] for row in rows)
         torch.manual_seed(hash((self.seed, self.done, self.machine.rank)))
         scale = self._fp16_scale() / tokens
-        total = torch.zeros((), device=self.machine.device)
+        losses: list[torch.Tensor] = []
         parts = micro_batches(rows, self.micro_size, self.machine.rank, self.machine.processes)
         try:
             for number, part in enumerate(parts, 1):
                 with self.machine.autocast():
                     batch = self.rows.batch(part, self.machine.device)
-                    total += self.gradients.add(batch, scale, last=number == len(parts))
+                    losses.append(self.gradients.add(batch, scale, last=number == len(parts)))
             if not parts:
                 self.gradients.add_nothing()
-            return total
         except Exception as error:
             if not out_of_memory.is_out_of_memory(error):
                 raise
+        else:
+            return sum(losses, torch.zeros((), device=self.machine.device))
         # outside of the handler, which would keep the failed pass's tensors alive
         self.optimizer.zero_grad()
         self.machine.free_cache()
