@@ -24,8 +24,8 @@ from job.data.encode import encode
 from job.errors import OutOfMemory
 from job.evaluation.evaluate import answer, drawn, evaluate
 from job.evaluation.intervals import rate
-from job.evaluation.memory import halving
 from job.run.machine import Machine
+from job.run.out_of_memory import in_halves
 
 BF16 = Machine(torch.device("cpu"), "bf16")
 
@@ -199,12 +199,12 @@ def test_a_batch_that_does_not_fit_goes_through_in_halves(caplog: pytest.LogCapt
                 raise error
             return [10 * row for row in part]
 
-        assert halving(list(range(7)), work) == [10 * row for row in range(7)]
+        assert in_halves(list(range(7)), work, "evaluate") == [10 * row for row in range(7)]
         with pytest.raises(OutOfMemory, match="with a single test row; take a smaller model.base"):
-            halving([1, 2, 3], lambda part: work([1, 2, 3]))
+            in_halves([1, 2, 3], lambda part: work([1, 2, 3]), "evaluate")
     assert "out of memory with 7 rows, going on with 3" in caplog.text
     with pytest.raises(RuntimeError, match="inconsistent"):
-        halving([1], lambda part: torch.zeros(2) @ torch.zeros(3))  # type: ignore[arg-type, return-value]
+        in_halves([1], lambda part: torch.zeros(2) @ torch.zeros(3), "evaluate")  # type: ignore[arg-type, return-value]
 
 
 BOUND = """

@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -31,6 +32,7 @@ IDS = [
 ]
 PROMPTS = [2, 1, 5, 8, 2, 1]
 LABELS = [[IGNORED] * prompt + ids[prompt:] for ids, prompt in zip(IDS, PROMPTS, strict=True)]
+IN_PLACE = partial(AnswerLoss, in_place=True)
 FAMILIES = ["gpt2", "llama", "untied", "biased"]
 
 
@@ -83,7 +85,7 @@ def mixes() -> Iterator[list[list[int]]]:
 
 @pytest.mark.parametrize("mix", mixes(), ids=str)
 @pytest.mark.parametrize("family", FAMILIES)
-@pytest.mark.parametrize("way", [AnswerLoss, PlainLoss])
+@pytest.mark.parametrize("way", [AnswerLoss, IN_PLACE, PlainLoss])
 def test_loss_and_gradients_are_those_of_rows_alone(
     way: type[AnswerLoss | PlainLoss], family: str, mix: list[list[int]], request: pytest.FixtureRequest
 ) -> None:
@@ -136,17 +138,18 @@ def test_each_rows_share_is_that_of_the_row_alone(
 
 
 @pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("way", [AnswerLoss, IN_PLACE])
 def test_any_number_of_positions_at_once_gives_the_same(
-    family: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+    way: type[AnswerLoss], family: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = model_of(family, request)
     rows = batch(list(range(len(IDS))))
-    whole = float(AnswerLoss(model).backward(*rows, 1.0))
+    whole = float(way(model).backward(*rows, 1.0))
     wanted = gradients(model)
     monkeypatch.setattr(head, "BLOCK", 4)
     monkeypatch.setattr(head, "SOFTMAX_ROWS", 3)
     monkeypatch.setattr(head, "CHUNK", 100)
-    assert float(AnswerLoss(model).backward(*rows, 1.0)) == pytest.approx(whole, rel=1e-6)
+    assert float(way(model).backward(*rows, 1.0)) == pytest.approx(whole, rel=1e-6)
     for name, gradient in gradients(model).items():
         assert torch.allclose(gradient, wanted[name], atol=1e-5), name
 
@@ -175,11 +178,49 @@ def test_the_loss_of_a_token_that_is_next_to_impossible_is_exact() -> None:
     layer = nn.Linear(1, 3, bias=False)
     with torch.no_grad():
         layer.weight.copy_(torch.tensor([[0.0], [400.0], [1.0]]))
-    total, gradient = head.Head(layer).backward(torch.ones(1, 1), torch.tensor([0]), 1.0, torch.float32)
-    assert float(total) == 400
-    assert float(gradient) == 400
+    hidden = torch.ones(1, 1, requires_grad=True)
+    loss, total = head.Head(layer)(hidden, torch.tensor([0]), 1.0, torch.float32)
+    loss.backward()
+    assert float(total) == loss.item() == 400
+    assert float(hidden.grad) == 400
     assert layer.weight.grad is not None
     assert layer.weight.grad.flatten().tolist() == [-1, 1, 0]
+
+
+def test_a_factor_after_the_loss_is_in_all_gradients() -> None:
+    layer = nn.Linear(4, 9)
+    hidden, targets = torch.randn(5, 4, requires_grad=True), torch.tensor([0, 8, 3, 3, 1])
+    loss, _ = head.Head(layer)(hidden, targets, 0.5, torch.float32)
+    (loss * 3).backward()
+    found = [tensor.grad.clone() for tensor in (hidden, layer.weight, layer.bias)]
+    hidden.grad = None
+    layer.zero_grad()
+    (1.5 * nn.functional.cross_entropy(layer(hidden), targets, reduction="sum")).backward()
+    for gradient, tensor in zip(found, (hidden, layer.weight, layer.bias), strict=True):
+        assert torch.allclose(gradient, tensor.grad, atol=1e-6)
+    in_place = head.Head(layer, in_place=True)  # on top of the gradient that is there
+    loss, _ = in_place(hidden, targets, 0.5, torch.float32)
+    with pytest.raises(RuntimeError, match="backward has to start at the loss"):
+        (loss * 3).backward()
+
+
+def test_hooks_see_the_output_layers_gradient_and_frozen_weights_have_none() -> None:
+    layer = nn.Linear(4, 9)
+    seen: list[torch.Tensor] = []
+    layer.weight.register_hook(seen.append)
+    layer.bias.requires_grad_(False)
+    hidden, targets = torch.randn(5, 4, requires_grad=True), torch.tensor([0, 8, 3, 3, 1])
+    head.Head(layer)(hidden, targets, 1.0, torch.float32)[0].backward()
+    assert layer.weight.grad is not None and torch.equal(seen[0], layer.weight.grad)
+    assert layer.bias.grad is None
+
+
+def test_the_large_gradient_is_kept_and_not_copied(tiny_base: Path) -> None:
+    loss = AnswerLoss(load(tiny_base), in_place=True)
+    for _ in range(3):  # the second adds to the first
+        loss.backward(*batch([0, 3]), 1.0)
+        gradient = loss.layer.weight.grad
+        assert gradient is not None and gradient.data_ptr() == loss.head._buffers["gradient"].data_ptr()
 
 
 def test_dropout_leaves_the_mean_loss_the_same(tiny_base: Path) -> None:
@@ -228,7 +269,8 @@ def test_a_model_that_scales_its_logits_takes_the_plain_path(
 def test_a_model_with_the_same_loss_and_other_gradients_takes_the_plain_path(tiny_base: Path) -> None:
     model = load(tiny_base)
     model.transformer.wte.scale_grad_by_freq = True
-    assert not choose(model, *batch([0, 3])).answer_only
+    assert choose(model, *batch([0, 3])).answer_only, "autograd knows of it"
+    assert not choose(model, *batch([0, 3]), in_place=True).answer_only
 
 
 def test_a_body_that_wants_ids_takes_the_plain_path(tiny_base: Path, monkeypatch: pytest.MonkeyPatch) -> None:

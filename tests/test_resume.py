@@ -274,8 +274,9 @@ class Place:
         rows.save_to_disk(folder / "encoded")
 
     def train(
-        self, processes: int, section: dict[str, Any], run: Any = "run", stop: int = 0, full: int = -1
-    ) -> tuple[int, str]:
+        self, processes: int, section: dict[str, Any], run: Any = "run", stop: int = 0, full: int = -1,
+        short: tuple[int, str] | None = None,
+    ) -> tuple[int, str]:  # fmt: skip
         order = self.folder / "order.json"
         runs = str(self.folder / run) if isinstance(run, str) else [str(self.folder / name) for name in run]
         fixed = {"epochs": 2, "learning_rate": 1e-4, "precision": "fp32", "logging_steps": 1, "save_steps": 1000}
@@ -288,6 +289,7 @@ class Place:
                     "run": runs,
                     "stop": stop,
                     "full": full,
+                    "short": short,
                 }
             )
         )

@@ -15,7 +15,6 @@ from job.config.schema import TrainSection
 from job.data.encode import encode
 from job.errors import ConfigError, Diverged, Exit, Interrupted, OutOfMemory
 from job.run.facts import TrainingFacts
-from job.run.machine import Machine
 from job.training import train as stage
 from job.training.learner import Learner, Outcome
 from job.training.train import count_steps, train
@@ -119,23 +118,6 @@ def test_gradients_are_clipped_as_torch_clips_them(rows: DatasetDict, fetched: P
         assert expected > section.max_grad_norm
     for ours, theirs in zip(training.model.parameters(), plain.model.parameters(), strict=True):
         assert torch.allclose(ours, theirs, atol=1e-6)
-
-
-def test_processes_without_a_row_of_their_own_change_nothing(rows: DatasetDict, fetched: Path) -> None:
-    """The gradients that three processes compute for a step of two rows add up to those of one process."""
-    whole = Learner(SECTION, 1, rows["train"], fetched, Path(), CPU, 10)
-    whole.model.eval()
-    whole._accumulate([3, 17])
-    total = [torch.zeros_like(weight) for weight in whole.model.parameters()]
-    for rank in range(3):
-        part = Learner(SECTION, 1, rows["train"], fetched, Path(), Machine(CPU.device, "fp32", rank, 3), 10)
-        part.model.eval()
-        part._accumulate([3, 17])
-        for sum_, weight in zip(total, part.model.parameters(), strict=True):
-            sum_ += weight.grad if weight.grad is not None else 0
-    for sum_, weight in zip(total, whole.model.parameters(), strict=True):
-        assert weight.grad is not None
-        assert torch.allclose(sum_, weight.grad, atol=1e-6)
 
 
 def test_out_of_memory_halves_the_batch_and_keeps_the_step(

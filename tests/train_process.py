@@ -1,20 +1,24 @@
 """The stage that trains, as a process of its own, alone or under `job.launch`; it is no test.
 
-`train_process.py ORDER`: a JSON file {"section", "rows", "base", "run", "stop", "full"}. A run is a folder, or one for
-each rank. It ends after step `stop` as after a signal. The memory of process `full` does not suffice for the second
-step.
+`train_process.py ORDER`: a JSON file {"section", "rows", "base", "run", "stop", "full", "short"}. A run is a folder, or
+one for each rank. It ends after step `stop` as after a signal. The memory of process `full` does not suffice for the
+second step; that of process short[0] does not once, amid the backward pass, when it comes to the weight short[1].
 """
 
 import json
 import sys
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import datasets
 import torch
 
 from job.config.schema import TrainSection
 from job.errors import KickoffError
+from job.model.loss import Loss
 from job.run import machine
+from job.training import gradients
 from job.training.learner import Learner, Outcome
 from job.training.train import train
 
@@ -32,6 +36,10 @@ def main(order: Path) -> int:
         return unchanged(learner, rows, stop or learner.done + 1 == wanted["stop"], save)
 
     Learner.step = step  # type: ignore[method-assign]
+    # several buckets, although the model is small
+    gradients.DistributedDataParallel = partial(gradients.DistributedDataParallel, bucket_cap_mb=0.02)  # type: ignore[misc]
+    if wanted["short"] and here.rank == wanted["short"][0]:
+        run_out_at(wanted["short"][1])
     runs = wanted["run"]
     run = Path(runs if isinstance(runs, str) else runs[here.rank])
     try:
@@ -40,6 +48,36 @@ def main(order: Path) -> int:
         print(error, flush=True)
         return error.exit_code
     return 0
+
+
+def run_out_at(name: str) -> None:
+    """Raise once in the second step: before a pass, if no weight is named, or while the gradient of one is added."""
+    made = gradients.AllProcesses.__init__
+
+    def make(self: gradients.AllProcesses, loss: Loss) -> None:
+        left = [2]
+
+        def count(_: object = None) -> None:
+            left[0] -= 1
+            if left[0] == 0:
+                raise MemoryError
+
+        def add(*arguments: Any, **options: Any) -> torch.Tensor:
+            count()
+            return gradients.AllProcesses.add(self, *arguments, **options)
+
+        def abandon() -> None:
+            print(f"failed after {self._sent} buckets", flush=True)
+            gradients.AllProcesses.abandon(self)
+
+        made(self, loss)
+        self.abandon = abandon  # type: ignore[method-assign]
+        if name:
+            dict(loss.named_parameters())[f"model.{name}"].register_hook(count)
+        else:
+            self.add = add  # type: ignore[method-assign]
+
+    gradients.AllProcesses.__init__ = make  # type: ignore[method-assign]
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ import itertools
 import logging
 import math
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import datasets
@@ -25,9 +26,9 @@ from job.evaluation import intervals
 from job.evaluation.generate import Answer as Generated
 from job.evaluation.generate import generate
 from job.evaluation.intervals import Interval
-from job.evaluation.memory import halving, loading
 from job.evaluation.metrics import exact_match, f1
 from job.model.loss import choose
+from job.run import out_of_memory
 from job.run.facts import Answer, ModelMetrics
 from job.run.machine import Machine
 from job.training.batches import Rows
@@ -105,13 +106,15 @@ def _with_answers(measured: ModelMetrics, answers: list[Answer]) -> tuple[ModelM
 
 
 def _load(folder: Path, machine: Machine) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    def load() -> PreTrainedModel:
+    with out_of_memory.needed(
+        "while loading a model to measure it, which needs 4 bytes a parameter",
+        "what is trained is kept: run the same command again on a machine with more memory, or take a smaller "
+        "model.base and another output",
+    ):
         model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, use_safetensors=True)
         model.to(machine.device)  # type: ignore[arg-type]
         model.eval()
-        return model
-
-    return loading(load), AutoTokenizer.from_pretrained(folder, padding_side="left")
+    return model, AutoTokenizer.from_pretrained(folder, padding_side="left")
 
 
 @torch.no_grad()
@@ -125,6 +128,7 @@ def _teacher_forced(
     """Loss and accuracy of each answer token, given the true ones before it."""
     rows = Rows(test, int(tokenizer.pad_token_id))
     order = sorted(range(len(rows)), key=rows.lengths.__getitem__)
+    halving = partial(out_of_memory.in_halves, stage="evaluate", free=machine.free_cache)
     (loss, *_) = halving(order[-2:], lambda part: [choose(model, *rows.batch(part, machine.device))])
 
     def measure(part: list[int]) -> list[tuple[float, ...]]:

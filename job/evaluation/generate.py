@@ -16,8 +16,8 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from job.data.prompt import prompt_ids
-from job.evaluation.memory import halving
 from job.run.machine import Machine
+from job.run.out_of_memory import in_halves
 from job.run.progress import Progress
 
 log = logging.getLogger(__name__)
@@ -67,7 +67,7 @@ def generate(
 
     parts = _parts(prompts, rooms, batch_size)
     with Progress(f"answers of the {title} model", sum(map(len, parts)), "question") as progress:
-        given = machine.share(parts, lambda rows: halving(rows, answered))
+        given = machine.share(parts, lambda rows: in_halves(rows, answered, "evaluate", machine.free_cache))
     answers |= zip(chain.from_iterable(parts), chain.from_iterable(given), strict=True)
     without = len(prompts) - sum(map(len, parts))
     if without:

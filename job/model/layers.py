@@ -1,8 +1,8 @@
-"""Layers: parts of a model exchanged for equal ones that take less time, for as long as it trains.
+"""Layers: faster layers in place of two that compute the same, while a model trains.
 
 Nothing that is saved changes: neither layer has weights, and the model's config stays as it is.
 
-It knows two layers of transformers' and torch's. It does not know what is trained.
+It knows one layer of transformers and one of torch. It does not know what is trained.
 """
 
 import torch
@@ -11,11 +11,11 @@ from transformers import PreTrainedModel
 from transformers.activations import NewGELUActivation
 
 LEVELS = 2**16
-"""Dropout draws 16 bits for an element: the rate is met to 1/131,072."""
+"""Dropout draws 16 bits for each element: its rate is exact to 1/131,072."""
 
 
 def exchange(model: PreTrainedModel, device: torch.device) -> None:
-    """Exchange, in place: GPT-2's GELU everywhere, dropout on a CPU."""
+    """Exchange layers of `model` in place: GPT-2's GELU everywhere, dropout where `device` is a CPU."""
     for parent in list(model.modules()):
         for name, child in list(parent.named_children()):
             if type(child) is NewGELUActivation:
@@ -26,16 +26,18 @@ def exchange(model: PreTrainedModel, device: torch.device) -> None:
 
 
 class Dropout(nn.Module):
-    """nn.Dropout with four elements to a random number.
+    """nn.Dropout that takes four elements from each random number of 64 bits.
 
-    On a CPU torch draws a number for each element, one after the other: 6 % of a step of distilgpt2.
+    On a CPU torch draws one number for each element: 6 % of a step of distilgpt2.
     """
 
     def __init__(self, p: float) -> None:
+        """Zero each element with probability `p`."""
         super().__init__()
         self.p = p
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
+        """Zero elements and scale the others by 1 / (1 - p), while training; give `input` back otherwise."""
         if not self.training or self.p == 0:
             return input
         count = input.numel()
@@ -44,4 +46,5 @@ class Dropout(nn.Module):
         return input * kept.to(input.dtype).mul_(1 / (1 - self.p))
 
     def extra_repr(self) -> str:
+        """Show the probability, as nn.Dropout does."""
         return f"p={self.p}"

@@ -1,17 +1,22 @@
-"""Out of memory: told apart from all other errors, whichever library ran out.
+"""Out of memory: told apart from all other errors, whichever library ran out, and answered with fewer rows at once.
 
 torch has a class for a GPU's memory only; the allocator of the host, cuBLAS, cuDNN, NCCL and the operating system say
-it in words. It knows these words and imports no torch, so that data code and the command line may ask as well.
+it in words. It knows these words and rows by number, and imports no torch, so that data code and the command line may
+ask as well.
 """
 
 import errno
+import logging
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import TypeVar
 
 from job.errors import KickoffError, OutOfMemory
 
+Result = TypeVar("Result")
+log = logging.getLogger(__name__)
 _WORDS = re.compile(
     r"out[ _]of[ _](?:\w+_)?memory"  # CUDA, HIP, MPS, XPU (OUT_OF_DEVICE_MEMORY), NCCL, Arrow
     r"|can(?:'t|not) allocate memory"  # torch's allocator of the host, mmap
@@ -29,7 +34,7 @@ _HANDLE_BYTES = 2**29
 
 
 def is_out_of_memory(error: BaseException | None) -> bool:
-    """Whether memory did not suffice, of a GPU or of the host; an error's explicit cause counts as well."""
+    """Tell whether a GPU or the host had too little memory; an error's explicit cause counts as well."""
     while error is not None:
         if _says_so(error):
             return True
@@ -39,13 +44,60 @@ def is_out_of_memory(error: BaseException | None) -> bool:
 
 @contextmanager
 def needed(doing: str, remedy: str) -> Iterator[None]:
-    """Within the block an error for lack of memory becomes OutOfMemory, "out of memory DOING; REMEDY"."""
+    """Turn an error for lack of memory within the block into OutOfMemory, "out of memory DOING; REMEDY"."""
     try:
         yield
     except Exception as error:
         if not is_out_of_memory(error):
             raise
         raise OutOfMemory(f"out of memory {doing}; {remedy}") from None
+
+
+def halved(size: int, what: str) -> int:
+    """Return how many rows to try after `size` did not fit.
+
+    Args:
+        size: rows that were computed at once.
+        what: a single row in the user's words, for the message.
+
+    Raises:
+        OutOfMemory: it was a single row.
+    """
+    if size == 1:
+        raise OutOfMemory(
+            f"out of memory with {what}; take a smaller model.base, lower model.max_length, or run on a machine with "
+            "more memory"
+        )
+    return (size + 1) // 2
+
+
+def in_halves(
+    rows: list[int], work: Callable[[list[int]], list[Result]], stage: str, free: Callable[[], None] = lambda: None
+) -> list[Result]:
+    """Do the work of a batch; where memory does not suffice, that of its halves, one after the other.
+
+    Args:
+        rows: the batch, by number.
+        work: what to do; the results of the halves are joined.
+        stage: for the log.
+        free: called before the halves, to give back memory that a library keeps.
+
+    Returns:
+        The results.
+
+    Raises:
+        OutOfMemory: a single row does not fit.
+    """
+    try:
+        return work(rows)
+    except Exception as error:
+        if not is_out_of_memory(error):
+            raise
+    # outside of the handler, which would keep the failed batch's tensors alive
+    middle = len(rows) - halved(len(rows), "a single test row")
+    free()
+    log.warning(f"{stage}: out of memory with {len(rows)} rows, going on with {middle}")
+    return in_halves(rows[:middle], work, stage, free) + in_halves(rows[middle:], work, stage, free)
 
 
 def _says_so(error: BaseException) -> bool:

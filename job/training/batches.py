@@ -1,7 +1,7 @@
 """Batches: which rows go into which optimizer step, and how they become tensors.
 
-It knows ids, labels and the padding id, nothing of models. The order depends on seed and epoch alone, so a resumed
-run sees the very batches of an unbroken one, and any number of processes deals out the same steps.
+The order depends on seed and epoch alone, so a resumed run sees the batches of an unbroken one, and any number of
+processes shares the same steps. It knows ids, labels and the padding id. It does not know models.
 """
 
 from collections.abc import Sequence
@@ -19,10 +19,17 @@ POOL_STEPS = 50
 
 
 def epoch_steps(lengths: list[int], rows_per_step: int, seed: int, epoch: int) -> list[list[int]]:
-    """Row numbers of every optimizer step of an epoch; each row once, rows of like length together."""
+    """List the rows of each optimizer step of an epoch: each row once, rows of similar length together.
+
+    Args:
+        lengths: of each row, in tokens.
+        rows_per_step: over all processes; the last step may have fewer.
+        seed: of the order, together with `epoch`.
+        epoch: counted from 0.
+    """
     random = np.random.default_rng([seed, epoch])
     order = random.permutation(len(lengths)).tolist()
-    # at least four pools, or else a small data set would meet in the same batches every epoch
+    # at least four pools: with fewer, a small data set would have the same batches in every epoch
     pool = rows_per_step * max(1, min(POOL_STEPS, len(lengths) // (rows_per_step * 4)))
     steps = []
     for start in range(0, len(order), pool):
@@ -32,16 +39,16 @@ def epoch_steps(lengths: list[int], rows_per_step: int, seed: int, epoch: int) -
 
 
 def micro_batches(step: list[int], size: int, rank: int, processes: int) -> list[list[int]]:
-    """The part of a step that this process computes, in forward passes of at most `size` rows."""
+    """List the rows of a step that process `rank` computes, in forward passes of at most `size` rows."""
     mine = step[rank::processes]
     return [mine[start : start + size] for start in range(0, len(mine), size)]
 
 
 class Rows:
-    """Encoded rows: ids and labels as flat arrays over Arrow's memory, for a list of lists takes ten times as much."""
+    """Encoded rows: ids and labels as flat arrays over Arrow's memory; lists of lists would take ten times as much."""
 
     def __init__(self, rows: datasets.Dataset, pad_id: int) -> None:
-        """`rows` is {"input_ids", "labels"}, of equal lengths in each row."""
+        """Take over `rows`: {"input_ids", "labels"}, as many labels as ids in each row."""
         table = rows.select_columns(["input_ids", "labels"]).with_format("arrow")[:]
         self._ids, self._bounds = _flat(table["input_ids"])
         self._labels, _ = _flat(table["labels"])
@@ -51,24 +58,25 @@ class Rows:
         self.trained: list[int] = np.diff(before[self._bounds]).tolist()
 
     def __len__(self) -> int:
+        """Count the rows."""
         return len(self.lengths)
 
     def fingerprint(self) -> str:
-        """Hash of ids, labels and where each row begins: other rows, or the same in another order, have another."""
+        """Hash ids, labels and row bounds: other rows, or the same in another order, give another hash."""
         found = xxhash.xxh3_128()
         for array in (self._bounds, self._ids, self._labels):
             found.update(np.ascontiguousarray(array, dtype=np.int64).data)
         return found.hexdigest()
 
     def batch(self, rows: list[int], device: torch.device) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Ids, labels and attention mask of the rows, as `pad` gives them."""
+        """Give ids, labels and attention mask of rows by number, as `pad` does, on `device`."""
         places = [slice(self._bounds[row], self._bounds[row + 1]) for row in rows]
         ids, labels, mask = pad([self._ids[at] for at in places], [self._labels[at] for at in places], self._pad_id)
         return ids.to(device), labels.to(device), mask.to(device)
 
 
 def _flat(column: pa.ChunkedArray) -> tuple[np.ndarray, np.ndarray]:
-    """All values one after the other, and where each row begins and the last one ends."""
+    """Return all values one after the other, and where each row begins and the last one ends."""
     rows = pa.concat_arrays(column.chunks) if column.num_chunks else pa.array([], column.type)
     return rows.flatten().to_numpy(zero_copy_only=False), rows.offsets.to_numpy() - rows.offsets[0].as_py()
 
@@ -79,8 +87,8 @@ def pad(
     """Pad rows on the right.
 
     Returns:
-        Ids, labels and attention mask, each int64 [rows, longest row]. Padding is told by length and not by id: the
-        padding id may well be the end-of-text id, whose label must stay.
+        Ids, labels and attention mask, each int64 [rows, longest row]. Padding is known by length and not by id: the
+        padding id may be the end-of-text id, whose label must stay.
     """
     shape = len(input_ids), max(map(len, input_ids))
     ids, marked, mask = np.full(shape, pad_id), np.full(shape, IGNORED), np.zeros(shape, dtype=np.int64)

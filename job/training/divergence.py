@@ -1,6 +1,6 @@
-"""Divergence: a training that has stopped learning and destroys the model.
+"""Divergence: when to end a training that destroys the model, and what to tell the user.
 
-It knows what a loss can sensibly be and what to tell the user. It does not know models or checkpoints.
+It knows which losses are plausible. It does not know models or checkpoints.
 """
 
 import math
@@ -9,21 +9,22 @@ from collections.abc import Sequence
 from job.errors import Diverged
 
 SHOWN = 20
-"""Rows named in the message; a batch may have hundreds."""
+"""Rows named in a message; a batch may have hundreds."""
 MOST_OVERFLOWS = 20
-"""In a row. The scale is halved each time, so that a training which fp16 suits has found its own long before."""
+"""Overflows in a row that end a training. Each halves the scale: where fp16 works at all, far fewer are enough."""
 
 
 def symptom(loss: float, norm: float, first: float, vocabulary: int) -> str | None:
-    """What is wrong with a step; None if nothing is.
+    """Say what is wrong with a step; None if nothing is.
 
-    A model that knows nothing and says so has a loss of ln(vocabulary). Twice that is confident nonsense, unless the
-    training began there.
+    A model that gives each token the same probability has a loss of ln(vocabulary). Twice that is confident nonsense,
+    unless the training began there.
 
     Args:
         loss: mean over the trained tokens of the step, in nats.
         norm: of the gradients before clipping.
         first: the loss of the first step.
+        vocabulary: number of tokens.
     """
     bound = 2 * max(math.log(vocabulary), first)
     if not math.isfinite(loss):
@@ -34,11 +35,13 @@ def symptom(loss: float, norm: float, first: float, vocabulary: int) -> str | No
 
 
 def diverged(found: str, step: int, rows: Sequence[str], kept: str) -> Diverged:
-    """The error of a step.
+    """Make the error of a step that `symptom` found something wrong with.
 
     Args:
+        found: what that is.
+        step: counted from 1.
         rows: where each row of the step stood in its source.
-        kept: which checkpoint there is.
+        kept: which checkpoint is kept, as a clause.
     """
     return Diverged(
         f"training diverged at step {step}: {found}; the step's rows: {_named(rows)}. Look at them, "
@@ -48,7 +51,7 @@ def diverged(found: str, step: int, rows: Sequence[str], kept: str) -> Diverged:
 
 
 def overflowed(step: int, scale: float, rows: Sequence[str], kept: str) -> Diverged:
-    """The error of a step whose gradients overflow fp16 however small the loss is scaled; arguments as above."""
+    """Make the error of a step whose gradients overflow fp16 at every loss scale; arguments as in `diverged`."""
     return Diverged(
         f"fp16 overflows: {MOST_OVERFLOWS} times in a row the gradients of step {step} were no numbers, down to a loss "
         f"scale of {scale:g}; set train.precision to fp32 (or bf16 where the hardware computes in it), or lower "
@@ -57,7 +60,7 @@ def overflowed(step: int, scale: float, rows: Sequence[str], kept: str) -> Diver
 
 
 def unmeasurable(step: int, loss: float, precision: str, kept: str) -> Diverged:
-    """The error of a test loss that is no number, although the weights are: the gate would refuse it at the end."""
+    """Make the error of a test loss that is no number, although the weights are: the gate would refuse the model."""
     return Diverged(
         f"the test loss after step {step} is {loss}: {precision} overflows on the test rows; set train.precision to "
         f"fp32 (or bf16 where the hardware computes in it), and choose another output. Nothing was published; {kept}"

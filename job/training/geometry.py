@@ -1,9 +1,9 @@
-"""Geometry: what decides the course of a training, and whether another place can go on from a checkpoint.
+"""Geometry: what decides the course of a training, and whether a checkpoint can be resumed on another machine.
 
 The course is which rows go into which step, and with what learning rate. It depends on the rows, the seed, the config
-and the number of rows in a step, and not on how processes, forward passes and precision share out a step. So the same
-number of rows in a step goes on anywhere. Another number goes on from the end of an epoch only: amid an epoch some
-rows would be trained twice and others never.
+and the number of rows in a step, and not on how processes, forward passes and precision divide a step. So a training
+with the same number of rows in a step can be resumed anywhere. With another number it can be resumed at the end of an
+epoch only: within an epoch some rows would be trained twice and others never.
 
 It knows numbers and the config's keys. It knows neither tensors nor files.
 """
@@ -22,12 +22,13 @@ _RECIPE = ("epochs", "learning_rate", "lr_scheduler", "warmup_steps", "weight_de
 
 
 def rows_per_step(section: TrainSection, processes: int) -> int:
+    """Count the rows of an optimizer step over all processes."""
     return section.batch_size * section.gradient_accumulation_steps * processes
 
 
 @dataclass(frozen=True)
 class Geometry:
-    """Of a training; a checkpoint keeps it as JSON."""
+    """The geometry of a training; a checkpoint keeps it as JSON."""
 
     rows: int
     data: str
@@ -42,22 +43,26 @@ class Geometry:
 
     @property
     def rows_per_step(self) -> int:
+        """Rows of an optimizer step over all processes."""
         return self.batch_size * self.accumulation * self.processes
 
     @property
     def steps_per_epoch(self) -> int:
+        """Optimizer steps of an epoch; the last may have fewer rows."""
         return math.ceil(self.rows / self.rows_per_step)
 
     @property
     def total_steps(self) -> int:
+        """Optimizer steps of the whole training."""
         return self.steps_per_epoch * int(self.recipe["train.epochs"])
 
     def as_json(self) -> dict[str, Any]:
+        """Give the fields as a checkpoint keeps them; `read` takes them."""
         return asdict(self)
 
 
 def here(section: TrainSection, seed: int, rows: Rows, machine: Machine) -> Geometry:
-    """The geometry of a training with this config, on these rows, on this machine."""
+    """Describe a training with this config and seed, on these rows, on this machine."""
     recipe = {f"train.{key}": getattr(section, key) for key in _RECIPE} | {"seed": seed}
     return Geometry(
         rows=len(rows),
@@ -72,7 +77,7 @@ def here(section: TrainSection, seed: int, rows: Rows, machine: Machine) -> Geom
 
 
 def read(found: Any, step: int, checkpoints: Path) -> Geometry:
-    """What a checkpoint holds as JSON.
+    """Read the geometry that a checkpoint of `step` in the folder `checkpoints` keeps as JSON.
 
     Raises:
         ConfigError: another version of the job wrote it.
@@ -87,10 +92,10 @@ def read(found: Any, step: int, checkpoints: Path) -> Geometry:
 
 
 def position(then: Geometry, now: Geometry, done: int, checkpoints: Path) -> int:
-    """The step at which `now` goes on, when `then` had done so many.
+    """Compute the step at which `now` goes on after `then` has taken `done` steps.
 
     Raises:
-        ConfigError: it would be another course of rows or another recipe; it says what to do.
+        ConfigError: the course of rows or the recipe would be another; the message says what to do.
     """
     _require_same_recipe(then, now, checkpoints)
     if then.rows_per_step == now.rows_per_step:
@@ -106,19 +111,19 @@ def position(then: Geometry, now: Geometry, done: int, checkpoints: Path) -> int
 
 
 def on_new_steps(then: Geometry, now: Geometry, step: int) -> int:
-    """A step of `then` in steps of `now`: exact at the end of an epoch, the nearest one elsewhere."""
+    """Convert a step of `then` to steps of `now`: exact at the end of an epoch, the nearest one elsewhere."""
     return (step * now.steps_per_epoch + then.steps_per_epoch // 2) // then.steps_per_epoch
 
 
 def changes(then: Geometry, now: Geometry) -> str:
-    """What differs between two places that share a course, for the log; empty if nothing does."""
+    """List what differs between two machines with the same course, for the log; empty if nothing does."""
     names = {"accumulation": "gradient_accumulation_steps"}
     pairs = {key: (value, getattr(now, key)) for key, value in asdict(then).items() if key != "recipe"}
     return ", ".join(f"{names.get(key, key)} {old} -> {new}" for key, (old, new) in pairs.items() if old != new)
 
 
 def same_place(then: Geometry, now: Geometry) -> bool:
-    """Whether a resumed training computes bit for bit what an unbroken one would."""
+    """Tell whether a resumed training computes bit for bit what an unbroken one would."""
     return replace(then, recipe=now.recipe) == now
 
 
@@ -149,7 +154,7 @@ def _product(of: Geometry) -> str:
 
 
 def _ways(then: Geometry, now: Geometry) -> list[str]:
-    """Settings that give the checkpoint's rows in a step, the smallest change first."""
+    """List settings that give the checkpoint's number of rows in a step, the smallest change first."""
     wanted, ways = then.rows_per_step, []
     share, left = divmod(wanted, now.processes)
     if left == 0:

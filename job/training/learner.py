@@ -1,8 +1,8 @@
 """Learner: a model, its optimizer, and one step after the other.
 
-A step is the same step however it is computed: in one forward pass or in several, by one process or by many. It is
-either taken as a whole or not at all. It knows ids and labels, not what they say, and nothing of epochs, checkpoints
-or the end of the training.
+A step gives the same weights whether one forward pass or several compute it, in one process or in many. It is taken
+as a whole or not at all. It knows ids and labels, not what they say, and nothing of epochs, checkpoints or the end of
+the training.
 """
 
 import logging
@@ -15,7 +15,7 @@ import torch
 from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from job.config.schema import TrainSection
-from job.errors import KickoffError, OutOfMemory
+from job.errors import KickoffError
 from job.model.layers import exchange
 from job.model.loss import choose
 from job.run import checkpoint, out_of_memory
@@ -23,13 +23,14 @@ from job.run.machine import Machine
 from job.training import divergence
 from job.training.batches import Rows, micro_batches
 from job.training.geometry import rows_per_step
+from job.training.gradients import AllProcesses, Gradients, OneProcess
 from job.training.schedule import rate
 
 log = logging.getLogger(__name__)
 
 
 class Outcome(NamedTuple):
-    """Of a step, over all processes."""
+    """What came of a step, over all processes."""
 
     taken: bool
     """False: in fp16 the gradients overflowed. Nothing has changed but their scale, and the step is to be repeated."""
@@ -45,7 +46,20 @@ class Outcome(NamedTuple):
     """Whether any process wants a checkpoint."""
 
 
+class _Agreed(NamedTuple):
+    """What came of one attempt at a step, over all processes."""
+
+    summed: float
+    stop: bool
+    save: bool
+    short: bool
+    """Whether the memory of any process did not suffice."""
+    norm: float
+
+
 class Learner:
+    """Model, optimizer and gradient scaler, and how many steps they have taken."""
+
     def __init__(
         self,
         section: TrainSection,
@@ -56,10 +70,19 @@ class Learner:
         machine: Machine,
         total_steps: int,
     ) -> None:
-        """Load the model in `base` and look at the rows of `source`: {"input_ids", "labels", "where"}."""
+        """Load the model and compare the fast loss with the plain one on two rows.
+
+        Args:
+            section: the config's.
+            seed: of dropout, together with the step and the process.
+            source: the training rows, {"input_ids", "labels", "where"}.
+            base: the folder of the model to train.
+            checkpoints: their folder, which is named when training diverges.
+            machine: what to compute with.
+            total_steps: of the whole training, for the learning rate.
+        """
         self.section, self.seed, self.machine, self.total_steps = section, seed, machine, total_steps
-        self.source = source  # asked where its rows stood when training diverges
-        self.checkpoints = checkpoints  # named then, too
+        self.source, self.checkpoints = source, checkpoints
         with out_of_memory.needed(
             "while the model was loaded; training needs 16 bytes a parameter for weights, gradients and optimizer",
             "take a smaller model.base, or run on a machine with more memory",
@@ -67,11 +90,14 @@ class Learner:
             self.model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
             self.model.to(machine.device).train()  # type: ignore[arg-type]
             exchange(self.model, machine.device)
-            # attention with dropout, for which a CPU has no fused kernel, is then not computed in fp32 under autocast
-            torch.backends.cuda.allow_fp16_bf16_reduction_math_sdp(True)  # of every device, whatever its name
+            # without it, autocast leaves attention with dropout, for which a CPU has no fused kernel, in fp32
+            torch.backends.cuda.allow_fp16_bf16_reduction_math_sdp(True)  # for every device, in spite of its name
             self.pad_id = int(self.model.generation_config.pad_token_id)
             self.rows = Rows(source, self.pad_id)
-            self.loss = choose(self.model, *self.rows.batch(self._probe(), machine.device))
+            alone = machine.processes == 1
+            in_place = alone and machine.device.type == "cpu"
+            self.loss = choose(self.model, *self.rows.batch(self._probe(), machine.device), in_place)
+            self.gradients: Gradients = OneProcess(self.loss) if alone else AllProcesses(self.loss)
             self.optimizer = torch.optim.AdamW(self._groups(), lr=section.learning_rate, fused=True)
         self.scaler = torch.amp.GradScaler(machine.device.type, enabled=machine.precision == "fp16")
         self.micro_size = section.batch_size
@@ -82,22 +108,34 @@ class Learner:
 
     @property
     def rate(self) -> float:
-        """The learning rate of the last step."""
+        """Learning rate of the last step."""
         return rate(self.section, self.total_steps, max(0, self.done - 1))
 
     def step(self, rows: list[int], stop: bool = False, save: bool = False) -> Outcome:
-        """One optimizer step over rows of the training set, whose numbers are the same in every process.
+        """Take one optimizer step, unless its gradients overflow fp16.
 
         Args:
+            rows: rows of the training set by number, the same in every process.
             stop: whether this process wants to stop.
             save: whether this process wants a checkpoint.
+
+        Returns:
+            What all processes have in common.
+
+        Raises:
+            Diverged: loss or gradient is no number, the loss exploded, or fp16 overflowed too often in a row.
+            OutOfMemory: a single row does not fit.
         """
-        total = self._accumulate(rows)
+        while True:
+            total = self._accumulate(rows)
+            self.scaler.unscale_(self.optimizer)
+            norm = self._norm()
+            agreed = self._agreed(total, norm, rows, stop, save)
+            if not agreed.short:
+                break
+            self._drop_gradients()
         tokens = sum(self.rows.trained[row] for row in rows)
-        self._share_gradients()
-        self.scaler.unscale_(self.optimizer)
-        norm = self._norm()
-        summed, stopping, saving, norm_before = self._agreed(total, norm, rows, stop, save)
+        summed, norm_before = agreed.summed, agreed.norm
         loss = summed / tokens
         taken = not self.scaler.is_enabled() or (math.isfinite(loss) and math.isfinite(norm_before))
         if taken:
@@ -106,17 +144,17 @@ class Learner:
         else:
             self._leave_out(rows)
         self.optimizer.zero_grad()
-        return Outcome(taken, summed, tokens, norm_before, bool(stopping), bool(saving))
+        return Outcome(taken, summed, tokens, norm_before, agreed.stop, agreed.save)
 
     def load(self, tensors: dict[str, Any]) -> None:
-        """Go on from what `tensors` gave, in any precision: weights and moments are kept in fp32 always."""
+        """Go on from the state dicts of `tensors`, written in any precision: weights and moments are always fp32."""
         self.model.load_state_dict(tensors["model"])
         self.optimizer.load_state_dict(tensors["optimizer"])
         if tensors["scaler"] and self.scaler.is_enabled():
             self.scaler.load_state_dict(tensors["scaler"])
 
     def tensors(self) -> dict[str, Any]:
-        """State dicts for a checkpoint; the scaler's is empty except in fp16."""
+        """Give the state dicts for a checkpoint; the scaler's is empty except in fp16."""
         return {
             "model": self.model.state_dict(),
             "optimizer": self.optimizer.state_dict(),
@@ -124,28 +162,36 @@ class Learner:
         }
 
     def _agreed(
-        self, total: torch.Tensor, norm: torch.Tensor, rows: list[int], stop: bool, save: bool
-    ) -> tuple[float, float, float, float]:
-        """Summed loss and both wishes over all processes, and the gradients' norm, which all have in common.
+        self, total: torch.Tensor | None, norm: torch.Tensor, rows: list[int], stop: bool, save: bool
+    ) -> "_Agreed":
+        """Sum losses and requests over all processes, and read them together with the norm, which all have in common.
 
-        They are read in one go, since a GPU is waited for at each reading.
+        One reading, since each waits for the GPU.
         """
-        exact = self.machine.exact
+        exact, device = self.machine.exact, self.machine.device
         mine = len(rows[self.machine.rank :: self.machine.processes])
-        counts = torch.tensor([stop, save, mine], dtype=exact, device=self.machine.device)
-        sums = self.machine.sum(torch.cat([total.to(exact).reshape(1), counts]))
-        summed, stopping, saving, computed, shared = torch.cat([sums, norm.to(exact).reshape(1)]).tolist()
+        counts = torch.tensor([stop, save, total is None, mine], dtype=exact, device=device)
+        loss = torch.zeros(1, dtype=exact, device=device) if total is None else total.to(exact).reshape(1)
+        sums = self.machine.sum(torch.cat([loss, counts]))
+        values = torch.cat([sums, norm.to(device, exact).reshape(1)]).tolist()
+        summed, stopping, saving, short, computed, shared = values
         if computed != len(rows):
             raise KickoffError(
                 f"train: the processes computed {computed:.0f} rows of step {self.done + 1}, expected {len(rows)}: "
                 "they do not work on the same data; all have to see one run folder"
             )
-        return summed, stopping, saving, shared
+        return _Agreed(summed, bool(stopping), bool(saving), bool(short), shared)
+
+    def _drop_gradients(self) -> None:
+        """Drop the gradients of a step that is repeated, and let the scaler forget that it has seen them."""
+        self.optimizer.zero_grad()
+        if self.scaler.is_enabled():
+            self.scaler.update(self.scaler.get_scale())
 
     def _take(self, norm: torch.Tensor) -> None:
-        """The optimizer's step, with the gradients bounded to `max_grad_norm`."""
-        # the fused optimizer divides as it goes, which saves reading and writing all gradients once more; not on every
-        # device, and not beside a scaler
+        """Let the optimizer take its step, with the gradients clipped to `max_grad_norm`."""
+        # the fused optimizer divides as it goes, which saves one pass over all gradients; some devices cannot, and a
+        # scaler uses the same attribute
         if not self.scaler.is_enabled() and self.machine.device.type in ("cpu", "cuda"):
             self.optimizer.grad_scale = (norm / self.section.max_grad_norm).clamp(min=1)  # type: ignore[attr-defined]
         else:
@@ -158,7 +204,7 @@ class Learner:
         self.skipped_in_a_row = 0
 
     def _leave_out(self, rows: list[int]) -> None:
-        """Halve the scale instead of taking a step whose gradients overflow fp16."""
+        """Halve the loss scale instead of taking a step whose gradients overflow fp16."""
         before = self.scaler.get_scale()
         self.scaler.update()
         self.skipped += 1
@@ -172,7 +218,7 @@ class Learner:
             )
 
     def _require_sane(self, loss: float, norm: float, rows: list[int]) -> None:
-        """Before the optimizer takes the step, so that no such gradient ever reaches a checkpoint."""
+        """Raise Diverged before the optimizer takes the step, so that no such gradient ever reaches a checkpoint."""
         self.first_loss = loss if self.first_loss is None else self.first_loss
         found = divergence.symptom(loss, norm, self.first_loss, self.model.config.get_text_config().vocab_size)
         if found is not None:
@@ -184,36 +230,41 @@ class Learner:
     def _kept(self) -> str:
         return checkpoint.name_of_newest(self.checkpoints)
 
-    def _accumulate(self, rows: list[int]) -> torch.Tensor:
-        """This process's summed loss; gradients, divided by the trained tokens of the step over all processes.
+    def _accumulate(self, rows: list[int]) -> torch.Tensor | None:
+        """Compute the step's gradients, divided by its trained tokens; both over all processes.
 
-        When memory does not suffice the rows go through in smaller parts: the step stays the same step.
+        Returns:
+            This process's summed loss; None if its memory did not suffice. The step is then to be repeated, with
+            fewer rows in a forward pass: it stays the same step.
         """
         tokens = sum(self.rows.trained[row] for row in rows)
-        while True:
-            torch.manual_seed(hash((self.seed, self.done, self.machine.rank)))
-            scale = self._fp16_scale() / tokens
-            total = torch.zeros((), device=self.machine.device)
-            try:
-                for part in micro_batches(rows, self.micro_size, self.machine.rank, self.machine.processes):
-                    with self.machine.autocast():
-                        total += self.loss.backward(*self.rows.batch(part, self.machine.device), scale)
-                return total
-            except Exception as error:
-                if not out_of_memory.is_out_of_memory(error):
-                    raise
-            self.optimizer.zero_grad()
-            self.machine.free_cache()
-            self._halve()
+        torch.manual_seed(hash((self.seed, self.done, self.machine.rank)))
+        scale = self._fp16_scale() / tokens
+        losses: list[torch.Tensor] = []
+        parts = micro_batches(rows, self.micro_size, self.machine.rank, self.machine.processes)
+        try:
+            for number, part in enumerate(parts, 1):
+                with self.machine.autocast():
+                    batch = self.rows.batch(part, self.machine.device)
+                    losses.append(self.gradients.add(batch, scale, last=number == len(parts)))
+            if not parts:
+                self.gradients.add_nothing()
+        except Exception as error:
+            if not out_of_memory.is_out_of_memory(error):
+                raise
+        else:
+            return sum(losses, torch.zeros((), device=self.machine.device))
+        # outside of the handler, which would keep the failed pass's tensors alive
+        self.optimizer.zero_grad()
+        self.machine.free_cache()
+        self._halve()
+        self.gradients.abandon()
+        return None
 
     def _halve(self) -> None:
-        """Half as many rows in a forward pass from now on."""
-        if self.micro_size == 1:
-            raise OutOfMemory(
-                "out of memory with a single row in a forward pass; take a smaller model.base, lower "
-                "model.max_length, or run on a machine with more memory"
-            )
-        before, self.micro_size = self.micro_size, math.ceil(self.micro_size / 2)
+        """Compute half as many rows in a forward pass from now on."""
+        before = self.micro_size
+        self.micro_size = out_of_memory.halved(before, "a single row in a forward pass")
         size = rows_per_step(self.section, self.machine.processes)
         passes = [math.ceil(size / self.machine.processes / rows) for rows in (before, self.micro_size)]
         log.warning(
@@ -222,12 +273,12 @@ class Learner:
         )
 
     def _probe(self) -> list[int]:
-        """The rows that the fast way is tried on: unlike in length, so that one of them is padded."""
+        """Choose two rows for the comparison of the losses: of different length, so that one of them is padded."""
         order = sorted(range(len(self.rows)), key=self.rows.lengths.__getitem__)
         return list({order[0], order[len(order) // 2]})
 
     def _groups(self) -> list[dict[str, Any]]:
-        """Weight decay for matrices only: on biases and norms it does harm (as in transformers' Trainer)."""
+        """Group the weights: decay for matrices only, since it harms biases and norms (as in transformers' Trainer)."""
         matrices = [weight for weight in self.model.parameters() if weight.ndim >= 2]
         others = [weight for weight in self.model.parameters() if weight.ndim < 2]
         return [
@@ -236,18 +287,10 @@ class Learner:
         ]
 
     def _fp16_scale(self) -> float:
-        """What the loss is multiplied by so that small gradients survive fp16; 1 otherwise."""
+        """Give the factor of the loss that lets small gradients survive fp16; 1 in other precisions."""
         return float(self.scaler.scale(torch.ones((), device=self.machine.device))) if self.scaler.is_enabled() else 1.0
 
-    def _share_gradients(self) -> None:
-        """Add up the gradients of all processes, once a step; a process without a row adds nothing."""
-        if self.machine.processes > 1:
-            for weight in self.model.parameters():
-                if weight.grad is None:
-                    weight.grad = torch.zeros_like(weight)
-                self.machine.sum(weight.grad)
-
     def _norm(self) -> torch.Tensor:
-        """Of all gradients together."""
+        """Compute the norm of all gradients together."""
         gradients = [weight.grad for weight in self.model.parameters() if weight.grad is not None]
         return torch.nn.utils.get_total_norm(gradients)

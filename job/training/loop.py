@@ -1,9 +1,9 @@
 """Loop: every step of a training, with its loss curve, its test losses and its checkpoints.
 
-Every source of chance is a function of (seed, epoch) or (seed, step, rank), and so is the learning rate. So a resumed
-training draws the same row order and the same dropout as an unbroken one, and a checkpoint needs no generator's state.
+Random numbers depend on (seed, epoch) or (seed, step, rank) alone, and the learning rate on the step. So a resumed
+training has the row order and the dropout of an unbroken one, and a checkpoint needs no generator's state.
 
-It knows epochs, rows by their numbers and when to stop. It does not know how a step is computed.
+It knows epochs, rows by number and when to stop. It does not know how a step is computed.
 """
 
 import logging
@@ -32,7 +32,7 @@ log = logging.getLogger(__name__)
 
 
 class Training:
-    """What changes while training, beside the learner: seconds, the loss curve and what was trained."""
+    """The learner, and what is counted beside it: seconds, the loss curve, trained rows and tokens."""
 
     def __init__(
         self,
@@ -44,6 +44,7 @@ class Training:
         machine: Machine,
         total_steps: int,
     ) -> None:
+        """Load the model; the arguments are those of `train`."""
         self.section, self.seed, self.machine, self.run, self.total_steps = section, seed, machine, run, total_steps
         self.checkpoints = run / "checkpoints"
         self.learner = Learner(section, seed, rows["train"], base, self.checkpoints, machine, total_steps)
@@ -61,11 +62,20 @@ class Training:
         self._epoch: tuple[int, list[list[int]]] = (-1, [])
 
     def loop(self, stop_requested: Callable[[], bool]) -> None:
-        """Every step that is still to do."""
+        """Take every step that is left.
+
+        Args:
+            stop_requested: asked at each step and test batch; True ends the training after the step.
+
+        Raises:
+            Interrupted: a stop was requested here or in another process; the checkpoint is complete.
+            Diverged: training stopped learning, or the test loss is no number.
+            OutOfMemory: a single row does not fit.
+        """
         learner = self.learner
         self.writer = self._writer()
         self.saved_at = time.monotonic()
-        if self._test_when_due(stop_requested):  # an interruption may have left it to do
+        if self._test_when_due(stop_requested):  # an interruption may have come before it
             self._stop()
         with Progress("train", self.total_steps, "step", learner.done) as progress:
             while learner.done < self.total_steps:
@@ -85,13 +95,18 @@ class Training:
         self._require_all_rows()
 
     def close(self) -> None:
-        """Write down what TensorBoard has not yet written."""
+        """Flush TensorBoard's file, and free what only steps need."""
+        self.learner.gradients.close()
         if self.writer is not None:
             self.writer.close()
 
     @torch.no_grad()
     def test_loss(self, stop_requested: Callable[[], bool]) -> float | None:
-        """Mean loss over the trained tokens of the test rows, shared out among the processes; None: broken off."""
+        """Measure the test rows, each process a part of them.
+
+        Returns:
+            The mean loss over their trained tokens, in nats; None if a process was asked to stop.
+        """
         self.learner.model.eval()
         sums = torch.zeros(3, dtype=self.machine.exact, device=self.machine.device)
         everything = sorted(range(len(self.test)), key=self.test.lengths.__getitem__)
@@ -99,7 +114,11 @@ class Training:
             if stop_requested():
                 sums[2] = 1
                 break
-            sums[:2] += self._measured(part)
+            halves = out_of_memory.in_halves(
+                part, lambda rows: [self._measured(rows)], "test loss", self.machine.free_cache
+            )
+            for half in halves:
+                sums[:2] += half
         self.learner.model.train()
         total, tokens, stopped = self.machine.sum(sums).tolist()
         return None if stopped else float(total / tokens)
@@ -123,7 +142,11 @@ class Training:
             self._go_on(*found)
 
     def facts(self, encoded: dict[str, str] | None) -> TrainingFacts:
-        """What the training did; `encoded` are the hashes of its rows."""
+        """Give what training.json holds.
+
+        Args:
+            encoded: the hashes of the rows; None where another process writes them.
+        """
         tokens = sum(self.rows.lengths) * self.section.epochs
         return TrainingFacts(
             history=self.history,
@@ -144,7 +167,7 @@ class Training:
         )
 
     def _next_rows(self) -> list[int]:
-        """The rows of the next step."""
+        """Look up the rows of the next step."""
         epoch, place = divmod(self.learner.done, self.per_epoch)
         if self._epoch[0] != epoch:
             size = rows_per_step(self.section, self.machine.processes)
@@ -152,7 +175,7 @@ class Training:
         return self._epoch[1][place]
 
     def _count(self, rows: list[int], outcome: Outcome) -> None:
-        """Note a step that was taken."""
+        """Count a step that was taken, and log the loss when it is due."""
         self.trained_rows += len(rows)
         self.trained_tokens += outcome.tokens
         self.window = [self.window[0] + outcome.summed, self.window[1] + outcome.tokens]
@@ -173,7 +196,7 @@ class Training:
             )
 
     def _minutes_have_passed(self) -> bool:
-        """Since the last checkpoint. Process 0 decides, whose clock is as good as any."""
+        """Tell whether a checkpoint is due by the clock; process 0 decides for all."""
         return self.machine.rank == 0 and time.monotonic() - self.saved_at >= self.section.save_minutes * 60
 
     def _to_save(self, outcome: Outcome) -> bool:
@@ -181,7 +204,7 @@ class Training:
         return done < self.total_steps and (outcome.save or done % self.section.save_steps == 0)
 
     def _stop(self) -> NoReturn:
-        # one that is there already is not written anew: a kill in between would leave none
+        # a checkpoint that is there is not written again: a kill in between would leave none
         if self._written != (self.learner.done, self.learner.skipped):
             self._checkpoint()
         raise Interrupted(
@@ -190,7 +213,7 @@ class Training:
         )
 
     def _test_when_due(self, stop_requested: Callable[[], bool]) -> bool:
-        """The test loss at the end of an epoch; True if a signal broke it off, and then it is due after the resume."""
+        """Measure the test loss at the end of an epoch; True if a stop came first: it is then due after the resume."""
         done = self.learner.done
         if done == 0 or done % self.per_epoch or not len(self.test):
             return False
@@ -206,17 +229,10 @@ class Training:
         return False
 
     def _measured(self, part: list[int]) -> torch.Tensor:
-        """Loss and trained tokens of test rows; where memory does not suffice, of one half after the other."""
-        try:
-            with self.machine.autocast():
-                loss = self.learner.loss.measure(*self.test.batch(part, self.machine.device))
-            return torch.stack([loss.total.to(self.machine.exact), loss.tokens.to(self.machine.exact)])
-        except Exception as error:
-            if not out_of_memory.is_out_of_memory(error) or len(part) == 1:
-                raise
-        self.machine.free_cache()
-        middle = len(part) // 2
-        return self._measured(part[:middle]) + self._measured(part[middle:])
+        """Measure loss and trained tokens of test rows: [2]."""
+        with self.machine.autocast():
+            loss = self.learner.loss.measure(*self.test.batch(part, self.machine.device))
+        return torch.stack([loss.total.to(self.machine.exact), loss.tokens.to(self.machine.exact)])
 
     def _go_on(self, tensors: dict[str, Any], state: dict[str, Any]) -> None:
         then, now = geometry.read(state.get("geometry"), state["step"], self.checkpoints), self.geometry
@@ -235,7 +251,7 @@ class Training:
             learner.micro_size = state["forward_rows"][self.machine.rank]
             self._written = learner.done, learner.skipped
             return
-        # what memory was too small for there may fit here; if not, it is halved anew
+        # rows that did not fit there may fit here; if not, they are halved again
         course = "the same rows in the same steps"
         if then.total_steps != now.total_steps:
             course = f"from this end of an epoch on, which is step {learner.done} of {now.total_steps} here"
@@ -274,7 +290,7 @@ class Training:
         if self.section.wandb_project is not None:
             import wandb  # type: ignore[import-not-found,unused-ignore]
 
-            # sends along whatever TensorBoard is given
+            # it sends what TensorBoard is given
             wandb.init(project=self.section.wandb_project, sync_tensorboard=True)
         return SummaryWriter(str(self.run / "tensorboard"), purge_step=self.learner.done + 1)
 

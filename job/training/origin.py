@@ -1,7 +1,7 @@
-"""Origin: the rows that a model was trained on, and apart from which it is tested, as hashes.
+"""Origin: hashes of the rows that a model was trained on and of those that it is tested on.
 
-A model must not be measured on rows that it was trained on. If its data is prepared anew, the hashes tell whether the
-rows are those of then.
+A model must not be measured on rows that it was trained on. If its data is prepared again, the hashes tell whether the
+rows are still the same.
 
 It knows encoded rows and the facts of a training. It does not know where the rows come from.
 """
@@ -14,12 +14,21 @@ from job.training.batches import Rows
 
 
 def of(rows: datasets.DatasetDict) -> dict[str, str]:
-    """Hash of the encoded rows of each part, for the facts of the training."""
+    """Hash the encoded rows of each part, for the facts of the training."""
     return {name: Rows(part, 0).fingerprint() for name, part in rows.items() if len(part)}
 
 
 def require_same(training: TrainingFacts | None, rows: datasets.DatasetDict, run: str) -> None:
-    """Raise DataError unless the rows are those of the training, or the training does not say which they were."""
+    """Refuse rows that are not those of the training.
+
+    Args:
+        training: the facts of the training; without hashes nothing is compared.
+        rows: "train" and "test", encoded.
+        run: the run folder's name, for the message.
+
+    Raises:
+        DataError: the rows are others.
+    """
     if training is None or training.encoded is None:
         return
     now = of(rows)

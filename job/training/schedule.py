@@ -1,7 +1,7 @@
 """Schedule: the learning rate as a function of the step, so that a checkpoint needs no state of it.
 
-It is transformers' schedule of the same name, with one difference: "constant" heeds the warm-up, too. It knows the
-keys of the config and numbers of steps, nothing of an optimizer.
+The schedules are those of transformers, with one difference: "constant" has a warm-up, too. It knows the config's keys
+and step numbers. It does not know optimizers.
 """
 
 import math
@@ -10,7 +10,7 @@ from job.config.schema import TrainSection
 
 
 def rate(section: TrainSection, total_steps: int, step: int) -> float:
-    """The learning rate of a step, counted from 0."""
+    """Compute the learning rate of a step, counted from 0."""
     if step < section.warmup_steps:
         return section.learning_rate * (step / section.warmup_steps)
     if section.lr_scheduler == "constant":

@@ -1,7 +1,8 @@
 """Train: full fine-tuning of a causal language model on encoded rows.
 
-It reads the base folder and the encoded rows and leaves the folder of the tuned model, complete or not there; between
-the two it writes checkpoints, from which it goes on by itself. How a step and the loop of steps work is in training/.
+It reads the base folder and the encoded rows and writes the folder of the tuned model, complete or not at all.
+Meanwhile it writes checkpoints, from which the next run goes on. It does not know how a step or the loop of steps works
+(learner.py, loop.py).
 """
 
 import json
@@ -36,15 +37,20 @@ def train(
     """Fine-tune the model in `base` into the folder `run/model`.
 
     Args:
+        section: the config's.
+        seed: of row order and dropout.
         rows: "train" and "test", each {"input_ids", "labels", "where"}; an empty test set is not measured.
+        base: the folder of the model to train, with its tokenizer.
         run: the run folder, for checkpoints, TensorBoard's event files and the model.
+        machine: what to compute with.
 
     Returns:
-        The history (loss every `logging_steps`, test loss every epoch), steps, tokens and seconds.
+        The facts of training.json: the history (loss every `logging_steps`, test loss every epoch), steps, tokens,
+        seconds and more.
 
     Raises:
         Interrupted: a signal came; the checkpoint of the last step is complete.
-        OutOfMemory: not even one row fits, or the optimizer does not.
+        OutOfMemory: a single row does not fit, or the optimizer does not.
         Diverged: the loss or the gradient is no number, the loss exploded, or fp16 overflows again and again.
         ConfigError: the run has fewer steps than its warm-up, or a checkpoint cannot go on here.
     """
@@ -69,7 +75,11 @@ def train(
 
 
 def count_steps(section: TrainSection, rows: int, processes: int) -> int:
-    """Optimizer steps of the whole training."""
+    """Count the optimizer steps of the whole training.
+
+    Raises:
+        ConfigError: the warm-up is as long as the training.
+    """
     total = math.ceil(rows / rows_per_step(section, processes)) * section.epochs
     if section.warmup_steps >= total:
         raise ConfigError(
@@ -87,10 +97,10 @@ class Rehearsal:
 
 
 def rehearse(section: TrainSection, rows: datasets.Dataset, base: Path, machine: Machine) -> Rehearsal:
-    """One real optimizer step on the longest rows: does it fit, and how long does it take?
+    """Take two real optimizer steps on the longest rows, to see whether they fit and how long they take.
 
     Returns:
-        The second of two steps; the first one makes what the later ones use again.
+        The second step's time, and the peak memory.
 
     Raises:
         OutOfMemory: as `train` does.
@@ -108,7 +118,7 @@ def rehearse(section: TrainSection, rows: datasets.Dataset, base: Path, machine:
 
 
 def _save(model: PreTrainedModel, base: Path, run: Path, facts: TrainingFacts) -> None:
-    """Leave the tuned model as `run/model`, all or nothing."""
+    """Write the tuned model as `run/model`, complete or not at all."""
     partial = run / "model.partial"
     shutil.rmtree(partial, ignore_errors=True)
     stored: str = json.loads((base / "config.json").read_text()).get("dtype") or "float32"
