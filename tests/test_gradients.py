@@ -10,7 +10,7 @@ __all__ = ["calm", "place", "rows", "still"]  # fixtures
 
 
 def require_equal(place: Place, rows: DatasetDict, left: str, right: str) -> None:
-    assert place.facts(left)["trained_tokens"] == place.facts(right)["trained_tokens"] == 2 * labels(rows)
+    assert place.facts(left).trained_tokens == place.facts(right).trained_tokens == 2 * labels(rows)
     losses = [[loss for _, loss in curve(place.facts(run))] for run in (left, right)]
     assert losses[0] == pytest.approx(losses[1], rel=1e-4)
     assert close(weights(place.folder / left), weights(place.folder / right), 1e-5)
