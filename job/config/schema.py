@@ -1,7 +1,7 @@
-"""Schema: the keys of the config, their types, their defaults and what they mean.
+"""Schema: the keys of the config, with their types, defaults and meaning.
 
-It knows single keys; keys that contradict each other are in `conflicts`. It knows neither YAML nor what the stages do
-with the keys.
+It knows each key on its own; `conflicts` knows the keys that contradict each other. It knows neither YAML nor what the
+stages do with the keys.
 """
 
 from typing import Annotated, Literal
@@ -13,7 +13,9 @@ LOWER_IS_BETTER: frozenset[str] = frozenset({"loss", "perplexity"})
 
 
 class Section(BaseModel):
-    # strict: YAML has types of its own, so `epochs: "5"` is a mistake to report and not one to guess away
+    """A section of the config: frozen, and with no other keys than its own."""
+
+    # strict: YAML has its own types, so `epochs: "5"` is an error to report, not to convert
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
@@ -21,6 +23,8 @@ Files = str | list[str]
 
 
 class SourceSection(Section):
+    """One of several sources of rows, an item of dataset.sources."""
+
     file: Files | None = Field(None, description="Local files, as dataset.file.")
     name: str | None = Field(None, description="Data set on the Hub (owner/name), instead of files.")
     config: str | None = Field(None, description="Configuration (subset) of the Hub data set.")
@@ -33,6 +37,8 @@ class SourceSection(Section):
 
 
 class DatasetSection(Section):
+    """Where the rows come from."""
+
     file: Files | None = Field(
         None,
         description="Local file, glob, or a list of them: .json (array of rows), .jsonl, .csv, .parquet; .gz, .zst.",
@@ -56,7 +62,7 @@ class DatasetSection(Section):
 
 
 Contacts = Literal["keep", "mask", "reject"]
-# those that the stop words, the stemmer and the list of offensive words all know
+# the languages that the stop words, the stemmer and the list of offensive words have in common
 WordsLanguage = Literal[
     "arabic", "czech", "danish", "dutch", "english", "finnish", "french", "german", "hindi", "hungarian", "italian",
     "norwegian", "persian", "polish", "portuguese", "russian", "spanish", "swedish", "turkish",
@@ -64,6 +70,8 @@ WordsLanguage = Literal[
 
 
 class CleanSection(Section):
+    """What is repaired, and which rows are rejected."""
+
     fix_text: bool = Field(True, description="Repair mojibake and normalise to Unicode NFC (ftfy).")
     remove_html: bool = Field(
         False, description="Make HTML plain text: tags go, and entities are decoded once, so that escaped code stays."
@@ -99,6 +107,8 @@ class CleanSection(Section):
 
 
 class DedupeSection(Section):
+    """Which rows count as repeats, and which of them stay."""
+
     exact: bool = Field(True, description="Keep one row of each question (case, punctuation apart).")
     near: bool = Field(True, description="Drop rows that ask and answer nearly the same as an earlier row.")
     threshold: Annotated[float, Field(gt=0, le=1)] = Field(
@@ -116,6 +126,8 @@ class DedupeSection(Section):
 
 
 class SplitSection(Section):
+    """How the test rows are chosen."""
+
     test_size: Annotated[float, Field(gt=0, lt=1)] = Field(0.15, description="Share of the rows kept for testing.")
     group: str | None = Field(None, description="Column whose equal values stay on one side of the split.")
     keep_together: Literal["near_twins", "answers", "off"] = Field(
@@ -129,6 +141,8 @@ class SplitSection(Section):
 
 
 class ModelSection(Section):
+    """The model to start from."""
+
     base: str = Field(
         "distilbert/distilgpt2",
         description="Hub id or local folder of the model to start from, or a checkpoint of an earlier run.",
@@ -145,6 +159,8 @@ class ModelSection(Section):
 
 
 class TrainSection(Section):
+    """How the model is trained."""
+
     epochs: Annotated[int, Field(ge=1)] = Field(5, description="Passes over the training rows.")
     batch_size: Annotated[int, Field(ge=1)] = Field(8, description="Rows per process and forward pass.")
     gradient_accumulation_steps: Annotated[int, Field(ge=1)] = Field(
@@ -173,6 +189,8 @@ class TrainSection(Section):
 
 
 class EvaluateSection(Section):
+    """How the model is measured, and the gate before publishing."""
+
     generate_rows: Annotated[int, Field(ge=0)] = Field(
         200, description="Test questions answered by generation, drawn by seed; 0: none, and no f1, exact_match, ended."
     )
@@ -184,6 +202,8 @@ class EvaluateSection(Section):
 
 
 class PublishSection(Section):
+    """Where the model is published."""
+
     repo: Annotated[str, Field(pattern=r"^[\w.-]+/[\w.-]+$")] | None = Field(
         None, description="Model repository on the Hub, owner/name."
     )
