@@ -96,7 +96,9 @@ class CleanSection(Section):
         "keep", description="Rows with offensive words (glin-profanity): keep; flag, in the report; or reject."
     )
     languages: tuple[Annotated[str, Field(pattern="^[a-z]{2,3}$")], ...] = Field(
-        (), strict=False, description="Reject texts surely in other languages than these ISO 639 codes; []: none."
+        (),
+        strict=False,
+        description="Reject texts that are certainly in other languages than these (ISO 639 codes); []: keep all.",
     )
     lowercase: bool = Field(False, description="Lower-case everything. Hurts a generative model.")
     remove_stop_words: bool = Field(False, description="Remove words such as the and of. Hurts a generative model.")
@@ -109,19 +111,19 @@ class CleanSection(Section):
 class DedupeSection(Section):
     """Which rows count as repeats, and which of them stay."""
 
-    exact: bool = Field(True, description="Keep one row of each question (case, punctuation apart).")
-    near: bool = Field(True, description="Drop rows that ask and answer nearly the same as an earlier row.")
+    exact: bool = Field(True, description="Keep one row of each question, regardless of case and punctuation.")
+    near: bool = Field(True, description="Drop rows with nearly the same question and answer as an earlier row.")
     threshold: Annotated[float, Field(gt=0, le=1)] = Field(
-        0.7, description="Overlap (Jaccard) of two rows' character trigrams from which they may be near twins."
+        0.7, description="Minimum similarity of near twins: the Jaccard index of two rows' character trigrams."
     )
     conflicts: Literal["keep_first", "keep_longest", "keep_all", "fail"] = Field(
-        "keep_first", description="What stays of rows with the same question and different answers."
+        "keep_first", description="Which rows stay of those with the same question and different answers."
     )
     semantic_model: str | None = Field(
-        None, description="Sentence-embedding model (Hub id or folder) that finds rows which mean the same."
+        None, description="Sentence-embedding model (Hub id or folder) that finds rows with the same meaning."
     )
     semantic_threshold: Annotated[float, Field(gt=0, le=1)] = Field(
-        0.95, description="Cosine of question and of answer from which two rows mean the same."
+        0.95, description="Minimum cosine, of questions and of answers, of two rows with the same meaning."
     )
 
 
@@ -129,13 +131,13 @@ class SplitSection(Section):
     """How the test rows are chosen."""
 
     test_size: Annotated[float, Field(gt=0, lt=1)] = Field(0.15, description="Share of the rows kept for testing.")
-    group: str | None = Field(None, description="Column whose equal values stay on one side of the split.")
+    group: str | None = Field(None, description="Column; rows with equal values in it stay on one side of the split.")
     keep_together: Literal["near_twins", "answers", "off"] = Field(
         "near_twins",
         description="What else stays on one side: near twins; answers: rows with the same long answer as well; off.",
     )
     folds: Annotated[int, Field(ge=2)] | None = Field(
-        None, description="k-fold: deal the rows into so many parts, instead of test_size."
+        None, description="Number of parts for k-fold cross-validation, instead of test_size."
     )
     fold: Annotated[int, Field(ge=1)] = Field(1, description="The part that is tested, from 1 to folds.")
 
@@ -167,12 +169,12 @@ class TrainSection(Section):
         1, description="Forward passes per optimizer step."
     )
     learning_rate: Annotated[float, Field(gt=0)] = Field(3e-5, description="Peak learning rate of AdamW.")
-    lr_scheduler: Literal["linear", "cosine", "constant"] = Field("linear", description="Course of the learning rate.")
-    warmup_steps: Annotated[int, Field(ge=0)] = Field(0, description="Steps until the peak learning rate.")
+    lr_scheduler: Literal["linear", "cosine", "constant"] = Field("linear", description="Learning rate schedule.")
+    warmup_steps: Annotated[int, Field(ge=0)] = Field(0, description="Optimizer steps up to the peak learning rate.")
     weight_decay: Annotated[float, Field(ge=0)] = Field(0.01, description="AdamW weight decay (matrices only).")
     max_grad_norm: Annotated[float, Field(gt=0)] = Field(1.0, description="Gradients are clipped to this norm.")
     precision: Literal["auto", "bf16", "fp16", "fp32"] = Field(
-        "auto", description="auto: bf16 where the hardware computes in it, else fp16 on a GPU, else fp32."
+        "auto", description="auto: bf16 where the hardware supports it, else fp16 on a GPU, else fp32."
     )
     device: Literal["auto", "gpu", "cpu"] = Field(
         "auto", description="auto: a GPU if there is one; gpu: refuse without."
@@ -213,11 +215,13 @@ class PublishSection(Section):
     folder: str | None = Field(None, description="Publish to this folder (as well as, or instead of, the Hub).")
     samples: bool = Field(False, description="Show a few test questions with their answers on the model card.")
     replace: bool = Field(
-        False, description="Replace a folder or a repository that holds something else than a model of Kickoff's."
+        False, description="Replace a folder or repository that holds anything but a model published by Kickoff."
     )
     license: str | None = Field(None, description="Licence field of the model card, such as apache-2.0.")
     language: str | None = Field("en", description="Language field of the model card.")
-    timeout_seconds: Annotated[float, Field(gt=0)] = Field(60, description="Longest wait for any answer of the Hub.")
+    timeout_seconds: Annotated[float, Field(gt=0)] = Field(
+        60, description="Longest time to wait for the Hub, in seconds."
+    )
 
 
 class Config(Section):
@@ -225,7 +229,7 @@ class Config(Section):
 
     dataset: DatasetSection = Field(description="Where the rows come from.")
     clean: CleanSection = Field(CleanSection(), description="What is repaired and what is rejected.")
-    dedupe: DedupeSection = Field(DedupeSection(), description="Which repeated questions are dropped.")
+    dedupe: DedupeSection = Field(DedupeSection(), description="Which repeated rows are dropped.")
     split: SplitSection = Field(SplitSection(), description="How the test rows are chosen.")
     model: ModelSection = Field(ModelSection(), description="The model to start from.")
     train: TrainSection = Field(TrainSection(), description="Fine-tuning.")
