@@ -1,8 +1,7 @@
-"""The command line: `python -m job run|prepare|check|evaluate|publish CONFIG [section.key=value ...]`,
-`explain RUN` and `schema`.
+"""The command line: `python -m job run|prepare|check|evaluate|publish CONFIG [section.key=value ...]`.
 
-It turns what a run came to into the exit code and the last line. Nothing heavy is imported before it is needed,
-so that `--help` and a mistake in the config are answered at once.
+Also `explain RUN` and `schema`. It turns the outcome of a run into the exit code and the last line. Heavy libraries are
+imported only when they are needed, so that `--help` and errors in the config come at once.
 """
 
 import json
@@ -34,32 +33,32 @@ Overrides = Annotated[
 
 @app.command()
 def run(config: ConfigFile, overrides: Overrides = None) -> None:
-    """Every stage in order, from the data set to the published model. Run again, it goes on where it stopped."""
-    _carry_out("run", config, overrides)
+    """Run all stages, from the data set to the published model. Called again, it continues where it stopped."""
+    _execute("run", config, overrides)
 
 
 @app.command()
 def prepare(config: ConfigFile, overrides: Overrides = None) -> None:
-    """The data alone, without a model: what is kept, what is rejected and why, as report.html."""
-    _carry_out("prepare", config, overrides)
+    """Prepare the data alone, without a model; report.html shows what is kept, what is rejected and why."""
+    _execute("prepare", config, overrides)
 
 
 @app.command()
 def check(config: ConfigFile, overrides: Overrides = None) -> None:
-    """What can be known before training: data, base model, token, disk, memory, minutes."""
-    _carry_out("check", config, overrides)
+    """Check all that can be known before training: data, base model, token, disk, memory, minutes."""
+    _execute("check", config, overrides)
 
 
 @app.command()
 def evaluate(config: ConfigFile, overrides: Overrides = None) -> None:
-    """Measure the model that `run` left, beside its base."""
-    _carry_out("evaluate", config, overrides)
+    """Measure the model that `run` trained, and its base model, again."""
+    _execute("evaluate", config, overrides)
 
 
 @app.command()
 def publish(config: ConfigFile, overrides: Overrides = None) -> None:
-    """Publish the model that `run` left."""
-    _carry_out("publish", config, overrides)
+    """Publish the model that `run` trained."""
+    _execute("publish", config, overrides)
 
 
 @app.command()
@@ -67,13 +66,13 @@ def explain(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="The run folder.", show_default=False)],
     where: Annotated[str, typer.Option(help='The row\'s place, as the report names it: "dataset.json row 12".')],
 ) -> None:
-    """What happened to one row on its way through all stages of a run."""
+    """Explain what happened to one row in each stage of a run."""
     from job.explain import explain
 
     try:
         print(explain(run, where))
     except KickoffError as error:
-        _end(error.exit_code, str(error))
+        _finish(error.exit_code, str(error))
 
 
 @app.command()
@@ -82,10 +81,10 @@ def schema() -> None:
     print(json.dumps(Config.model_json_schema(), indent=2))
 
 
-def _carry_out(command: str, path: Path, overrides: list[str] | None) -> None:
+def _execute(command: str, path: Path, overrides: list[str] | None) -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stdout)
-    for noisy in ("httpx", "httpx2", "datasets", "huggingface_hub", "filelock"):
-        logging.getLogger(noisy).setLevel(logging.WARNING)
+    for name in ("httpx", "httpx2", "datasets", "huggingface_hub", "filelock"):
+        logging.getLogger(name).setLevel(logging.WARNING)
     if not sys.stderr.isatty():
         os.environ.setdefault("TQDM_DISABLE", "1")  # read when tqdm is imported; bars wreck a container's log
     interrupt.install()
@@ -94,25 +93,25 @@ def _carry_out(command: str, path: Path, overrides: list[str] | None) -> None:
         interrupt.over()
     except KeyboardInterrupt:
         code, message = Exit.INTERRUPTED, outcome.STOPPED
-    _end(code, message)
+    _finish(code, message)
 
 
 def _outcome(command: str, path: Path, overrides: list[str] | None) -> tuple[Exit, str]:
     try:
         config = load(path, overrides)
         threads.choose()
-        return Exit.DONE, _stage(command)(config)
+        return Exit.DONE, _command(command)(config)
     except (Exception, KeyboardInterrupt) as error:
-        interrupt.over()  # what the error says must not be lost to a signal that comes now
-        found = outcome.of(error, command, interrupt.seen())
-        if found is None:
+        interrupt.over()  # a signal that comes now must not replace the error
+        result = outcome.of(error, command, interrupt.seen())
+        if result is None:
             if not outcome.is_of_a_peer(error):
                 outcome.leave(Exit.FAILED)
             raise
-        return found
+        return result
 
 
-def _stage(command: str) -> Callable[[Config], str]:
+def _command(command: str) -> Callable[[Config], str]:
     from job import check, pipeline, prepare
 
     commands: dict[str, Callable[[Config], str]] = {
@@ -125,20 +124,20 @@ def _stage(command: str) -> Callable[[Config], str]:
     return commands[command]
 
 
-def _end(code: Exit, message: str) -> None:
-    """Say what happened, on the last line and where Kubernetes and the launcher look for it, and leave."""
+def _finish(code: Exit, message: str) -> None:
+    """Report the outcome on the last line, to Kubernetes and to the launcher, and exit."""
     outcome.leave(code)
     token = os.environ.get("HF_TOKEN")
     if token:
         message = message.replace(token, "HF_TOKEN")
-    with suppress(OSError):  # of a terminal or a pipe that is gone: the exit code still tells
+    with suppress(OSError):  # the terminal or pipe may be closed; the exit code remains
         print(("" if code == Exit.DONE else f"error ({code.name.lower()}, exit {code}): ") + message, flush=True)
     if TERMINATION_LOG.exists():
         TERMINATION_LOG.write_text(
             json.dumps({"exit": int(code), "reason": code.name.lower(), "message": message}) + "\n"
         )
     if interrupt.seen():
-        os._exit(code)  # a download's threads must not hold up the exit
+        os._exit(code)  # threads of a download must not delay the exit
     raise SystemExit(code)
 
 

@@ -1,7 +1,7 @@
-"""Check: all that can be known of a run before it is paid for.
+"""Check: finds out all that can be known about a run before it is paid for.
 
-It prepares data and base in a scratch folder, shows rows as the model reads them, and takes one real step to forecast
-time and memory. Nothing is trained, and of the run folder only check.html is written.
+It prepares the data and the base model in a temporary folder, shows rows as the model reads them, and measures one real
+training step to forecast time and memory. Nothing is trained, and only check.html is written to the run folder.
 """
 
 import logging
@@ -13,9 +13,9 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from job import prepare
 from job.config.schema import Config
-from job.data.local_files import local_data, there
-from job.data.rows import IGNORED
-from job.data.stages import encoded
+from job.data.local_files import existing_paths, local_data
+from job.data.prompt import render
+from job.data.stages import load_encoded
 from job.hub import client
 from job.publishing import publish
 from job.report import report
@@ -28,14 +28,20 @@ log = logging.getLogger(__name__)
 
 
 def check(config: Config) -> str:
-    """Check a run; the sentence with its steps, minutes and memory.
+    """Check a run.
+
+    Args:
+        config: of the run.
+
+    Returns:
+        A sentence with the run's steps, minutes and memory.
 
     Raises:
-        KickoffError: what would end the run, with the same exit code.
+        KickoffError: the error that would end the run, with the same exit code.
     """
     client.configure(config.publish.timeout_seconds)
-    here = machine.detect(config.train.device, config.train.precision)
-    publish.preflight(config, there(config.dataset), create=False)
+    hardware = machine.detect(config.train.device, config.train.precision)
+    publish.preflight(config, existing_paths(config.dataset), create=False)
     run = RunFolder(config)
     disk.require_writable(run.path)
     with tempfile.TemporaryDirectory(prefix="kickoff-check-") as scratch:
@@ -44,30 +50,45 @@ def check(config: Config) -> str:
         disk.require_writable(folder.path)
         folder.claim(local_data(config.dataset))
         prepare.prepare(trial, folder)
-        rows = encoded(folder)
-        steps = train.count_steps(config.train, len(rows["train"]), here.processes)
-        show_rows(rows, AutoTokenizer.from_pretrained(folder / "base"))
+        rows = load_encoded(folder)
+        steps = train.count_steps(config.train, len(rows["train"]), hardware.processes)
+        log_rows(rows, AutoTokenizer.from_pretrained(folder / "base"))
         for line in disk.require(disk.needed(config, folder.path)):
             log.info(f"disk: {line}")
-        rehearsal = train.rehearse(config.train, rows["train"], folder / "base", here)
+        rehearsal = train.rehearse(config.train, rows["train"], folder / "base", hardware)
         report.report(folder.path, config)
         durable.write(run / "check.html", (folder / "report.html").read_text(encoding="utf-8"))
         return f"{forecast(rows, steps, config.train.epochs, rehearsal)}; the data is shown in {run / 'check.html'}"
 
 
-def show_rows(rows: datasets.DatasetDict, tokenizer: PreTrainedTokenizerBase, count: int = 3) -> None:
-    """Token lengths, and the first rows as the model sees them, the trained part between >>> and <<<."""
+def log_rows(rows: datasets.DatasetDict, tokenizer: PreTrainedTokenizerBase, count: int = 3) -> None:
+    """Log the rows' lengths in tokens, and some rows as the model reads them.
+
+    Args:
+        rows: "train" and "test", encoded.
+        tokenizer: that encoded them.
+        count: training rows to log, with the trained part between >>> and <<<.
+    """
     lengths = sorted(len(ids) for part in rows.values() for ids in part["input_ids"])
-    middle, p99 = lengths[len(lengths) // 2], lengths[int(len(lengths) * 0.99)]
-    log.info(f"tokens a row: median {middle}, p99 {p99}, longest {lengths[-1]}")
+    median, p99 = lengths[len(lengths) // 2], lengths[int(len(lengths) * 0.99)]
+    log.info(f"tokens a row: median {median}, p99 {p99}, longest {lengths[-1]}")
     for row in rows["train"].select(range(min(count, len(rows["train"])))):
-        prompt = sum(label == IGNORED for label in row["labels"])
-        asked, trained = tokenizer.decode(row["input_ids"][:prompt]), tokenizer.decode(row["input_ids"][prompt:])
-        log.info(f"rendered {row['where']}:\n{asked}>>>{trained}<<<")
+        rendered = render(row, tokenizer)
+        log.info(f"rendered {rendered.where}:\n{rendered.prompt}>>>{rendered.answer}<<<")
 
 
 def forecast(rows: datasets.DatasetDict, steps: int, epochs: int, rehearsal: Rehearsal) -> str:
-    """The sentence with steps, minutes and memory, from one measured step."""
+    """Forecast the training from one measured step.
+
+    Args:
+        rows: "train" and "test", encoded.
+        steps: optimizer steps of the whole training.
+        epochs: passes over the training rows.
+        rehearsal: the measured step.
+
+    Returns:
+        A sentence with steps, minutes and memory.
+    """
     tokens = epochs * sum(map(len, rows["train"]["input_ids"]))
     minutes = tokens * rehearsal.seconds_per_token / 60
     return (

@@ -11,7 +11,7 @@ from functools import partial
 
 from job.config.schema import Config
 from job.data import stages
-from job.data.local_files import local_data, there
+from job.data.local_files import existing_paths, local_data
 from job.errors import DataError, PublishError
 from job.evaluation import evaluate, gate, measure
 from job.hub import client
@@ -41,7 +41,7 @@ def run(config: Config) -> str:
         here.wait()
         if not folder.is_trained():
             with folder.phase("train", "teaching the model the training rows", here.rank):
-                train.train(config.train, config.seed, stages.encoded(folder), folder / "base", folder.path, here)
+                train.train(config.train, config.seed, stages.load_encoded(folder), folder / "base", folder.path, here)
         if here.rank == 0:
             folder.discard("checkpoints")
         if measure.is_outdated(config, folder, here):
@@ -61,7 +61,7 @@ def evaluate_only(config: Config) -> str:
 def publish_only(config: Config) -> str:
     """Publish what `run` left; the gate is asked again."""
     with _finished(config) as (folder, here):
-        publish.preflight(config, there(config.dataset))
+        publish.preflight(config, existing_paths(config.dataset))
         if measure.is_outdated(config, folder, here):
             _measure(config, folder, here)
         return _deliver(folder, here)
@@ -82,7 +82,7 @@ def _deliver(folder: RunFolder, here: Machine) -> str:
     gate.refuse(folder.require(Metrics).gate, folder / "model")
     with folder.phase("publish", "publishing the model, and asking the published copy the same questions"):
         published = publish.publish(
-            config.publish, folder / "model", stages.sample(folder), partial(evaluate.answer, machine=here)
+            config.publish, folder / "model", stages.sample_questions(folder), partial(evaluate.answer, machine=here)
         )
     folder.write(published)
     report.report(folder.path, config)
@@ -105,7 +105,7 @@ def _finished(config: Config) -> Iterator[tuple[RunFolder, Machine]]:
 def _preflight(config: Config, folder: RunFolder) -> None:
     """A run that goes on needs the Hub at its end only: one that is down now does not hold it up."""
     try:
-        publish.preflight(config, there(config.dataset))
+        publish.preflight(config, existing_paths(config.dataset))
     except PublishError as error:
         if not folder.has_trained():
             raise

@@ -1,7 +1,7 @@
-"""Prepare: the rows and the base model that a run begins with, in its run folder.
+"""Prepare: puts the rows and the base model of a run into its run folder.
 
-`prepare_only` is the command for the data alone. It knows which of the two is there already; how they are made is in
-`data.stages` and `model.base`.
+`prepare_only` is the command for the data alone. It knows what a run folder already holds. It does not know how rows
+and base are made; `data.stages` and `model.base` do.
 """
 
 import logging
@@ -24,14 +24,24 @@ log = logging.getLogger(__name__)
 
 
 def prepare_only(config: Config) -> str:
-    """The data alone: counts, rejected rows and the report, without a model."""
+    """Prepare the data alone, without a model: counts, rejected rows and the report.
+
+    Args:
+        config: of the run.
+
+    Returns:
+        A sentence with the counts and the path of the report.
+
+    Raises:
+        DataError: the data cannot be read, or no row is left to train on.
+    """
     client.configure(config.publish.timeout_seconds)
     folder = RunFolder(config)
     with folder.held():
         folder.claim(local_data(config.dataset, folder.finished()))
         if folder.read(DataFacts) is None:
-            at_hand, require_same = partial(_tokenizer_at_hand, folder), partial(_require_same_rows, folder)
-            stages.prepare(folder.to_prepare(), folder, at_hand, require_same)
+            find_tokenizer, require_same = partial(_find_tokenizer, folder), partial(_require_same_rows, folder)
+            stages.prepare(folder.to_prepare(), folder, find_tokenizer, require_same)
         folder.pin()
         report.report(folder.path, folder.pinned())
         facts = folder.require(DataFacts)
@@ -40,7 +50,16 @@ def prepare_only(config: Config) -> str:
 
 
 def prepare(config: Config, folder: RunFolder) -> None:
-    """From the data set and the base model to encoded rows in the run folder."""
+    """Prepare the data set and the base model of a run, unless its folder holds them already.
+
+    Args:
+        config: of the run.
+        folder: of the run.
+
+    Raises:
+        ConfigError: the base model cannot work, or a column that the config names is missing.
+        DataError: the data cannot be read, or too few rows are left.
+    """
     if folder.is_prepared():
         log.info(f"data: prepared before, in {folder.path}")
     else:
@@ -50,7 +69,7 @@ def prepare(config: Config, folder: RunFolder) -> None:
     stages.require_test_rows(facts, config, folder)
 
 
-def _tokenizer_at_hand(folder: RunFolder) -> PreTrainedTokenizerBase | None:
+def _find_tokenizer(folder: RunFolder) -> PreTrainedTokenizerBase | None:
     return base.tokenizer_at_hand(folder.to_prepare().model, folder / "base")
 
 

@@ -35,7 +35,7 @@ def main(ends: list[str], config: Path) -> None:
     def find(command: str) -> Callable[[Config], str]:
         return stage
 
-    command_line._stage = find
+    command_line._command = find
     command_line.app(["run", str(config)])
 
 

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from job.config.schema import CleanSection
-from job.data.clean.clean import clean, flagged, notes
+from job.data.clean.clean import clean, list_flagged, notes
 from job.run.row_facts import Row
 
 KEY = "AKIA" + "Q3EGZDX5TJN2MPLE"
@@ -300,10 +300,10 @@ def test_offensive_rows_are_rejected_or_kept_and_flagged() -> None:
     section = CleanSection(offensive="flag")
     kept, rejected = clean(section, dataset(pairs))
     assert (len(kept), rejected) == (3, [])
-    assert flagged(section, kept) == [
+    assert list_flagged(section, kept) == [
         Row("qa.json row 2", "Who are you?", "A piece of sh1t.", "the answer holds an offensive word: 'sh1t'")
     ]
-    assert flagged(CleanSection(), kept) == []
+    assert list_flagged(CleanSection(), kept) == []
 
 
 ESCAPED = [

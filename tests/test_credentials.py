@@ -7,7 +7,7 @@ import pytest
 
 from job.config.schema import CleanSection
 from job.data.clean.clean import clean
-from job.data.credentials import secret_in, without_secrets
+from job.data.credentials import find_secret, redact
 
 LONG = "aB3dE5fG7hI9jK1lM3nO5pQ7rS9tU1vW3xY5zA7bC9dE1fG3hI5jK7lM9nO1pQ3"
 # prefix and body apart, or this file would look like a leak to others' scanners
@@ -34,11 +34,11 @@ SECRETS = {
 @pytest.mark.parametrize("kind", SECRETS)
 def test_a_secret_is_found_and_all_of_it_is_blotted_out(kind: str) -> None:
     prefix, body = SECRETS[kind]
-    assert secret_in(f"It is {prefix}{body}, take it.") == kind
-    assert secret_in(f"key={prefix}{body}") == kind
-    left = without_secrets(f"It is {prefix}{body}")
+    assert find_secret(f"It is {prefix}{body}, take it.") == kind
+    assert find_secret(f"key={prefix}{body}") == kind
+    left = redact(f"It is {prefix}{body}")
     assert left == "It is [secret]"
-    assert secret_in(f"x{prefix}{body}") is None or kind in ("private key", "Telegram bot token")
+    assert find_secret(f"x{prefix}{body}") is None or kind in ("private key", "Telegram bot token")
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,7 @@ def test_a_secret_is_found_and_all_of_it_is_blotted_out(kind: str) -> None:
     ],
 )
 def test_what_is_no_secret(text: str) -> None:
-    assert secret_in(text) is None
+    assert find_secret(text) is None
 
 
 @pytest.mark.parametrize("switches", [{}, {"lowercase": True}, {"urls": "mask"}, {"stem": True}])

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from job.config.schema import DedupeSection
 from job.data.dedupe import dedupe as stage
-from job.data.dedupe.wording import normalised
+from job.data.dedupe.wording import normalise_wording
 from job.run.row_facts import Rejection
 
 ON = DedupeSection()
@@ -122,8 +122,8 @@ def test_signs_that_carry_meaning(pair: tuple[str, str], frame: str) -> None:
     """In the middle of a sentence and at its end, in quotes and in brackets."""
     assume(pair not in ONLY_A_SENTENCE or frame in FRAMES[:1])
     one, other = (frame.format(text) for text in pair)
-    assert normalised(one) != normalised(other)
-    assert normalised(f'"{one}"') == normalised(one), "quotes around all of it say nothing"
+    assert normalise_wording(one) != normalise_wording(other)
+    assert normalise_wording(f'"{one}"') == normalise_wording(one), "quotes around all of it say nothing"
 
 
 def test_rows_that_differ_in_a_sign_stay_and_answers_that_do_are_two() -> None:
@@ -146,7 +146,7 @@ NAMES = st.sampled_from(["x", "y", "n", "A", "7", "12"])
 def test_each_sign_between_names_of_one_letter_is_another(one: str, other: str, sign: str, second: str) -> None:
     assume(sign != second)
     texts = [f"Is {one}{between}{other} right?" for between in (sign, second, "", " ")]
-    assert len({normalised(text) for text in texts}) == 4
+    assert len({normalise_wording(text) for text in texts}) == 4
 
 
 WORDS = st.lists(st.sampled_from(["what", "is", "the", "offside", "rule", "of", "a", "game"]), min_size=2, max_size=8)
@@ -165,7 +165,7 @@ def test_punctuation_of_sentences_carries_no_meaning(words: list[str], data: st.
     text = data.draw(st.sampled_from([str.upper, str.title, str.lower]))(" ".join(written).strip()) + end
     wide = str.maketrans({chr(code): chr(code + 0xFEE0) for code in range(ord("a"), ord("z") + 1)})
     for same in (text, f'"{text}"', f"“{text}”", f"¿{text}", f"...{text}", text.translate(wide)):
-        assert normalised(same) == normalised(asked), same
+        assert normalise_wording(same) == normalise_wording(asked), same
 
 
 @pytest.mark.parametrize(
@@ -180,7 +180,7 @@ def test_punctuation_of_sentences_carries_no_meaning(words: list[str], data: st.
     ],
 )
 def test_a_sign_that_may_matter_is_told_by_the_answers(one: str, other: str) -> None:
-    assert normalised(one) == normalised(other)
+    assert normalise_wording(one) == normalise_wording(other)
     after, _, rejected, found = stage.dedupe(ON, dataset([(one, "The first answer."), (other, "Something else.")]))
     assert (len(after), rejected, found.conflicts) == (2, [], [])
     assert [row.question for row in found.doubtful[0].rows] == [one, other]
@@ -224,7 +224,7 @@ def test_a_word_written_with_a_sign_or_without_is_on_one_side(one: str, other: s
 
 def test_very_many_open_quotes() -> None:
     text = "'a " * 50_000 + '"b ' * 50_000
-    assert normalised(text) == ("a " * 50_000 + "b " * 50_000).strip()
+    assert normalise_wording(text) == ("a " * 50_000 + "b " * 50_000).strip()
 
 
 @pytest.mark.parametrize(
@@ -338,4 +338,6 @@ def test_nothing_is_lost_and_each_question_stays_once(questions: list[str]) -> N
     before = dataset([(question, "a") for question in questions])
     rows, rejected = dedupe(ON, before)
     assert sorted([*rows["where"], *(row.where for row in rejected)]) == sorted(before["where"])
-    assert [normalised(question) for question in rows["question"]] == list(dict.fromkeys(map(normalised, questions)))
+    assert [normalise_wording(question) for question in rows["question"]] == list(
+        dict.fromkeys(map(normalise_wording, questions))
+    )

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from job.data.layout import line_breaks, tidied
+from job.data.layout import trim, unify_line_breaks
 
 
 @pytest.mark.parametrize(
@@ -25,20 +25,20 @@ from job.data.layout import line_breaks, tidied
     ],
 )
 def test_tidied(before: str, after: str) -> None:
-    assert tidied(before) == after
+    assert trim(before) == after
 
 
 def test_one_blank_before_a_completion_is_no_indentation() -> None:
-    assert tidied(" It is.\nSo it is.") == "It is.\nSo it is."
-    assert tidied(" def f():\n    return 1\n\ndef g():\n    pass").startswith("def f():\n    return")
-    assert tidied(" o\n/|\\") == " o\n/|\\"
-    assert tidied(" ab\nc\n de") == " ab\nc\n de"
+    assert trim(" It is.\nSo it is.") == "It is.\nSo it is."
+    assert trim(" def f():\n    return 1\n\ndef g():\n    pass").startswith("def f():\n    return")
+    assert trim(" o\n/|\\") == " o\n/|\\"
+    assert trim(" ab\nc\n de") == " ab\nc\n de"
 
 
 @given(st.text(st.sampled_from("ab \t\n\u00a0\u3000:-"), max_size=40))
 def test_the_words_and_their_indentation_against_each_other_stay(text: str) -> None:
-    once = tidied(text)
-    assert tidied(once) == once
+    once = trim(text)
+    assert trim(once) == once
     assert once.split() == text.split()
     filled = [line.rstrip() for line in text.split("\n") if line.strip()]
     left = [line for line in once.split("\n") if line]
@@ -51,9 +51,9 @@ def test_the_words_and_their_indentation_against_each_other_stay(text: str) -> N
 @given(st.lists(st.sampled_from(["a", "  b", "\tc", "    d", ""]), min_size=1))
 def test_as_textwrap_dedents(lines: list[str]) -> None:
     text = "\n".join(f"    {line}" if line else "" for line in ["x", *lines, "x"])
-    assert tidied(text).replace("\n", "") == textwrap.dedent(text).replace("\n", "")
+    assert trim(text).replace("\n", "") == textwrap.dedent(text).replace("\n", "")
 
 
 def test_line_breaks() -> None:
-    assert line_breaks("a\r\nb\rc\x0bd\x0ce\u2028f\u2029g\nh") == "a\nb\nc\nd\ne\nf\ng\nh"
-    assert line_breaks("a\r\n\r\nb") == "a\n\nb"
+    assert unify_line_breaks("a\r\nb\rc\x0bd\x0ce\u2028f\u2029g\nh") == "a\nb\nc\nd\ne\nf\ng\nh"
+    assert unify_line_breaks("a\r\n\r\nb") == "a\n\nb"

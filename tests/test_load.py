@@ -365,7 +365,7 @@ def test_what_is_drawn_does_not_depend_on_the_portions_that_are_read(
 ) -> None:
     put(tmp_path, "a.jsonl", "\n".join(json.dumps({"question": f"{n}?", "answer": "x"}) for n in range(2_500)))
     whole = weighted(tmp_path, "a.jsonl", 0.3)
-    monkeypatch.setattr(files, "CHUNK", chunk)
+    monkeypatch.setattr(files, "CHUNK_ROWS", chunk)
     assert weighted(tmp_path, "a.jsonl", 0.3) == whole
     assert whole[1] == {"rows": 750, "not_drawn": 1750}
 

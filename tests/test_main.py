@@ -146,7 +146,7 @@ def test_the_reason_is_left_where_kubernetes_looks(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(main, "TERMINATION_LOG", note)
     monkeypatch.setenv("HF_TOKEN", TOKEN)
     with pytest.raises(SystemExit) as caught:
-        main._end(Exit.DATA, f"a file is missing, and {TOKEN} must not be told")
+        main._finish(Exit.DATA, f"a file is missing, and {TOKEN} must not be told")
     assert caught.value.code == 3
     assert json.loads(note.read_text()) == {
         "exit": 3,

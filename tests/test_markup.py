@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from job.data.clean.markup import example, plain
-from job.data.layout import tidied
+from job.data.clean.markup import example, plain_text
+from job.data.layout import trim
 
 
 @pytest.mark.parametrize(
@@ -36,8 +36,8 @@ from job.data.layout import tidied
     ],
 )
 def test_html_becomes_text(html: str, text: str) -> None:
-    assert tidied(plain(html)) == text
-    assert plain(text) == text or "&" in text
+    assert trim(plain_text(html)) == text
+    assert plain_text(text) == text or "&" in text
     assert example(html) is not None
 
 
@@ -62,7 +62,7 @@ def test_html_becomes_text(html: str, text: str) -> None:
     ],
 )
 def test_what_is_no_html_stays(text: str) -> None:
-    assert plain(text) == text
+    assert plain_text(text) == text
     assert example(text) is None
 
 
@@ -72,9 +72,9 @@ PIECES += ["<pre>", "</pre>", "<br>", "<b>", "</b>", "<", ">", "&amp;", "&lt;", 
 
 @given(st.lists(st.sampled_from([*PIECES, "word", "x"]), max_size=25).map("".join))
 def test_any_mix_settles_and_no_word_outside_of_scripts_is_lost(html: str) -> None:
-    text = plain(html)
+    text = plain_text(html)
     for _ in range(20):
-        text, before = plain(text), text
+        text, before = plain_text(text), text
     assert text == before
     if "</script>" not in html:
         assert "".join(text.split()).count("word") >= html.count("word")
@@ -83,8 +83,8 @@ def test_any_mix_settles_and_no_word_outside_of_scripts_is_lost(html: str) -> No
 def test_many_comments_that_are_not_closed_are_searched_for_once() -> None:
     """Each would be searched for to the end of the text: at this length for hours."""
     text = "<!-- a " * 200_000
-    assert plain(f"<p>b</p>{text}").startswith("b\n\n<!-- a <!-- a ")
-    assert plain(f"{text}-->b") == "b"
-    assert plain("a<!-- b --><!-->c--> d<!---->e<!-- f") == "a de<!-- f"
-    assert plain("one <!-- c --> two") == "one two"
-    assert plain("<pre>one <!-- c --> two</pre>") == "one  two"
+    assert plain_text(f"<p>b</p>{text}").startswith("b\n\n<!-- a <!-- a ")
+    assert plain_text(f"{text}-->b") == "b"
+    assert plain_text("a<!-- b --><!-->c--> d<!---->e<!-- f") == "a de<!-- f"
+    assert plain_text("one <!-- c --> two") == "one two"
+    assert plain_text("<pre>one <!-- c --> two</pre>") == "one  two"

@@ -2,11 +2,11 @@
 
 import pytest
 
-from job.data.dedupe.misspelling import Seen, is_misspelling
+from job.data.dedupe.misspelling import Occurrence, is_misspelling
 
 
-def seen(word: str, elsewhere: int, before: str = "", named: bool = False, answered: bool = False) -> Seen:
-    return Seen(word, elsewhere, before, named, answered)
+def seen(word: str, elsewhere: int, before: str = "", named: bool = False, answered: bool = False) -> Occurrence:
+    return Occurrence(word, elsewhere, before, named, answered)
 
 
 @pytest.mark.parametrize(

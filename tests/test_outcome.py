@@ -23,7 +23,7 @@ def signal_comes():
         time.sleep(0.05)
 def stage(config):
 {body}
-main._stage = lambda command: stage
+main._command = lambda command: stage
 main.load = lambda path, overrides: None
 main.app(["{command}", "config.yaml"])
 """

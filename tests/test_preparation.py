@@ -274,7 +274,7 @@ def test_many_rows_of_a_train_and_a_test_file_stay_apart_in_every_stage(
     tmp_path: Path, make_config: MakeConfig, tokenizer: PreTrainedTokenizerBase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """From 4,000 rows on several processes work at a stage, and hand each other files."""
-    monkeypatch.setattr("job.data.rows.processes", lambda rows: 2 if rows >= 4000 else None)
+    monkeypatch.setattr("job.data.rows.process_count", lambda rows: 2 if rows >= 4000 else None)
     for name in ("train", "test"):
         lines = (json.dumps({"question": f"{name} {n}?", "answer": f"{name} is {n}."}) for n in range(5000))
         (tmp_path / f"{name}.jsonl").write_text("\n".join(lines))

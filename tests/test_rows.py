@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from job.data import rows
-from job.data.rows import transformed, write
+from job.data.rows import transform, write
 
 SCHEMA = pa.schema({"question": pa.string(), "n": pa.int64()})
 
@@ -26,11 +26,11 @@ def made(folder: Path, name: str, count: int) -> datasets.Dataset:
 def test_two_results_in_one_folder_do_not_replace_each_other(
     processes: int | None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(rows, "processes", lambda count: processes)
+    monkeypatch.setattr(rows, "process_count", lambda count: processes)
     first, second = made(tmp_path, "first", 5000), made(tmp_path, "second", 5000)
     # a result is opened anew by the processes of the next step, so what lies in its file counts
-    changed = [transformed(part, upper, SCHEMA, "clean") for part in (first, second)]
-    again = [transformed(part, upper, SCHEMA, "clean") for part in changed]
+    changed = [transform(part, upper, SCHEMA, "clean") for part in (first, second)]
+    again = [transform(part, upper, SCHEMA, "clean") for part in changed]
     for name, part in zip(("FIRST", "SECOND"), again, strict=True):
         assert part["question"][:] == [f"{name} {n}" for n in range(5000)]
         assert part["n"][:] == list(range(5000))

@@ -46,7 +46,7 @@ def test_a_repeat_names_the_earlier_row_and_both_texts_count(encoder: str) -> No
             "answer": ["the team", "in the goal", "the TEAM", "a goal was lost in a match", "The Team"],
         }
     )
-    found = list(semantic.repeats(encoder, rows, 0.999))
+    found = list(semantic.find_repeats(encoder, rows, 0.999))
     assert [(before, row) for before, row, _ in found] == [(0, 2), (0, 4)]
     assert all(cosine == pytest.approx(1.0, abs=1e-5) for *_, cosine in found)
 
@@ -54,13 +54,13 @@ def test_a_repeat_names_the_earlier_row_and_both_texts_count(encoder: str) -> No
 def test_padding_changes_nothing(encoder: str) -> None:
     questions = ["who won the cup", "what is the ball in the goal of the team where a match was lost"]
     together = datasets.Dataset.from_dict({"question": [*questions, questions[0]], "answer": ["a"] * 3})
-    assert [(before, row) for before, row, _ in semantic.repeats(encoder, together, 0.9999)] == [(0, 2)]
+    assert [(before, row) for before, row, _ in semantic.find_repeats(encoder, together, 0.9999)] == [(0, 2)]
 
 
 def test_a_model_that_is_none_is_refused(tmp_path: Path) -> None:
     rows = datasets.Dataset.from_dict({"question": ["a"], "answer": ["b"]})
     with pytest.raises(ConfigError, match="dedupe.semantic_model: .* is no encoder"):
-        list(semantic.repeats(str(tmp_path), rows, 0.9))
+        list(semantic.find_repeats(str(tmp_path), rows, 0.9))
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,7 @@ from job.config.schema import DedupeSection, SplitSection
 from job.data import split
 from job.data.dedupe import dedupe, twins
 from job.data.dedupe.spelling import changes
-from job.data.dedupe.wording import normalised
+from job.data.dedupe.wording import normalise_wording
 
 SOCCER = json.loads((Path(__file__).parents[1] / "examples/soccer/dataset.json").read_text())
 KINDS = ("typo", "two typos", "order", "punctuation", "case")
@@ -151,8 +151,8 @@ def test_many_questions_with_one_answer(question: str) -> None:
     """The work grows with the rows, and the rows are split like any others."""
     rows = [{"question": question.format(name), "answer": CANNED} for name in NAMES]
     given = dataset(rows)
-    kin = twins.find(twins.spelled(given), 0.7)
-    assert kin.compared <= len(rows) * 2 * twins.MOST_COMPARED_CANNED
+    kin = twins.find_families(twins.normalise_rows(given), 0.7)
+    assert kin.compared <= len(rows) * 2 * twins.MAX_COMPARED_COMMON
     kept, _, rejected, found = dedupe.dedupe(DedupeSection(), given)
     assert (len(kept), rejected) == (2048, [])
     parts = split.split(SplitSection(), 42, kept, None, found.families)
@@ -230,7 +230,7 @@ def test_synonyms_are_not_expected() -> None:
     ],
 )
 def test_other_words_numbers_and_symbols_are_no_misspellings(one: str, other: str) -> None:
-    assert changes(normalised(one), normalised(other)) is None
+    assert changes(normalise_wording(one), normalise_wording(other)) is None
 
 
 def test_no_kin_on_both_sides_by_brute_force() -> None:
@@ -238,22 +238,22 @@ def test_no_kin_on_both_sides_by_brute_force() -> None:
     chance = random.Random(3)
     rows = [
         {"question": misspelt(row["question"], chance), "answer": misspelt(row["answer"], chance)}
-        for row in SOCCER * twins.MOST_WORDINGS
+        for row in SOCCER * twins.MAX_WORDINGS
     ]
     section = DedupeSection(exact=False, near=False)
     given = dataset(rows)
     kept, _, _, found = dedupe.dedupe(section, given)
     parts = split.split(SplitSection(), 42, kept, None, found.families)
-    spelled = twins.spelled(given)
+    spelled = twins.normalise_rows(given)
     judge, texts = twins.Judge(spelled), list(spelled)
-    grams = twins.sets(spelled["question"][:], spelled["answer"][:])
+    grams = twins.trigram_sets(spelled["question"][:], spelled["answer"][:])
     sides = ([int(where) for where in parts[name]["where"]] for name in ("train", "test"))
     pairs = list(itertools.product(*sides))
     assert len(pairs) > 200_000
     leaks = [
         (rows[one], rows[other])
         for one, other in pairs
-        if twins.overlap(grams[one], grams[other]) >= section.threshold
+        if twins.jaccard(grams[one], grams[other]) >= section.threshold
         and judge.verdict(texts[one], texts[other]) != "apart"
     ]
     assert leaks == []

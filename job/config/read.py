@@ -1,6 +1,6 @@
-"""Read: a config from its YAML file, checked whole before anything is downloaded, and written back.
+"""Read: reads a config from its YAML file, checks all of it before anything is downloaded, and writes it back.
 
-All errors of a file come at once, each with its line and column. It opens no file but the config itself.
+It reports all errors of a file at once, each with its line and column. It opens no other file than the config.
 """
 
 import difflib
@@ -12,7 +12,7 @@ from pydantic_core import ErrorDetails
 
 from job.config import conflicts, yaml_file
 from job.config.schema import Config, Metric, Section, SourceSection
-from job.config.yaml_file import Document, KeyPath, dotted, shown
+from job.config.yaml_file import Document, KeyPath, dotted_key, shorten
 from job.errors import ConfigError
 
 
@@ -20,18 +20,23 @@ def load(path: Path, overrides: list[str] | None = None) -> Config:
     """Read and check a config.
 
     Args:
-        path: the YAML file.
-        overrides: `section.key=value` (or `key=value` for `output` and `seed`), the value read as YAML.
+        path: of the YAML file.
+        overrides: `section.key=value` (or `key=value` for `output` and `seed`), with the value in YAML.
+
+    Returns:
+        The config, with every default filled in.
 
     Raises:
-        ConfigError: with every error of the file at once, one to a line, as `file:line:column: ...`.
+        ConfigError: all errors of the file, one per line, as `file:line:column: ...`.
     """
-    found = yaml_file.read(path)
-    if not isinstance(found.data, dict):
-        raise ConfigError(f"{path}:1:1: found {shown(found.data)}, expected sections such as `dataset:` and `train:`")
-    data = {key: {} if value is None and key in _sections() else value for key, value in found.data.items()}
-    problems = found.problems + [problem for text in overrides or [] if (problem := _override(data, found, text))]
-    config, invalid = _validate(data, found)
+    document = yaml_file.read(path)
+    if not isinstance(document.data, dict):
+        raise ConfigError(
+            f"{path}:1:1: found {shorten(document.data)}, expected sections such as `dataset:` and `train:`"
+        )
+    data = {key: {} if value is None and key in _sections() else value for key, value in document.data.items()}
+    problems = document.problems + [problem for text in overrides or [] if (problem := _override(data, document, text))]
+    config, invalid = _validate(data, document)
     problems += invalid
     if problems or config is None:
         raise ConfigError("\n".join(problems))
@@ -39,12 +44,12 @@ def load(path: Path, overrides: list[str] | None = None) -> Config:
 
 
 def dump(config: Config) -> str:
-    """The config as YAML with every default filled in; `load` reads it back to an equal config."""
+    """Write the config as YAML with every default filled in, which `load` reads back to an equal config."""
     return yaml_file.write(config.model_dump(mode="json"))
 
 
-def _override(data: dict[Any, Any], found: Document, text: str) -> str | None:
-    """Put one `section.key=value` into `data`; the problem in words if it cannot be."""
+def _override(data: dict[Any, Any], document: Document, text: str) -> str | None:
+    """Put one `section.key=value` into `data`; returns the problem in words if that fails."""
     name, separator, value = text.partition("=")
     path = tuple(name.split("."))
     if not separator or not all(path) or len(path) > 2:
@@ -56,19 +61,19 @@ def _override(data: dict[Any, Any], found: Document, text: str) -> str | None:
         target[path[-1]] = yaml_file.value(value)
     except ValueError as error:
         return f"command line: {name}: {error}"
-    found.places[path] = f"command line: {text}"
+    document.places[path] = f"command line: {text}"
     return None
 
 
-def _validate(data: dict[Any, Any], found: Document) -> tuple[Config | None, list[str]]:
+def _validate(data: dict[Any, Any], document: Document) -> tuple[Config | None, list[str]]:
     try:
         config = Config.model_validate(data)
     except ValidationError as error:
-        # a union reports each of its arms; one line for each key is enough
-        lines = {_field_path(item): _problem(item, found) for item in reversed(error.errors())}
+        # pydantic reports each arm of a union; one line per key is enough
+        lines = {_field_path(item): _problem(item, document) for item in reversed(error.errors())}
         return None, list(reversed(lines.values()))
-    told = dict.fromkeys(conflicts.found_in(config))  # several sources may meet the same key of dataset
-    return config, [f"{found.nearest(path)}: {dotted(path)}: {message}" for path, message in told]
+    conflict_lines = dict.fromkeys(conflicts.find_conflicts(config))  # several sources may meet the same key of dataset
+    return config, [f"{document.nearest(path)}: {dotted_key(path)}: {message}" for path, message in conflict_lines]
 
 
 def _field_path(item: ErrorDetails) -> KeyPath:
@@ -79,16 +84,16 @@ def _field_path(item: ErrorDetails) -> KeyPath:
     return place[:4] if len(place) > 3 and isinstance(place[3], str) else place[:3]
 
 
-def _problem(item: ErrorDetails, found: Document) -> str:
+def _problem(item: ErrorDetails, document: Document) -> str:
     path = _field_path(item)
-    start = f"{found.nearest(path)}: {dotted(path)}:"
+    start = f"{document.nearest(path)}: {dotted_key(path)}:"
     if item["type"] in ("extra_forbidden", "invalid_key"):  # invalid: a key that is no text, such as `1:`
         return f"{start} unknown key{_did_you_mean(path)}"
     if item["type"] == "missing":
         return f"{start} missing; expected a section `{path[-1]}:`"
     if path == ("publish", "repo"):
-        return f"{start} found {shown(item['input'])}, expected owner/name"
-    return f"{start} found {shown(item['input'])}, expected {_expected(path, item)}"
+        return f"{start} found {shorten(item['input'])}, expected owner/name"
+    return f"{start} found {shorten(item['input'])}, expected {_expected(path, item)}"
 
 
 def _expected(path: KeyPath, item: ErrorDetails) -> str:
@@ -107,17 +112,17 @@ def _sections() -> list[str]:
     return [name for name, field in Config.model_fields.items() if field.annotation not in (str, int)]
 
 
-def _keys() -> dict[str, list[str]]:
-    """The keys of every section; under "" the keys on top."""
+def _keys_by_section() -> dict[str, list[str]]:
+    """The keys of every section; the top-level keys are under ""."""
     sections = {name: list(getattr(Config.model_fields[name].annotation, "model_fields", {})) for name in _sections()}
     return {"": list(Config.model_fields), **sections, "dataset.sources": list(SourceSection.model_fields)}
 
 
 def _did_you_mean(path: KeyPath) -> str:
     *section, key = (str(part) for part in path)
-    keys = _keys()
-    known = keys.get(".".join(part for part in section if not part.isdigit()), [])
-    near = difflib.get_close_matches(key, known, n=1)
-    elsewhere = [f"{name}.{key}".lstrip(".") for name, names in keys.items() if key in names]
-    guess = elsewhere or [".".join((*section, near[0]))] if near or elsewhere else []
-    return f"; did you mean {guess[0]}?" if guess else f"; known here: {', '.join(known)}"
+    keys = _keys_by_section()
+    valid_keys = keys.get(".".join(part for part in section if not part.isdigit()), [])
+    matches = difflib.get_close_matches(key, valid_keys, n=1)
+    same_name = [f"{name}.{key}".lstrip(".") for name, names in keys.items() if key in names]
+    guess = same_name or [".".join((*section, matches[0]))] if matches or same_name else []
+    return f"; did you mean {guess[0]}?" if guess else f"; known here: {', '.join(valid_keys)}"

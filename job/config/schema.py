@@ -1,7 +1,7 @@
-"""Schema: the keys of the config, their types, their defaults and what they mean.
+"""Schema: the keys of the config, with their types, defaults and meaning.
 
-It knows single keys; keys that contradict each other are in `conflicts`. It knows neither YAML nor what the stages do
-with the keys.
+It knows each key on its own; `conflicts` knows the keys that contradict each other. It knows neither YAML nor what the
+stages do with the keys.
 """
 
 from typing import Annotated, Literal
@@ -13,7 +13,9 @@ LOWER_IS_BETTER: frozenset[str] = frozenset({"loss", "perplexity"})
 
 
 class Section(BaseModel):
-    # strict: YAML has types of its own, so `epochs: "5"` is a mistake to report and not one to guess away
+    """A section of the config: frozen, and with no other keys than its own."""
+
+    # strict: YAML has its own types, so `epochs: "5"` is an error to report, not to convert
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
@@ -21,6 +23,8 @@ Files = str | list[str]
 
 
 class SourceSection(Section):
+    """One of several sources of rows, an item of dataset.sources."""
+
     file: Files | None = Field(None, description="Local files, as dataset.file.")
     name: str | None = Field(None, description="Data set on the Hub (owner/name), instead of files.")
     config: str | None = Field(None, description="Configuration (subset) of the Hub data set.")
@@ -33,6 +37,8 @@ class SourceSection(Section):
 
 
 class DatasetSection(Section):
+    """Where the rows come from."""
+
     file: Files | None = Field(
         None,
         description="Local file, glob, or a list of them: .json (array of rows), .jsonl, .csv, .parquet; .gz, .zst.",
@@ -56,7 +62,7 @@ class DatasetSection(Section):
 
 
 Contacts = Literal["keep", "mask", "reject"]
-# those that the stop words, the stemmer and the list of offensive words all know
+# the languages that the stop words, the stemmer and the list of offensive words have in common
 WordsLanguage = Literal[
     "arabic", "czech", "danish", "dutch", "english", "finnish", "french", "german", "hindi", "hungarian", "italian",
     "norwegian", "persian", "polish", "portuguese", "russian", "spanish", "swedish", "turkish",
@@ -64,6 +70,8 @@ WordsLanguage = Literal[
 
 
 class CleanSection(Section):
+    """What is repaired, and which rows are rejected."""
+
     fix_text: bool = Field(True, description="Repair mojibake and normalise to Unicode NFC (ftfy).")
     remove_html: bool = Field(
         False, description="Make HTML plain text: tags go, and entities are decoded once, so that escaped code stays."
@@ -88,7 +96,9 @@ class CleanSection(Section):
         "keep", description="Rows with offensive words (glin-profanity): keep; flag, in the report; or reject."
     )
     languages: tuple[Annotated[str, Field(pattern="^[a-z]{2,3}$")], ...] = Field(
-        (), strict=False, description="Reject texts surely in other languages than these ISO 639 codes; []: none."
+        (),
+        strict=False,
+        description="Reject texts that are certainly in other languages than these (ISO 639 codes); []: keep all.",
     )
     lowercase: bool = Field(False, description="Lower-case everything. Hurts a generative model.")
     remove_stop_words: bool = Field(False, description="Remove words such as the and of. Hurts a generative model.")
@@ -99,36 +109,42 @@ class CleanSection(Section):
 
 
 class DedupeSection(Section):
-    exact: bool = Field(True, description="Keep one row of each question (case, punctuation apart).")
-    near: bool = Field(True, description="Drop rows that ask and answer nearly the same as an earlier row.")
+    """Which rows count as repeats, and which of them stay."""
+
+    exact: bool = Field(True, description="Keep one row of each question, regardless of case and punctuation.")
+    near: bool = Field(True, description="Drop rows with nearly the same question and answer as an earlier row.")
     threshold: Annotated[float, Field(gt=0, le=1)] = Field(
-        0.7, description="Overlap (Jaccard) of two rows' character trigrams from which they may be near twins."
+        0.7, description="Minimum similarity of near twins: the Jaccard index of two rows' character trigrams."
     )
     conflicts: Literal["keep_first", "keep_longest", "keep_all", "fail"] = Field(
-        "keep_first", description="What stays of rows with the same question and different answers."
+        "keep_first", description="Which rows stay of those with the same question and different answers."
     )
     semantic_model: str | None = Field(
-        None, description="Sentence-embedding model (Hub id or folder) that finds rows which mean the same."
+        None, description="Sentence-embedding model (Hub id or folder) that finds rows with the same meaning."
     )
     semantic_threshold: Annotated[float, Field(gt=0, le=1)] = Field(
-        0.95, description="Cosine of question and of answer from which two rows mean the same."
+        0.95, description="Minimum cosine, of questions and of answers, of two rows with the same meaning."
     )
 
 
 class SplitSection(Section):
+    """How the test rows are chosen."""
+
     test_size: Annotated[float, Field(gt=0, lt=1)] = Field(0.15, description="Share of the rows kept for testing.")
-    group: str | None = Field(None, description="Column whose equal values stay on one side of the split.")
+    group: str | None = Field(None, description="Column; rows with equal values in it stay on one side of the split.")
     keep_together: Literal["near_twins", "answers", "off"] = Field(
         "near_twins",
         description="What else stays on one side: near twins; answers: rows with the same long answer as well; off.",
     )
     folds: Annotated[int, Field(ge=2)] | None = Field(
-        None, description="k-fold: deal the rows into so many parts, instead of test_size."
+        None, description="Number of parts for k-fold cross-validation, instead of test_size."
     )
     fold: Annotated[int, Field(ge=1)] = Field(1, description="The part that is tested, from 1 to folds.")
 
 
 class ModelSection(Section):
+    """The model to start from."""
+
     base: str = Field(
         "distilbert/distilgpt2",
         description="Hub id or local folder of the model to start from, or a checkpoint of an earlier run.",
@@ -145,18 +161,20 @@ class ModelSection(Section):
 
 
 class TrainSection(Section):
+    """How the model is trained."""
+
     epochs: Annotated[int, Field(ge=1)] = Field(5, description="Passes over the training rows.")
     batch_size: Annotated[int, Field(ge=1)] = Field(8, description="Rows per process and forward pass.")
     gradient_accumulation_steps: Annotated[int, Field(ge=1)] = Field(
         1, description="Forward passes per optimizer step."
     )
     learning_rate: Annotated[float, Field(gt=0)] = Field(3e-5, description="Peak learning rate of AdamW.")
-    lr_scheduler: Literal["linear", "cosine", "constant"] = Field("linear", description="Course of the learning rate.")
-    warmup_steps: Annotated[int, Field(ge=0)] = Field(0, description="Steps until the peak learning rate.")
+    lr_scheduler: Literal["linear", "cosine", "constant"] = Field("linear", description="Learning rate schedule.")
+    warmup_steps: Annotated[int, Field(ge=0)] = Field(0, description="Optimizer steps up to the peak learning rate.")
     weight_decay: Annotated[float, Field(ge=0)] = Field(0.01, description="AdamW weight decay (matrices only).")
     max_grad_norm: Annotated[float, Field(gt=0)] = Field(1.0, description="Gradients are clipped to this norm.")
     precision: Literal["auto", "bf16", "fp16", "fp32"] = Field(
-        "auto", description="auto: bf16 where the hardware computes in it, else fp16 on a GPU, else fp32."
+        "auto", description="auto: bf16 where the hardware supports it, else fp16 on a GPU, else fp32."
     )
     device: Literal["auto", "gpu", "cpu"] = Field(
         "auto", description="auto: a GPU if there is one; gpu: refuse without."
@@ -173,6 +191,8 @@ class TrainSection(Section):
 
 
 class EvaluateSection(Section):
+    """How the model is measured, and the gate before publishing."""
+
     generate_rows: Annotated[int, Field(ge=0)] = Field(
         200, description="Test questions answered by generation, drawn by seed; 0: none, and no f1, exact_match, ended."
     )
@@ -184,6 +204,8 @@ class EvaluateSection(Section):
 
 
 class PublishSection(Section):
+    """Where the model is published."""
+
     repo: Annotated[str, Field(pattern=r"^[\w.-]+/[\w.-]+$")] | None = Field(
         None, description="Model repository on the Hub, owner/name."
     )
@@ -193,11 +215,13 @@ class PublishSection(Section):
     folder: str | None = Field(None, description="Publish to this folder (as well as, or instead of, the Hub).")
     samples: bool = Field(False, description="Show a few test questions with their answers on the model card.")
     replace: bool = Field(
-        False, description="Replace a folder or a repository that holds something else than a model of Kickoff's."
+        False, description="Replace a folder or repository that holds anything but a model published by Kickoff."
     )
     license: str | None = Field(None, description="Licence field of the model card, such as apache-2.0.")
     language: str | None = Field("en", description="Language field of the model card.")
-    timeout_seconds: Annotated[float, Field(gt=0)] = Field(60, description="Longest wait for any answer of the Hub.")
+    timeout_seconds: Annotated[float, Field(gt=0)] = Field(
+        60, description="Longest time to wait for the Hub, in seconds."
+    )
 
 
 class Config(Section):
@@ -205,7 +229,7 @@ class Config(Section):
 
     dataset: DatasetSection = Field(description="Where the rows come from.")
     clean: CleanSection = Field(CleanSection(), description="What is repaired and what is rejected.")
-    dedupe: DedupeSection = Field(DedupeSection(), description="Which repeated questions are dropped.")
+    dedupe: DedupeSection = Field(DedupeSection(), description="Which repeated rows are dropped.")
     split: SplitSection = Field(SplitSection(), description="How the test rows are chosen.")
     model: ModelSection = Field(ModelSection(), description="The model to start from.")
     train: TrainSection = Field(TrainSection(), description="Fine-tuning.")

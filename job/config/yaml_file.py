@@ -1,7 +1,6 @@
-"""A YAML file as Python values, and where each of them stands in it.
+"""YAML file: reads a YAML file into Python values with the line and column of each, and writes values as YAML.
 
-It knows YAML: numbers as YAML 1.2 has them, keys that stand twice, line and column. It does not know which keys a
-config has.
+It knows YAML: the numbers of YAML 1.2, duplicate keys, lines and columns. It does not know which keys a config has.
 """
 
 import re
@@ -15,35 +14,38 @@ import yaml
 from job.errors import ConfigError
 
 KeyPath = tuple[str | int, ...]
+"""The keys, and positions in lists, that lead to a value."""
 
 
 @dataclass(frozen=True)
 class Document:
-    """`data` as read, the place of each key as file:line:column, and a line for each key that stands twice."""
+    """A YAML file that was read."""
 
     file: str
     data: Any
     places: dict[KeyPath, str] = field(default_factory=dict)
+    """Of each key, as file:line:column."""
     problems: list[str] = field(default_factory=list)
+    """A line for each duplicate key."""
 
     def nearest(self, path: KeyPath) -> str:
-        """Where a key stands, or the nearest key above it that is there."""
-        found = (self.places[path[:end]] for end in range(len(path), 0, -1) if path[:end] in self.places)
-        return next(found, f"{self.file}:1:1")
+        """Find the place of a key, or of the nearest key above it that exists."""
+        places_above = (self.places[path[:end]] for end in range(len(path), 0, -1) if path[:end] in self.places)
+        return next(places_above, f"{self.file}:1:1")
 
 
 def read(path: Path) -> Document:
     """Read a YAML file.
 
     Raises:
-        ConfigError: it cannot be read, or is not YAML; with the place.
+        ConfigError: the file cannot be read, or is not YAML; with the place.
     """
-    text = _text(path)
+    text = _read_text(path)
     places: dict[KeyPath, str] = {}
     try:
         loader = _Loader(text)
         node = loader.get_single_node()
-        problems = list(_places_and_duplicates(node, str(path), (), places)) if node else []
+        problems = list(_note_places(node, str(path), (), places)) if node else []
         data = loader.construct_document(node) if node else {}
     except yaml.MarkedYAMLError as error:
         raise ConfigError(_yaml_problem(path, error)) from None
@@ -56,10 +58,10 @@ def read(path: Path) -> Document:
 
 
 def value(text: str) -> Any:
-    """A single value in YAML.
+    """Read a single value in YAML.
 
     Raises:
-        ValueError: it is not YAML.
+        ValueError: the text is not YAML.
     """
     try:
         return yaml.load(text, Loader=_Loader)  # noqa: S506, a subclass of SafeLoader
@@ -68,16 +70,17 @@ def value(text: str) -> Any:
 
 
 def write(data: Any) -> str:
-    """As YAML, which `read` reads back to equal values."""
+    """Write values as YAML, which `read` reads back to equal values."""
     return yaml.dump(data, Dumper=_Dumper, sort_keys=False, allow_unicode=True)
 
 
-def dotted(path: KeyPath) -> str:
+def dotted_key(path: KeyPath) -> str:
+    """Write the path of a key as `section.key`."""
     return ".".join(str(part) for part in path)
 
 
-def shown(value: object) -> str:
-    """A value as found, in an error."""
+def shorten(value: object) -> str:
+    """Write a value for an error, in at most 60 characters."""
     text = repr(value)
     return text if len(text) <= 60 else text[:57] + "..."
 
@@ -91,7 +94,7 @@ class _Loader(yaml.SafeLoader):
         try:
             return super().construct_object(node, deep)
         except (ValueError, AttributeError):  # a tag such as !!int on text, or an integer of 5,000 digits
-            problem = f"{shown(node.value)} cannot be read as {node.tag.rpartition(':')[2]}"
+            problem = f"{shorten(node.value)} cannot be read as {node.tag.rpartition(':')[2]}"
             raise yaml.constructor.ConstructorError(None, None, problem, node.start_mark) from None
 
 
@@ -132,7 +135,7 @@ def _represent_text(dumper: _Dumper, text: str) -> yaml.ScalarNode:
 _Dumper.add_representer(str, _represent_text)
 
 
-def _text(path: Path) -> str:
+def _read_text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8-sig")
     except FileNotFoundError:
@@ -152,20 +155,21 @@ def _yaml_problem(path: Path, error: yaml.MarkedYAMLError) -> str:
     return f"{place}: not valid YAML: {error.problem}{hint}"
 
 
-def _places_and_duplicates(node: yaml.Node, file: str, path: KeyPath, places: dict[KeyPath, str]) -> Iterator[str]:
-    """Note where every key stands, and yield a line for each key that stands twice in one mapping."""
+def _note_places(node: yaml.Node, file: str, path: KeyPath, places: dict[KeyPath, str]) -> Iterator[str]:
+    """Add the place of every key to `places`, and yield a line for each duplicate key of a mapping."""
     if isinstance(node, yaml.SequenceNode):
         for index, item in enumerate(node.value):
             places[*path, index] = _place(file, item)
-            yield from _places_and_duplicates(item, file, (*path, index), places)
+            yield from _note_places(item, file, (*path, index), places)
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
-            here = (*path, key.value if isinstance(key, yaml.ScalarNode) else str(key.tag))
-            if here in places:
-                yield f"{_place(file, key)}: {dotted(here)} stands here a second time; first at {places[here]}"
+            path_of_key = (*path, key.value if isinstance(key, yaml.ScalarNode) else str(key.tag))
+            if path_of_key in places:
+                first = places[path_of_key]
+                yield f"{_place(file, key)}: {dotted_key(path_of_key)} stands here a second time; first at {first}"
                 continue
-            places[here] = _place(file, key)
-            yield from _places_and_duplicates(value, file, here, places)
+            places[path_of_key] = _place(file, key)
+            yield from _note_places(value, file, path_of_key, places)
 
 
 def _place(file: str, node: yaml.Node) -> str:

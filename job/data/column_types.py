@@ -1,40 +1,50 @@
-"""Column types: which of a file's columns can be judged, and which hold pictures or sounds.
+"""Column types: which columns of a file may tell rows apart, and which hold pictures or sounds.
 
-It knows types and names of columns. It does not read their values.
+It knows the types and names of columns. It does not read their values.
 """
 
 from collections.abc import Iterable
 
 import pyarrow as pa
 
-from job.data.column_names import ASKING, NEEDED, is_one_of, never_matters
+from job.data.column_names import CONTEXT_NAMES, QUESTION_NAMES, has_name_in, is_irrelevant
 
 
-def worth_reading(schema: pa.Schema) -> Iterable[str]:
-    """Of a file's columns those that can be judged: texts, numbers, true and false, lists and objects of them, and what
-    bears the name of something needed. What holds bytes, such as pictures, is told of by `unread`."""
+def informative_columns(schema: pa.Schema) -> Iterable[str]:
+    """Find the columns whose values are worth reading.
+
+    These are texts, numbers, booleans, lists and objects of them, and columns whose name says that a question needs
+    them. Columns of bytes are left to `media_columns`.
+
+    Yields:
+        The names of the columns.
+    """
     for column in schema:
-        if _holds_bytes(column.type) or never_matters(column.name):
+        if _holds_bytes(column.type) or is_irrelevant(column.name):
             continue
-        if is_one_of(column.name, NEEDED | ASKING) or _can_be_judged(column.type):
+        if has_name_in(column.name, CONTEXT_NAMES | QUESTION_NAMES) or _is_informative(column.type):
             yield column.name
 
 
-def unread(schema: pa.Schema) -> Iterable[str]:
-    """The columns of pictures and sounds by whose names a question needs them."""
+def media_columns(schema: pa.Schema) -> Iterable[str]:
+    """Find the columns of pictures and sounds that a question needs, by their names.
+
+    Yields:
+        The names of the columns.
+    """
     for column in schema:
-        if _holds_bytes(column.type) and is_one_of(column.name, NEEDED):
+        if _holds_bytes(column.type) and has_name_in(column.name, CONTEXT_NAMES):
             yield column.name
 
 
-def _can_be_judged(type_: pa.DataType) -> bool:
+def _is_informative(type_: pa.DataType) -> bool:
     inner = type_.value_type if pa.types.is_dictionary(type_) else type_
     if pa.types.is_list(inner) or pa.types.is_large_list(inner):
         # lists of short floats are embeddings, and large
-        of = inner.value_type
-        return not (pa.types.is_float32(of) or pa.types.is_float16(of)) and _can_be_judged(of)
+        item = inner.value_type
+        return not (pa.types.is_float32(item) or pa.types.is_float16(item)) and _is_informative(item)
     if pa.types.is_struct(inner):
-        return any(_can_be_judged(inner.field(number).type) for number in range(inner.num_fields))
+        return any(_is_informative(inner.field(number).type) for number in range(inner.num_fields))
     if pa.types.is_integer(inner) or pa.types.is_floating(inner) or pa.types.is_decimal(inner):
         return True
     texts = pa.types.is_string(inner) or pa.types.is_large_string(inner) or pa.types.is_string_view(inner)

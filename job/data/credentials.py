@@ -1,14 +1,14 @@
-"""Credentials: strings that look like an API key, a token or a private key.
+"""Credentials: secrets in a text, which are strings that look like an API key, a token or a private key.
 
-It knows the forms that their issuers publish, each with a prefix or a structure of its own. It does not guess by
-entropy or by names such as `password =`, which reject ordinary text about programming; a password is not found.
+It knows the formats that their issuers publish, each with its own prefix or structure. It does not guess by entropy or
+by names such as `password =`, since both reject ordinary text about programming; so it does not find passwords.
 """
 
 import re
 
-from job.data.layout import visible
+from job.data.layout import remove_invisible
 
-# each with the page of the issuer that gives the form
+# each with the issuer's page that documents the format
 _FORMS = {
     # docs.aws.amazon.com/IAM/latest/UserGuide/reference_identifiers.html; the manuals' own example is none
     "AWS access key": r"(?:AKIA|ASIA)(?![A-Z0-9]{9}EXAMPLE)[A-Z2-7]{16}(?![A-Z0-9])",
@@ -43,28 +43,37 @@ _FORMS = {
 _SECRET = re.compile(
     "|".join(rf"(?P<f{number}>(?<![A-Za-z0-9_])(?:{form}))" for number, form in enumerate(_FORMS.values())), re.ASCII
 )
-_LONG = re.compile(r"[!-~]{20}")
-"""All of them hold twenty characters without a blank, which few texts do."""
+_UNBROKEN = re.compile(r"[!-~]{20}")
+"""Every secret holds twenty characters without a blank, and few texts do: a cheap test before the long pattern."""
 
 
-def secret_in(text: str) -> str | None:
-    """The kind of the first secret in the text."""
-    found = _SECRET.search(text) if _LONG.search(text) else None
-    return list(_FORMS)[int(str(found.lastgroup)[1:])] if found else None
+def find_secret(text: str) -> str | None:
+    """Find the first secret in a text.
+
+    Returns:
+        Its kind, such as "GitHub token"; None if there is no secret.
+    """
+    match = _SECRET.search(text) if _UNBROKEN.search(text) else None
+    return list(_FORMS)[int(str(match.lastgroup)[1:])] if match else None
 
 
-def without_secrets(text: str) -> str:
+def redact(text: str) -> str:
+    """Replace every secret in a text with [secret]."""
     return _SECRET.sub("[secret]", text)
 
 
-def masked(value: object) -> object:
-    """A value of a row, however deep it is nested, with every secret blotted out, also one with unseen characters."""
+def redact_value(value: object) -> object:
+    """Replace every secret in a value of a row, at any depth, also one that invisible characters break up.
+
+    Args:
+        value: as JSON has it; keys and items of objects and lists are redacted too.
+    """
     if isinstance(value, str):
         return (
-            without_secrets(value)
-            if secret_in(value) or not secret_in(visible(value))
-            else without_secrets(visible(value))
+            redact(value)
+            if find_secret(value) or not find_secret(remove_invisible(value))
+            else redact(remove_invisible(value))
         )
     if isinstance(value, dict):
-        return {masked(key): masked(item) for key, item in value.items()}
-    return [masked(item) for item in value] if isinstance(value, list) else value
+        return {redact_value(key): redact_value(item) for key, item in value.items()}
+    return [redact_value(item) for item in value] if isinstance(value, list) else value

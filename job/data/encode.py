@@ -1,14 +1,13 @@
-"""Encode: from text to token ids, with the part that is trained marked by its labels.
+"""Encode: turns the text of a row into token ids, and labels for the part that is trained.
 
-It knows the tokenizer and its chat template. It does not know about batches or padding: rows are padded where a
-batch is made, by length, so that a padding id which is also the end-of-text id never hides an end that must be
-learned.
+It knows the tokenizer and its chat template. It does not know about batches or padding. Rows are padded where a batch
+is made, by length, so that a padding id equal to the end-of-text id never hides an end that must be learned.
 
-Prompt and answer are tokenized apart and joined. Tokenizing them as one text could merge characters across the
-seam, and the server, which sees the prompt alone, would then send ids the model was never trained on.
+Prompt and answer are tokenized separately and joined. Tokenized as one text they could merge across the boundary, and
+the server, which has the prompt alone, would send ids that the model was never trained on.
 
-A text that spells one of the tokenizer's marks would become that mark, so its row is rejected; but for the mark of
-the end behind an answer, which many data sets have and which is set here anyway. That one is removed.
+A text that spells a control token would become that token, so its row is rejected. The exception is an end-of-text
+token after an answer, which many data sets have: it is removed, since every answer gets one here.
 """
 
 from collections import Counter
@@ -20,40 +19,40 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from transformers import PreTrainedTokenizerBase
 
-from job.data.control_tokens import Marks
+from job.data.control_tokens import ControlTokens
 from job.data.prompt import prompt_ids
-from job.data.rows import IGNORED, transformed
+from job.data.rows import IGNORED, transform
 from job.run.row_facts import Rejection
 
-Judge = Callable[[str, str], str | None]
-"""From question and answer to the reason why the row cannot be used."""
+Check = Callable[[str, str], str | None]
+"""From question and answer to the reason why the row cannot be used, or None."""
 _IDS = pa.list_(pa.int32())
 
 
-def _as_it_is(question: str, answer: str) -> None:
-    """No row is wrong."""
+def _accept(question: str, answer: str) -> None:
+    """Accept every row."""
 
 
 def encode(
     rows: datasets.Dataset,
     tokenizer: PreTrainedTokenizerBase,
     max_length: int,
-    counted: Counter[str] | None = None,
-    judge: Judge = _as_it_is,
+    counts: Counter[str] | None = None,
+    check: Check = _accept,
 ) -> tuple[datasets.Dataset, list[Rejection]]:
     """Tokenize the rows.
 
     Args:
         rows: {"question", "answer", "where"}; other columns pass through.
         tokenizer: with a chat template and an end-of-text token.
-        max_length: longest row in tokens, prompt, answer and end together.
-        counted: the answers whose end mark was removed are added to its "mended".
-        judge: asked once more of the rows whose answer lost its end mark: without it the answer may be a placeholder,
-            or repeat the question. What it rejects has the stage "clean", whose rules these are.
+        max_length: longest row in tokens: prompt, answer and end together.
+        counts: its "mended" grows by the number of answers whose end-of-text token was removed.
+        check: checks the rows whose answer lost its end-of-text token again: without it the answer may be a
+            placeholder, or repeat the question. Its rejections carry the stage "clean", whose rules they are.
 
     Returns:
-        The rows kept with "input_ids" and "labels": ids are prompt + answer + end of text, labels the same with IGNORED
-        over the prompt. And the rejected rows. A row that is too long is rejected, never cut: a cut loses the end.
+        The rows kept, with "input_ids" (prompt + answer + end of text) and "labels" (the same, with IGNORED over the
+        prompt); and the rejected rows. A row that is too long is rejected, never cut: a cut row has no end to learn.
     """
     schema = rows.features.arrow_schema.remove_metadata()
     for name, type_ in {
@@ -64,49 +63,49 @@ def encode(
         "labels": _IDS,
     }.items():
         schema = schema.append(pa.field(name, type_))
-    encoded = transformed(rows, _encoder(tokenizer, max_length, schema, judge), schema, "encode")
-    told = encoded.with_format("arrow")
-    wrong = pc.is_valid(told["reason"][:]).to_numpy(zero_copy_only=False)
-    if counted is not None:
-        counted["mended"] += int((told["mended"][:].to_numpy(zero_copy_only=False) & ~wrong).sum())
+    encoded = transform(rows, _encoder(tokenizer, max_length, schema, check), schema, "encode")
+    table = encoded.with_format("arrow")
+    is_rejected = pc.is_valid(table["reason"][:]).to_numpy(zero_copy_only=False)
+    if counts is not None:
+        counts["mended"] += int((table["mended"][:].to_numpy(zero_copy_only=False) & ~is_rejected).sum())
     columns = [name for name in ("id", "where", "stage", "reason") if name in schema.names]
-    rejected = [Rejection(**row) for row in encoded.select_columns(columns).select(np.flatnonzero(wrong))]
-    return encoded.select(np.flatnonzero(~wrong)).remove_columns(["reason", "stage", "mended"]), rejected
+    rejected = [Rejection(**row) for row in encoded.select_columns(columns).select(np.flatnonzero(is_rejected))]
+    return encoded.select(np.flatnonzero(~is_rejected)).remove_columns(["reason", "stage", "mended"]), rejected
 
 
 def _encoder(
-    tokenizer: PreTrainedTokenizerBase, max_length: int, schema: pa.Schema, judge: Judge
+    tokenizer: PreTrainedTokenizerBase, max_length: int, schema: pa.Schema, check: Check
 ) -> Callable[[pa.Table], pa.Table]:
-    marks = Marks(tokenizer)
-    most_characters = max_length * max(map(len, tokenizer.get_vocab()))
+    control_tokens = ControlTokens(tokenizer)
+    max_characters = max_length * max(map(len, tokenizer.get_vocab()))
 
-    def change(table: pa.Table) -> pa.Table:
-        questions, given = table["question"].to_pylist(), table["answer"].to_pylist()
-        answers = [marks.without_end(answer) for answer in given]
-        mended = [one != other for one, other in zip(given, answers, strict=True)]
+    def encode_batch(table: pa.Table) -> pa.Table:
+        questions, originals = table["question"].to_pylist(), table["answer"].to_pylist()
+        answers = [control_tokens.strip_end(answer) for answer in originals]
+        repaired = [one != other for one, other in zip(originals, answers, strict=True)]
         pairs = list(zip(questions, answers, strict=True))
-        reasons = [_wrong(question, answer, marks, most_characters) for question, answer in pairs]
+        reasons = [_problem(question, answer, control_tokens, max_characters) for question, answer in pairs]
         stages = ["encode"] * len(reasons)
         for number, pair in enumerate(pairs):
-            if mended[number] and reasons[number] is None and (reason := judge(*pair)):
+            if repaired[number] and reasons[number] is None and (reason := check(*pair)):
                 reasons[number], stages[number] = reason, "clean"
-        fine = [number for number, reason in enumerate(reasons) if reason is None]
+        valid = [number for number, reason in enumerate(reasons) if reason is None]
         ids: list[list[int]] = [[] for _ in reasons]
         labels: list[list[int]] = [[] for _ in reasons]
-        asked = prompt_ids([questions[number] for number in fine], tokenizer)
-        answered = _answer_ids([answers[number] for number in fine], tokenizer)
-        for number, prompt, answer in zip(fine, asked, answered, strict=True):
+        prompts = prompt_ids([questions[number] for number in valid], tokenizer)
+        answers_ids = _answer_ids([answers[number] for number in valid], tokenizer)
+        for number, prompt, answer in zip(valid, prompts, answers_ids, strict=True):
             length = len(prompt) + len(answer)
             if length > max_length:
                 reasons[number] = _too_long(f"{length} tokens", max_length)
             else:
                 ids[number], labels[number] = prompt + answer, [IGNORED] * len(prompt) + answer
-        made = {"reason": pa.array(reasons, pa.string()), "input_ids": pa.array(ids, _IDS)}
-        made |= {"labels": pa.array(labels, _IDS), "answer": pa.array(answers, pa.string())}
-        made |= {"mended": pa.array(mended), "stage": pa.array(stages, pa.string())}
-        return pa.table([made[name] if name in made else table[name] for name in schema.names], schema=schema)
+        columns = {"reason": pa.array(reasons, pa.string()), "input_ids": pa.array(ids, _IDS)}
+        columns |= {"labels": pa.array(labels, _IDS), "answer": pa.array(answers, pa.string())}
+        columns |= {"mended": pa.array(repaired), "stage": pa.array(stages, pa.string())}
+        return pa.table([columns[name] if name in columns else table[name] for name in schema.names], schema=schema)
 
-    return change
+    return encode_batch
 
 
 def _answer_ids(answers: list[str], tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:
@@ -114,17 +113,17 @@ def _answer_ids(answers: list[str], tokenizer: PreTrainedTokenizerBase) -> list[
     return [[*answer, tokenizer.eos_token_id] for answer in ids]
 
 
-def _wrong(question: str, answer: str, marks: Marks, most_characters: int) -> str | None:
-    """Reasons that need no tokenizing: a text of a million characters would take it minutes."""
+def _problem(question: str, answer: str, control_tokens: ControlTokens, max_characters: int) -> str | None:
+    """The reason to reject a row before tokenizing, which takes minutes for a text of a million characters."""
     if not answer:
         return "the answer is nothing but the mark of its end"
     for column, text in (("question", question), ("answer", answer)):
-        if (mark := marks.in_text(text)) is not None:
-            return f"the {column} holds {mark}, which the tokenizer would take for its own mark"
-        if len(text) > most_characters:
-            return _too_long(f"{len(text)} characters", most_characters)
+        if (token := control_tokens.first_in(text)) is not None:
+            return f"the {column} holds {token}, which the tokenizer would take for its own mark"
+        if len(text) > max_characters:
+            return _too_long(f"{len(text)} characters", max_characters)
     return None
 
 
-def _too_long(found: str, most: int) -> str:
-    return f"too long: {found}, {most} fit (model.max_length); a cut row would never learn to end"
+def _too_long(length: str, limit: int) -> str:
+    return f"too long: {length}, {limit} fit (model.max_length); a cut row would never learn to end"

@@ -1,8 +1,8 @@
-"""Files: from a file of rows to chunks of columns, as they were written; gzip and Zstandard are unpacked on the way.
+"""Files: reads a file of rows as chunks of columns, with the values as written; decompresses gzip and Zstandard.
 
-It knows the formats and what can be wrong with a file. It does not know which columns are wanted: it asks, and of a
-Parquet file it reads no others. Only a chunk is in memory at a time, but for .json, whose array is read whole, and for
-a Parquet file that is packed once more.
+It knows the formats and what can be wrong with a file. It does not know which columns are needed: the caller chooses,
+and only those columns of a Parquet file are read. One chunk is in memory at a time, except for .json, whose array is
+read whole, and for a compressed Parquet file.
 """
 
 import csv
@@ -23,93 +23,101 @@ import pyarrow.parquet as pq
 from job.errors import DataError
 
 FORMATS = (".json", ".jsonl", ".csv", ".parquet")
-PACKED = (".gz", ".zst")
+COMPRESSED = (".gz", ".zst")
 DELIMITERS = ",;\t|"
-CHUNK = 10_000
-WANTED = 'expected an array of rows such as [{"question": "...", "answer": "..."}]'
-_DEEPEST = 50
-"""Levels of lists and objects in a value; what lies deeper is cut, since whoever looks into it goes level by level."""
+CHUNK_ROWS = 10_000
+EXPECTED_ROWS = 'expected an array of rows such as [{"question": "...", "answer": "..."}]'
+_MAX_DEPTH = 50
+"""Levels of lists and objects in a value. What lies deeper is cut, since the functions that read values recurse."""
 _UNREADABLE_JSON = "nested too deeply, or a number of thousands of digits"
 
 
 @dataclass(frozen=True)
 class Chunk:
-    """Rows of a file: the place of each in it, the columns that were read, values as they were found, and all names."""
+    """Some rows of a file."""
 
     places: list[str]
+    """Where each row stands in the file, such as "line 7"."""
     columns: dict[str, list[Any]]
+    """The columns that were read, with the values as found; each as long as `places`."""
     names: list[str]
+    """The names of all columns of the file."""
 
     def __post_init__(self) -> None:
         for values in self.columns.values():
             for row, value in enumerate(values):
-                if isinstance(value, dict | list) and _is_deeper(value, _DEEPEST):
-                    values[row] = _cut(value, _DEEPEST)
+                if isinstance(value, dict | list) and _is_deeper(value, _MAX_DEPTH):
+                    values[row] = _truncate(value, _MAX_DEPTH)
 
-    def taken(self, rows: Sequence[int]) -> "Chunk":
-        """Some of the rows."""
+    def select_rows(self, rows: Sequence[int]) -> "Chunk":
+        """Take some rows of the chunk, by their positions in it."""
         columns = {name: [values[row] for row in rows] for name, values in self.columns.items()}
         return Chunk([self.places[row] for row in rows], columns, self.names)
 
 
 Choose = Callable[[pa.Schema], list[str]]
-"""From the columns that there are to the names of those that shall be read."""
+"""Chooses columns: from those of a file to the names of those to read."""
 
 
 def paths(files: str | list[str]) -> list[Path]:
-    """The files that paths and globs name, each once, in a fixed order.
+    """List the files that paths and globs name, each once, in a fixed order.
 
     Raises:
-        DataError: a glob that matches nothing. A path that does not exist is found out when it is read.
+        DataError: a glob matches nothing. A path that does not exist fails when it is read.
     """
-    found: dict[Path, None] = {}
+    matched: dict[Path, None] = {}
     for name in [files] if isinstance(files, str) else files:
         plain = Path(name).exists() or not glob.has_magic(name)
         matches = [name] if plain else sorted(glob.glob(name, recursive=True))  # noqa: PTH207, it may be absolute
         if not matches:
             raise DataError(f"{name}: no file matches (paths are taken from the folder the command runs in)")
-        found.update(dict.fromkeys(map(Path, matches)))
-    return list(found)
+        matched.update(dict.fromkeys(map(Path, matches)))
+    return list(matched)
 
 
 def fingerprint(path: Path) -> str:
-    """SHA-256 of a file's bytes, by which a resumed run sees that its data has changed."""
+    """Hash a file's bytes with SHA-256, in hexadecimal.
+
+    Raises:
+        DataError: the file cannot be read.
+    """
     try:
         with path.open("rb") as stream:
             return hashlib.file_digest(stream, "sha256").hexdigest()
     except OSError as error:
-        raise _unreadable(path, error) from None
+        raise _read_error(path, error) from None
 
 
 def read(path: Path, choose: Choose) -> Iterator[Chunk]:
-    """The rows of a file, chunk after chunk.
+    """Read the rows of a file, chunk by chunk.
 
     Args:
-        choose: the columns to read; asked where the format knows them beforehand, which Parquet does.
+        path: of the file; its extension tells the format.
+        choose: chooses the columns to read, of a format that lists its columns first, which is Parquet.
 
     Raises:
-        DataError: it cannot be read as what its name says it is; with the line where there is one.
+        DataError: the file cannot be read in the format of its extension; with the line where there is one.
     """
-    suffix = _format(path)
+    suffix = _format_suffix(path)
     if suffix not in FORMATS and path.is_file():
         raise DataError(
             f"{path}: found {suffix or 'no'} extension, expected one of {', '.join(FORMATS)}, "
-            f"which may be packed as {' or '.join(PACKED)}"
+            f"which may be packed as {' or '.join(COMPRESSED)}"
         )
     try:
-        yield from _parquet(path, choose) if suffix == ".parquet" else _READERS[suffix](path)
+        yield from _read_parquet(path, choose) if suffix == ".parquet" else _READERS[suffix](path)
     except UnicodeDecodeError as error:
         raise DataError(f"{path}: not UTF-8 text (byte {error.start}); save the file as UTF-8") from None
     except OSError as error:
-        raise _unreadable(path, error) from None
+        raise _read_error(path, error) from None
 
 
-def _format(path: Path) -> str:
-    return Path(path.stem).suffix.lower() if path.suffix.lower() in PACKED else path.suffix.lower()
+def _format_suffix(path: Path) -> str:
+    return Path(path.stem).suffix.lower() if path.suffix.lower() in COMPRESSED else path.suffix.lower()
 
 
-def _bytes(path: Path) -> Any:
-    """The file's bytes as a stream, unpacked."""
+def _open_bytes(path: Path) -> Any:
+    """The file's bytes as a stream, decompressed."""
     if path.suffix.lower() == ".gz":
         return pa.CompressedInputStream(pa.OSFile(str(path)), "gzip")
     if path.suffix.lower() == ".zst":
@@ -117,30 +125,30 @@ def _bytes(path: Path) -> Any:
     return path.open("rb")
 
 
-def _lines(path: Path) -> io.TextIOWrapper:
-    return io.TextIOWrapper(_bytes(path), encoding="utf-8-sig", newline="")
+def _open_text(path: Path) -> io.TextIOWrapper:
+    return io.TextIOWrapper(_open_bytes(path), encoding="utf-8-sig", newline="")
 
 
-def _json(path: Path) -> Iterator[Chunk]:
-    with _lines(path) as stream:
+def _read_json(path: Path) -> Iterator[Chunk]:
+    with _open_text(path) as stream:
         text = stream.read()
     try:
         rows = json.loads(text)
     except json.JSONDecodeError as error:
         raise DataError(f"{path}:{error.lineno}:{error.colno}: not valid JSON: {error.msg}{_json_hint(text)}") from None
     except (RecursionError, ValueError):
-        raise DataError(f"{path}: {_UNREADABLE_JSON}; {WANTED}") from None
+        raise DataError(f"{path}: {_UNREADABLE_JSON}; {EXPECTED_ROWS}") from None
     if not isinstance(rows, list):
-        raise DataError(f"{path}: found {kind(rows)}, {WANTED}")
-    for start in range(0, len(rows), CHUNK):
-        part = rows[start : start + CHUNK]
+        raise DataError(f"{path}: found {type_name(rows)}, {EXPECTED_ROWS}")
+    for start in range(0, len(rows), CHUNK_ROWS):
+        part = rows[start : start + CHUNK_ROWS]
         yield _chunk([f"row {number}" for number in range(start + 1, start + len(part) + 1)], part)
 
 
-def _jsonl(path: Path) -> Iterator[Chunk]:
+def _read_jsonl(path: Path) -> Iterator[Chunk]:
     places: list[str] = []
     rows: list[Any] = []
-    with _lines(path) as stream:
+    with _open_text(path) as stream:
         for number, line in enumerate(stream, 1):
             if line.strip():
                 try:
@@ -151,21 +159,21 @@ def _jsonl(path: Path) -> Iterator[Chunk]:
                         f"{path}:{number}: not valid JSON: {message}; expected one object to a line"
                     ) from None
                 places.append(f"line {number}")
-            if len(rows) == CHUNK:
+            if len(rows) == CHUNK_ROWS:
                 yield _chunk(places, rows)
                 places, rows = [], []
     if rows:
         yield _chunk(places, rows)
 
 
-def _csv(path: Path) -> Iterator[Chunk]:
-    with _lines(path) as stream:
+def _read_csv(path: Path) -> Iterator[Chunk]:
+    with _open_text(path) as stream:
         header = stream.readline()
     delimiter = max(DELIMITERS, key=lambda character: (header.count(character), character == ","))
     first = 1
     try:
-        with warnings.catch_warnings(), _lines(path) as stream:
-            # without index_col=False a field too many would shift the columns; with it, that is only a warning
+        with warnings.catch_warnings(), _open_text(path) as stream:
+            # without index_col=False an extra field would shift the columns; with it, pandas warns
             warnings.simplefilter("error", pd.errors.ParserWarning)
             for frame in pd.read_csv(
                 stream,
@@ -174,10 +182,10 @@ def _csv(path: Path) -> Iterator[Chunk]:
                 keep_default_na=False,
                 quoting=csv.QUOTE_MINIMAL,
                 index_col=False,
-                chunksize=CHUNK,
+                chunksize=CHUNK_ROWS,
             ):
                 places = [f"row {number}" for number in range(first, first + len(frame))]
-                if places:  # the first line alone makes an empty frame
+                if places:  # a file of the header alone gives an empty frame
                     columns = {str(name): frame[name].tolist() for name in frame.columns}
                     yield Chunk(places, columns, list(columns))
                 first += len(frame)
@@ -193,14 +201,14 @@ def _csv(path: Path) -> Iterator[Chunk]:
         ) from None
 
 
-def _parquet(path: Path, choose: Choose) -> Iterator[Chunk]:
+def _read_parquet(path: Path, choose: Choose) -> Iterator[Chunk]:
     first = 1
-    packed = path.suffix.lower() in PACKED
+    is_compressed = path.suffix.lower() in COMPRESSED
     try:
-        with _bytes(path) as stream:
-            file = pq.ParquetFile(io.BytesIO(stream.read()) if packed else stream)
+        with _open_bytes(path) as stream:
+            file = pq.ParquetFile(io.BytesIO(stream.read()) if is_compressed else stream)
             names = file.schema_arrow.names
-            for batch in file.iter_batches(CHUNK, columns=choose(_filled(file))):
+            for batch in file.iter_batches(CHUNK_ROWS, columns=choose(_mark_empty_columns(file))):
                 places = [f"row {number}" for number in range(first, first + batch.num_rows)]
                 yield Chunk(places, batch.to_pydict(), names)
                 first += batch.num_rows
@@ -208,26 +216,26 @@ def _parquet(path: Path, choose: Choose) -> Iterator[Chunk]:
         raise DataError(f"{path}: not a Parquet file: {error}") from None
 
 
-def _filled(file: pq.ParquetFile) -> pa.Schema:
-    """The file's columns; one whose statistics say that it holds nothing has the type null."""
-    schema, found = file.schema_arrow, file.metadata
-    full = set()
-    for group in range(found.num_row_groups):
-        for number in range(found.num_columns):
-            leaf = found.row_group(group).column(number)
+def _mark_empty_columns(file: pq.ParquetFile) -> pa.Schema:
+    """The file's columns, with the type null for those that are empty by their statistics."""
+    schema, metadata = file.schema_arrow, file.metadata
+    filled = set()
+    for group in range(metadata.num_row_groups):
+        for number in range(metadata.num_columns):
+            leaf = metadata.row_group(group).column(number)
             nulls = leaf.statistics.null_count if leaf.statistics and leaf.statistics.has_null_count else None
             if nulls != leaf.num_values:
-                full.add(found.schema.column(number).path.split(".")[0])
+                filled.add(metadata.schema.column(number).path.split(".")[0])
     return pa.schema(
-        [column if column.name.split(".")[0] in full else column.with_type(pa.null()) for column in schema]
+        [column if column.name.split(".")[0] in filled else column.with_type(pa.null()) for column in schema]
     )
 
 
-_READERS = {".json": _json, ".jsonl": _jsonl, ".csv": _csv}
+_READERS = {".json": _read_json, ".jsonl": _read_jsonl, ".csv": _read_csv}
 
 
 def _chunk(places: list[str], rows: list[Any]) -> Chunk:
-    """Rows as parsed, as columns; what is no object becomes a row without any value."""
+    """Parsed rows as columns; a row that is not an object becomes one without values."""
     names = list(dict.fromkeys(name for row in rows if isinstance(row, dict) for name in row))
     columns = {name: [row.get(name) if isinstance(row, dict) else None for row in rows] for name in names}
     return Chunk(places, columns, names)
@@ -238,32 +246,32 @@ def _is_deeper(value: dict[Any, Any] | list[Any], levels: int) -> bool:
     return any(isinstance(item, dict | list) and (levels == 0 or _is_deeper(item, levels - 1)) for item in inner)
 
 
-def _cut(value: object, levels: int) -> object:
-    """The value with "..." in the place of what lies deeper."""
+def _truncate(value: object, levels: int) -> object:
+    """The value, with "..." in place of what lies deeper."""
     if not isinstance(value, dict | list):
         return value
     if levels < 0:
         return "..."
     if isinstance(value, dict):
-        return {key: _cut(item, levels - 1) for key, item in value.items()}
-    return [_cut(item, levels - 1) for item in value]
+        return {key: _truncate(item, levels - 1) for key, item in value.items()}
+    return [_truncate(item, levels - 1) for item in value]
 
 
-def kind(value: object) -> str:
-    """What a value is, for people."""
-    kinds = {dict: "an object", list: "a list", bool: "true or false", int: "a number", float: "a number", str: "text"}
-    return "null" if value is None else kinds.get(type(value), type(value).__name__)
+def type_name(value: object) -> str:
+    """Name the type of a JSON value in plain words, such as "a list"."""
+    names = {dict: "an object", list: "a list", bool: "true or false", int: "a number", float: "a number", str: "text"}
+    return "null" if value is None else names.get(type(value), type(value).__name__)
 
 
 def _json_hint(text: str) -> str:
     if not text:
-        return f" (the file is empty); {WANTED}"
+        return f" (the file is empty); {EXPECTED_ROWS}"
     if text[0] == "{" and text[-1] != "]":
         return "; one object to a line is the .jsonl format: rename the file"
-    return f"; was the file cut off? {WANTED}"
+    return f"; was the file cut off? {EXPECTED_ROWS}"
 
 
-def _unreadable(path: Path, error: OSError) -> DataError:
+def _read_error(path: Path, error: OSError) -> DataError:
     if path.is_dir():
         return DataError(f"{path}: is a folder; expected a file: {', '.join(FORMATS)}")
     if isinstance(error, FileNotFoundError):

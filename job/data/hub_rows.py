@@ -1,10 +1,10 @@
-"""Hub rows: a data set of the Hub, or of its cache, as chunks of columns.
+"""Hub rows: reads a data set from the Hub, or from its cache, as chunks of columns.
 
-It knows the datasets library and the many errors it raises, each of which becomes one line here. It does not know
-which columns are wanted.
+It knows the datasets library, and turns each of the many errors it raises into one line. It does not know which columns
+are needed.
 
-The commit is looked up first, so that what was read can be named. When the Hub fails later on, datasets takes the
-latest version in its cache without an error; so the commit is compared with that of what was loaded.
+The commit is resolved first, so that the run can name what it read. If the Hub fails after that, datasets silently
+takes the latest version in its cache; so the commit of the loaded rows is compared with the resolved one.
 """
 
 import ast
@@ -27,18 +27,18 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.file_download import repo_folder_name
 
-from job.data.credentials import without_secrets
-from job.data.files import CHUNK, Choose, Chunk
+from job.data.credentials import redact
+from job.data.files import CHUNK_ROWS, Choose, Chunk
 from job.errors import ConfigError, DataError, KickoffError
 from job.run import durable
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
-_LIST = re.compile(r"\[[^\[\]]*\]")
+_NAME_LIST = re.compile(r"\[[^\[\]]*\]")
 
 
 @dataclass(frozen=True)
-class HubName:
-    """What the config says of a data set on the Hub."""
+class HubDataset:
+    """A data set on the Hub, as the config names it."""
 
     name: str
     config: str | None
@@ -46,104 +46,117 @@ class HubName:
     split: str
 
 
-def load(asked: HubName) -> tuple[datasets.Dataset, str | None]:
-    """The rows, and the commit they are of.
+def load(dataset: HubDataset) -> tuple[datasets.Dataset, str | None]:
+    """Download a data set, or open it in the cache.
+
+    Args:
+        dataset: the data set's name, configuration, revision and split.
+
+    Returns:
+        The rows, and the commit they come from; None if it is not known.
 
     Raises:
-        DataError, ConfigError: there is no such data set, or it cannot be read.
+        DataError: there is no such data set, or it cannot be read.
+        ConfigError: it is a loading script, which is not run.
         KickoffError: the Hub did not answer; a retry may help.
     """
     commit = None
     try:
-        commit = _cached_commit(asked) if constants.HF_HUB_OFFLINE else _commit(asked)
-        loaded = datasets.load_dataset(asked.name, asked.config, revision=commit, split=asked.split)
+        commit = _cached_commit(dataset) if constants.HF_HUB_OFFLINE else _commit(dataset)
+        loaded = datasets.load_dataset(dataset.name, dataset.config, revision=commit, split=dataset.split)
     except (KickoffError, MemoryError):
         raise
     except Exception as error:
-        # anything may be raised while unknown files are read; what is not known by its type is told with it
+        # reading unknown files may raise anything; the message names the type of an error that is not known here
         if durable.is_full(error):
             raise
-        raise _told(error, asked, commit) from None
-    return loaded, _same_commit(loaded, asked, commit)
+        raise _explain(error, dataset, commit) from None
+    return loaded, _same_commit(loaded, dataset, commit)
 
 
 def chunks(loaded: datasets.Dataset, split: str, choose: Choose) -> Iterator[Chunk]:
-    """The rows as chunks; only the columns chosen are read, and no picture or sound is decoded."""
+    """Read the rows chunk by chunk, without decoding pictures and sounds.
+
+    Args:
+        loaded: as `load` gives it.
+        split: its name, for the places of the rows.
+        choose: chooses the columns to read.
+    """
     schema = loaded.features.arrow_schema
     filled = [column.with_type(pa.null()) if _is_empty(loaded.data[column.name]) else column for column in schema]
     chosen = loaded.select_columns(choose(pa.schema(filled))).with_format("arrow")
     first = 1
-    for table in chosen.iter(CHUNK):
+    for table in chosen.iter(CHUNK_ROWS):
         places = [f"{split} row {number}" for number in range(first, first + table.num_rows)]
         yield Chunk(places, table.to_pydict(), schema.names)
         first += table.num_rows
 
 
 def _is_empty(column: pa.ChunkedArray) -> bool:
-    """Whether nothing is in a column, also where each row holds a picture without bytes and path."""
+    """Whether a column holds no value; a picture without bytes and path is none."""
     if pa.types.is_struct(column.type) and column.type.num_fields:
         return all(map(_is_empty, column.flatten()))
     return bool(column.null_count == len(column))
 
 
-def _commit(asked: HubName) -> str | None:
-    commit = HfApi().dataset_info(asked.name, revision=asked.revision).sha
-    if commit is not None and asked.revision != commit:
-        reference = _reference(asked)
+def _commit(dataset: HubDataset) -> str | None:
+    commit = HfApi().dataset_info(dataset.name, revision=dataset.revision).sha
+    if commit is not None and dataset.revision != commit:
+        reference = _reference(dataset)
         reference.parent.mkdir(parents=True, exist_ok=True)
-        reference.write_text(commit)  # as the Hub's client does, so that the name is known without the Hub as well
+        reference.write_text(commit)  # as the Hub's client does, so that the name resolves offline too
     return commit
 
 
-def _cached_commit(asked: HubName) -> str | None:
-    """The commit that the revision was when it was last asked for; None if nothing is known of it."""
-    if asked.revision is not None and _COMMIT.fullmatch(asked.revision):
-        return asked.revision
-    reference = _reference(asked)
+def _cached_commit(dataset: HubDataset) -> str | None:
+    """The commit that the revision had when it was last resolved; None if it never was."""
+    if dataset.revision is not None and _COMMIT.fullmatch(dataset.revision):
+        return dataset.revision
+    reference = _reference(dataset)
     if reference.is_file():
         return reference.read_text().strip()
-    if asked.revision is not None:
+    if dataset.revision is not None:
         raise DataError(
             f"dataset.revision: HF_HUB_OFFLINE is set, and the cache {constants.HF_HUB_CACHE} does not know which "
-            f"commit of {asked.name} is {asked.revision!r}; name the commit, or run once with the Hub"
+            f"commit of {dataset.name} is {dataset.revision!r}; name the commit, or run once with the Hub"
         )
     return None
 
 
-def _reference(asked: HubName) -> Path:
-    folder = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=asked.name, repo_type="dataset")
-    return folder / "refs" / (asked.revision or "main")
+def _reference(dataset: HubDataset) -> Path:
+    folder = Path(constants.HF_HUB_CACHE) / repo_folder_name(repo_id=dataset.name, repo_type="dataset")
+    return folder / "refs" / (dataset.revision or "main")
 
 
-def _same_commit(loaded: datasets.Dataset, asked: HubName, commit: str | None) -> str | None:
-    """The commit that the loaded rows are of, which the cache names its folder by."""
+def _same_commit(loaded: datasets.Dataset, dataset: HubDataset, commit: str | None) -> str | None:
+    """The commit of the loaded rows, by which the cache names their folder; it must be the resolved one."""
     folders = {Path(file["filename"]).parent.name for file in loaded.cache_files}
-    found = next(iter(folders)) if len(folders) == 1 else None
-    if found is None or not _COMMIT.fullmatch(found) or found == commit:
+    cached = next(iter(folders)) if len(folders) == 1 else None
+    if cached is None or not _COMMIT.fullmatch(cached) or cached == commit:
         return commit
     if commit is None:
-        return found
+        return cached
     if constants.HF_HUB_OFFLINE:
         raise DataError(
-            f"dataset.revision: HF_HUB_OFFLINE is set, and the newest commit of {asked.name} in the cache is {found}, "
-            f"not {commit}; run once with the Hub, or set dataset.revision to the cached one"
+            f"dataset.revision: HF_HUB_OFFLINE is set, and the newest commit of {dataset.name} in the cache is "
+            f"{cached}, not {commit}; run once with the Hub, or set dataset.revision to the cached one"
         )
-    raise KickoffError(f"the Hub did not give the data set {asked.name}@{commit}; run the same command again")
+    raise KickoffError(f"the Hub did not give the data set {dataset.name}@{commit}; run the same command again")
 
 
-def _told(error: Exception, asked: HubName, commit: str | None) -> KickoffError:
-    """The one line that says what is wrong and what to do."""
-    name, chain = asked.name, _chain(error)
-    # datasets drops the cause of its own error on the way
+def _explain(error: Exception, dataset: HubDataset, commit: str | None) -> KickoffError:
+    """The error in one line that says what is wrong and what to do."""
+    name, chain = dataset.name, _causes(error)
+    # datasets drops the cause of this error, so its text has to do
     if any(isinstance(one, GatedRepoError) for one in chain) or "is a gated dataset" in str(error):
         page = f"{constants.ENDPOINT}/datasets/{name}"
         return DataError(
             f"dataset.name: {name} is gated: ask for access at {page}, and set HF_TOKEN to a token of yours"
         )
     if any(isinstance(one, RevisionNotFoundError) for one in chain):
-        return DataError(f"dataset.revision: {name} has no revision {asked.revision!r}")
+        return DataError(f"dataset.revision: {name} has no revision {dataset.revision!r}")
     if any(isinstance(one, OfflineModeIsEnabled) for one in chain) or constants.HF_HUB_OFFLINE:
-        return _told_offline(error, asked)
+        return _explain_offline(error, dataset)
     if isinstance(error, RepositoryNotFoundError | datasets.exceptions.DatasetNotFoundError | HFValidationError):
         return DataError(
             f"dataset.name: no data set {name!r} on the Hub, or HF_TOKEN may not read it; check the name and the token"
@@ -153,8 +166,8 @@ def _told(error: Exception, asked: HubName, commit: str | None) -> KickoffError:
             f"dataset.name: {name} is a loading script, which is not run; the Hub keeps the rows of many of them as "
             "Parquet: set dataset.revision: refs/convert/parquet"
         )
-    if isinstance(error, ValueError) and (told := _told_choice(error, asked)):
-        return told
+    if isinstance(error, ValueError) and (explained := _explain_choice(error, dataset)):
+        return explained
     if isinstance(error, FileNotFoundError):
         return DataError(f"dataset.name: {name}@{commit} holds no file of rows: {_line(error)}")
     if isinstance(error, httpx2.HTTPError | OSError) and not isinstance(error, gzip.BadGzipFile):
@@ -163,49 +176,49 @@ def _told(error: Exception, asked: HubName, commit: str | None) -> KickoffError:
     return DataError(f"dataset.name: {name}@{commit} cannot be read: {_line(cause or error)}")
 
 
-def _told_offline(error: Exception, asked: HubName) -> KickoffError:
-    cached = _LIST.search(str(error))
-    wanted = asked.name if asked.config is None else f"{asked.name} (configuration {asked.config!r})"
-    holds = f", which holds the configurations {_listed(cached[0])}" if cached else ""
+def _explain_offline(error: Exception, dataset: HubDataset) -> KickoffError:
+    cached = _NAME_LIST.search(str(error))
+    description = dataset.name if dataset.config is None else f"{dataset.name} (configuration {dataset.config!r})"
+    holds = f", which holds the configurations {_format_names(cached[0])}" if cached else ""
     return DataError(
-        f"dataset.name: HF_HUB_OFFLINE is set, and {wanted}, split {asked.split!r}, is not in the cache "
+        f"dataset.name: HF_HUB_OFFLINE is set, and {description}, split {dataset.split!r}, is not in the cache "
         f"{datasets.config.HF_DATASETS_CACHE}{holds}; run once with the Hub, or unset HF_HUB_OFFLINE"
     )
 
 
-def _told_choice(error: ValueError, asked: HubName) -> DataError | None:
-    """Of an unknown configuration or split, with those that there are."""
-    known = _LIST.search(str(error))
-    if known is None:
+def _explain_choice(error: ValueError, dataset: HubDataset) -> DataError | None:
+    """The error for an unknown configuration or split, with those that exist."""
+    match = _NAME_LIST.search(str(error))
+    if match is None:
         return None
-    text, there = str(error), _listed(known[0])
+    text, names = str(error), _format_names(match[0])
     if text.startswith("Config name is missing"):
-        return DataError(f"dataset.config: {asked.name} has several configurations; set it to one of {there}")
+        return DataError(f"dataset.config: {dataset.name} has several configurations; set it to one of {names}")
     if text.startswith("BuilderConfig"):
-        return DataError(f"dataset.config: {asked.name} has no configuration {asked.config!r}; it has {there}")
+        return DataError(f"dataset.config: {dataset.name} has no configuration {dataset.config!r}; it has {names}")
     if text.startswith("Unknown split"):
-        return DataError(f"dataset.split: {asked.name} has no split {asked.split!r}; it has {there}")
+        return DataError(f"dataset.split: {dataset.name} has no split {dataset.split!r}; it has {names}")
     return None
 
 
-def _listed(found: str) -> str:
+def _format_names(text: str) -> str:
     try:
-        names = ast.literal_eval(found)
+        names = ast.literal_eval(text)
     except (ValueError, SyntaxError):
-        return found
+        return text
     shown = ", ".join(repr(name) for name in names[:20])
     return f"{shown} and {len(names) - 20} more" if len(names) > 20 else shown
 
 
-def _chain(error: BaseException | None) -> list[BaseException]:
-    """The error and those it came from."""
-    found: list[BaseException] = []
-    while error is not None and error not in found:
-        found.append(error)
+def _causes(error: BaseException | None) -> list[BaseException]:
+    """The error and its causes, the last cause last."""
+    causes: list[BaseException] = []
+    while error is not None and error not in causes:
+        causes.append(error)
         error = error.__cause__ or error.__context__
-    return found
+    return causes
 
 
 def _line(error: BaseException) -> str:
-    text = without_secrets(" ".join(str(error).split()))
+    text = redact(" ".join(str(error).split()))
     return f"{type(error).__name__}: {text if len(text) <= 300 else text[:297] + '...'}"

@@ -1,10 +1,10 @@
-"""Layout: the lines of a text and the blanks in them, seen and unseen.
+"""Layout: line breaks, blanks and invisible characters of a text.
 
-It knows which blanks carry meaning. Lines, indentation and blanks inside a line do: without them a Python or YAML
-answer no longer works, and a table loses its columns. Blanks at the end of a line, a second empty line in a row, and
-what stands before and after the text do not.
+It knows which blanks carry meaning. Line breaks, indentation and blanks inside a line do: without them a Python or YAML
+answer no longer works, and a table loses its columns. Blanks at the end of a line, repeated empty lines, and blanks
+around the text do not.
 
-It knows no language: it does not tell code from prose.
+It knows no language, and does not tell code from prose.
 """
 
 import os
@@ -19,23 +19,23 @@ _MORE_EMPTY_LINES = re.compile(r"\n{3,}")
 _ONE_BLANK = re.compile(r" (?=\w.)")
 
 
-def line_breaks(text: str) -> str:
-    """Every kind of line break as a newline: Windows', old Macs', form feeds, Unicode's separators.
+def unify_line_breaks(text: str) -> str:
+    r"""Turn every kind of line break into \n: those of Windows and old Macs, form feeds, Unicode's separators.
 
-    The C1 control NEL (U+0085) is left to the caller: it may be one byte of a character that was read wrongly.
+    The C1 control NEL (U+0085) stays: it may be one byte of a character that was decoded wrongly.
     """
     return text if text.isprintable() else _BREAK.sub("\n", text)
 
 
-def visible(text: str) -> str:
-    """The text without what is not seen."""
-    return text if text.isprintable() else _INVISIBLE.sub("", line_breaks(text).replace("\x85", "\n"))
+def remove_invisible(text: str) -> str:
+    r"""Remove control characters and zero-width blanks, and turn every line break, NEL too, into \n."""
+    return text if text.isprintable() else _INVISIBLE.sub("", unify_line_breaks(text).replace("\x85", "\n"))
 
 
-def tidied(text: str) -> str:
-    """The text without blanks at the end of lines, without a second empty line in a row, without blanks around it.
+def trim(text: str) -> str:
+    """Remove blanks at the end of lines and around the text, and all but one of several empty lines.
 
-    The indentation that all lines share goes; what is left of it, also of the first line, stays.
+    Indentation shared by all lines is removed; the rest of it stays, on the first line too.
     """
     if text.isprintable():  # one line, and no blank in it but the plain one
         return text.strip()

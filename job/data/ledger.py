@@ -1,7 +1,7 @@
 """Ledger: accounts for every row. Rows in = rows trained + rows tested + rows rejected.
 
-Writes `rejected.jsonl`, each rejected row as it was, its place and the reason, and counts what `data.json` holds. It
-does not decide about any row; it takes what the stages say.
+Writes `rejected.jsonl`, with each rejected row as it was, its place and the reason; and counts the facts of
+`data.json`. It does not decide about any row: the stages do.
 """
 
 import json
@@ -18,23 +18,30 @@ from transformers import PreTrainedTokenizerBase
 from job.config.schema import Config
 from job.data.clean import clean
 from job.data.dedupe.repeats import Repeats
-from job.data.rows import BATCH, IGNORED
+from job.data.prompt import render
+from job.data.rows import BATCH
 from job.run import durable
 from job.run.facts import DataFacts, RejectedCounts, Source
 from job.run.row_facts import Closest, Place, Rejection, Rendered, Row
 
-EXAMPLES = 20
-RENDERED = 5
-CHARACTERS = 10
-"""Width of the histograms' bins of characters."""
+MAX_EXAMPLES = 20
+"""Rows shown for each kind of rejection."""
+RENDERED_ROWS = 5
+"""Encoded rows shown as the model reads them."""
+BIN_CHARACTERS = 10
+"""Width of a histogram's bins, in characters."""
 
 
 def write_rejected(path: Path, rejected: list[Rejection], loaded: list[datasets.Dataset]) -> RejectedCounts:
-    """Write one JSON line for each rejected row: where it stood, the stage, the reason, and the row as it was.
+    """Write one JSON line for each rejected row: its place, the stage, the reason, and the row as it was.
 
     Args:
+        path: of rejected.jsonl.
         rejected: each with its text as it may be shown, or with its id.
-        loaded: the rows as load gave them; an id is looked up there.
+        loaded: the rows as loaded, in which an id is looked up.
+
+    Returns:
+        The number of rejected rows by stage and by reason, with examples.
     """
     originals = datasets.concatenate_datasets(loaded)
     ids = originals.with_format("numpy")["id"][:]
@@ -44,29 +51,29 @@ def write_rejected(path: Path, rejected: list[Rejection], loaded: list[datasets.
     partial = path.with_name(f"{path.name}.partial")
     with partial.open("w", encoding="utf-8") as stream:
         for start in range(0, len(rejected), BATCH):
-            for row in _as_they_were(rejected[start : start + BATCH], originals, ids):
+            for row in _with_texts(rejected[start : start + BATCH], originals, ids):
                 stream.write(json.dumps(row, ensure_ascii=False) + "\n")
                 kind = f"{row['stage']}: {_kind(row['reason'])}"
                 stages[row["stage"]] += 1
                 reasons[kind] += 1
                 shown = examples.setdefault(kind, [])
-                if len(shown) < EXAMPLES:
+                if len(shown) < MAX_EXAMPLES:
                     shown.append(Row(row["where"], row["question"], row["answer"], row["reason"]))
     durable.place(partial, path)
     by_reason = dict(reasons.most_common())
     return RejectedCounts(len(rejected), dict(stages), by_reason, {kind: examples[kind] for kind in by_reason})
 
 
-def _as_they_were(rejected: list[Rejection], originals: datasets.Dataset, ids: np.ndarray) -> Iterable[dict[str, Any]]:
-    places = np.searchsorted(ids, [row.id or 0 for row in rejected if row.shown is None])
-    found = iter(originals.select_columns(["question", "answer"]).select(places)) if len(places) else iter(())
+def _with_texts(rejected: list[Rejection], originals: datasets.Dataset, ids: np.ndarray) -> Iterable[dict[str, Any]]:
+    positions = np.searchsorted(ids, [row.id or 0 for row in rejected if row.shown is None])
+    texts = iter(originals.select_columns(["question", "answer"]).select(positions)) if len(positions) else iter(())
     for row in rejected:
-        told = {"where": row.where, "stage": row.stage, "reason": row.reason}
-        yield told | (next(found) if row.shown is None else dict(zip(("question", "answer"), row.shown, strict=True)))
+        entry = {"where": row.where, "stage": row.stage, "reason": row.reason}
+        yield entry | (next(texts) if row.shown is None else dict(zip(("question", "answer"), row.shown, strict=True)))
 
 
 def _kind(reason: str) -> str:
-    """A reason without what is particular to one row."""
+    """The reason without the details of one row."""
     for start, kind in (
         ("asks the same as", "asks the same as an earlier row"),
         ("nearly repeats", "nearly repeats an earlier row"),
@@ -77,7 +84,7 @@ def _kind(reason: str) -> str:
     return reason.split(":")[0].split(", with")[0]
 
 
-def counted(
+def count_rows(
     config: Config,
     sources: list[Source],
     rejected: RejectedCounts,
@@ -86,12 +93,22 @@ def counted(
     tokenizer: PreTrainedTokenizerBase | None,
     mended: int,
 ) -> DataFacts:
-    """What became of the rows, as data.json holds it and the report shows it.
+    """Count what became of every row.
 
     Args:
-        rejected: as `write_rejected` gives it.
+        config: of the run.
+        sources: what was read of each source.
+        rejected: the counts of `write_rejected`.
+        repeats: what dedupe found.
         parts: "train" and "test", encoded if there is a tokenizer.
-        mended: answers whose end-of-text mark was removed.
+        tokenizer: that encoded them, if there is one.
+        mended: answers whose end-of-text token was removed.
+
+    Returns:
+        The facts of data.json.
+
+    Raises:
+        AssertionError: the counts do not add up, which is a defect.
     """
     facts = DataFacts(
         rows=sum(source.rows for source in sources),
@@ -101,12 +118,12 @@ def counted(
         clusters=repeats.clusters,
         conflicts=repeats.conflicts,
         doubtful=repeats.doubtful,
-        closest=closest(repeats.apart, parts),
-        lengths=_lengths(parts),
-        rendered=_rendered(parts["train"], tokenizer) if tokenizer is not None else [],
+        closest=closest_pair(repeats.apart, parts),
+        lengths=_length_histograms(parts),
+        rendered=_render_examples(parts["train"], tokenizer) if tokenizer is not None else [],
         sources=sources,
         settings=config.model_dump(mode="json", include={"dataset", "clean", "dedupe", "split", "seed"}),
-        flagged=[row for part in parts.values() for row in clean.flagged(config.clean, part)],
+        flagged=[row for part in parts.values() for row in clean.list_flagged(config.clean, part)],
         mended=mended,
         notes=clean.notes(config.clean, list(parts.values())),
     )
@@ -116,7 +133,7 @@ def counted(
 
 
 def data_line(facts: DataFacts) -> str:
-    """The counts in one line, for the log."""
+    """Write the counts as one line for the log."""
     reasons = ", ".join(f"{count} {reason}" for reason, count in facts.rejected_by_reason.items())
     return (
         f"data: {facts.rows} rows in = {facts.train} to train + {facts.test} to test + "
@@ -124,30 +141,35 @@ def data_line(facts: DataFacts) -> str:
     )
 
 
-def closest(pairs: list[tuple[str, str, float]], parts: datasets.DatasetDict) -> Closest | None:
-    """The first pair of places, the most similar first, that the split has put on both sides."""
+def closest_pair(pairs: list[tuple[str, str, float]], parts: datasets.DatasetDict) -> Closest | None:
+    """Find the most similar pair with one row in train and one in test.
+
+    Args:
+        pairs: places of two rows and their similarity, the most similar pair first.
+        parts: "train" and "test".
+    """
     wanted = {where for pair in pairs for where in pair[:2]}
-    place = {name: _places(part, wanted) for name, part in parts.items()}
+    positions = {name: _positions(part, wanted) for name, part in parts.items()}
     for one, other, similarity in pairs:
-        sides = (one, other) if one in place["train"] else (other, one)
-        if sides[0] in place["train"] and sides[1] in place["test"]:
-            rows = [parts[name][place[name][where]] for name, where in zip(("train", "test"), sides, strict=True)]
+        sides = (one, other) if one in positions["train"] else (other, one)
+        if sides[0] in positions["train"] and sides[1] in positions["test"]:
+            rows = [parts[name][positions[name][where]] for name, where in zip(("train", "test"), sides, strict=True)]
             train, test = (Place(row["where"], row["question"]) for row in rows)
             return Closest(round(similarity, 3), train, test)
     return None
 
 
-def _places(part: datasets.Dataset, wanted: set[str]) -> dict[str, int]:
-    """The positions of the rows that stood at the places wanted."""
-    found: dict[str, int] = {}
-    column = part.select_columns("where")  # alone: an encoded row's ids would be made lists as well
+def _positions(part: datasets.Dataset, wanted: set[str]) -> dict[str, int]:
+    """The positions of the rows that come from the places wanted."""
+    positions: dict[str, int] = {}
+    column = part.select_columns("where")  # alone: otherwise the ids of encoded rows become lists as well
     for start in range(0, len(part), BATCH):
         places = column[start : start + BATCH]["where"]
-        found |= {where: number for number, where in enumerate(places, start) if where in wanted}
-    return found
+        positions |= {where: number for number, where in enumerate(places, start) if where in wanted}
+    return positions
 
 
-def _lengths(parts: datasets.DatasetDict) -> dict[str, dict[str, int]]:
+def _length_histograms(parts: datasets.DatasetDict) -> dict[str, dict[str, int]]:
     """Histograms over all rows of both parts."""
     counts: dict[str, Counter[int]] = {
         "tokens": Counter(),
@@ -161,15 +183,10 @@ def _lengths(parts: datasets.DatasetDict) -> dict[str, dict[str, int]]:
             if "input_ids" in batch.column_names:
                 counts["tokens"].update(pc.list_value_length(batch["input_ids"]).to_pylist())
             for name in ("question", "answer"):
-                lengths = pc.utf8_length(batch[name]).to_numpy() // CHARACTERS * CHARACTERS
+                lengths = pc.utf8_length(batch[name]).to_numpy() // BIN_CHARACTERS * BIN_CHARACTERS
                 counts[f"{name}_characters"].update(lengths.tolist())
     return {name: {str(length): count[length] for length in sorted(count)} for name, count in counts.items()}
 
 
-def _rendered(train: datasets.Dataset, tokenizer: PreTrainedTokenizerBase) -> list[Rendered]:
-    rows = []
-    for row in train.select(range(min(RENDERED, len(train)))):
-        prompt = sum(label == IGNORED for label in row["labels"])
-        asked, trained = tokenizer.decode(row["input_ids"][:prompt]), tokenizer.decode(row["input_ids"][prompt:])
-        rows.append(Rendered(row["where"], str(asked), str(trained)))
-    return rows
+def _render_examples(train: datasets.Dataset, tokenizer: PreTrainedTokenizerBase) -> list[Rendered]:
+    return [render(row, tokenizer) for row in train.select(range(min(RENDERED_ROWS, len(train))))]

@@ -1,4 +1,4 @@
-"""Local data: the files that a config names, with their SHA-256, by which a run sees that its data has changed.
+"""Local files: the files that a config names, with the SHA-256 by which a run notices that its data has changed.
 
 It knows paths and bytes. It does not know what is in the files.
 """
@@ -16,67 +16,78 @@ from job.run.facts import Asked
 log = logging.getLogger(__name__)
 
 
-def local_data(section: DatasetSection, finished: Asked | None = None) -> dict[str, dict[str, str]]:
-    """The local files behind each key of the config that names some, with their SHA-256.
+def local_data(section: DatasetSection, earlier: Asked | None = None) -> dict[str, dict[str, str]]:
+    """Hash the local files that a config names.
 
     Args:
-        finished: what a run was called with whose model is trained. It needs its data no more: a file that the config
-            names as it did then, and that is gone, counts as it was.
+        section: the config's section dataset.
+        earlier: the call of an earlier run whose model is trained. Such a run no longer needs its data: a file that is
+            gone keeps its earlier hash, if the config still names it in the same way.
+
+    Returns:
+        For each key of the config that names files, such as "dataset.file": SHA-256 by path.
+
+    Raises:
+        DataError: a file cannot be read, or a glob matches nothing.
     """
-    return {key: _read(names, _then(key, names, finished)) for key, names in _named(section).items()}
+    return {
+        key: _hash_files(names, _earlier_hashes(key, names, earlier)) for key, names in _files_by_key(section).items()
+    }
 
 
 def paths(section: DatasetSection) -> list[Path]:
-    """The local files that the config names, whether they are there or not.
+    """List the local files that the config names, whether they exist or not.
 
     Raises:
-        DataError: a glob that finds none.
+        DataError: a glob matches nothing.
     """
-    return [path for names in _named(section).values() for path in files.paths(names)]
+    return [path for names in _files_by_key(section).values() for path in files.paths(names)]
 
 
-def there(section: DatasetSection) -> list[Path]:
-    """The local files that the config names; a glob that finds none is told when they are read."""
-    found = []
-    for names in _named(section).values():
+def existing_paths(section: DatasetSection) -> list[Path]:
+    """List the local files that the config names, without an error for a glob that matches nothing."""
+    existing = []
+    for names in _files_by_key(section).values():
         for name in [names] if isinstance(names, str) else names:
             try:
-                found += files.paths(name)
+                existing += files.paths(name)
             except DataError:
                 continue
-    return found
+    return existing
 
 
-def _named(section: DatasetSection) -> dict[str, Files]:
+def _files_by_key(section: DatasetSection) -> dict[str, Files]:
     named = {"dataset.file": section.file, "dataset.test": section.test}
     named |= {f"dataset.sources.{number}.file": source.file for number, source in enumerate(section.sources)}
     return {key: names for key, names in named.items() if names is not None}
 
 
-def _then(key: str, names: Files, finished: Asked | None) -> Mapping[str, str]:
-    """The files of then behind the key; none if it named others."""
-    if finished is None:
+def _earlier_hashes(key: str, names: Files, earlier: Asked | None) -> Mapping[str, str]:
+    """SHA-256 by path of the key's files in the earlier run; empty if the key named other files."""
+    if earlier is None:
         return {}
-    before: Any = finished.config
+    before: Any = earlier.config
     for part in key.split("."):
         if isinstance(before, list):
             before = before[int(part)] if int(part) < len(before) else None
         else:
             before = (before or {}).get(part)
-    return finished.files.get(key, {}) if before == names else {}
+    return earlier.files.get(key, {}) if before == names else {}
 
 
-def _read(names: Files, then: Mapping[str, str]) -> dict[str, str]:
-    gone = {path: digest for path, digest in then.items() if not Path(path).exists()}
-    if not gone:
+def _hash_files(names: Files, earlier_hashes: Mapping[str, str]) -> dict[str, str]:
+    removed = {path: digest for path, digest in earlier_hashes.items() if not Path(path).exists()}
+    if not removed:
         return {str(path): files.fingerprint(path) for path in files.paths(names)}
-    log.info(f"data: {', '.join(gone)} is no longer there; the model is trained, so it counts as unchanged")
-    now: list[Path] = []
+    log.info(f"data: {', '.join(removed)} is no longer there; the model is trained, so it counts as unchanged")
+    remaining: list[Path] = []
     for name in [names] if isinstance(names, str) else names:
         try:
-            now += files.paths(name)
-        except DataError:  # a glob, and all that it found is gone
+            remaining += files.paths(name)
+        except DataError:  # a glob whose files are all gone
             continue
-    found = {str(path): files.fingerprint(path) for path in now if str(path) not in gone}
-    # in the order of then, for the order of the files decides which of two equal questions stays
-    return {path: gone.get(path) or found[path] for path in then if path in gone or path in found} | found
+    present = {str(path): files.fingerprint(path) for path in remaining if str(path) not in removed}
+    # in the earlier order: the order of the files decides which of two equal questions stays
+    return {
+        path: removed.get(path) or present[path] for path in earlier_hashes if path in removed or path in present
+    } | present

@@ -1,15 +1,47 @@
-"""From a question to the ids that go into the model: the one sentence of the contract with any server.
+"""Prompt: a question as the model reads it, and an encoded row as text again.
 
-`[{"role": "user", "content": question}]` through the tokenizer's chat template with `add_generation_prompt=True`.
+This is the contract with every server: `[{"role": "user", "content": question}]` through the tokenizer's chat template
+with `add_generation_prompt=True`. It does not know how a row is trained.
 """
+
+from collections.abc import Mapping
+from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
+from job.data.rows import IGNORED
+from job.run.row_facts import Rendered
+
 
 def prompt_ids(questions: list[str], tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:
-    """Token ids of each question, ready for the answer to follow."""
+    """Turn questions into prompts.
+
+    Args:
+        questions: as a user asks them.
+        tokenizer: with a chat template.
+
+    Returns:
+        Token ids of each prompt, which the answer follows.
+    """
     chats = [[{"role": "user", "content": question}] for question in questions]
     texts = tokenizer.apply_chat_template(chats, add_generation_prompt=True, tokenize=False) if chats else []
     # the template has written every special token itself
     ids: list[list[int]] = tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else []
     return ids
+
+
+def prompt_length(labels: list[int]) -> int:
+    """Count the tokens of the prompt in a row's labels, which are IGNORED there."""
+    return sum(label == IGNORED for label in labels)
+
+
+def render(row: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase) -> Rendered:
+    """Decode an encoded row: what the model reads, and what it is trained to write.
+
+    Args:
+        row: {"where", "input_ids", "labels"}, as `encode` makes it.
+        tokenizer: that encoded the row.
+    """
+    length = prompt_length(row["labels"])
+    prompt, answer = tokenizer.decode(row["input_ids"][:length]), tokenizer.decode(row["input_ids"][length:])
+    return Rendered(row["where"], str(prompt), str(answer))

@@ -1,10 +1,11 @@
-"""Prepare: the stages of the data in their order, from files to the encoded rows of the run folder.
+"""Stages: runs the stages of the data in their order, from files to the encoded rows of the run folder.
 
-load -> clean -> encode -> dedupe -> split -> ledger. What is too long goes before repeats are looked for and before the
-split, so that no row is dropped for one that goes itself, and the test rows are their share of what is left.
+load -> clean -> encode -> dedupe -> split -> ledger. Rows that are too long are rejected before repeats are looked for
+and before the split, so that no row is dropped in favour of one that is rejected, and the test set is a share of the
+rows that remain.
 
-Between the stages rows lie in `preparing/`, which is gone afterwards. What stays is data.json, rejected.jsonl and, with
-a tokenizer, encoded/. It knows the stages of the data. It does not know the model, only its tokenizer.
+Between the stages the rows are in `preparing/`, which is removed at the end. The results are data.json, rejected.jsonl
+and, with a tokenizer, encoded/. It knows the stages of the data. It does not know the model, only its tokenizer.
 """
 
 import logging
@@ -35,25 +36,29 @@ def prepare(
     config: Config,
     folder: RunFolder,
     find_tokenizer: Callable[[], PreTrainedTokenizerBase | None],
-    judge: Callable[[datasets.DatasetDict], None] | None = None,
+    check_parts: Callable[[datasets.DatasetDict], None] | None = None,
 ) -> datasets.DatasetDict:
     """Run the stages of the data.
 
     Args:
-        find_tokenizer: asked once the rows are clean, so that a mistake in the data costs no download. Without a
-            tokenizer the rows stay text, and no length in tokens is known.
-        judge: shown the encoded rows before anything is written; raises if they must not replace earlier ones.
+        config: of the run.
+        folder: of the run, where the results are written.
+        find_tokenizer: called once the rows are clean, so that a mistake in the data costs no download. If it returns
+            None, the rows stay text and no length in tokens is known.
+        check_parts: given "train" and "test", encoded, before anything is written; raises an error if they must not
+            replace earlier ones.
 
     Returns:
         "train" and "test".
 
     Raises:
-        ConfigError, DataError: what is wrong with the files, the columns or the rows.
+        ConfigError: a column or a key of the config does not fit the data.
+        DataError: something is wrong with the files, the columns or the rows.
     """
     preparing = folder / "preparing"
     preparing.mkdir()
     try:
-        return _prepare(config, folder, find_tokenizer, judge)
+        return _prepare(config, folder, find_tokenizer, check_parts)
     finally:
         shutil.rmtree(preparing, ignore_errors=True)
 
@@ -62,57 +67,62 @@ def _prepare(
     config: Config,
     folder: RunFolder,
     find_tokenizer: Callable[[], PreTrainedTokenizerBase | None],
-    judge: Callable[[datasets.DatasetDict], None] | None,
+    check_parts: Callable[[datasets.DatasetDict], None] | None,
 ) -> datasets.DatasetDict:
     with folder.phase("load", "reading the rows from files and data sets"):
         rows, test, rejected, sources = load.load(config.dataset, folder / "preparing", config.seed, config.split.group)
-        given = loaded = [rows] if test is None else [rows, test]
+        data = loaded = [rows] if test is None else [rows, test]
         for source in sources:
             log.info(_source_line(source))
     with folder.phase("clean", "repairing texts and setting aside rows that cannot be used"):
-        given = _each(given, rejected, partial(clean.clean, config.clean))
+        data = _apply(data, rejected, partial(clean.clean, config.clean))
     tokenizer, mended = find_tokenizer(), 0
     if tokenizer is not None:
         with folder.phase(
             "encode", "turning each row into the tokens that the model reads, and setting aside what is too long"
         ):
-            given, mended = _encode(config, given, rejected, tokenizer)
+            data, mended = _encode(config, data, rejected, tokenizer)
     with folder.phase("dedupe", "dropping rows that repeat another"):
-        train, test, repeats = _dedupe(config, given, rejected, sources)
+        train, test, repeats = _dedupe(config, data, rejected, sources)
     with folder.phase("split", "choosing which rows are trained and which only tested"):
         families = repeats.families[len(test) if test is not None else 0 :]
         parts = split.split(config.split, config.seed, train, test, families).remove_columns(["id", "group"])
-        if tokenizer is not None and judge is not None:
-            judge(parts)
+        if tokenizer is not None and check_parts is not None:
+            check_parts(parts)
     with folder.phase("audit", "counting what became of every row"):
         counts = ledger.write_rejected(folder / "rejected.jsonl", rejected, loaded)
-        facts = ledger.counted(config, sources, counts, repeats, parts, tokenizer, mended)
-        _say(facts)
+        facts = ledger.count_rows(config, sources, counts, repeats, parts, tokenizer, mended)
+        _log_facts(facts)
         if tokenizer is not None and len(parts["train"]):
             _save(parts, folder)
-            parts = encoded(folder)
+            parts = load_encoded(folder)
     folder.write(facts)
     return parts
 
 
-def encoded(folder: RunFolder) -> datasets.DatasetDict:
-    """The encoded rows that were saved: "train" and "test"."""
+def load_encoded(folder: RunFolder) -> datasets.DatasetDict:
+    """Load the encoded rows of a run: "train" and "test"; the latter may be empty."""
     parts = datasets.load_from_disk(folder / "encoded")
     return datasets.DatasetDict(train=parts["train"], test=parts.get("test", parts["train"].select([])))
 
 
-def sample(folder: RunFolder) -> list[str]:
-    """Five questions to ask the published copy: test rows that were answered, or else training rows.
+def sample_questions(folder: RunFolder) -> list[str]:
+    """Choose five questions to ask the published copy, which has to give the model's answers, right or wrong.
 
-    The copy has to answer as the model does, rightly or not.
+    Returns:
+        Questions of test rows that were answered, or else of training rows.
     """
     answers = folder.read(Answers)
     answered = [row.question for row in answers.model] if answers is not None else []
-    return (answered or encoded(folder)["train"]["question"][:])[:5]
+    return (answered or load_encoded(folder)["train"]["question"][:])[:5]
 
 
 def require_train_rows(facts: DataFacts, folder: RunFolder) -> None:
-    """Raise DataError if no row is left to train on."""
+    """Require a row to train on.
+
+    Raises:
+        DataError: none is left.
+    """
     if not facts.train:
         commonest = list(facts.rejected_by_reason.items())[:3]
         why = "".join(f", {count} {reason}" for reason, count in commonest)
@@ -123,7 +133,11 @@ def require_train_rows(facts: DataFacts, folder: RunFolder) -> None:
 
 
 def require_test_rows(facts: DataFacts, config: Config, folder: RunFolder) -> None:
-    """Before training: raise DataError if the gate will need a test row and there is none."""
+    """Require a test row, before training, if the gate needs one.
+
+    Raises:
+        DataError: the gate is on, and there is no test row.
+    """
     if facts.test:
         return
     if config.evaluate.gate != "off" and not folder.is_trained():
@@ -137,39 +151,39 @@ def require_test_rows(facts: DataFacts, config: Config, folder: RunFolder) -> No
 
 
 def _encode(
-    config: Config, given: list[datasets.Dataset], rejected: list[Rejection], tokenizer: PreTrainedTokenizerBase
+    config: Config, data: list[datasets.Dataset], rejected: list[Rejection], tokenizer: PreTrainedTokenizerBase
 ) -> tuple[list[datasets.Dataset], int]:
-    counted: Counter[str] = Counter()
-    judge = partial(rules.broken, config.clean)
-    given = _each(given, rejected, lambda part: encode.encode(part, tokenizer, config.model.max_length, counted, judge))
-    if counted["mended"]:
-        log.info(f"encode: the end mark behind {counted['mended']} answers was removed; each gets one anyway")
-    return given, counted["mended"]
+    counts: Counter[str] = Counter()
+    check = partial(rules.rejection_reason, config.clean)
+    data = _apply(data, rejected, lambda part: encode.encode(part, tokenizer, config.model.max_length, counts, check))
+    if counts["mended"]:
+        log.info(f"encode: the end mark behind {counts['mended']} answers was removed; each gets one anyway")
+    return data, counts["mended"]
 
 
 def _dedupe(
-    config: Config, given: list[datasets.Dataset], rejected: list[Rejection], sources: list[Source]
+    config: Config, data: list[datasets.Dataset], rejected: list[Rejection], sources: list[Source]
 ) -> tuple[datasets.Dataset, datasets.Dataset | None, Repeats]:
-    rows, test = given[0], given[1] if len(given) > 1 else None
+    rows, test = data[0], data[1] if len(data) > 1 else None
     rows, test, dropped, repeats = dedupe.dedupe(config.dedupe, rows, test, config.split.keep_together)
     rejected += dropped
     lost = sum(row.reason.endswith(dedupe.WITH_ANOTHER_ANSWER) for row in dropped)
-    unused_columns.require_told_apart(sum(map(len, given)), lost, _left_out(config.dataset, sources))
+    unused_columns.require_few_conflicts(sum(map(len, data)), lost, _unused_columns(config.dataset, sources))
     return rows, test, repeats
 
 
-def _each(parts: list[datasets.Dataset], rejected: list[Rejection], stage: Stage) -> list[datasets.Dataset]:
-    """The stage applied to each part; the rows that it rejects are added to `rejected`."""
-    done = []
+def _apply(parts: list[datasets.Dataset], rejected: list[Rejection], stage: Stage) -> list[datasets.Dataset]:
+    """Apply the stage to each part, and add the rows that it rejects to `rejected`."""
+    results = []
     for part in parts:
         kept, dropped = stage(part)
-        done.append(kept)
+        results.append(kept)
         rejected += dropped
-    return done
+    return results
 
 
-def _left_out(section: DatasetSection, sources: list[Source]) -> list[str]:
-    """The unused columns, but for those that the config ignores on purpose."""
+def _unused_columns(section: DatasetSection, sources: list[Source]) -> list[str]:
+    """The columns that were not read, without those that the config ignores on purpose."""
     ignored = {*section.ignore_columns, *(name for source in section.sources for name in source.ignore_columns)}
     return [name for source in sources for name in source.unused if name not in ignored]
 
@@ -187,7 +201,7 @@ def _source_line(source: Source) -> str:
     return f"load: {source.rows} rows of {source.source}{not_drawn}, {source.question} -> {source.answer}{unused}"
 
 
-def _say(facts: DataFacts) -> None:
+def _log_facts(facts: DataFacts) -> None:
     log.info(ledger.data_line(facts))
     for note in facts.notes:
         log.info(f"data: {note}")

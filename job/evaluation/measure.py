@@ -8,7 +8,7 @@ import logging
 from typing import Any
 
 from job.config.schema import Config
-from job.data.stages import encoded
+from job.data.stages import load_encoded
 from job.evaluation import evaluate, gate
 from job.run.facts import Answer, Answers, Measured, Metrics, ModelMetrics
 from job.run.folder import RunFolder
@@ -23,7 +23,7 @@ def measure(config: Config, folder: RunFolder, machine: Machine) -> None:
     Raises:
         OutOfMemory: a model, or a single row, does not fit.
     """
-    test = encoded(folder)["test"]
+    test = load_encoded(folder)["test"]
     settings = _settings(config)
     measured = Measured(settings, _measured_before(folder, settings, machine))
     with folder.phase(

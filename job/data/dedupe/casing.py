@@ -1,44 +1,50 @@
-"""Casing: whether capitals make two texts with the same letters say different things: Polish and polish, US and us.
+"""Casing: decides whether capitals change the meaning of texts with equal letters: Polish and polish, US and us.
 
-Many people write without capitals, or in capitals only. So a capital tells words apart only where both texts have
-capitals and small letters, and not in the first word, which begins with one in any case.
+Many people write without capitals, or in capitals only. So a capital distinguishes words only if both texts have
+capitals and small letters, and not in the first word, which always has one. It does not know names.
 """
 
 import re
 
 _WORD = re.compile(r"[^\W\d_]+")
-_SHARP = "ß"
-_SHORT = 3
-"""A longer first word in capitals is stressed ("WHAT is"), and no abbreviation."""
+_SHARP_S = "ß"
+_MAX_ABBREVIATION = 3
+"""Letters. A longer first word in capitals is emphasis ("WHAT is"), not an abbreviation."""
 
 
-def other_words(one: str, other: str) -> bool:
-    """Whether one text has ß where the other has ss: Maße and Masse. In capitals they are the same, MASSE."""
+def differ_in_sharp_s(one: str, other: str) -> bool:
+    """Whether one text has ß where the other has ss: Maße and Masse. In capitals both are MASSE."""
     pairs = list(zip(_WORD.findall(one), _WORD.findall(other), strict=False))
     return any(
-        (_SHARP in left) != (_SHARP in right) and not left.isupper() and not right.isupper() for left, right in pairs
+        (_SHARP_S in left) != (_SHARP_S in right) and not left.isupper() and not right.isupper()
+        for left, right in pairs
     )
 
 
-def other_names(one: str, other: str) -> bool:
-    """Whether a word is a name or an abbreviation in one of the texts only."""
+def differ_in_names(one: str, other: str) -> bool:
+    """Whether a word is a name or an abbreviation in only one of the texts, by its capital."""
     if not (_is_mixed(one) and _is_mixed(other)):
         return False
     lefts, rights = _WORD.findall(one), _WORD.findall(other)
     if len(lefts) != len(rights):
         return False
-    first = lefts[0].isupper() != rights[0].isupper() and 1 < len(lefts[0]) <= _SHORT
+    first = lefts[0].isupper() != rights[0].isupper() and 1 < len(lefts[0]) <= _MAX_ABBREVIATION
     return first or any(
         left != right and left[0].isupper() != right[0].isupper()
         for left, right in zip(lefts[1:], rights[1:], strict=True)
     )
 
 
-def named(word: str, text: str) -> bool:
-    """Whether a lower-case word begins with a capital inside the text, which has small initials too."""
+def is_name(word: str, text: str) -> bool:
+    """Whether a word has a capital inside a text that also has words without one.
+
+    Args:
+        word: case-folded.
+        text: as written.
+    """
     words = _WORD.findall(text)[1:]
-    return any(found[0].islower() for found in words) and any(
-        found[0].isupper() and found.casefold() == word for found in words
+    return any(text_word[0].islower() for text_word in words) and any(
+        text_word[0].isupper() and text_word.casefold() == word for text_word in words
     )
 
 

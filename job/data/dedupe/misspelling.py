@@ -1,9 +1,10 @@
-"""Misspelling: whether one of two words is surely the other, misspelt.
+"""Misspelling: decides whether one of two words is surely a misspelling of the other.
 
-Most words that differ in one letter are two words: ethane and ethene, Iran and Iraq, Staat and Stadt. So a misspelling
-is claimed only of a word that English does not know, that stands nowhere else in the data, and that looks like a slip
-and not like another ending, another prefix or another name. Words of other languages are never claimed: there is no
-list of their words here. It knows two words and how often they stand in the data. It does not know rows.
+Most words that differ in one letter are two words: ethane and ethene, Iran and Iraq, Staat and Stadt. So a word counts
+as misspelt only if English does not know it, it is rare in the data, and it looks like a slip rather than another
+ending, prefix or name. Words of other languages never count, since no list of their words is at hand.
+
+It knows two words and how often they occur in the data. It does not know rows.
 """
 
 from dataclasses import dataclass
@@ -12,19 +13,19 @@ from rapidfuzz.distance import OSA
 
 from job.data.dedupe import english
 
-_SHORTEST = 4
-_SHORTEST_NAME = 5
-_ELSEWHERE = 1
-"""Times that the right spelling stands in the data apart from the two rows that are compared."""
-_NAME_ELSEWHERE = 2
-_FAR_RARER = 100
-_RARER = 10_000
-"""What looks like a rare word, and stands for a question word this much more common, is none."""
-_TIMES = 20
-"""A misspelling that is made more than once is this much rarer than the word."""
-_EVERYDAY = 20_000
-"""English words counted so often have no neighbours that only a specialist knows, as methane has methene."""
-_ENDING = 3
+_MIN_LETTERS = 4
+_MIN_ELSEWHERE = 1
+"""Times that the right spelling must occur outside the two rows that are compared; the second for a name."""
+_MIN_NAME_ELSEWHERE = 2
+_MIN_RATIO_ANSWERED = 100
+_MIN_RATIO_QUESTION_WORD = 10_000
+"""How much more common in English the right word must be than the misspelt one: if it occurs in the answer, and if it
+is a question word."""
+_MIN_RATIO_DATA = 20
+"""How much more often the right spelling must occur in the data than one that is misspelt more than once."""
+_MIN_EVERYDAY_COUNT = 20_000
+"""English words with this count have no neighbours that only a specialist knows, as methane has methene."""
+_MIN_SHARED_ENDING = 3
 _VOWELS = frozenset("aeiouy")
 _QUESTION_WORDS = frozenset(("what", "when", "where", "which", "whose"))
 _VERBS = frozenset(
@@ -34,66 +35,71 @@ _NEGATIONS = frozenset(("never", "without", "cannot", "none", "neither", "nothin
 
 
 @dataclass(frozen=True)
-class Seen:
-    """A word, and how often it stands in the data apart from the two rows.
-
-    `before`: the next word, if it begins the question; else "". `named`: it has a capital inside a sentence that has
-    small letters too. `answered`: it stands in the answer.
-    """
+class Occurrence:
+    """A word of one of two rows, and where else it occurs."""
 
     word: str
     elsewhere: int
-    before: str
-    named: bool
-    answered: bool
+    """Times that it occurs in the data outside the two rows."""
+    next_word: str
+    """The next word, if it begins the question; else empty."""
+    is_name: bool
+    """Whether it has a capital inside a sentence that has small letters too."""
+    in_answer: bool
+    """Whether its row's answer holds it."""
 
 
-def is_misspelling(one: Seen, other: Seen) -> bool:
-    """Whether one is surely a misspelling of the other; which of them, the data says."""
+def is_misspelling(one: Occurrence, other: Occurrence) -> bool:
+    """Whether one of two words, the rarer in the data, is surely a misspelling of the other."""
     right, wrong = (one, other) if one.elsewhere >= other.elsewhere else (other, one)
-    word, slip = right.word, wrong.word
-    if not (word.isascii() and word.isalpha() and slip.isascii() and slip.isalpha()):
+    word, misspelt = right.word, wrong.word
+    if not (word.isascii() and word.isalpha() and misspelt.isascii() and misspelt.isalpha()):
         return False
-    if max(len(word), len(slip)) < _SHORTEST or OSA.distance(word, slip, score_cutoff=1) > 1:
+    if max(len(word), len(misspelt)) < _MIN_LETTERS or OSA.distance(word, misspelt, score_cutoff=1) > 1:
         return False
-    if wrong.answered or {word, slip} & _NEGATIONS:
+    if wrong.in_answer or {word, misspelt} & _NEGATIONS:
         return False
-    if word in _QUESTION_WORDS and slip not in _QUESTION_WORDS and right.before:
+    if word in _QUESTION_WORDS and misspelt not in _QUESTION_WORDS and right.next_word:
         # "hat is the offside rule?" asks for no hat
-        return right.before in _VERBS or english.frequency(slip) * _RARER < english.frequency(word)
-    if right.elsewhere < _ELSEWHERE or wrong.elsewhere * _TIMES > right.elsewhere:
+        return right.next_word in _VERBS or english.frequency(misspelt) * _MIN_RATIO_QUESTION_WORD < english.frequency(
+            word
+        )
+    if right.elsewhere < _MIN_ELSEWHERE or wrong.elsewhere * _MIN_RATIO_DATA > right.elsewhere:
         return False
-    known = english.frequency(slip)
-    told = right.answered and known * _FAR_RARER < english.frequency(word)
-    return (not known or told) and _is_slip(right, slip)
+    misspelt_count = english.frequency(misspelt)
+    answered_and_rare = right.in_answer and misspelt_count * _MIN_RATIO_ANSWERED < english.frequency(word)
+    return (not misspelt_count or answered_and_rare) and _is_slip(right, misspelt)
 
 
-def _is_slip(right: Seen, slip: str) -> bool:
-    """Whether the letters differ as a finger slips, and not as endings, prefixes and names do."""
+def _is_slip(right: Occurrence, misspelt: str) -> bool:
+    """Whether the words differ by a slip, and not as endings, prefixes and names differ."""
     word = right.word
-    before, after = _common(word, slip)
-    here, there = word[before : len(word) - after], slip[before : len(slip) - after]
-    if after == 0 and len(here) < 2:  # another ending; two letters that changed places are none
+    before, after = _common_edges(word, misspelt)
+    replaced_letters, replacing_letters = (
+        word[before : len(word) - after],
+        misspelt[before : len(misspelt) - after],
+    )
+    if after == 0 and len(replaced_letters) < 2:  # another ending, unless two letters changed places
         return False
-    if before == 0 and not here:  # another prefix
+    if before == 0 and not replaced_letters:  # another prefix
         return False
-    replaced = len(here) == len(there) == 1
-    alike = replaced and (here in _VOWELS) == (there in _VOWELS)
+    replaced = len(replaced_letters) == len(replacing_letters) == 1
+    same_kind = replaced and (replaced_letters in _VOWELS) == (replacing_letters in _VOWELS)
     common = english.frequency(word)
-    everyday = common >= _EVERYDAY
-    if alike and after < _ENDING and not everyday:  # methane and methene
+    everyday = common >= _MIN_EVERYDAY_COUNT
+    if same_kind and after < _MIN_SHARED_ENDING and not everyday:  # methane and methene
         return False
-    if right.named or not common:
-        inside = before > 0 and (after > 0 or len(here) == 2)
-        if right.elsewhere < _NAME_ELSEWHERE or not (right.answered or (inside and not alike and common)):
+    if right.is_name or not common:
+        inside = before > 0 and (after > 0 or len(replaced_letters) == 2)
+        if right.elsewhere < _MIN_NAME_ELSEWHERE or not (right.in_answer or (inside and not same_kind and common)):
             return False
     return True
 
 
-def _common(word: str, other: str) -> tuple[int, int]:
-    """Letters that both begin with, and that both end with after those."""
+def _common_edges(word: str, other: str) -> tuple[int, int]:
+    """The length of the common prefix, and of the common suffix of the rest."""
     shorter = min(len(word), len(other))
-    before = next((place for place in range(shorter) if word[place] != other[place]), shorter)
+    before = next((index for index in range(shorter) if word[index] != other[index]), shorter)
     rest = shorter - before
-    after = next((place for place in range(rest) if word[-1 - place] != other[-1 - place]), rest)
+    after = next((index for index in range(rest) if word[-1 - index] != other[-1 - index]), rest)
     return before, after

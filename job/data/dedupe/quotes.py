@@ -1,7 +1,7 @@
-"""Quotes: those that stand around words, which say nothing, are told from primes and apostrophes, which do.
+"""Quotes: removes the quotes around words, which carry no meaning, and keeps primes and apostrophes, which do.
 
-The same sign is a quote in 'f', a prime in f' and a foot in 5'. A quote has a partner: it opens before a word, and one
-of its kind closes behind this word or a later one. It knows no language and no code.
+The same sign is a quote in 'f', a prime in f' and a foot in 5'. Quotes come in pairs: one opens before a word, and one
+of the same kind closes after this word or a later one. It knows no language and no code.
 """
 
 import re
@@ -14,28 +14,28 @@ _BEGINS = re.compile(r"[.:!?…]*[^\s.,:;!?)\]}…。、—»›」』]")
 _AFTER = " \t\n.,:;!?)]}…。、—»›」』"
 
 
-def unquoted(text: str) -> str:
-    """A text without the quotes around words; those that are left are typewriter's."""
+def remove_quotes(text: str) -> str:
+    """Remove the quotes around words, and make those that remain plain ASCII quotes."""
     text = text if text.isascii() else text.translate(_PLAIN)
     if '"' in text or "'" in text or "`" in text:
-        text = _without_pairs(text)
+        text = _remove_pairs(text)
     return text if text.isascii() else text.translate(_NEVER_SIGNS)
 
 
-def _without_pairs(text: str) -> str:
+def _remove_pairs(text: str) -> str:
     opened: dict[str, list[int]] = {kind: [] for kind in "\"'`"}
-    gone: list[int] = []
+    removed: list[int] = []
     for run in _RUN.finditer(text):
         start, end = run.span()
         if _opens(text, start, end):
             for place in range(start, end):
                 opened[text[place]].append(place)
         elif start and not text[start - 1].isspace() and (end == len(text) or text[end] in _AFTER):
-            for place in reversed(range(start, end)):  # of 'f'' the last one goes
+            for place in reversed(range(start, end)):  # of 'f'' the last one is the quote
                 if opened[text[place]]:
-                    gone += [opened[text[place]].pop(), place]
+                    removed += [opened[text[place]].pop(), place]
     parts, before = [], 0
-    for place in sorted(gone):
+    for place in sorted(removed):
         parts.append(text[before:place])
         before = place + 1
     return "".join(parts) + text[before:]

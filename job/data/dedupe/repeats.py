@@ -1,4 +1,4 @@
-"""Repeats: what dedupe found beside the rows to drop. It knows no rows, only their places."""
+"""Repeats: the record of what dedupe found beside the rows to drop. It knows the places of rows, and no rows."""
 
 from dataclasses import dataclass
 
@@ -12,7 +12,7 @@ class Repeats:
     """What was found beside the rows to drop."""
 
     families: np.ndarray
-    """Of each kept row, test rows first; rows of one family belong on one side of the split."""
+    """The number of each kept row's family, test rows first; a family belongs on one side of the split."""
     apart: list[tuple[str, str, float]]
     """Similar pairs of kept rows that are no near twins: both places and their similarity."""
     doubtful: list[Doubtful]

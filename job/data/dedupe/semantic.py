@@ -1,7 +1,7 @@
-"""Semantic: rows that mean the same, to a sentence-embedding model.
+"""Semantic: finds rows that mean the same, with a sentence-embedding model.
 
-It knows transformers' encoders and mean pooling (Reimers and Gurevych, Sentence-BERT, 2019). It compares every row with
-every other, so it is for thousands of rows, not for millions.
+It knows the encoders of transformers, with mean pooling (Reimers and Gurevych, Sentence-BERT, 2019). It compares all
+pairs of rows, so it is for thousands of rows, not for millions.
 """
 
 from collections.abc import Iterator
@@ -15,17 +15,20 @@ from job.errors import ConfigError
 _BATCH = 64
 
 
-def repeats(model: str, rows: datasets.Dataset, threshold: float) -> Iterator[tuple[int, int, float]]:
-    """Rows whose question and answer both have a cosine of `threshold` or more to an earlier row's.
+def find_repeats(model: str, rows: datasets.Dataset, threshold: float) -> Iterator[tuple[int, int, float]]:
+    """Find rows whose question and answer are both close to an earlier row's.
 
     Args:
         model: Hub id or folder of an encoder.
+        rows: {"question", "answer"} and more.
+        threshold: the least cosine of question and of answer.
 
     Yields:
-        (position of the earlier row, which is no repeat itself; position of the repeat; the lower cosine), in order.
+        Position of the earlier row, which is no repeat itself; position of the repeat; and the lower of the two
+        cosines. In the order of the repeats.
 
     Raises:
-        ConfigError: there is no such model.
+        ConfigError: the model does not exist, or is not an encoder.
     """
     try:
         tokenizer, encoder = AutoTokenizer.from_pretrained(model), AutoModel.from_pretrained(model).eval()
@@ -33,19 +36,22 @@ def repeats(model: str, rows: datasets.Dataset, threshold: float) -> Iterator[tu
         raise ConfigError(f"dedupe.semantic_model: {model} is no encoder that can be loaded: {error}") from None
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
-    asked, answered = (_embed(rows[name][:], tokenizer, encoder) for name in ("question", "answer"))
-    alive = torch.ones(len(rows), dtype=torch.bool)
+    question_vectors, answer_vectors = (_embed(rows[name][:], tokenizer, encoder) for name in ("question", "answer"))
+    is_kept = torch.ones(len(rows), dtype=torch.bool)
     for row in range(1, len(rows)):
-        cosines = torch.minimum(asked[:row] @ asked[row], answered[:row] @ answered[row]) * alive[:row]
+        cosines = (
+            torch.minimum(question_vectors[:row] @ question_vectors[row], answer_vectors[:row] @ answer_vectors[row])
+            * is_kept[:row]
+        )
         best = int(cosines.argmax())
         if float(cosines[best]) >= threshold:
-            alive[row] = False
+            is_kept[row] = False
             yield best, row, float(cosines[best])
 
 
 @torch.no_grad()
 def _embed(texts: list[str], tokenizer: PreTrainedTokenizerBase, encoder: PreTrainedModel) -> torch.Tensor:
-    """Mean of the last layer over each text's tokens, at length 1."""
+    """The mean of the last layer over each text's tokens, normalised to length 1 [texts, width]."""
     parts = []
     for start in range(0, len(texts), _BATCH):
         batch = tokenizer(

@@ -1,32 +1,32 @@
-"""Signs: whether two texts with the same words differ in a sign that may matter: max-height and max_height.
+"""Signs: decides whether texts with equal words differ in a sign that may matter: max-height and max_height.
 
-Where `wording` cannot tell, it takes a sign between two words for a blank. If the answers differ as well, the sign is
-likely to be what makes the difference. What never matters is left out here: quotes around words, the end of a sentence,
-commas and colons behind a word. It does not know what a sign means.
+In doubt `wording` turns a sign between two words into a blank. If the answers differ as well, the sign probably makes
+the difference. Signs that never matter are left out here: quotes around words, the end of a sentence, commas and colons
+after a word. It does not know what a sign means.
 """
 
 import re
 
-from job.data.dedupe.wording import composed
+from job.data.dedupe.wording import compose
 
 _PAUSES = ".,:;…。、،؛।"
 _ENDS = _PAUSES + "?!؟"
-_BESIDE = frozenset("-*•\"'`")
-"""Words of these alone say nothing at the edges of a text."""
+_BULLETS = frozenset("-*•\"'`")
+"""Words of these signs alone carry no meaning at the edges of a text."""
 _FACTORIAL = re.compile(r"(?:[\d)]|(?<![^\W\d_])[^\W\d_])$")
 
 
-def other_signs(one: str, other: str) -> bool:
-    """Whether the texts have other signs. Both are as they were written, and equal once normalised."""
-    return one != other and signs(one) != signs(other)
+def differ_in_signs(one: str, other: str) -> bool:
+    """Whether two texts, as written, differ in signs. Their normalised forms are equal."""
+    return one != other and significant_text(one) != significant_text(other)
 
 
-def signs(text: str) -> str:
-    """The text without the punctuation that never matters."""
-    words = [bare for word in composed(text).casefold().split() if (bare := word.rstrip(_PAUSES))]
-    while words and _BESIDE.issuperset(words[-1].rstrip(_ENDS)):
+def significant_text(text: str) -> str:
+    """Remove the punctuation that never matters from a text."""
+    words = [bare for word in compose(text).casefold().split() if (bare := word.rstrip(_PAUSES))]
+    while words and _BULLETS.issuperset(words[-1].rstrip(_ENDS)):
         words.pop()
-    first = next((place for place, word in enumerate(words) if not _BESIDE.issuperset(word)), len(words))
+    first = next((index for index, word in enumerate(words) if not _BULLETS.issuperset(word)), len(words))
     words = words[first:]
     if words:
         words[0] = words[0].lstrip("¿¡…") if not words[0].startswith("..") else words[0].lstrip(".")

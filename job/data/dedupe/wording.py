@@ -1,21 +1,21 @@
-"""Wording: a text brought to the form in which texts that say the same are equal.
+"""Wording: normalises a text, so that texts with the same wording become equal.
 
-Case, blanks and the punctuation of sentences go; what carries meaning stays: symbols (C++, 5 %, §), signs beside
-numbers and beside names of one letter (1.5, 5-4, x/4, x_1, l'eau), before a word (-5, -v, :w, /etc, __init__) and
-behind it (Cl-, f', 5!), superscripts (x²), operators (!=, ->, //), brackets of code and of sums, the case of units (mW
-and MW) and of options (-v and -V), and the indentation of lines. A sign between two words of more letters is a blank;
-where that may be wrong, see `signs`. It knows characters of any script. It does not know what words mean.
+Case, blanks and the punctuation of sentences are removed. What carries meaning stays: symbols (C++, 5 %, §), signs next
+to numbers and to names of one letter (1.5, 5-4, x/4, x_1, l'eau), before a word (-5, -v, :w, /etc, __init__) and after
+it (Cl-, f', 5!), superscripts (x²), operators (!=, ->, //), brackets of code and of sums, the case of units (mW and MW)
+and of options (-v and -V), and the indentation of lines. A sign between two longer words becomes a blank; where that
+may be wrong, `signs` compares it. It knows characters of any script. It does not know what words mean.
 """
 
 import re
 import unicodedata
 
-from job.data.dedupe.quotes import unquoted
+from job.data.dedupe.quotes import remove_quotes
 
 _VARIATION = re.compile(r"[\ufe00-\ufe0f]")  # how an emoji is drawn; Unicode counts it as a mark
 _DASH = re.compile(r"[\u2010-\u2015\u2212]")
 _BREAK = re.compile(r"(?<!\S)[\u2014\u2015]+(?=\S)|(?<=\S)[\u2014\u2015]+(?!\S)")
-"""A long dash at the edge of a word is no minus."""
+"""A long dash at the edge of a word is not a minus."""
 _THOUSANDS = re.compile(r"(?<![\d,.\[(])\d{1,3}(?:,\d{3})+(?!,?\d)")
 _INDENTED = re.compile(r"\n([ \t]+)(?=\S)")
 _QUOTES = "\"'`"
@@ -25,7 +25,7 @@ _ENDING = ".,:;!?…。、¿¡"
 _LETTER = r"(?:(?![\d_\u0590-\U0010ffff])\w)"  # of an alphabet that has capitals; in Chinese a word may be one letter
 _ALONE_BEFORE = rf"(?<![^\W\d_]{_LETTER})(?<={_LETTER})"
 _ALONE_AFTER = rf"{_LETTER}(?![^\W\d_])"
-_KEPT = re.compile(
+_SIGN = re.compile(
     rf"(-(?=[^\W\d_]{{4}})(?<=\d-)|(?<=[^\W\d_]{{4}})-(?=\d))"  # 10-year, COVID-19: a blank
     rf"|((?<=[\d\W_])[-/.:_'\"]|{_ALONE_BEFORE}[-/.:_'\"]"  # 3-x, x/4, a.b, f'(x)
     rf"|[-/.:_'\"](?=[\d\W_]|{_ALONE_AFTER})"  # log_2, don't
@@ -40,24 +40,24 @@ _KEPT = re.compile(
     r"|."
 )
 _PRIMED = re.compile(r"(?:[\d)\]']|(?<![^\W\d_])[^\W\d_]{1,3})$")
-"""Behind it, an apostrophe that closes no quote is a prime: f', AB', (fg)', 5'."""
+"""After it, an apostrophe that closes no quote is a prime: f', AB', (fg)', 5'."""
 _DOUBLY_PRIMED = re.compile(rf"(?:[\d)\]]|{_ALONE_BEFORE})$")
 _FACTORIAL = re.compile(rf"(?:[\d)]|{_ALONE_BEFORE})$")
 _OPERATOR = re.compile(r"[-+*/^=<>×÷·±≤≥≠≈&|%]+")
 _NAME = re.compile(r"\(+[¬!~-]?[b-df-hj-np-xz]|[b-df-hj-np-xz]\)+[.,:;!?]*")
 """A name of one letter in brackets: A and (B or C)."""
 _FAR = 10
-"""Words between a bracket and the one that closes it."""
+"""Most words between a bracket and the one that closes it."""
 _NUMBER = re.compile(r"\d$")
 _UNIT = re.compile(r"(?:\S*\d)?(?!a$|pm$)[fpnuµmkcFPNUMKGgTt]?(?i:m|g|b|w|v|a|s|hz|pa|j|l|n|h|c|k|t)", re.ASCII)
 _OWNER = re.compile(rf"(?<=[^\W\d_]{{2}})'(?={_ALONE_AFTER})")
-"""Spain's is two words, so that a misspelling of Spain is still one."""
+"""Spain's becomes two words, so that a misspelling of Spain is recognised."""
 _CALL = re.compile(rf"(?:(?<=[\d\W_])|(?<={_LETTER}))\(")
 _OPTION = re.compile(r"--?\w+")
 
 
 class _Spelling(dict[str, str]):
-    """Per character, what is left of it: letters, marks, digits and symbols stay, punctuation separates words."""
+    """Maps each character to what remains: letters, marks, digits and symbols stay, punctuation becomes a blank."""
 
     def __missing__(self, character: str) -> str:
         # marks count: they are the vowels of Hindi and the tones of Thai. So do C++, C#, 5 %, R&D
@@ -72,7 +72,7 @@ class _Spelling(dict[str, str]):
 
 
 _SPELLING = _Spelling()
-# compatibility forms that are not the plain character: x² is not x2, ½ is not 1/2, ① is not 1
+# compatibility forms with a meaning of their own: x² is not x2, ½ is not 1/2, ① is not 1
 _OWN_MEANING = re.compile(
     "(["
     + "".join(
@@ -84,16 +84,16 @@ _OWN_MEANING = re.compile(
 )
 
 
-def normalised(text: str) -> str:
-    """The text's words and symbols, compatibility-composed and case-folded, blanks between them.
+def normalise_wording(text: str) -> str:
+    """Normalise a text to its words and symbols: NFKC, case-folded, separated by single blanks.
 
-    Punctuation is left out where it is only punctuation. A word of punctuation stays inside the text ('What does "!"
-    do?'), and a text of punctuation only is its own words. Each line that is indented begins with how far.
+    Signs that are only punctuation are removed. A word of punctuation inside the text stays ('What does "!" do?'), and
+    so does a text of punctuation only. An indented line begins with its indentation in blanks.
     """
-    whole = composed(text)
-    if "\n" in whole:
-        whole = _INDENTED.sub(lambda found: f" \u21e5{len(found[1].expandtabs(4))} ", whole)
-    words = whole.split()
+    composed = compose(text)
+    if "\n" in composed:
+        composed = _INDENTED.sub(lambda match: f" \u21e5{len(match[1].expandtabs(4))} ", composed)
+    words = composed.split()
     spelled = []
     for place, word in enumerate(words):
         folded = word.casefold()
@@ -103,14 +103,14 @@ def normalised(text: str) -> str:
     return " ".join(" ".join(spelled).split()) or " ".join(text.split())
 
 
-def composed(text: str) -> str:
-    """The text without quotes around words, each sign in its plain form: ５ is 5, – is -, ’ is ', 1,000 is 1000."""
+def compose(text: str) -> str:
+    """Remove quotes around words, and put each sign into its plain form: ５ is 5, – is -, ’ is ', 1,000 is 1000."""
     if not text.isascii():
         parts = _OWN_MEANING.split(_VARIATION.sub("", text))
         text = "".join(part if at % 2 else unicodedata.normalize("NFKC", part) for at, part in enumerate(parts))
         text = _DASH.sub("-", _BREAK.sub(" ", text.replace("\u301c", "~")))
-    text = unquoted(text)
-    return _THOUSANDS.sub(lambda found: found[0].replace(",", ""), text) if "," in text else text
+    text = remove_quotes(text)
+    return _THOUSANDS.sub(lambda match: match[0].replace(",", ""), text) if "," in text else text
 
 
 def _is_unit(words: list[str], place: int) -> bool:
@@ -122,7 +122,7 @@ def _is_unit(words: list[str], place: int) -> bool:
 
 
 def _word(word: str, words: list[str], place: int) -> str:
-    """A word that holds more than letters and digits."""
+    """The normal form of a word that holds more than letters and digits."""
     last = place == len(words) - 1
     inside = place > 0 and not last
     if not any(_SPELLING[character] != " " for character in word):
@@ -139,15 +139,15 @@ def _word(word: str, words: list[str], place: int) -> str:
     if not core:
         return word
     end = _end(core, bare[len(core) :], grouped, last)
-    return (core if core.isalnum() else _KEPT.sub(_kept, _OWNER.sub(" '", core))) + end
+    return (core if core.isalnum() else _SIGN.sub(_keep_sign, _OWNER.sub(" '", core))) + end
 
 
-def _kept(found: re.Match[str]) -> str:
-    return found[2] or (" " if found[1] else _SPELLING[found[0]])
+def _keep_sign(match: re.Match[str]) -> str:
+    return match[2] or (" " if match[1] else _SPELLING[match[0]])
 
 
 def _end(core: str, behind: str, grouped: bool, last: bool) -> str:
-    """What belongs to a word of what stands behind it: foo(), f', 5!. The rest is punctuation."""
+    """The signs after a word that belong to it: foo(), f', 5!. The others are punctuation."""
     opened = len(behind) if grouped else len(_CALL.findall(core)) - core.count(")")
     kept, before = 0, core[-4:]
     for sign in behind:
@@ -163,10 +163,10 @@ def _end(core: str, behind: str, grouped: bool, last: bool) -> str:
 
 
 def _is_grouped(word: str, words: list[str], place: int) -> bool:
-    """Whether a bracket of the word says what belongs together: 2 * (3 + 4), A and (B or C)."""
+    """Whether a bracket of the word groups an expression: 2 * (3 + 4), A and (B or C)."""
     if "(" not in word and ")" not in word:
         return False
-    around = [at for at in (place - 1, place + 1) if 0 < at < len(words) - 1]  # at the edge of a text it is a dash
+    around = [at for at in (place - 1, place + 1) if 0 < at < len(words) - 1]  # at the edge of a text, a dash
     if any(_OPERATOR.fullmatch(words[at]) for at in around):
         return True
     return bool(_NAME.fullmatch(word)) and (
