@@ -91,7 +91,7 @@ def _carry_out(command: str, path: Path, overrides: list[str] | None) -> None:
     interrupt.install()
     try:
         code, message = _outcome(command, path, overrides)
-        interrupt.over()
+        interrupt.ignore()
     except KeyboardInterrupt:
         code, message = Exit.INTERRUPTED, outcome.STOPPED
     _end(code, message)
@@ -100,14 +100,14 @@ def _carry_out(command: str, path: Path, overrides: list[str] | None) -> None:
 def _outcome(command: str, path: Path, overrides: list[str] | None) -> tuple[Exit, str]:
     try:
         config = load(path, overrides)
-        threads.choose()
+        threads.configure()
         return Exit.DONE, _stage(command)(config)
     except (Exception, KeyboardInterrupt) as error:
-        interrupt.over()  # what the error says must not be lost to a signal that comes now
-        found = outcome.of(error, command, interrupt.seen())
+        interrupt.ignore()  # what the error says must not be lost to a signal that comes now
+        found = outcome.classify(error, command, interrupt.was_signalled())
         if found is None:
-            if not outcome.is_of_a_peer(error):
-                outcome.leave(Exit.FAILED)
+            if not outcome.is_lost_peer(error):
+                outcome.record_code(Exit.FAILED)
             raise
         return found
 
@@ -127,7 +127,7 @@ def _stage(command: str) -> Callable[[Config], str]:
 
 def _end(code: Exit, message: str) -> None:
     """Say what happened, on the last line and where Kubernetes and the launcher look for it, and leave."""
-    outcome.leave(code)
+    outcome.record_code(code)
     token = os.environ.get("HF_TOKEN")
     if token:
         message = message.replace(token, "HF_TOKEN")
@@ -137,7 +137,7 @@ def _end(code: Exit, message: str) -> None:
         TERMINATION_LOG.write_text(
             json.dumps({"exit": int(code), "reason": code.name.lower(), "message": message}) + "\n"
         )
-    if interrupt.seen():
+    if interrupt.was_signalled():
         os._exit(code)  # a download's threads must not hold up the exit
     raise SystemExit(code)
 

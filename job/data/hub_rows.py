@@ -61,7 +61,7 @@ def load(asked: HubName) -> tuple[datasets.Dataset, str | None]:
         raise
     except Exception as error:
         # anything may be raised while unknown files are read; what is not known by its type is told with it
-        if durable.is_full(error):
+        if durable.is_disk_full(error):
             raise
         raise _told(error, asked, commit) from None
     return loaded, _same_commit(loaded, asked, commit)

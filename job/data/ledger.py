@@ -21,7 +21,7 @@ from job.data.dedupe.repeats import Repeats
 from job.data.rows import BATCH, IGNORED
 from job.run import durable
 from job.run.facts import DataFacts, RejectedCounts, Source
-from job.run.row_facts import Closest, Place, Rejection, Rendered, Row
+from job.run.row_facts import Closest, KeptRow, Rejection, Rendered, Row
 
 EXAMPLES = 20
 RENDERED = 5
@@ -52,7 +52,7 @@ def write_rejected(path: Path, rejected: list[Rejection], loaded: list[datasets.
                 shown = examples.setdefault(kind, [])
                 if len(shown) < EXAMPLES:
                     shown.append(Row(row["where"], row["question"], row["answer"], row["reason"]))
-    durable.place(partial, path)
+    durable.replace(partial, path)
     by_reason = dict(reasons.most_common())
     return RejectedCounts(len(rejected), dict(stages), by_reason, {kind: examples[kind] for kind in by_reason})
 
@@ -132,7 +132,7 @@ def closest(pairs: list[tuple[str, str, float]], parts: datasets.DatasetDict) ->
         sides = (one, other) if one in place["train"] else (other, one)
         if sides[0] in place["train"] and sides[1] in place["test"]:
             rows = [parts[name][place[name][where]] for name, where in zip(("train", "test"), sides, strict=True)]
-            train, test = (Place(row["where"], row["question"]) for row in rows)
+            train, test = (KeptRow(row["where"], row["question"]) for row in rows)
             return Closest(round(similarity, 3), train, test)
     return None
 

@@ -11,12 +11,12 @@ from typing import Any
 from job.config.schema import DatasetSection, Files
 from job.data import files
 from job.errors import DataError
-from job.run.facts import Asked
+from job.run.facts import RunRequest
 
 log = logging.getLogger(__name__)
 
 
-def local_data(section: DatasetSection, finished: Asked | None = None) -> dict[str, dict[str, str]]:
+def local_data(section: DatasetSection, finished: RunRequest | None = None) -> dict[str, dict[str, str]]:
     """The local files behind each key of the config that names some, with their SHA-256.
 
     Args:
@@ -53,7 +53,7 @@ def _named(section: DatasetSection) -> dict[str, Files]:
     return {key: names for key, names in named.items() if names is not None}
 
 
-def _then(key: str, names: Files, finished: Asked | None) -> Mapping[str, str]:
+def _then(key: str, names: Files, finished: RunRequest | None) -> Mapping[str, str]:
     """The files of then behind the key; none if it named others."""
     if finished is None:
         return {}

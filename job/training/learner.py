@@ -60,7 +60,7 @@ class Learner:
         self.section, self.seed, self.machine, self.total_steps = section, seed, machine, total_steps
         self.source = source  # asked where its rows stood when training diverges
         self.checkpoints = checkpoints  # named then, too
-        with out_of_memory.needed(
+        with out_of_memory.convert_errors(
             "while the model was loaded; training needs 16 bytes a parameter for weights, gradients and optimizer",
             "take a smaller model.base, or run on a machine with more memory",
         ):
@@ -130,7 +130,7 @@ class Learner:
 
         They are read in one go, since a GPU is waited for at each reading.
         """
-        exact = self.machine.exact
+        exact = self.machine.sum_dtype
         mine = len(rows[self.machine.rank :: self.machine.processes])
         counts = torch.tensor([stop, save, mine], dtype=exact, device=self.machine.device)
         sums = self.machine.sum(torch.cat([total.to(exact).reshape(1), counts]))
@@ -182,7 +182,7 @@ class Learner:
         return list(self.source.select(rows)["where"])
 
     def _kept(self) -> str:
-        return checkpoint.name_of_newest(self.checkpoints)
+        return checkpoint.describe_newest(self.checkpoints)
 
     def _accumulate(self, rows: list[int]) -> torch.Tensor:
         """This process's summed loss; gradients, divided by the trained tokens of the step over all processes.

@@ -93,7 +93,7 @@ class Training:
     def test_loss(self, stop_requested: Callable[[], bool]) -> float | None:
         """Mean loss over the trained tokens of the test rows, shared out among the processes; None: broken off."""
         self.learner.model.eval()
-        sums = torch.zeros(3, dtype=self.machine.exact, device=self.machine.device)
+        sums = torch.zeros(3, dtype=self.machine.sum_dtype, device=self.machine.device)
         everything = sorted(range(len(self.test)), key=self.test.lengths.__getitem__)
         for part in micro_batches(everything, self.learner.micro_size, self.machine.rank, self.machine.processes):
             if stop_requested():
@@ -110,7 +110,7 @@ class Training:
         Raises:
             ConfigError: it cannot go on here exactly, or the processes do not see the same checkpoint.
         """
-        found = checkpoint.newest(self.checkpoints)
+        found = checkpoint.load_newest(self.checkpoints)
         step = None if found is None else found[1]["step"]
         everywhere = self.machine.gather((step, self.geometry.data))
         if len(set(everywhere)) > 1:
@@ -200,7 +200,7 @@ class Training:
         if loss is None:
             return True
         if not math.isfinite(loss):
-            kept = checkpoint.name_of_newest(self.checkpoints)
+            kept = checkpoint.describe_newest(self.checkpoints)
             raise divergence.unmeasurable(done, loss, self.machine.precision, kept)
         self._log("test_loss", loss)
         return False
@@ -210,7 +210,7 @@ class Training:
         try:
             with self.machine.autocast():
                 loss = self.learner.loss.measure(*self.test.batch(part, self.machine.device))
-            return torch.stack([loss.total.to(self.machine.exact), loss.tokens.to(self.machine.exact)])
+            return torch.stack([loss.total.to(self.machine.sum_dtype), loss.tokens.to(self.machine.sum_dtype)])
         except Exception as error:
             if not out_of_memory.is_out_of_memory(error) or len(part) == 1:
                 raise

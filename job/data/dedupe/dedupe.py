@@ -19,7 +19,7 @@ from job.data.dedupe.minhash import hashed
 from job.data.dedupe.repeats import Repeats
 from job.data.rows import BATCH
 from job.errors import DataError
-from job.run.row_facts import Cluster, Conflict, Doubtful, GivenAnswer, Place, Rejection, Repeat, Row
+from job.run.row_facts import Cluster, Conflict, Doubtful, GivenAnswer, KeptRow, Rejection, Repeat, Row
 
 _READ = ("id", "where", "question", "answer")
 WITH_ANOTHER_ANSWER = ", with another answer"
@@ -276,7 +276,7 @@ class _Dedupe:
         largest = sorted(repeated, key=lambda survivor: (-len(repeated[survivor]), survivor))[:_SHOWN]
         return [
             Cluster(
-                Place(*self._place(survivor)),
+                KeptRow(*self._place(survivor)),
                 [Repeat(*self._place(row), round(similarity, 3)) for row, similarity in repeated[survivor][:_SHOWN]],
                 size=len(repeated[survivor]),
             )
