@@ -60,7 +60,7 @@ def run(config: Config) -> str:
 
 def evaluate_only(config: Config) -> str:
     """Measure a trained model again, and update its report and card."""
-    with _finished(config) as (folder, machine):
+    with _open_trained_run(config) as (folder, machine):
         _measure(config, folder, machine)
         report.report(folder.path, folder.pinned_config())
         publish.assemble(folder.path, folder.pinned_config())
@@ -69,7 +69,7 @@ def evaluate_only(config: Config) -> str:
 
 def publish_only(config: Config) -> str:
     """Publish a trained model, if the gate passes."""
-    with _finished(config) as (folder, machine):
+    with _open_trained_run(config) as (folder, machine):
         publish.preflight(config, there(config.dataset))
         if measure.is_outdated(config, folder, machine):
             _measure(config, folder, machine)
@@ -99,7 +99,7 @@ def _deliver(folder: RunFolder, machine: Machine) -> str:
 
 
 @contextmanager
-def _finished(config: Config) -> Iterator[tuple[RunFolder, Machine]]:
+def _open_trained_run(config: Config) -> Iterator[tuple[RunFolder, Machine]]:
     client.configure(config.publish.timeout_seconds)
     folder = RunFolder(config)
     if not folder.is_trained():

@@ -53,7 +53,7 @@ def prepare(config: Config, folder: RunFolder) -> None:
 
 
 def _tokenizer_at_hand(folder: RunFolder) -> PreTrainedTokenizerBase | None:
-    return base.tokenizer_at_hand(folder.preparation_config().model, folder / "base")
+    return base.find_tokenizer(folder.preparation_config().model, folder / "base")
 
 
 def _fetch_base(folder: RunFolder) -> PreTrainedTokenizerBase:
@@ -61,7 +61,7 @@ def _fetch_base(folder: RunFolder) -> PreTrainedTokenizerBase:
         facts = base.fetch(folder.preparation_config().model, folder / "base", folder.trained_base_weights())
     size = f"{facts.parameters / 1e6:.1f}M parameters"
     log.info(f"base: {facts.base}, {size}, chat template: {facts.chat_template}")
-    return base.fetched_tokenizer(folder / "base")
+    return base.load_tokenizer(folder / "base")
 
 
 def _require_same_rows(folder: RunFolder, parts: datasets.DatasetDict) -> None:

@@ -30,14 +30,14 @@ def test_what_swallows_the_signal_is_left_after_some_patience() -> None:
     process.send_signal(signal.SIGTERM)
     output, _ = process.communicate(timeout=20)
     assert process.returncode == Exit.INTERRUPTED
-    assert "does not let go: leaving it; finished work is kept" in output
+    assert "does not stop: ending the process; finished work is kept" in output
 
 
 def test_a_step_that_takes_long_says_so_and_a_second_signal_ends_it() -> None:
     process = started(DEFERS)
     process.send_signal(signal.SIGTERM)
     assert process.stdout is not None
-    assert "the step under way ends first" in process.stdout.readline()
+    assert "finishing the current step and what is being written" in process.stdout.readline()
     process.send_signal(signal.SIGINT)
     assert process.wait(timeout=20) == Exit.INTERRUPTED
 

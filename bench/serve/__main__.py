@@ -153,7 +153,7 @@ def main(
         "machine": known,
         "model": "distilgpt2's size and shape, random weights",
         "new_tokens": NEW_TOKENS,
-        "systems": {name: what for name, what in _described().items() if name in wanted},
+        "systems": {name: what for name, what in _descriptions().items() if name in wanted},
         "computes_in": computes,
         "rows": rows,
         "ratios": compared,
@@ -171,7 +171,7 @@ def _warning(rows: list[Row]) -> str:
     return f"\nwarning: other processes took up to {most} % of the processors; measure again on a quiet machine"
 
 
-def _described() -> dict[str, str]:
+def _descriptions() -> dict[str, str]:
     return {**ENGINES, **{system.name: system.what for system in SERVERS}}
 
 

@@ -33,7 +33,7 @@ class Running(Protocol):
         """Add a request."""
         ...
 
-    def ended(self) -> list[int]:
+    def step(self) -> list[int]:
         """Compute for a while; return the numbers of tokens of the requests that have ended."""
         ...
 
@@ -60,7 +60,7 @@ class Kickoff:
         self.made[id] = 0
         self.engine.submit(Request(id, prompt, NEW_TOKENS, **self.sampling))
 
-    def ended(self) -> list[int]:
+    def step(self) -> list[int]:
         tokens = self.engine.step()
         for token in tokens:
             self.made[token.id] += 1
@@ -90,7 +90,7 @@ class Transformers:
     def submit(self, id: str, prompt: list[int]) -> None:
         self.manager.add_request(prompt, request_id=id, max_new_tokens=NEW_TOKENS)
 
-    def ended(self) -> list[int]:
+    def step(self) -> list[int]:
         result = self.manager.get_result(timeout=1)
         if result is None and not self.manager.is_running():
             raise RuntimeError(f"transformers' engine failed: {self.manager.background_thread_status.fatal_error}")
@@ -119,7 +119,7 @@ def measure(engine: Running, prompts: Iterator[list[int]], clients: int, seconds
         engine.submit(f"{clients} {index}", next(prompts))
     running, ids, errors = clients, itertools.count(clients), 0
     while running:
-        for made in engine.ended():
+        for made in engine.step():
             running -= 1
             errors += made != NEW_TOKENS
             window.add(made)

@@ -72,7 +72,7 @@ def article(steps: Steps, base: Path, rows: Any, batch: int, count: int) -> None
 
     began = _rest(steps, began)
     trainer = article_trainer(base, rows, arguments(batch, count))
-    _measured(steps, steps.phase("load", began), trainer)
+    _train(steps, steps.phase("load", began), trainer)
 
 
 def article_trainer(base: Path, rows: Any, options: dict[str, Any]) -> Any:
@@ -97,7 +97,7 @@ def trl(steps: Steps, base: Path, rows: Any, batch: int, count: int, packing: bo
 
     began = _rest(steps, began)
     trainer = trl_trainer(base, rows, arguments(batch, count), packing)
-    _measured(steps, steps.phase("load", began), trainer)
+    _train(steps, steps.phase("load", began), trainer)
 
 
 def trl_trainer(base: Path, rows: Any, options: dict[str, Any], packing: bool = False) -> Any:
@@ -147,7 +147,7 @@ def _gpu() -> bool:
     return torch.cuda.is_available()
 
 
-def _measured(steps: Steps, began: float, trainer: Any) -> None:
+def _train(steps: Steps, began: float, trainer: Any) -> None:
     """Train, and record the time of each step and the tokens of each batch."""
     from transformers import TrainerCallback
 

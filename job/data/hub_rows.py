@@ -18,18 +18,14 @@ import datasets
 import httpx2
 import pyarrow as pa
 from huggingface_hub import HfApi, constants
-from huggingface_hub.errors import (
-    GatedRepoError,
-    HFValidationError,
-    OfflineModeIsEnabled,
-    RepositoryNotFoundError,
-    RevisionNotFoundError,
-)
+from huggingface_hub.errors import OfflineModeIsEnabled
 from huggingface_hub.file_download import repo_folder_name
 
 from job.data.credentials import without_secrets
 from job.data.files import CHUNK, Choose, Chunk
-from job.errors import ConfigError, DataError, KickoffError
+from job.errors import ConfigError, DataError, KickoffError, chain
+from job.hub import errors as hub_errors
+from job.hub.errors import Wanted
 from job.run import durable
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -132,33 +128,25 @@ def _same_commit(loaded: datasets.Dataset, asked: HubName, commit: str | None) -
 
 
 def _told(error: Exception, asked: HubName, commit: str | None) -> KickoffError:
-    """The one line that says what is wrong and what to do."""
-    name, chain = asked.name, _chain(error)
-    # datasets drops the cause of its own error on the way
-    if any(isinstance(one, GatedRepoError) for one in chain) or "is a gated dataset" in str(error):
-        page = f"{constants.ENDPOINT}/datasets/{name}"
-        return DataError(
-            f"dataset.name: {name} is gated: ask for access at {page}, and set HF_TOKEN to a token of yours"
-        )
-    if any(isinstance(one, RevisionNotFoundError) for one in chain):
-        return DataError(f"dataset.revision: {name} has no revision {asked.revision!r}")
-    if any(isinstance(one, OfflineModeIsEnabled) for one in chain) or constants.HF_HUB_OFFLINE:
+    """Return the one line that says what is wrong and what to do."""
+    name = asked.name
+    unknown = f"no data set {name!r} on the Hub, or HF_TOKEN may not read it; check the name and the token"
+    wanted = Wanted("dataset", "dataset.name", name, asked.revision, unknown, "data set")
+    if any(isinstance(link, OfflineModeIsEnabled) for link in chain(error)) or constants.HF_HUB_OFFLINE:
         return _told_offline(error, asked)
-    if isinstance(error, RepositoryNotFoundError | datasets.exceptions.DatasetNotFoundError | HFValidationError):
-        return DataError(
-            f"dataset.name: no data set {name!r} on the Hub, or HF_TOKEN may not read it; check the name and the token"
-        )
+    if refusal := hub_errors.explain(error, wanted):
+        return refusal
     if isinstance(error, RuntimeError) and "scripts are no longer supported" in str(error):
         return ConfigError(
             f"dataset.name: {name} is a loading script, which is not run; the Hub keeps the rows of many of them as "
             "Parquet: set dataset.revision: refs/convert/parquet"
         )
-    if isinstance(error, ValueError) and (told := _told_choice(error, asked)):
-        return told
+    if isinstance(error, ValueError) and (unknown_choice := _told_choice(error, asked)):
+        return unknown_choice
     if isinstance(error, FileNotFoundError):
         return DataError(f"dataset.name: {name}@{commit} holds no file of rows: {_line(error)}")
     if isinstance(error, httpx2.HTTPError | OSError) and not isinstance(error, gzip.BadGzipFile):
-        return KickoffError(f"the Hub did not give the data set {name}: {_line(error)}; run the same command again")
+        return hub_errors.unavailable(wanted, _line(error))
     cause = error.__cause__ if isinstance(error, datasets.exceptions.DatasetGenerationError) else None
     return DataError(f"dataset.name: {name}@{commit} cannot be read: {_line(cause or error)}")
 
@@ -195,15 +183,6 @@ def _listed(found: str) -> str:
         return found
     shown = ", ".join(repr(name) for name in names[:20])
     return f"{shown} and {len(names) - 20} more" if len(names) > 20 else shown
-
-
-def _chain(error: BaseException | None) -> list[BaseException]:
-    """The error and those it came from."""
-    found: list[BaseException] = []
-    while error is not None and error not in found:
-        found.append(error)
-        error = error.__cause__ or error.__context__
-    return found
 
 
 def _line(error: BaseException) -> str:

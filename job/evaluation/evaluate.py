@@ -111,7 +111,7 @@ def _add_answer_metrics(measured: ModelMetrics, answers: list[Answer]) -> tuple[
         answered_rows=count,
     )
     known = {
-        "f1": intervals.bounded(overlaps, np.ones(count)),
+        "f1": intervals.bounded_ratio(overlaps, np.ones(count)),
         "exact_match": intervals.rate(exact, count),
         "ended": intervals.rate(ended, count),
     }
@@ -158,7 +158,7 @@ def _teacher_forced(
         token_accuracy=float(hits.sum() / weights.sum()),
         rows=len(rows),
     )
-    known = {"token_accuracy": intervals.bounded(hits, weights)}
+    known = {"token_accuracy": intervals.bounded_ratio(hits, weights)}
     of_loss = intervals.ratio(losses, weights)
     if of_loss is not None:
         of_perplexity = Interval(_perplexity(of_loss.low), _perplexity(of_loss.high), of_loss.kind)

@@ -48,7 +48,7 @@ def rate(hits: float, rows: int) -> Interval:
     return Interval(max(0.0, min(fraction, center - half)), min(1.0, max(fraction, center + half)), "Wilson")
 
 
-def bounded(sums: Numbers, weights: Numbers) -> Interval:
+def bounded_ratio(sums: Numbers, weights: Numbers) -> Interval:
     """Compute the interval of sum(sums) / sum(weights), where each row's ratio lies between 0 and 1.
 
     Args:

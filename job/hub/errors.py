@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TypeVar
 
+import datasets
 import httpx2
 from huggingface_hub import constants
 from huggingface_hub.errors import (
@@ -54,14 +55,14 @@ class Wanted:
 
 
 def explain(error: BaseException, wanted: Wanted) -> KickoffError | None:
-    """Map an error raised while a repository was read to the one line that says what is wrong and what to do.
+    """Map the Hub's refusal of a repository to the line that says what is wrong and what to do.
 
     Args:
         error: What the Hub's client, or a library that uses it, raised.
         wanted: The repository.
 
     Returns:
-        The job's error; None if it is not an error of the Hub, such as a file that cannot be parsed.
+        The job's error if the repository is gated, has no such revision, does not exist or may not be read; else None.
     """
     links = list(chain(error))
     # datasets drops the cause of its own error about a gated data set
@@ -76,13 +77,14 @@ def explain(error: BaseException, wanted: Wanted) -> KickoffError | None:
             f"{wanted.section}.revision: {wanted.name} has no revision {wanted.revision!r}; expected a branch, a tag "
             "or a commit"
         )
-    if isinstance(error, RepositoryNotFoundError | HFValidationError):
+    if isinstance(error, RepositoryNotFoundError | datasets.exceptions.DatasetNotFoundError | HFValidationError):
         return wanted.error(f"{wanted.key}: {wanted.unknown}")
-    if isinstance(error, httpx2.HTTPError | OSError):
-        return KickoffError(
-            f"the Hub did not give the {wanted.what} {wanted.name}: {one_line(error)}; run the same command again"
-        )
     return None
+
+
+def unavailable(wanted: Wanted, reason: str) -> KickoffError:
+    """Return the error about a repository that the Hub did not deliver, for a reason that a retry may cure."""
+    return KickoffError(f"the Hub did not give the {wanted.what} {wanted.name}: {reason}; run the same command again")
 
 
 def status(error: BaseException) -> int:

@@ -55,9 +55,8 @@ def fetch(section: ModelSection, folder: Path, before: str | None = None) -> Bas
     """
     if (folder / FACTS).exists():
         return load(folder / FACTS, BaseFacts)
-    with out_of_memory.convert_errors(
-        f"while loading {section.base}", "take a smaller model.base, or run on a machine with more memory"
-    ):
+    remedy = "take a smaller model.base, or run on a machine with more memory"
+    with out_of_memory.convert_errors(f"while loading {section.base}", remedy):
         if _is_checkpoint(Path(section.base)):
             tokenizer, model, origin = _from_checkpoint(section)
         else:
@@ -99,13 +98,13 @@ def _fingerprint(folder: Path) -> str:
     return digest.hexdigest()
 
 
-def fetched_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
     """Load the tokenizer of a base that `fetch` has saved."""
     tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder)
     return tokenizer
 
 
-def tokenizer_at_hand(section: ModelSection, fetched: Path) -> PreTrainedTokenizerBase | None:
+def find_tokenizer(section: ModelSection, fetched: Path) -> PreTrainedTokenizerBase | None:
     """Load the base's tokenizer as `fetch` saves it, without a download.
 
     Args:
@@ -116,14 +115,14 @@ def tokenizer_at_hand(section: ModelSection, fetched: Path) -> PreTrainedTokeniz
         The tokenizer; None if it is neither fetched nor in the Hub's cache, or cannot be used.
     """
     if (fetched / FACTS).exists():
-        return fetched_tokenizer(fetched)
+        return load_tokenizer(fetched)
     folder = Path(section.base)
     try:
         if _is_checkpoint(folder):
             folder = _base_of_checkpoint(folder)
         elif not folder.is_dir():
             folder = Path(snapshot_download(section.base, revision=section.revision, local_files_only=True))
-        tokenizer = _load_tokenizer(section, folder)
+        tokenizer = _load_checked_tokenizer(section, folder)
         template.install(section, tokenizer)
     except (OSError, ValueError, ConfigError):
         return None
@@ -155,7 +154,7 @@ def _from_source(section: ModelSection) -> tuple[PreTrainedTokenizerBase, PreTra
         options["quantization_config"] = GgufConfig(dequantize=True)
     else:
         files.require_complete(section.base, folder, selected)
-    tokenizer = _load_tokenizer(section, folder)
+    tokenizer = _load_checked_tokenizer(section, folder)
     model = _load_model(section.base, folder, **options)
     return tokenizer, model, _Origin(section.base, revision)
 
@@ -177,7 +176,7 @@ def _from_checkpoint(section: ModelSection) -> tuple[PreTrainedTokenizerBase, Pr
     except RuntimeError as error:
         raise ConfigError(f"model.base: the checkpoint {path} does not belong to {folder}: {one_line(error)}") from None
     date = before.template_date if section.chat_template == "base" else None
-    return _load_tokenizer(section, folder), model, _Origin(before.base, before.revision, str(path), date)
+    return _load_checked_tokenizer(section, folder), model, _Origin(before.base, before.revision, str(path), date)
 
 
 def _is_checkpoint(path: Path) -> bool:
@@ -195,7 +194,7 @@ def _base_of_checkpoint(path: Path) -> Path:
     return folder
 
 
-def _load_tokenizer(section: ModelSection, folder: Path) -> PreTrainedTokenizerBase:
+def _load_checked_tokenizer(section: ModelSection, folder: Path) -> PreTrainedTokenizerBase:
     own_gguf = section.gguf_file is not None and (folder / section.gguf_file).is_file()
     options = {"gguf_file": section.gguf_file} if own_gguf else {}
     try:

@@ -15,7 +15,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
 from job.config.schema import ModelSection
 from job.errors import ConfigError
-from job.run.messages import listed, one_line
+from job.run.messages import join_names, one_line
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 _CONVERT = (
@@ -48,7 +48,7 @@ def select_weights(section: ModelSection, folder: Path, names: set[str]) -> list
     ggufs = sorted(name for name in names if name.lower().endswith(".gguf"))
     if section.gguf_file is not None:
         if section.gguf_file not in names:
-            found = f"; it holds {listed(ggufs)}" if ggufs else " and no other GGUF file"
+            found = f"; it holds {join_names(ggufs)}" if ggufs else " and no other GGUF file"
             raise ConfigError(f"model.gguf_file: {base} holds no file {section.gguf_file!r}{found}")
         return [section.gguf_file]
     _refuse_other_kinds(base, folder, names, ggufs)
@@ -87,12 +87,12 @@ def _refuse_other_kinds(base: str, folder: Path, names: set[str], ggufs: list[st
         )
     if "config.json" not in names:
         if ggufs:
-            raise ConfigError(f"model.base: {base} holds GGUF files; set model.gguf_file to one of {listed(ggufs)}")
+            raise ConfigError(f"model.base: {base} holds GGUF files; set model.gguf_file to one of {join_names(ggufs)}")
         lacks = ["config.json"] if any(name.endswith(".safetensors") for name in names) else _CONFIG_AND_WEIGHTS
         kind = ", but a diffusion model" if "model_index.json" in names else ""
         raise ConfigError(
             f"model.base: {base} holds no {' and no '.join(lacks)}{kind}; expected a folder or repository as "
-            f"transformers' save_pretrained writes it, found {listed(sorted(names)) or 'no file'}"
+            f"transformers' save_pretrained writes it, found {join_names(sorted(names)) or 'no file'}"
         )
 
 
@@ -158,21 +158,21 @@ def _weights(base: str, folder: Path, names: set[str]) -> list[str]:
         missing = [name for name in wanted if name not in names]
         if missing:
             raise ConfigError(
-                f"model.base: {base} lacks {listed(missing)} of the {len(wanted)} files of weights that {INDEX} "
+                f"model.base: {base} lacks {join_names(missing)} of the {len(wanted)} files of weights that {INDEX} "
                 "names; fetch all of it again"
             )
         return wanted
     others = sorted(name for name in names if name.endswith((".safetensors", ".gguf")))
     pickled = sorted(name for name in names if name.endswith((".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack")))
     if others:
-        raise ConfigError(f"model.base: {base} holds no {WEIGHTS}, only {listed(others)}; {_other_weights(others)}")
+        raise ConfigError(f"model.base: {base} holds no {WEIGHTS}, only {join_names(others)}; {_other_weights(others)}")
     if pickled:
         raise ConfigError(
-            f"model.base: {base} holds no *.safetensors weights, only {listed(pickled)}, which may run code when "
+            f"model.base: {base} holds no *.safetensors weights, only {join_names(pickled)}, which may run code when "
             f"loaded; convert it with {_CONVERT.format(base=base)} and set model.base=converted, or on the Hub take a "
             "revision with safetensors (often model.revision=refs/pr/1)"
         )
-    raise ConfigError(f"model.base: {base} holds no *.safetensors weights; found {listed(sorted(names))}")
+    raise ConfigError(f"model.base: {base} holds no *.safetensors weights; found {join_names(sorted(names))}")
 
 
 def _other_weights(others: list[str]) -> str:

@@ -12,7 +12,7 @@ from tokenizers import AddedToken
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from job.errors import ConfigError
-from job.run.messages import listed
+from job.run.messages import join_names
 
 log = logging.getLogger(__name__)
 
@@ -84,7 +84,7 @@ def _flag_special(base: str, rows: int, tokenizer: PreTrainedTokenizerBase, toke
     for token in tokens:
         options = {name: getattr(token, name) for name in ("lstrip", "rstrip", "single_word")}
         tokenizer.add_tokens([AddedToken(token.content, special=True, normalized=False, **options)])
-    names = listed([token.content for token in tokens])
+    names = join_names([token.content for token in tokens])
     log.info(
         f"base: the tokenizer of {base} has tokens that the model's {rows} embeddings lack, and that nobody writes: "
         f"{names}; rows that spell them are rejected"
@@ -93,7 +93,7 @@ def _flag_special(base: str, rows: int, tokenizer: PreTrainedTokenizerBase, toke
 
 def _refuse(base: str, rows: int, tokens: list[tuple[int, str]]) -> None:
     if tokens:
-        shown = listed([f"{token!r} ({number})" for number, token in tokens])
+        shown = join_names([f"{token!r} ({number})" for number, token in tokens])
         raise ConfigError(
             f"model.base: {base}: the tokenizer has ids that the model's {rows} embeddings lack: {shown}; "
             f"{_resize(rows)}"

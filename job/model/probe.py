@@ -59,13 +59,13 @@ def require_causal(base: str, model: PreTrainedModel, padding: int, special: set
             changed[0, position] = ids[1 if ids[1, position] != ids[0, position] else 2, position]
             if _differ(_logits(model, changed)[0, :position], alone[:position], SAME):
                 raise ConfigError(
-                    f"model.base: {base} sees the tokens that it shall predict: it is bidirectional, an encoder such "
+                    f"model.base: {base} sees the tokens that it must predict: it is bidirectional, an encoder such "
                     "as BERT, and no causal language model; take a decoder, such as distilbert/distilgpt2"
                 )
         if _differ(_logits(model, ids)[0], alone, SIMILAR):
             raise ConfigError(
-                f"model.base: {base} predicts otherwise for a row in a batch than for the row alone (experts of "
-                "limited capacity do that), so that nothing measured here would hold; take another"
+                f"model.base: {base} predicts differently for a row in a batch and for the row alone (as experts of "
+                "limited capacity do), so that no measurement would be reliable; take another base"
             )
         _require_right_padding(base, model, ids, alone, padding)
     limits = [limit for limit in (named, positions.limit) if limit is not None]
@@ -105,8 +105,8 @@ def require_generation(base: str, model: PreTrainedModel, special: set[int], con
             expected = _logits(model, generated.sequences[row : row + 1, start:-1])[0, length - start - 1 :]
             if _differ(torch.stack([step[row] for step in generated.logits]), expected, SIMILAR):
                 raise ConfigError(
-                    f"model.base: {base} generates otherwise than it predicts in one pass ({PADDED[row > 0]}), so that "
-                    "its answers would not be those that are trained; take another"
+                    f"model.base: {base} generates differently from what it predicts in one pass ({PADDED[row > 0]}), "
+                    "so that its answers would not be those that are trained; take another base"
                 )
 
 
@@ -119,8 +119,8 @@ def _require_right_padding(
     for attention_mask in (mask, None):
         if _differ(_logits(model, padded, attention_mask)[0, :length], alone[:length], SIMILAR):
             raise ConfigError(
-                f"model.base: {base} predicts otherwise for a row with padding behind it, which every batch of "
-                "training has; take another"
+                f"model.base: {base} predicts differently for a row with padding after it, as in every batch of "
+                "training; take another base"
             )
 
 

@@ -16,6 +16,7 @@ from job.errors import ConfigError
 from job.hub import errors as hub_errors
 from job.hub.errors import Wanted
 from job.run import durable
+from job.run.messages import one_line
 
 SMALL_FILES = ["*.json", "*.txt", "*.model", "*.jinja"]
 SelectWeights = Callable[[Path, set[str]], list[str]]
@@ -50,7 +51,10 @@ def locate(section: ModelSection, select: SelectWeights) -> tuple[Path, str | No
     except (httpx2.HTTPError, HFValidationError, OSError) as error:
         if durable.is_disk_full(error):
             raise
-        raise (hub_errors.explain(error, _wanted(section)) or error) from None
+        wanted = _wanted(section)
+        raise (
+            hub_errors.explain(error, wanted) or hub_errors.unavailable(wanted, one_line(error, most=None))
+        ) from None
 
 
 def _wanted(section: ModelSection) -> Wanted:

@@ -51,7 +51,7 @@ def install(section: ModelSection, tokenizer: PreTrainedTokenizerBase) -> Templa
     Raises:
         ConfigError: The base's own template cannot be used, or its tokenizer cannot encode Kickoff's.
     """
-    own = None if section.chat_template == "kickoff" else _own(section.base, tokenizer)
+    own = None if section.chat_template == "kickoff" else _own_template(section.base, tokenizer)
     if own is None:
         opening = _opening(section.base, tokenizer)
         tokenizer.chat_template = _opening_in_jinja(tokenizer, opening) + KICKOFF.read_text()
@@ -77,7 +77,7 @@ def render_samples(tokenizer: PreTrainedTokenizerBase) -> list[str]:
     return texts
 
 
-def _own(base: str, tokenizer: PreTrainedTokenizerBase) -> str | None:
+def _own_template(base: str, tokenizer: PreTrainedTokenizerBase) -> str | None:
     template = tokenizer.chat_template
     if isinstance(template, dict):
         if "default" not in template:
@@ -127,7 +127,7 @@ def _require_encodable(base: str, tokenizer: PreTrainedTokenizerBase, opening: l
     before, _, after = prompt.partition(QUESTION)
     for part in (before, after):
         decoded = str(tokenizer.decode(tokenizer(part, add_special_tokens=False)["input_ids"]))
-        if _letters(decoded) != _letters(part) or _unknown(tokenizer, part):
+        if _letters(decoded) != _letters(part) or _has_unknown(tokenizer, part):
             raise ConfigError(
                 f"model.base: the tokenizer of {base} cannot write {part.strip()!r}, which Kickoff's chat template "
                 f"holds: it makes {decoded!r} of it; take a base with a chat template of its own, or another"
@@ -140,8 +140,8 @@ def _require_usable(base: str, tokenizer: PreTrainedTokenizerBase) -> str:
     prompt = prompts.pop()
     if prompts and not _uses_clock(tokenizer.chat_template):
         raise ConfigError(
-            f"model.base: the chat template of {base} writes another prompt each time, so that what is trained is not "
-            f"what is asked; {_OURS_INSTEAD}"
+            f"model.base: the chat template of {base} renders another prompt each time, so that training and serving "
+            f"would differ; {_OURS_INSTEAD}"
         )
     if QUESTION not in prompt:
         raise ConfigError(
@@ -150,8 +150,8 @@ def _require_usable(base: str, tokenizer: PreTrainedTokenizerBase) -> str:
         )
     if _OPEN_THOUGHT.search(prompt.rpartition(QUESTION)[2]):
         raise ConfigError(
-            f"model.base: the chat template of {base} ends its prompt inside a thought ({prompt[-20:]!r}), and "
-            f"rows of questions and answers have none; {_OURS_INSTEAD}"
+            f"model.base: the chat template of {base} ends its prompt inside a reasoning block "
+            f"({prompt[-20:]!r}), which rows of questions and answers do not have; {_OURS_INSTEAD}"
         )
     _compare_with_answered(base, tokenizer, prompt)
     return prompt
@@ -166,19 +166,17 @@ def _compare_with_answered(base: str, tokenizer: PreTrainedTokenizerBase, prompt
     if full.startswith(prompt):
         return
     if QUESTION not in full:
-        log.warning(
-            "base: its chat template does not write the question of an answered one; only single questions can be asked"
-        )
+        log.warning("base: its chat template drops the question of an answered one; only single questions can be asked")
         return
     behind, answered = (text.rpartition(QUESTION)[2] for text in (prompt, full))
     if not answered.startswith(behind) and prompt == _render(base, tokenizer, QUESTION, opened=False):
         raise ConfigError(
             f"model.base: the chat template of {base} has no place where an answer begins: add_generation_prompt "
-            f"changes nothing, and an answered question is written otherwise; {_OURS_INSTEAD}"
+            f"changes nothing, and an answered question is rendered differently; {_OURS_INSTEAD}"
         )
     log.warning(
-        "base: its chat template writes an answered question otherwise than one to answer; single questions are "
-        "trained and asked alike, longer conversations are not"
+        "base: its chat template renders an answered question differently from one to answer; single questions are "
+        "served as they are trained, longer conversations are not"
     )
 
 
@@ -197,7 +195,7 @@ def _fix_date(base: str, tokenizer: PreTrainedTokenizerBase, own: str) -> str:
         tokenizer.chat_template, today = own, now.date().isoformat()
         if fixed == before:
             tokenizer.chat_template = _fixed_clock(own, now) + own
-            log.info(f"base: its chat template writes the date of the day; fixed to {today}")
+            log.info(f"base: its chat template renders the current date; fixed to {today}")
             return today
     raise ConfigError(
         f"model.base: the chat template of {base} depends on the time in a way that cannot be fixed; {_OURS_INSTEAD}"
@@ -237,11 +235,11 @@ def _render(
 
 def _warn_about_unknown(base: str, tokenizer: PreTrainedTokenizerBase, prompt: str) -> None:
     before, _, after = prompt.partition(QUESTION)
-    if _unknown(tokenizer, before) or _unknown(tokenizer, after):
-        log.warning(f"base: the tokenizer of {base} does not know all of its own chat template's text")
+    if _has_unknown(tokenizer, before) or _has_unknown(tokenizer, after):
+        log.warning(f"base: the tokenizer of {base} cannot encode all of its own chat template's text")
 
 
-def _unknown(tokenizer: PreTrainedTokenizerBase, text: str) -> bool:
+def _has_unknown(tokenizer: PreTrainedTokenizerBase, text: str) -> bool:
     """Return whether the text becomes the unknown token (which in GPT-2 is also the end-of-text token)."""
     unknown = tokenizer.unk_token_id
     if unknown is None or str(tokenizer.unk_token) in text:

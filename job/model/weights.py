@@ -11,7 +11,7 @@ import torch
 from transformers import PreTrainedModel
 
 from job.errors import ConfigError
-from job.run.messages import listed
+from job.run.messages import join_names
 
 
 def require_loaded(base: str, model: PreTrainedModel, info: dict[str, Any]) -> None:
@@ -39,28 +39,29 @@ def require_loaded(base: str, model: PreTrainedModel, info: dict[str, Any]) -> N
         origin = f"; it was saved as {saved_as}" if saved_as and saved_as != type(model).__name__ else ""
         raise ConfigError(
             f"model.base: {base} lacks weights that {type(model).__name__} needs and that would start at random: "
-            f"{listed(missing)}{origin}; take a model that was saved with its output layer"
+            f"{join_names(missing)}{origin}; take a model that was saved with its output layer"
         )
-    layers, parts = _unused(model, info["unexpected_keys"])
+    layers, parts = _find_unused(model, info["unexpected_keys"])
     if layers:
         raise ConfigError(
-            f"model.base: {base} holds weights of more layers than config.json names: {listed(layers)}; config.json "
-            "and weights do not belong together"
+            f"model.base: {base} holds weights of more layers than config.json names: {join_names(layers)}; "
+            "config.json and weights do not belong together"
         )
     if parts:
         raise ConfigError(
-            f"model.base: {base} holds weights that config.json leaves out of the model: {listed(parts)}; switch them "
-            "on in config.json (attention_bias and the like), or take the config.json that belongs to the weights"
+            f"model.base: {base} holds weights that config.json leaves out of the model: {join_names(parts)}; switch "
+            "them on in config.json (attention_bias and the like), or take the config.json that belongs to the weights"
         )
     # minimum and maximum are NaN if one weight is
     broken = [
         name for name, weight in model.named_parameters() if not torch.isfinite(torch.stack(weight.aminmax())).all()
     ]
     if broken:
-        raise ConfigError(f"model.base: {base} holds weights that are no numbers (NaN or infinite): {listed(broken)}")
+        names = join_names(broken)
+        raise ConfigError(f"model.base: {base} holds weights that are no numbers (NaN or infinite): {names}")
 
 
-def _unused(model: PreTrainedModel, unexpected: Iterable[str]) -> tuple[list[str], list[str]]:
+def _find_unused(model: PreTrainedModel, unexpected: Iterable[str]) -> tuple[list[str], list[str]]:
     """Find weights in the files that belong to the model but would be dropped silently.
 
     Other heads and buffers of older versions (a mask, `inv_freq`) are harmless and not among them. A file may name its

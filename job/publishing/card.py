@@ -59,18 +59,18 @@ def _usage(run: Path, config: Config, samples: list[Sample]) -> dict[str, str]:
     """Return the values of the usage examples, quoted for shell or Python; a JSON string is valid Python too."""
     repo, branch = config.publish.repo, config.publish.branch
     title = repo or paths.name(config.publish.folder or str(run))
-    revision = f", revision={_quoted(branch)}" if repo and branch else ""
+    revision = f", revision={_quote(branch)}" if repo and branch else ""
     option = f" --revision {shlex.quote(branch)}" if repo and branch else ""
     return {
         "title": title,
-        "loaded": _quoted(title) + ("" if repo else "  # the path of this folder"),
+        "loaded": _quote(title) + ("" if repo else "  # the path of this folder"),
         "revision": revision,
         "serve": f"python -m serve {shlex.quote(' '.join(title.split()))}{option}",
-        "question": _quoted(samples[0].question if samples else "Your question?"),
+        "question": _quote(samples[0].question if samples else "Your question?"),
     }
 
 
-def _quoted(text: str) -> str:
+def _quote(text: str) -> str:
     return json.dumps(text, ensure_ascii=False)
 
 

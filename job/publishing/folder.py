@@ -14,7 +14,7 @@ from job.publishing import contract
 from job.publishing.contract import MARK
 from job.publishing.verify import Samples
 from job.run import durable
-from job.run.messages import listed
+from job.run.messages import join_names
 
 
 def publish_to_folder(section: PublishSection, model: Path, samples: Samples) -> str:
@@ -75,8 +75,8 @@ def require_replaceable(section: PublishSection) -> None:
     if foreign:
         raise ConfigError(
             f"publish.folder: expected no folder, an empty one, or a model that Kickoff published; {target} holds "
-            f"{listed(foreign, most=3)}, which it did not write; choose another folder, or set publish.replace to true "
-            "to delete all that is there"
+            f"{join_names(foreign, most=3)}, which it did not write; choose another folder, or set publish.replace to "
+            "true to delete all that is there"
         )
 
 

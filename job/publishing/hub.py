@@ -38,7 +38,7 @@ from job.hub.errors import FAILURES, retry, status
 from job.publishing import contract
 from job.publishing.contract import MARK
 from job.publishing.verify import Samples
-from job.run.messages import listed, one_line
+from job.run.messages import join_names, one_line
 from job.run.out_of_memory import is_out_of_memory
 
 _HUB_FILES = {".gitattributes"}
@@ -137,8 +137,8 @@ def require_replaceable(api: HfApi, section: PublishSection) -> None:
     if foreign:
         raise ConfigError(
             f"publish.repo: expected an empty repository or a model that Kickoff published; {_target(section)} holds "
-            f"{listed(foreign, most=3)}, which it did not write; choose another repository, or set publish.replace to "
-            "true to delete all that is there (the history keeps it)"
+            f"{join_names(foreign, most=3)}, which it did not write; choose another repository, or set publish.replace "
+            "to true to delete all that is there (the history keeps it)"
         )
 
 

@@ -48,7 +48,7 @@ def report(run: Path, config: Config) -> None:
             config=dump(config),
             title=config.publish.repo or run.name,
             samples=side_by_side(answers)[:20] if answers is not None else [],
-            loss_picture=_embedded(loss),
+            loss_picture=_data_uri(loss),
             view=view(data),
         )
     )
@@ -113,5 +113,5 @@ def _png(figure: Any) -> bytes:
     return stream.getvalue()
 
 
-def _embedded(picture: bytes) -> str:
+def _data_uri(picture: bytes) -> str:
     return "data:image/png;base64," + base64.b64encode(picture).decode()

@@ -105,12 +105,12 @@ def _warn_or_exit() -> None:
         return
     if _deferred:
         log.warning(
-            f"a signal came {PATIENCE_SECONDS:.0f} s ago: the step under way ends first, and what is being written is "
-            "completed; a second signal leaves at once, with the last complete checkpoint"
+            f"a signal came {PATIENCE_SECONDS:.0f} s ago: finishing the current step and what is being written; a "
+            "second signal ends the run at once, with the last complete checkpoint"
         )
         return
     log.warning(
-        f"a signal came {PATIENCE_SECONDS:.0f} s ago and what is under way does not let go: leaving it; "
+        f"a signal came {PATIENCE_SECONDS:.0f} s ago, and the current operation does not stop: ending the process; "
         "finished work is kept, run the same command again"
     )
     os._exit(Exit.INTERRUPTED)

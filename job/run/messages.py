@@ -4,7 +4,7 @@ The module does not know which message they become part of.
 """
 
 
-def listed(names: list[str], most: int = 4) -> str:
+def join_names(names: list[str], most: int = 4) -> str:
     """Return the first `most` names separated by commas, and how many more there are."""
     return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
