@@ -1,1 +1,1 @@
-"""Measured comparisons: of the server (`serve`), of the training (`train`), of the data's preparation (`prepare`)."""
+"""Benchmarks: of the server (`serve`), the training (`train`) and the data preparation (`prepare`)."""

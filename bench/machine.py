@@ -1,6 +1,6 @@
-"""What the numbers were measured on: processor, cores, memory, what it can compute in, versions.
+"""Machine: describes what the numbers were measured on: processor, cores, memory, instruction sets, versions.
 
-It reads the machine. It does not know what is measured.
+It does not know what is measured.
 """
 
 import os
@@ -16,7 +16,7 @@ FLAGS = ("avx2", "avx512f", "avx512_bf16", "amx_tile", "amx_bf16", "avx512_vnni"
 
 
 def facts() -> dict[str, Any]:
-    """As a dict for the results file."""
+    """Return the description for the results file."""
     flags = _cpuinfo("flags").split()
     return {
         "cpu": _cpuinfo("model name") or platform.machine(),
@@ -31,13 +31,13 @@ def facts() -> dict[str, Any]:
 
 
 def best_dtype() -> str:
-    """What the processor is fastest in; bfloat16 that it has to emulate is many times slower than float32."""
+    """Return the processor's fastest dtype; emulated bfloat16 is many times slower than float32."""
     return "bfloat16" if {"avx512_bf16", "amx_bf16"} & set(_cpuinfo("flags").split()) else "float32"
 
 
 def lines(known: dict[str, Any]) -> str:
-    """For people."""
-    present = ", ".join(flag for flag, here in known["flags"].items() if here)
+    """Format the description for the terminal."""
+    present = ", ".join(flag for flag, has in known["flags"].items() if has)
     versions = ", ".join(f"{name} {number}" for name, number in known["versions"].items())
     return (
         f"{known['cpu']}, {known['cores']} cores, {known['memory_gib']} GiB, {present}\n"
@@ -47,5 +47,5 @@ def lines(known: dict[str, Any]) -> str:
 
 def _cpuinfo(field: str) -> str:
     path = Path("/proc/cpuinfo")
-    found = path.read_text().splitlines() if path.exists() else []
-    return next((line.partition(":")[2].strip() for line in found if line.startswith(field)), "")
+    fields = path.read_text().splitlines() if path.exists() else []
+    return next((line.partition(":")[2].strip() for line in fields if line.startswith(field)), "")

@@ -1,11 +1,11 @@
-"""The model that every system is measured with: distilgpt2's size and shape, random weights, in a published folder.
+"""Model: makes the model that every server is measured with: distilgpt2's shape with random weights, in a folder.
 
-Its answers are as long as asked for: the end-of-text token's embedding is zero, so its logit is never the largest.
-And they can be counted from outside: the vocabulary is a small one trained on the soccer questions, filled up to
-distilgpt2's 50,257 with made-up words, and only those are generated, because the embeddings of all else are halved. So
-each token is one word, in whole characters, and the tokens of an answer are the words in its text, whoever decoded it.
+Its answers have the requested length: the end-of-text token's embedding is zero, so its logit is never the largest.
+Their tokens can be counted in the text: the vocabulary is a small one trained on the soccer questions, filled up to
+distilgpt2's 50,257 with made-up words, and only those are generated, because all other embeddings are halved. So each
+generated token is one word, whichever server decodes it.
 
-It knows transformers. It does not know what is measured. Speed does not depend on what the weights are.
+The module knows transformers. It does not know what is measured. Speed does not depend on the weights' values.
 """
 
 import json
@@ -27,20 +27,24 @@ TEMPLATE = (
 
 
 def questions() -> list[str]:
+    """Return the questions of the soccer example."""
     return [row["question"] for row in json.loads((ROOT / "examples/soccer/dataset.json").read_text())]
 
 
-def prepared() -> Path:
-    """The folder; the first call makes it, in a process of its own: whoever sends the load shall stay small."""
+def prepare() -> Path:
+    """Return the model's folder; the first call makes it, in a subprocess to keep the load generator small."""
     if not (FOLDER / "model.safetensors").exists():
         subprocess.run([sys.executable, "-m", "bench.model"], cwd=ROOT, check=True)  # noqa: S603 - our own command
     return FOLDER
 
 
 def _tokenizer_json() -> tuple[str, int]:
-    """A byte-level BPE over the questions, filled up with words; and how many entries are not such words.
+    """Make a byte-level BPE tokenizer of the questions, filled up with made-up words.
 
-    `ignore_merges` takes a whole word that is in the vocabulary as it is, so the words can be read back too.
+    `ignore_merges` encodes a word that is in the vocabulary as one token, so that the made-up words round-trip.
+
+    Returns:
+        tokenizer.json, and the number of entries that are not made-up words.
     """
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 
@@ -81,7 +85,7 @@ def _make() -> None:
     )
     FOLDER.mkdir(parents=True, exist_ok=True)
     tokenizer.save_pretrained(FOLDER)
-    model.save_pretrained(FOLDER)  # last: its weights say that the folder is complete
+    model.save_pretrained(FOLDER)  # last: the folder counts as complete once it has weights
 
 
 if __name__ == "__main__":

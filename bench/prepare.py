@@ -1,10 +1,11 @@
-"""Data preparation: rows from a file to encoded batches, the time of each stage and the most memory it took.
+"""Prepare: measures the data preparation, from a file to encoded rows: time of each stage and peak memory.
 
     python -m bench.prepare --dataset FILE [--rows 1000000]
 
-With more rows than the file has, they are repeated with edits: each repeat puts another number into its questions, so
-that most stay, and one in ten gets a misspelt word, so that dedupe has to look. The tokenizer is the bench model's,
-with GPT-2's vocabulary size. It runs the stages as the pipeline does; it does not know what they do.
+If more rows are wanted than the file has, they are repeated with edits: each repetition puts another number into the
+questions, so that most rows are kept, and one in ten gets a misspelt word, so that dedupe has near duplicates to find.
+The tokenizer is the bench model's, with GPT-2's vocabulary size. The module runs the stages as the pipeline does; it
+does not know what they do.
 """
 
 import argparse
@@ -27,26 +28,29 @@ from job.run.facts import DataFacts
 from job.run.folder import RunFolder
 
 
-def repeated(dataset: Path, rows: int, target: Path) -> None:
-    """Write `rows` rows: those of the file, then again with edits."""
+def repeat(dataset: Path, rows: int, target: Path) -> None:
+    """Write `rows` rows to `target`: those of the file, then the same with edits."""
     originals = [json.loads(line) for line in dataset.read_text().splitlines()]
     with target.open("w") as stream:
         for number in range(rows):
-            row, round_ = originals[number % len(originals)], number // len(originals)
-            if round_:
+            row, repetition = originals[number % len(originals)], number // len(originals)
+            if repetition:
                 end = "?" if number % 10 else " plaese?"
-                row = {"question": f"{row['question'].rstrip('?')} in edition {round_}{end}", "answer": row["answer"]}
+                row = {
+                    "question": f"{row['question'].rstrip('?')} in edition {repetition}{end}",
+                    "answer": row["answer"],
+                }
             stream.write(json.dumps(row) + "\n")
 
 
-class Watch:
-    """The most bytes of this process that are not a file's: rows that lie on disk are mapped, not held."""
+class MemoryWatch:
+    """Records the peak of this process's memory without mapped files, which hold the rows on disk."""
 
     def __init__(self) -> None:
         self.peak, self._done = 0, threading.Event()
-        self._thread = threading.Thread(target=self._look, daemon=True)
+        self._thread = threading.Thread(target=self._sample, daemon=True)
 
-    def __enter__(self) -> "Watch":
+    def __enter__(self) -> "MemoryWatch":
         self._thread.start()
         return self
 
@@ -54,34 +58,35 @@ class Watch:
         self._done.set()
         self._thread.join()
 
-    def _look(self) -> None:
+    def _sample(self) -> None:
         while not self._done.wait(0.1):
             memory = psutil.Process().memory_info()
             self.peak = max(self.peak, memory.rss - memory.shared)
 
 
 def main() -> None:
+    """Measure, print the result, and write it to a file."""
     parser = argparse.ArgumentParser()
     parser.add_argument("--dataset", type=Path, required=True)
     parser.add_argument("--rows", type=int, default=20_000)
-    asked = parser.parse_args()
+    arguments = parser.parse_args()
     logging.basicConfig(level=logging.INFO, format="%(message)s")
-    tokenizer = AutoTokenizer.from_pretrained(model.prepared())
+    tokenizer = AutoTokenizer.from_pretrained(model.prepare())
     with tempfile.TemporaryDirectory(prefix="kickoff-bench-") as scratch:
         file = Path(scratch) / "rows.jsonl"
-        repeated(asked.dataset, asked.rows, file)
+        repeat(arguments.dataset, arguments.rows, file)
         config = Config(dataset=DatasetSection(file=str(file)), output=str(Path(scratch) / "run"))
         folder = RunFolder(config)
         before = psutil.Process().memory_info().rss
-        with folder.held(), Watch() as watch:
-            folder.claim({})
+        with folder.lock(), MemoryWatch() as watch:
+            folder.open({})
             started = time.perf_counter()
             stages.prepare(config, folder, lambda: tokenizer)
             seconds = time.perf_counter() - started
         facts = folder.require(DataFacts)
         result = {
             "machine": machine.facts(),
-            "rows": asked.rows,
+            "rows": arguments.rows,
             "seconds": round(seconds, 2),
             "stages": fact_files.read_phases(folder.path),
             "peak_gib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 2),
@@ -92,7 +97,7 @@ def main() -> None:
         }
     print(machine.lines(result["machine"]))
     print(json.dumps({key: value for key, value in result.items() if key != "machine"}, indent=1))
-    results.write(results.RESULTS / f"prepare-{asked.rows}-rows.json", result)
+    results.write(results.RESULTS / f"prepare-{arguments.rows}-rows.json", result)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Where results and the servers' output go."""
+"""Results: the folders for results and logs, and the results' file format."""
 
 import json
 from datetime import UTC, datetime
@@ -12,7 +12,7 @@ RESULTS = ROOT / "bench" / "results"
 
 
 def write(path: Path, result: dict[str, Any]) -> None:
-    """As JSON, with the time at which it was measured."""
+    """Write a result as JSON, with the time of the measurement."""
     path.parent.mkdir(parents=True, exist_ok=True)
     dated = {"measured": datetime.now(UTC).isoformat(timespec="seconds"), **result}
     path.write_text(json.dumps(dated, indent=1) + "\n")

@@ -90,7 +90,7 @@ def _execute(command: str, path: Path, overrides: list[str] | None) -> None:
     interrupt.install()
     try:
         code, message = _outcome(command, path, overrides)
-        interrupt.over()
+        interrupt.ignore()
     except KeyboardInterrupt:
         code, message = Exit.INTERRUPTED, outcome.STOPPED
     _finish(code, message)
@@ -99,14 +99,14 @@ def _execute(command: str, path: Path, overrides: list[str] | None) -> None:
 def _outcome(command: str, path: Path, overrides: list[str] | None) -> tuple[Exit, str]:
     try:
         config = load(path, overrides)
-        threads.choose()
+        threads.configure()
         return Exit.DONE, _command(command)(config)
     except (Exception, KeyboardInterrupt) as error:
-        interrupt.over()  # a signal that comes now must not replace the error
-        result = outcome.of(error, command, interrupt.seen())
+        interrupt.ignore()  # a signal that comes now must not replace the error
+        result = outcome.classify(error, command, interrupt.was_signalled())
         if result is None:
-            if not outcome.is_of_a_peer(error):
-                outcome.leave(Exit.FAILED)
+            if not outcome.is_lost_peer(error):
+                outcome.record_code(Exit.FAILED)
             raise
         return result
 
@@ -126,7 +126,7 @@ def _command(command: str) -> Callable[[Config], str]:
 
 def _finish(code: Exit, message: str) -> None:
     """Report the outcome on the last line, to Kubernetes and to the launcher, and exit."""
-    outcome.leave(code)
+    outcome.record_code(code)
     token = os.environ.get("HF_TOKEN")
     if token:
         message = message.replace(token, "HF_TOKEN")
@@ -136,7 +136,7 @@ def _finish(code: Exit, message: str) -> None:
         TERMINATION_LOG.write_text(
             json.dumps({"exit": int(code), "reason": code.name.lower(), "message": message}) + "\n"
         )
-    if interrupt.seen():
+    if interrupt.was_signalled():
         os._exit(code)  # threads of a download must not delay the exit
     raise SystemExit(code)
 

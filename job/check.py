@@ -48,12 +48,12 @@ def check(config: Config) -> str:
         trial = config.model_copy(update={"output": str(Path(scratch) / run.path.name)})
         folder = RunFolder(trial)
         disk.require_writable(folder.path)
-        folder.claim(local_data(config.dataset))
+        folder.open(local_data(config.dataset))
         prepare.prepare(trial, folder)
         rows = load_encoded(folder)
         steps = train.count_steps(config.train, len(rows["train"]), hardware.processes)
         log_rows(rows, AutoTokenizer.from_pretrained(folder / "base"))
-        for line in disk.require(disk.needed(config, folder.path)):
+        for line in disk.require_free(disk.estimate(config, folder.path)):
             log.info(f"disk: {line}")
         rehearsal = train.rehearse(config.train, rows["train"], folder / "base", hardware)
         report.report(folder.path, config)

@@ -1,9 +1,10 @@
-"""The ways a run can end, each with its exit code.
+"""Errors: the ways a run can end, each with its exit code.
 
-Every error that a user can cause or cure is one of these; its text says what was expected, what was found and
-what to do. Anything else that is raised is a defect of ours and ends with Python's own exit code 1.
+Every error that a user can cause or fix is one of these; its text says what was expected, what was found and what to
+do. Any other exception is a bug and ends with Python's own exit code 1.
 """
 
+from collections.abc import Iterator
 from enum import IntEnum
 
 
@@ -21,13 +22,13 @@ class Exit(IntEnum):
 
 
 class KickoffError(Exception):
-    """A run that ended early for a reason the user can act on; a retry may help (a Hub that is down)."""
+    """The run ended early for a reason the user can act on; a retry may help, as when the Hub is down."""
 
     exit_code = Exit.FAILED
 
 
 class ConfigError(KickoffError):
-    """The config, or what it names (a base model, a repository), cannot work; a retry cannot help."""
+    """The config, or what it names (a base model, a repository), cannot work; a retry does not help."""
 
     exit_code = Exit.CONFIG
 
@@ -51,7 +52,7 @@ class PublishError(KickoffError):
 
 
 class Diverged(KickoffError):
-    """The loss exploded or is no number; run again as it is, it would do so again."""
+    """The loss exploded or is not finite; a retry with the same config would do the same."""
 
     exit_code = Exit.CONFIG
 
@@ -63,6 +64,18 @@ class OutOfMemory(KickoffError):
 
 
 class Interrupted(KickoffError):
-    """A signal stopped the run; finished work is kept and the same command goes on from there."""
+    """A signal stopped the run; finished work is kept, and the same command resumes from there."""
 
     exit_code = Exit.INTERRUPTED
+
+
+def chain(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield an error and all its causes and contexts, each once: a library may have wrapped the one that matters."""
+    seen: set[int] = set()
+    pending = [error]
+    while pending:
+        link = pending.pop()
+        if link is not None and id(link) not in seen:
+            seen.add(id(link))
+            yield link
+            pending += [link.__cause__, link.__context__]

@@ -1,8 +1,8 @@
-"""torchrun with the job's exit codes: `python -m job.launch --nnodes=2 --nproc-per-node=1 ... -m job run CONFIG`.
+"""Launch: torchrun with the job's exit codes: `python -m job.launch --nproc-per-node=2 ... -m job run CONFIG`.
 
-torchrun itself ends with 1 whatever its workers ended with, and a Kubernetes Job decides by the code whether to try
-again. After a signal it does not tell the workers' codes at all, so each job leaves its own where `outcome.CODES` says.
-It takes torchrun's arguments. It knows exit codes; it does not know what is launched.
+torchrun exits with 1 for every failure of a worker, but a Kubernetes Job decides by the exit code whether to retry.
+After a signal torchrun does not report the workers' codes at all, so each worker records its own in the folder that
+`outcome.CODES` names. The module takes torchrun's arguments. It knows exit codes, not what is launched.
 """
 
 import os
@@ -17,23 +17,30 @@ from torch.distributed.run import main
 from job.errors import Exit
 from job.run import outcome, threads
 
-_REASONS = (Exit.CONFIG, Exit.DATA, Exit.GATE, Exit.PUBLISH, Exit.MEMORY)
-"""Codes that say what a retry does not cure or what is still to be done, so that they go before a lost connection."""
+_CAUSES = (Exit.CONFIG, Exit.DATA, Exit.GATE, Exit.PUBLISH, Exit.MEMORY)
+"""Codes that say what is wrong, and that take precedence over the lost connections of the other workers."""
 
 
 def launch(arguments: list[str]) -> int:
-    """Run torchrun to its end; the exit code of the worker that failed, or after a signal that of the workers."""
+    """Run torchrun to its end.
+
+    Args:
+        arguments: torchrun's command line.
+
+    Returns:
+        The exit code of the worker that failed; after a signal, the code that the workers recorded.
+    """
     with tempfile.TemporaryDirectory(prefix="kickoff-codes-") as codes:
         os.environ[outcome.CODES] = codes
-        threads.choose()  # for the workers, which would take each other's start for the work of others
+        threads.configure()  # here, because each worker would count the others' start as load
         try:
             main(arguments)
         except ChildFailedError as error:
             _, failure = error.get_first_failure()
-            # when one worker ends, the others lose the connection and end with 1, at times within the same second
-            reasons = [other.exitcode for other in error.failures.values() if other.exitcode in _REASONS]
-            code = reasons[0] if reasons else failure.exitcode
-            # a negative number is the signal that killed the worker; shells and Kubernetes count it from 128
+            # if one worker ends, the others lose the connection and end with 1, sometimes within the same second
+            causes = [other.exitcode for other in error.failures.values() if other.exitcode in _CAUSES]
+            code = causes[0] if causes else failure.exitcode
+            # a negative code is the signal that killed the worker; shells and Kubernetes report 128 + signal
             return code if code >= 0 else 128 - code
         except SignalException:
             return _after_signal(Path(codes))
@@ -41,10 +48,10 @@ def launch(arguments: list[str]) -> int:
 
 
 def _after_signal(codes: Path) -> int:
-    """A reason if one worker has one, else a failure of its own, else 75: a signal ends most workers by itself."""
-    left = outcome.left_in(codes)
-    reasons = [code for code in left if code in _REASONS]
-    return reasons[0] if reasons else Exit.FAILED if Exit.FAILED in left else Exit.INTERRUPTED
+    """Return the code of a worker with a cause, else 1 if one failed, else 75: the signal itself ends the others."""
+    recorded = outcome.read_codes(codes)
+    causes = [code for code in recorded if code in _CAUSES]
+    return causes[0] if causes else Exit.FAILED if Exit.FAILED in recorded else Exit.INTERRUPTED
 
 
 if __name__ == "__main__":

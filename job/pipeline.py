@@ -1,7 +1,7 @@
-"""The commands of the job, each as the order of its stages.
+"""Pipeline: the commands of the job, each as the order of its stages.
 
-What is finished is not done again, so calling `run` once more after an interruption or a failed push goes on where it
-stopped. What a stage does, and when its result is out of date, is decided elsewhere.
+Finished stages are not repeated, so that `run` resumes where an interruption or a failed upload stopped it. What a
+stage does, and when its result is out of date, is decided elsewhere.
 """
 
 import logging
@@ -18,95 +18,106 @@ from job.hub import client
 from job.prepare import prepare
 from job.publishing import publish
 from job.report import report
-from job.run import machine
 from job.run.facts import Answers, Metrics
 from job.run.folder import RunFolder
-from job.run.machine import Machine
+from job.run.machine import Machine, detect
 from job.training import train
 
 log = logging.getLogger(__name__)
 
 
 def run(config: Config) -> str:
-    """Every stage in order; the sentence that says what came of it."""
+    """Run every stage in order.
+
+    Args:
+        config: The run's config.
+
+    Returns:
+        The sentence that says what the run has done.
+
+    Raises:
+        KickoffError: The run cannot go on; its class sets the exit code.
+    """
     client.configure(config.publish.timeout_seconds)
-    here = machine.detect(config.train.device, config.train.precision)
+    machine = detect(config.train.device, config.train.precision)
     folder = RunFolder(config)
-    with folder.held() if here.rank == 0 else nullcontext():
-        if here.rank == 0:
+    with folder.lock() if machine.rank == 0 else nullcontext():
+        if machine.rank == 0:
             _preflight(config, folder)
-            folder.claim(local_data(config.dataset, folder.finished()))
+            folder.open(local_data(config.dataset, folder.finished_request()))
             prepare(config, folder)
             folder.pin()
-        here.wait()
+        machine.wait()
         if not folder.is_trained():
-            with folder.phase("train", "teaching the model the training rows", here.rank):
-                train.train(config.train, config.seed, stages.load_encoded(folder), folder / "base", folder.path, here)
-        if here.rank == 0:
+            with folder.phase("train", "teaching the model the training rows", machine.rank):
+                train.train(
+                    config.train, config.seed, stages.load_encoded(folder), folder / "base", folder.path, machine
+                )
+        if machine.rank == 0:
             folder.discard("checkpoints")
-        if measure.is_outdated(config, folder, here):
-            _measure(config, folder, here)
-        return _deliver(folder, here) if here.rank == 0 else "trained and measured; process 0 goes on alone"
+        if measure.is_outdated(config, folder, machine):
+            _measure(config, folder, machine)
+        return _deliver(folder, machine) if machine.rank == 0 else "trained and measured; process 0 goes on alone"
 
 
 def evaluate_only(config: Config) -> str:
-    """Measure again what `run` left, and write report and card anew."""
-    with _finished(config) as (folder, here):
-        _measure(config, folder, here)
-        report.report(folder.path, folder.pinned())
-        publish.assemble(folder.path, folder.pinned())
+    """Measure a trained model again, and update its report and card."""
+    with _open_trained_run(config) as (folder, machine):
+        _measure(config, folder, machine)
+        report.report(folder.path, folder.pinned_config())
+        publish.assemble(folder.path, folder.pinned_config())
         return f"measured {folder / 'model'}: {report.brief(folder.require(Metrics))}"
 
 
 def publish_only(config: Config) -> str:
-    """Publish what `run` left; the gate is asked again."""
-    with _finished(config) as (folder, here):
+    """Publish a trained model, if the gate passes."""
+    with _open_trained_run(config) as (folder, machine):
         publish.preflight(config, existing_paths(config.dataset))
-        if measure.is_outdated(config, folder, here):
-            _measure(config, folder, here)
-        return _deliver(folder, here)
+        if measure.is_outdated(config, folder, machine):
+            _measure(config, folder, machine)
+        return _deliver(folder, machine)
 
 
-def _measure(config: Config, folder: RunFolder, here: Machine) -> None:
-    measure.measure(config, folder, here)
-    if here.rank == 0:
+def _measure(config: Config, folder: RunFolder, machine: Machine) -> None:
+    measure.measure(config, folder, machine)
+    if machine.rank == 0:
         log.info("evaluate:\n" + report.summary(folder.require(Metrics), folder.require(Answers)))
 
 
-def _deliver(folder: RunFolder, here: Machine) -> str:
-    """Report, gate, card, and the way out; the sentence that says where the model is."""
-    config = folder.pinned()
+def _deliver(folder: RunFolder, machine: Machine) -> str:
+    """Write report and card, ask the gate, and publish; return the sentence that says where the model is."""
+    config = folder.pinned_config()
     with folder.phase("report", "writing the report and the model card"):
         report.report(folder.path, config)
         publish.assemble(folder.path, config)
     gate.refuse(folder.require(Metrics).gate, folder / "model")
-    with folder.phase("publish", "publishing the model, and asking the published copy the same questions"):
+    with folder.phase("publish", "publishing the model, and verifying that the published copy gives the same answers"):
         published = publish.publish(
-            config.publish, folder / "model", stages.sample_questions(folder), partial(evaluate.answer, machine=here)
+            config.publish, folder / "model", stages.sample_questions(folder), partial(evaluate.answer, machine=machine)
         )
     folder.write(published)
     report.report(folder.path, config)
-    return publish.sentence(published, folder / "model")
+    return publish.describe(published, folder / "model")
 
 
 @contextmanager
-def _finished(config: Config) -> Iterator[tuple[RunFolder, Machine]]:
+def _open_trained_run(config: Config) -> Iterator[tuple[RunFolder, Machine]]:
     client.configure(config.publish.timeout_seconds)
     folder = RunFolder(config)
     if not folder.is_trained():
         raise DataError(f"output: {folder.path} holds no trained model; expected one left by `python -m job run`")
-    with folder.held():
-        folder.claim(local_data(config.dataset, folder.finished()))
-        prepare(config, folder)  # what was removed to be made anew
+    with folder.lock():
+        folder.open(local_data(config.dataset, folder.finished_request()))
+        prepare(config, folder)  # what the user has removed
         folder.pin()
-        yield folder, machine.detect(config.train.device, config.train.precision)
+        yield folder, detect(config.train.device, config.train.precision)
 
 
 def _preflight(config: Config, folder: RunFolder) -> None:
-    """A run that goes on needs the Hub at its end only: one that is down now does not hold it up."""
+    """Check the publishing targets; a run with trained work goes on without the Hub, which it needs only at its end."""
     try:
         publish.preflight(config, existing_paths(config.dataset))
     except PublishError as error:
-        if not folder.has_trained():
+        if not folder.has_trained_work():
             raise
         log.warning(f"publish: {error}; going on, since training had begun")

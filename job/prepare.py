@@ -37,13 +37,13 @@ def prepare_only(config: Config) -> str:
     """
     client.configure(config.publish.timeout_seconds)
     folder = RunFolder(config)
-    with folder.held():
-        folder.claim(local_data(config.dataset, folder.finished()))
+    with folder.lock():
+        folder.open(local_data(config.dataset, folder.finished_request()))
         if folder.read(DataFacts) is None:
             find_tokenizer, require_same = partial(_find_tokenizer, folder), partial(_require_same_rows, folder)
-            stages.prepare(folder.to_prepare(), folder, find_tokenizer, require_same)
+            stages.prepare(folder.preparation_config(), folder, find_tokenizer, require_same)
         folder.pin()
-        report.report(folder.path, folder.pinned())
+        report.report(folder.path, folder.pinned_config())
         facts = folder.require(DataFacts)
         stages.require_train_rows(facts, folder)
         return f"prepared: {ledger.data_line(facts)[6:]}; see {folder / 'report.html'}"
@@ -63,22 +63,24 @@ def prepare(config: Config, folder: RunFolder) -> None:
     if folder.is_prepared():
         log.info(f"data: prepared before, in {folder.path}")
     else:
-        stages.prepare(folder.to_prepare(), folder, partial(_fetch_base, folder), partial(_require_same_rows, folder))
+        stages.prepare(
+            folder.preparation_config(), folder, partial(_fetch_base, folder), partial(_require_same_rows, folder)
+        )
     facts = folder.require(DataFacts)
     stages.require_train_rows(facts, folder)
     stages.require_test_rows(facts, config, folder)
 
 
 def _find_tokenizer(folder: RunFolder) -> PreTrainedTokenizerBase | None:
-    return base.tokenizer_at_hand(folder.to_prepare().model, folder / "base")
+    return base.find_tokenizer(folder.preparation_config().model, folder / "base")
 
 
 def _fetch_base(folder: RunFolder) -> PreTrainedTokenizerBase:
     with folder.phase("base", "bringing the base model and trying it out"):
-        facts = base.fetch(folder.to_prepare().model, folder / "base", folder.trained_from())
+        facts = base.fetch(folder.preparation_config().model, folder / "base", folder.trained_base_weights())
     size = f"{facts.parameters / 1e6:.1f}M parameters"
     log.info(f"base: {facts.base}, {size}, chat template: {facts.chat_template}")
-    return base.fetched_tokenizer(folder / "base")
+    return base.load_tokenizer(folder / "base")
 
 
 def _require_same_rows(folder: RunFolder, parts: datasets.DatasetDict) -> None:

@@ -1,8 +1,8 @@
-"""The Kubernetes objects of a run: `python k8s/render.py CONFIG [OVERLAY] | kubectl apply --server-side -f -`.
+"""Renders the Kubernetes objects of a run: `python k8s/render.py CONFIG [OVERLAY] | kubectl apply --server-side -f -`.
 
-OVERLAY is a folder beside this file, "train" if none is given. kustomize reads no file outside of its own folders and
-knows no generateName. So it is given a copy of k8s/ in which CONFIG and the data files that it names have the place of
-examples/soccer, and the run's name gets the time. The volume keeps its name, and so does the ConfigMap of equal files.
+OVERLAY is a folder beside this file, "train" by default. kustomize reads no files outside its own folders and does not
+support generateName. So it gets a copy of k8s/ in which CONFIG and its data files replace examples/soccer, and the time
+is appended to the run's name. The volume keeps its name, and so does the ConfigMap as long as its files are equal.
 """
 
 import argparse
@@ -22,16 +22,19 @@ from job.errors import ConfigError, DataError
 
 HERE = Path(__file__).parent
 EXAMPLE = "examples/soccer"
-"""Stands in train/ where the folder of a run belongs."""
+"""The placeholder in train/ for the folder of a run."""
 NAME = re.compile(r"^kind: (?:Job|JobSet|TrainJob)\nmetadata:\n(?:  .*\n)*?  name: .*$", re.MULTILINE)
 MOST_BYTES = 1_000_000  # a ConfigMap's limit is 1 MiB
 
 
 def files_of(path: Path) -> list[Path]:
-    """CONFIG and the data files that it names.
+    """Return the config's file and the data files that it names.
+
+    Args:
+        path: CONFIG, relative to the working folder.
 
     Raises:
-        ConfigError: the config is not valid, or cannot run in a pod as it runs here.
+        ConfigError: The config is not valid, or would not run in a pod as it runs here.
     """
     config = load(path)
     folder = path.parent
@@ -59,10 +62,15 @@ def _on_the_volume(folder: str) -> bool:
 
 
 def render(path: Path, overlay: str, stamp: str) -> str:
-    """The objects as YAML; `stamp` is appended to the name of the run.
+    """Render the objects as YAML.
+
+    Args:
+        path: CONFIG, relative to the working folder.
+        overlay: A folder of k8s/.
+        stamp: Suffix for the name of the run.
 
     Raises:
-        ConfigError: as `files_of`, or there is no such overlay or no kubectl.
+        ConfigError: As for `files_of`, or the overlay or kubectl does not exist.
     """
     files = files_of(path)
     with tempfile.TemporaryDirectory() as scratch:
@@ -74,9 +82,9 @@ def render(path: Path, overlay: str, stamp: str) -> str:
         component = yaml.safe_load((HERE.parent / EXAMPLE / "kustomization.yaml").read_text())
         component["configMapGenerator"][0]["files"] = [file.name for file in files]
         (folder / "kustomization.yaml").write_text(yaml.safe_dump(component))
-        for changed in (k8s / "train" / "kustomization.yaml", k8s / "train" / "job.yaml"):
-            text = changed.read_text().replace(f"{EXAMPLE}/config.yaml", str(path))
-            changed.write_text(text.replace(EXAMPLE, str(path.parent)))
+        for manifest in (k8s / "train" / "kustomization.yaml", k8s / "train" / "job.yaml"):
+            text = manifest.read_text().replace(f"{EXAMPLE}/config.yaml", str(path))
+            manifest.write_text(text.replace(EXAMPLE, str(path.parent)))
         return NAME.sub(lambda match: match[0] + stamp, _kustomize(k8s / overlay))
 
 
@@ -94,12 +102,13 @@ def _kustomize(folder: Path) -> str:
 
 
 def main() -> None:
+    """Print the objects of the config on the command line."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("config", type=Path, help="The run's YAML file, as examples/soccer/config.yaml.")
     parser.add_argument("overlay", nargs="?", default="train", help="A folder of k8s/.")
-    given = parser.parse_args()
+    arguments = parser.parse_args()
     try:
-        print(render(given.config, given.overlay, time.strftime("-%y%m%d-%H%M%S")), end="")
+        print(render(arguments.config, arguments.overlay, time.strftime("-%y%m%d-%H%M%S")), end="")
     except (ConfigError, DataError) as error:
         print(f"error: {error}", file=sys.stderr)
         sys.exit(2)

@@ -26,7 +26,7 @@ ENDS: dict[str, BaseException] = {
 
 def main(ends: list[str], config: Path) -> None:
     def stage(config: Config) -> str:
-        with interrupt.deferred() as asked:
+        with interrupt.defer() as asked:
             print(f"ready {os.environ['RANK']}", flush=True)
             while not asked():
                 time.sleep(0.01)

@@ -13,14 +13,14 @@ def save(folder: Path, step: int, keep: int = 2) -> Path:
 def test_the_newest_comes_back(tmp_path: Path) -> None:
     save(tmp_path, 5)
     save(tmp_path, 12)
-    found = checkpoint.newest(tmp_path)
+    found = checkpoint.load_newest(tmp_path)
     assert found is not None
     assert found[1] == {"step": 12, "seconds": 1.5}
     assert found[0]["model"]["weight"].tolist() == [12.0] * 4
 
 
 def test_none_without_any(tmp_path: Path) -> None:
-    assert checkpoint.newest(tmp_path / "checkpoints") is None
+    assert checkpoint.load_newest(tmp_path / "checkpoints") is None
 
 
 def test_only_the_newest_are_kept(tmp_path: Path) -> None:
@@ -46,7 +46,7 @@ def test_a_damaged_one_is_passed_over_and_said(tmp_path: Path, damage: str, capl
         tensors.unlink()
     else:
         newest.rename(newest.with_suffix(".partial"))
-    found = checkpoint.newest(tmp_path)
+    found = checkpoint.load_newest(tmp_path)
     assert found is not None
     assert found[1]["step"] == 5
     assert ("step-00000006 is incomplete or damaged" in caplog.text) == (damage != "unfinished")
@@ -58,7 +58,7 @@ def test_damaged_ones_do_not_push_out_the_good_one(tmp_path: Path) -> None:
         (save(tmp_path, step) / "tensors.pt").write_bytes(b"damaged")
     save(tmp_path, 8)
     (tmp_path / "step-00000008" / "state.json").unlink()
-    found = checkpoint.newest(tmp_path)
+    found = checkpoint.load_newest(tmp_path)
     assert found is not None
     assert found[1]["step"] == 5
     assert sorted(path.name for path in tmp_path.iterdir()) == ["step-00000005", "step-00000008"]
@@ -72,7 +72,7 @@ def test_a_write_that_fails_leaves_the_older_ones_and_nothing_else(
     def broken(*arguments: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(checkpoint.durable, "place", broken)
+    monkeypatch.setattr(checkpoint.durable, "replace", broken)
     with pytest.raises(OSError, match="No space"):
         save(tmp_path, 6)
     assert [path.name for path in tmp_path.iterdir()] == ["step-00000005"]

@@ -15,7 +15,7 @@ from job.config.schema import Config
 from job.data.local_files import local_data
 from job.errors import ConfigError
 from job.run import disk, durable
-from job.run.disk import Room
+from job.run.disk import Need
 from job.run.folder import RunFolder
 
 
@@ -37,24 +37,24 @@ def half(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def watch(monkeypatch: pytest.MonkeyPatch, *folders: Path) -> dict[Path, list[int]]:
     """Note how large folders are whenever something that was written aside has got its place, the old still there."""
     seen: dict[Path, list[int]] = {folder: [0] for folder in folders}
-    unchanged = durable.place
+    unchanged = durable.replace
 
     def noting(partial: Path, target: Path) -> None:
         for folder in folders:
             seen[folder].append(disk.size(folder))
         unchanged(partial, target)
 
-    monkeypatch.setattr(durable, "place", noting)
+    monkeypatch.setattr(durable, "replace", noting)
     return seen
 
 
-def room_of(config: Config, scratch: Path) -> dict[str, Room]:
+def room_of(config: Config, scratch: Path) -> dict[str, Need]:
     """What `check` counts, in a folder of its own."""
     trial = RunFolder(config.model_copy(update={"output": str(scratch)}))
     trial.path.mkdir()
-    trial.claim(local_data(config.dataset, trial.finished()))
+    trial.open(local_data(config.dataset, trial.finished_request()))
     prepare.prepare(trial.config, trial)
-    return {room.key: room for room in disk.needed(config, trial.path)}
+    return {room.key: room for room in disk.estimate(config, trial.path)}
 
 
 @pytest.mark.parametrize("limit", [1, 3])
@@ -73,13 +73,13 @@ def test_what_is_counted_is_what_a_run_takes(
     pipeline.run(config)
     pipeline.publish_only(config)  # now an older model lies there
     taken = max(seen[tmp_path / "run"])
-    assert taken <= room["output"].training <= 1.02 * taken + disk._REST
+    assert taken <= room["output"].training <= 1.02 * taken + disk._SMALL_FILES
     old = disk.size(tmp_path / "out/there")
     copies = max(seen[tmp_path / "out"])
     assert copies == 2 * old, "the new one and the old one, for a moment"
-    assert copies - old <= room["publish.folder"].publishing <= copies - old + disk._REST
+    assert copies - old <= room["publish.folder"].publishing <= copies - old + disk._SMALL_FILES
     finished = disk.size(tmp_path / "run")
-    assert finished <= room["output"].publishing <= finished + 2 * disk._REST
+    assert finished <= room["output"].publishing <= finished + 2 * disk._SMALL_FILES
 
 
 def test_what_lies_there_already_is_not_needed_again(half: Path, make_config: MakeConfig, tmp_path: Path) -> None:
@@ -88,7 +88,7 @@ def test_what_lies_there_already_is_not_needed_again(half: Path, make_config: Ma
     pipeline.run(config)
     begun = room_of(config, tmp_path / "two")["output"]
     assert begun.training == 0
-    assert 0 <= begun.publishing <= 2 * disk._REST
+    assert 0 <= begun.publishing <= 2 * disk._SMALL_FILES
     shutil.rmtree(tmp_path / "run/model")
     left = disk.size(tmp_path / "run")
     begun = room_of(config, tmp_path / "three")["output"]
@@ -109,13 +109,13 @@ def test_a_published_model_is_downloaded_to_the_temporary_folder(
 
     def noting(folder: Path, *rest: Any, **more: Any) -> list[str]:
         if "kickoff-published-" in str(folder):
-            assert counted.place in folder.parents
+            assert counted.path in folder.parents
             taken.append(disk.size(folder))
         return answer(folder, *rest, **more)
 
     monkeypatch.setattr(pipeline.evaluate, "answer", noting)
     pipeline.run(config)
-    assert taken[0] <= counted.publishing <= taken[0] + disk._REST
+    assert taken[0] <= counted.publishing <= taken[0] + disk._SMALL_FILES
 
 
 def test_each_disk_is_asked_on_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -129,23 +129,23 @@ def test_each_disk_is_asked_on_its_own(tmp_path: Path, monkeypatch: pytest.Monke
 
     monkeypatch.setattr(shutil, "disk_usage", usage)
     gib = 2**30
-    output = Room("output", tmp_path / "runs/a", 5 * gib, gib)
-    folder = Room("publish.folder", tmp_path / "there", 0, 4 * gib)
-    lines = disk.require([output, folder, Room("TMPDIR", other, 0, gib)])
+    output = Need("output", tmp_path / "runs/a", 5 * gib, gib)
+    folder = Need("publish.folder", tmp_path / "there", 0, 4 * gib)
+    lines = disk.require_free([output, folder, Need("TMPDIR", other, 0, gib)])
     assert lines == [
         f"5.0 GiB needed, 5.0 GiB free for output {tmp_path}/runs/a, publish.folder {tmp_path}/there",
         "1.0 GiB needed, 1.0 GiB free for TMPDIR /dev/shm",
     ]
     assert asked == [tmp_path, other]
     with pytest.raises(ConfigError) as caught:
-        disk.require([output, Room("publish.folder", other / "there", 0, 2 * gib), Room("TMPDIR", other, 0, gib)])
+        disk.require_free([output, Need("publish.folder", other / "there", 0, 2 * gib), Need("TMPDIR", other, 0, gib)])
     assert str(caught.value) == (
         "publish.folder and TMPDIR: found 1.0 GiB free on the disk of publish.folder /dev/shm/there, TMPDIR /dev/shm, "
         "expected 3.0 GiB; free some, or choose another publish.folder, or set the environment's TMPDIR to a folder "
         "on a larger disk"
     )
     with pytest.raises(ConfigError, match="output and publish.folder: found 5.0 GiB .* expected 6.0 GiB; .*save_total"):
-        disk.require([output, Room("publish.folder", tmp_path, 0, 5 * gib)])
+        disk.require_free([output, Need("publish.folder", tmp_path, 0, 5 * gib)])
 
 
 def test_check_refuses_a_run_that_does_not_fit(make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -45,7 +45,7 @@ def test_so_is_a_folder_with_all_that_is_in_it(tmp_path: Path, order: list[str])
     for folder in (tmp_path / "new.partial" / "inner", tmp_path / "new" / "old"):
         folder.mkdir(parents=True)
     (tmp_path / "new.partial/inner/file").write_text("1")
-    durable.place(tmp_path / "new.partial", tmp_path / "new")
+    durable.replace(tmp_path / "new.partial", tmp_path / "new")
     assert order == ["sync inner", "sync file", "sync new.partial", "rename new.partial", f"sync {tmp_path.name}"]
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["inner"]
 
@@ -73,7 +73,7 @@ def test_what_was_there_before_stays_when_writing_fails(tmp_path: Path, monkeypa
     ],
 )
 def test_a_full_disk_is_known_by_whatever_says_so(error: Exception | None, full: bool) -> None:
-    assert durable.is_full(error) is full
+    assert durable.is_disk_full(error) is full
 
 
 def test_json_holds_no_number_that_json_has_not() -> None:

@@ -22,7 +22,7 @@ from transformers import (
 from job.config.schema import EvaluateSection
 from job.data.encode import encode
 from job.errors import OutOfMemory
-from job.evaluation.evaluate import answer, drawn, evaluate
+from job.evaluation.evaluate import answer, draw_rows, evaluate
 from job.evaluation.intervals import rate
 from job.run.machine import Machine
 from job.run.out_of_memory import in_halves
@@ -114,10 +114,10 @@ def test_the_rows_to_answer_are_drawn_and_say_where_they_stood(fetched: Path, ro
 
 
 def test_all_rows_are_answered_in_order_where_they_are_few() -> None:
-    assert drawn(5, 5, 1) == drawn(5, 200, 1) == [0, 1, 2, 3, 4]
-    assert drawn(0, 200, 1) == drawn(9, 0, 1) == []
-    assert drawn(100_000, 200, 1) != drawn(100_000, 200, 2)
-    assert max(drawn(100_000, 200, 1)) > 90_000
+    assert draw_rows(5, 5, 1) == draw_rows(5, 200, 1) == [0, 1, 2, 3, 4]
+    assert draw_rows(0, 200, 1) == draw_rows(9, 0, 1) == []
+    assert draw_rows(100_000, 200, 1) != draw_rows(100_000, 200, 2)
+    assert max(draw_rows(100_000, 200, 1)) > 90_000
 
 
 def test_no_generated_answers_when_they_are_off(fetched: Path, rows: Dataset) -> None:

@@ -13,7 +13,6 @@ from job.run.fact_files import Damaged, OtherVersion
 from job.run.facts import (
     Answer,
     Answers,
-    Asked,
     BaseFacts,
     DataFacts,
     Gate,
@@ -22,13 +21,14 @@ from job.run.facts import (
     ModelMetrics,
     Published,
     Resolved,
+    RunRequest,
     Source,
     TrainingFacts,
 )
-from job.run.row_facts import Closest, Cluster, Conflict, Doubtful, GivenAnswer, Place, Rendered, Repeat, Row
+from job.run.row_facts import Closest, Cluster, Conflict, Doubtful, GivenAnswer, KeptRow, Rendered, Repeat, Row
 
 ROW = Row("a.json row 1", "Who?", {"not": ["text", 1.5, None]}, "the answer is an object, not text")
-PLACES = [Place(f"a.json row {number}", f"Question {number}?") for number in (1, 2)]
+PLACES = [KeptRow(f"a.json row {number}", f"Question {number}?") for number in (1, 2)]
 TUNED = ModelMetrics(
     *(1.25, None, 0.5, 5),
     **{"f1": 0.25, "exact_match": 0.0, "ended": 1.0, "answered_rows": 5},
@@ -38,8 +38,8 @@ TUNED = ModelMetrics(
 PLAIN = ModelMetrics(2.5, 12.0, 0.25, 5, intervals={"loss": (2.0, 3.0)}, interval_kinds={"loss": "bootstrap"})
 ANSWERS = [Answer("a.json row 1", "Who?", "Me.", "Me.", 1.0, True)]
 RECORDS = [
-    Asked({"seed": 42}, {"dataset.file": {"rows.json": "ab" * 32}}, Resolved({"seed": 42}, "cd" * 32), 1),
-    Asked({"seed": 42}, {}, Resolved(), 1),
+    RunRequest({"seed": 42}, {"dataset.file": {"rows.json": "ab" * 32}}, Resolved({"seed": 42}, "cd" * 32), 1),
+    RunRequest({"seed": 42}, {}, Resolved(), 1),
     DataFacts(
         *(30, 20, 5, 5, {"clean": 5}, {"clean: no": 5}, {"clean: no": [ROW]}),
         clusters=[Cluster(PLACES[0], [Repeat("a.json row 3", "Question 3?", 0.934)], 1)],
@@ -110,7 +110,7 @@ def test_what_is_not_known_is_left_out_and_what_is_none_is_null(run: Path) -> No
         (DataFacts, ["conflicts", "closest", "examples"], {"conflicts": [], "closest": None, "examples": {}}),
         (BaseFacts, ["checkpoint", "template_date", "weights"], {"checkpoint": None, "weights": None}),
         (TrainingFacts, ["encoded"], {"encoded": None}),
-        (Asked, ["files", "resolved", "version"], {"files": {}, "resolved": Resolved(), "version": 1}),
+        (RunRequest, ["files", "resolved", "version"], {"files": {}, "resolved": Resolved(), "version": 1}),
     ],
     ids=lambda value: value.__name__ if isinstance(value, type) else None,
 )
@@ -132,7 +132,7 @@ def test_a_field_of_another_kind_names_file_and_field(run: Path) -> None:
         fact_files.read(run, DataFacts)
     (run / "asked.json").write_text(json.dumps({"config": {}, "version": 2}))
     with pytest.raises(OtherVersion, match=r"asked\.json is of another version of Kickoff \(facts 2, expected 1\)"):
-        fact_files.read(run, Asked)
+        fact_files.read(run, RunRequest)
 
 
 def test_nothing_is_there_before_it_was_written(run: Path) -> None:

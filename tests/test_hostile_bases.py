@@ -83,11 +83,11 @@ def looks_ahead(folder: Path) -> None:
     ("make", "says"),
     [
         (t5, "is an encoder-decoder (t5), which is not supported yet"),
-        (roberta, "sees the tokens that it shall predict"),
-        (bert, "sees the tokens that it shall predict"),
-        (bert_without_end, "sees the tokens that it shall predict"),
+        (roberta, "sees the tokens that it must predict"),
+        (bert, "sees the tokens that it must predict"),
+        (bert_without_end, "sees the tokens that it must predict"),
         (bert_without_head, "lacks weights that BertLMHeadModel needs and that would start at random"),
-        (looks_ahead, "sees the tokens that it shall predict"),
+        (looks_ahead, "sees the tokens that it must predict"),
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )
@@ -560,7 +560,7 @@ def test_a_row_that_depends_on_its_batch(copy: Path, tmp_path: Path, monkeypatch
         return output
 
     monkeypatch.setattr(LlamaModel, "forward", crowded)
-    assert "predicts otherwise for a row in a batch" in refused(copy, tmp_path)
+    assert "predicts differently for a row in a batch" in refused(copy, tmp_path)
 
 
 def test_a_mask_that_moves_positions(copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -573,7 +573,7 @@ def test_a_mask_that_moves_positions(copy: Path, tmp_path: Path, monkeypatch: py
         return forward(self, input_ids=input_ids, attention_mask=attention_mask, **options)
 
     monkeypatch.setattr(LlamaModel, "forward", shifted)
-    assert "predicts otherwise for a row with padding behind it" in refused(copy, tmp_path)
+    assert "predicts differently for a row with padding after it" in refused(copy, tmp_path)
 
 
 def test_a_model_that_ignores_padding_in_front(copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -614,7 +614,9 @@ def test_positions_that_differ_in_generation(tmp_path: Path) -> None:
     """RoBERTa counts positions from its padding id, and transformers' generate from zero."""
     decoder = RobertaConfig(**{**SMALL, "pad_token_id": 1, "is_decoder": True})
     source = saved(tmp_path / "source", RobertaForCausalLM(decoder), pad_token="!")
-    assert "generates otherwise than it predicts in one pass (its cache or its positions" in refused(source, tmp_path)
+    assert "generates differently from what it predicts in one pass (its cache or its positions" in refused(
+        source, tmp_path
+    )
 
 
 # --- as a user meets them --------------------------------------------------------------------------------------------
@@ -623,7 +625,7 @@ def test_positions_that_differ_in_generation(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("make", "command", "says"),
     [
-        (roberta, "run", "sees the tokens that it shall predict"),
+        (roberta, "run", "sees the tokens that it must predict"),
         (t5, "check", "is an encoder-decoder"),
         (adapter, "run", "is a LoRA adapter of ada/original"),
     ],

@@ -14,7 +14,7 @@ ROOT = Path(__file__).parents[1]
 START = "import logging, sys, time; from job.run import interrupt; logging.basicConfig(stream=sys.stdout, level=20)\n"
 START += "interrupt.PATIENCE_SECONDS = 0.5; interrupt.install(); print('ready', flush=True)\n"
 SWALLOWS = START + "while True:\n    try: time.sleep(60)\n    except KeyboardInterrupt: pass"
-DEFERS = START + "with interrupt.deferred():\n    time.sleep(60)"
+DEFERS = START + "with interrupt.defer():\n    time.sleep(60)"
 
 
 def started(code: str) -> subprocess.Popen[str]:
@@ -30,21 +30,21 @@ def test_what_swallows_the_signal_is_left_after_some_patience() -> None:
     process.send_signal(signal.SIGTERM)
     output, _ = process.communicate(timeout=20)
     assert process.returncode == Exit.INTERRUPTED
-    assert "does not let go: leaving it; finished work is kept" in output
+    assert "does not stop: ending the process; finished work is kept" in output
 
 
 def test_a_step_that_takes_long_says_so_and_a_second_signal_ends_it() -> None:
     process = started(DEFERS)
     process.send_signal(signal.SIGTERM)
     assert process.stdout is not None
-    assert "the step under way ends first" in process.stdout.readline()
+    assert "finishing the current step and what is being written" in process.stdout.readline()
     process.send_signal(signal.SIGINT)
     assert process.wait(timeout=20) == Exit.INTERRUPTED
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_one_that_was_deferred_counts_at_the_end_of_the_block(number: int) -> None:
-    code = START + "try:\n    with interrupt.deferred(): time.sleep(0.5)\nexcept KeyboardInterrupt: print('counted')"
+    code = START + "try:\n    with interrupt.defer(): time.sleep(0.5)\nexcept KeyboardInterrupt: print('counted')"
     process = started(code)
     process.send_signal(number)
     assert process.communicate(timeout=20)[0] == "counted\n"

@@ -6,7 +6,7 @@ import tracemalloc
 import numpy as np
 import pytest
 
-from job.evaluation.intervals import Interval, bounded, rate, ratio
+from job.evaluation.intervals import Interval, bounded_ratio, rate, ratio
 
 
 @pytest.mark.parametrize(
@@ -40,7 +40,7 @@ def test_the_bootstrap_agrees_with_the_normal_approximation() -> None:
 
 def test_it_holds_the_truth_as_often_as_it_says() -> None:
     chance = np.random.default_rng(1)
-    found = [bounded(chance.beta(2, 3, 40), np.ones(40)) for _ in range(300)]
+    found = [bounded_ratio(chance.beta(2, 3, 40), np.ones(40)) for _ in range(300)]
     held = sum(between.low <= 0.4 <= between.high for between in found)
     assert 0.91 <= held / 300 <= 0.98
 
@@ -56,7 +56,7 @@ def test_a_ratio_is_of_the_sums_and_rows_stay_whole() -> None:
 
 def test_rows_that_are_all_alike_are_not_certain() -> None:
     for count in (1, 2, 20):
-        nothing, everything, half = (bounded(np.full(count, value), np.ones(count)) for value in (0.0, 1.0, 0.5))
+        nothing, everything, half = (bounded_ratio(np.full(count, value), np.ones(count)) for value in (0.0, 1.0, 0.5))
         assert nothing == rate(0, count)
         assert everything == rate(count, count)
         assert half.low < 0.5 < half.high

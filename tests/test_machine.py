@@ -52,7 +52,7 @@ def test_a_gpu_that_is_asked_for_and_not_there_is_refused(monkeypatch: pytest.Mo
 
 
 def test_one_process_does_all_the_work_in_order() -> None:
-    assert Machine(machine.torch.device("cpu"), "fp32").share([3, 1, 2], lambda item: item * 2) == [6, 2, 4]
+    assert Machine(machine.torch.device("cpu"), "fp32").distribute([3, 1, 2], lambda item: item * 2) == [6, 2, 4]
 
 
 class WithoutDouble(TorchDispatchMode):
@@ -72,8 +72,8 @@ class Apple(Machine):
     """A CPU that sums as an Apple GPU does."""
 
     @property
-    def exact(self) -> torch.dtype:
-        return Machine(torch.device("mps"), self.precision).exact
+    def sum_dtype(self) -> torch.dtype:
+        return Machine(torch.device("mps"), self.precision).sum_dtype
 
 
 def test_a_device_without_float64_trains_and_measures(rows: DatasetDict, fetched: Path, tmp_path: Path) -> None:
@@ -91,10 +91,10 @@ def test_a_device_without_float64_trains_and_measures(rows: DatasetDict, fetched
 
 
 def test_sums_are_kept_in_float64_where_there_is_one(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert Machine(torch.device("cpu"), "fp32").exact == torch.float64
-    assert Machine(torch.device("cuda", 0), "fp32").exact == torch.float64
-    assert Machine(torch.device("mps"), "fp32").exact == torch.float32
+    assert Machine(torch.device("cpu"), "fp32").sum_dtype == torch.float64
+    assert Machine(torch.device("cuda", 0), "fp32").sum_dtype == torch.float64
+    assert Machine(torch.device("mps"), "fp32").sum_dtype == torch.float32
     for there, expected in ((True, torch.float64), (False, torch.float32)):
         properties = type("Properties", (), {"has_fp64": there})
         monkeypatch.setattr(torch.xpu, "get_device_properties", lambda device, found=properties: found)
-        assert Machine(torch.device("xpu", 0), "fp32").exact == expected
+        assert Machine(torch.device("xpu", 0), "fp32").sum_dtype == expected

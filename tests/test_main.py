@@ -64,7 +64,7 @@ def test_a_whole_run_and_the_published_folder_in_plain_transformers(tmp_path: Pa
     done = job("run", path, f"publish.folder={tmp_path}/published")
     lines = done.stdout.splitlines()
     assert (done.returncode, done.stderr) == (Exit.DONE, "")
-    assert lines[-1] == f"done: published {tmp_path}/published, asked there and found to answer as here"
+    assert lines[-1] == f"done: published {tmp_path}/published; verified: the published copy gives the same answers"
     assert any("40 rows in = 34 to train + 6 to test + 0 rejected" in line for line in lines)
     code = """
 import sys

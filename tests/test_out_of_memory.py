@@ -67,7 +67,7 @@ def test_every_librarys_words_are_known(error: Exception) -> None:
 @pytest.mark.parametrize("error", OTHERS, ids=str)
 def test_other_errors_are_left_alone(error: Exception) -> None:
     assert not is_out_of_memory(error)
-    with pytest.raises(type(error)), out_of_memory.needed("while testing", "take less"):
+    with pytest.raises(type(error)), out_of_memory.convert_errors("while testing", "take less"):
         raise error
 
 
@@ -75,7 +75,7 @@ def test_what_libraries_really_raise_is_known() -> None:
     for ask in (lambda: torch.empty(2**60), lambda: np.empty(2**58), lambda: pa.allocate_buffer(2**62)):
         with (
             pytest.raises(OutOfMemory, match="out of memory while testing; take less"),
-            out_of_memory.needed("while testing", "take less"),
+            out_of_memory.convert_errors("while testing", "take less"),
         ):
             ask()
 

@@ -18,7 +18,7 @@ from job import __main__ as main
 from job.errors import *
 from job.run import interrupt
 def signal_comes():
-    with interrupt.deferred():  # only noted, as while training
+    with interrupt.defer():  # only noted, as while training
         os.kill(os.getpid(), signal.SIGTERM)
         time.sleep(0.05)
 def stage(config):
@@ -186,10 +186,10 @@ def test_a_reader_that_is_gone_does_not_change_the_code() -> None:
 
 def test_other_processes_that_a_signal_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     lost = RuntimeError("[../gloo/transport/tcp/pair.cc:534] Connection closed by peer [10.0.0.2]:4096")
-    assert outcome.of(lost, "run", signalled=True) is None, "there are no others"
+    assert outcome.classify(lost, "run", signalled=True) is None, "there are no others"
     monkeypatch.setenv("WORLD_SIZE", "2")
-    assert outcome.of(lost, "run", signalled=True) == (Exit.INTERRUPTED, outcome.STOPPED)
-    assert outcome.of(lost, "run", signalled=False) is None
+    assert outcome.classify(lost, "run", signalled=True) == (Exit.INTERRUPTED, outcome.STOPPED)
+    assert outcome.classify(lost, "run", signalled=False) is None
     mistake = ConfigError("gloo is no device")
-    assert outcome.of(mistake, "run", signalled=True) == (Exit.CONFIG, "gloo is no device")
-    assert outcome.of(PublishError("NCCL"), "run", signalled=True) == (Exit.PUBLISH, "NCCL")
+    assert outcome.classify(mistake, "run", signalled=True) == (Exit.CONFIG, "gloo is no device")
+    assert outcome.classify(PublishError("NCCL"), "run", signalled=True) == (Exit.PUBLISH, "NCCL")

@@ -262,7 +262,7 @@ def test_its_benchmark_runs(tmp_path: Path, fetched: Path, monkeypatch: pytest.M
     lines = (json.dumps({"question": f"What is {n} and {n}?", "answer": f"It is {2 * n}."}) for n in range(40))
     (tmp_path / "rows.jsonl").write_text("\n".join(lines) + "\n")
     monkeypatch.setattr(sys, "argv", ["prepare", "--dataset", str(tmp_path / "rows.jsonl"), "--rows", "100"])
-    monkeypatch.setattr(benchmark.model, "prepared", lambda: fetched)
+    monkeypatch.setattr(benchmark.model, "prepare", lambda: fetched)
     monkeypatch.setattr(benchmark.results, "RESULTS", tmp_path)
     benchmark.main()
     measured = json.loads((tmp_path / "prepare-100-rows.json").read_text())

@@ -14,6 +14,7 @@ from job.config.schema import Config
 from job.errors import ConfigError, PublishError
 from job.evaluation import evaluate
 from job.hub import client as hub_client
+from job.hub import errors as hub_errors
 from job.publishing import contract, publish
 from job.publishing import hub as publishing_hub
 from job.run.facts import Published
@@ -35,7 +36,7 @@ def preflight(create: bool = True, **section: object) -> None:
     publish.preflight(config_of(**section), [], create)
 
 
-def to_hub(finished: Path, answer: Any = ask, **values: object) -> Published:
+def publish_to_hub(finished: Path, answer: Any = ask, **values: object) -> Published:
     section = {"repo": "ada/soccer", "timeout_seconds": 5.0, **values}
     config = config_of(str(finished), **section)
     hub_client.configure(config.publish.timeout_seconds)
@@ -48,7 +49,7 @@ def content(folder: Path) -> dict[str, bytes]:
 
 
 def test_one_commit_with_the_whole_contract(hub: HubServer, finished: Path) -> None:
-    published = to_hub(finished, tag="v1", branch="tuned")
+    published = publish_to_hub(finished, tag="v1", branch="tuned")
     commits = hub.commits("models", "ada/soccer", "tuned")
     files = hub.files("models", "ada/soccer", "tuned")
     assert published.revision == commits[0].sha
@@ -62,14 +63,14 @@ def test_one_commit_with_the_whole_contract(hub: HubServer, finished: Path) -> N
 
 
 def test_publishing_again_changes_nothing(hub: HubServer, finished: Path) -> None:
-    first = to_hub(finished, tag="v1")
-    assert to_hub(finished, tag="v1") == first
+    first = publish_to_hub(finished, tag="v1")
+    assert publish_to_hub(finished, tag="v1") == first
     assert len(hub.commits("models", "ada/soccer")) == 2
 
 
 def test_with_replace_what_lay_there_before_is_gone(hub: HubServer, finished: Path) -> None:
     hub.add_repo("models", "ada/soccer", {"pytorch_model.bin": b"old", "README.md": b"old"})
-    to_hub(finished, replace=True)
+    publish_to_hub(finished, replace=True)
     assert "pytorch_model.bin" not in hub.files("models", "ada/soccer")
     assert len(hub.commits("models", "ada/soccer")) == 2
 
@@ -78,18 +79,18 @@ def test_a_tag_that_stands_elsewhere_moves_nothing(hub: HubServer, finished: Pat
     old = hub.add_repo("models", "ada/soccer", {"README.md": b"old"})
     hub.repos["models", "ada/soccer"].tags["v1"] = old
     with pytest.raises(PublishError, match=f"has v1 already, on {old}; not published"):
-        to_hub(finished, tag="v1")
+        publish_to_hub(finished, tag="v1")
     assert hub.files("models", "ada/soccer") == {"README.md": b"old"}
-    to_hub(finished)
+    publish_to_hub(finished)
     with pytest.raises(ConfigError, match=f"has v1 already, on {old}"):
         preflight(repo="ada/soccer", tag="v1")
 
 
 def test_a_tag_on_the_head_is_taken_too_while_the_model_is_still_to_be_trained(hub: HubServer, finished: Path) -> None:
-    sha = to_hub(finished, tag="v1").revision
+    sha = publish_to_hub(finished, tag="v1").revision
     with pytest.raises(ConfigError, match=f"has v1 already, on {sha}"):
         preflight(repo="ada/soccer", tag="v1")
-    to_hub(finished, tag="v1")
+    publish_to_hub(finished, tag="v1")
 
 
 @pytest.mark.parametrize(
@@ -173,7 +174,7 @@ def test_check_sees_it_too_and_makes_no_repository(token: str, hub: HubServer, m
 )
 def test_a_fault_on_the_way_is_overcome(fault: dict[str, object], hub: HubServer, finished: Path) -> None:
     hub.fail(**fault)  # type: ignore[arg-type]
-    published = to_hub(finished, timeout_seconds=3.0)
+    published = publish_to_hub(finished, timeout_seconds=3.0)
     assert [commit.sha for commit in hub.commits("models", "ada/soccer")][0] == published.revision
     assert len(hub.commits("models", "ada/soccer")) == 2
     assert set(contract.CONTRACT) <= set(hub.files("models", "ada/soccer"))
@@ -183,10 +184,10 @@ def test_a_fault_on_the_way_is_overcome(fault: dict[str, object], hub: HubServer
 def test_a_hub_that_stays_down_keeps_the_model_and_tells_the_command(
     hub: HubServer, finished: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(publishing_hub.time, "sleep", lambda seconds: None)
+    monkeypatch.setattr(hub_errors.time, "sleep", lambda seconds: None)
     hub.fail("POST", r"/commit/", times=99, status=500)
     with pytest.raises(PublishError, match="python -m job publish") as caught:
-        to_hub(finished)
+        publish_to_hub(finished)
     assert caught.value.exit_code == 5
     assert (finished / "model" / "model.safetensors").exists()
     assert TOKEN not in str(caught.value)
@@ -199,7 +200,7 @@ def other_answers(folder: Path, questions: list[str]) -> list[str]:
 
 def test_other_answers_than_here_never_reach_main(hub: HubServer, finished: Path) -> None:
     with pytest.raises(PublishError, match="answers 'three', expected 'two'"):
-        to_hub(finished, other_answers)
+        publish_to_hub(finished, other_answers)
     repo = hub.repos["models", "ada/soccer"]
     assert hub.files("models", "ada/soccer") == FIRST_FILES
     assert set(repo.branches) == {"main"}
@@ -212,7 +213,7 @@ def test_main_stands_still_while_the_model_is_asked(hub: HubServer, finished: Pa
         before.append(hub.files("models", "ada/soccer"))
         return ask(folder, questions)
 
-    to_hub(finished, look)
+    publish_to_hub(finished, look)
     assert before == [FIRST_FILES, FIRST_FILES]
 
 
@@ -224,7 +225,7 @@ def test_a_commit_of_somebody_else_is_not_overwritten(hub: HubServer, finished: 
         return ask(folder, questions)
 
     with pytest.raises(PublishError, match="somebody else has committed to ada/soccer meanwhile") as caught:
-        to_hub(finished, meanwhile)
+        publish_to_hub(finished, meanwhile)
     assert caught.value.exit_code == 5
     assert hub.files("models", "ada/soccer") == {**FIRST_FILES, "mine.txt": b"mine"}
     assert set(hub.repos["models", "ada/soccer"].branches) == {"main"}
@@ -243,7 +244,7 @@ def test_a_commit_just_before_ours_is_not_overwritten(
 
     monkeypatch.setattr(publishing_hub, "_commit", late)
     with pytest.raises(PublishError, match="somebody else has committed"):
-        to_hub(finished)
+        publish_to_hub(finished)
     assert hub.files("models", "ada/soccer") == {**FIRST_FILES, "mine.txt": b"mine"}
 
 
@@ -268,7 +269,7 @@ def test_a_repository_of_somebody_is_not_emptied(files: dict[str, bytes], hub: H
 
 def test_a_new_repository_of_the_hubs_page_is_published_to(hub: HubServer, finished: Path) -> None:
     hub.add_repo("models", "ada/soccer", {**FIRST_FILES, "README.md": b"---\nlicense: mit\n---\n"})
-    to_hub(finished)
+    publish_to_hub(finished)
     assert "model.safetensors" in hub.files("models", "ada/soccer")
 
 
@@ -281,13 +282,13 @@ def published_before(hub: HubServer, finished: Path, **more: bytes | None) -> di
 
 def test_an_older_model_of_ours_is_replaced_also_with_another_card(hub: HubServer, finished: Path) -> None:
     published_before(hub, finished, **{"README.md": b"# Edited"})
-    to_hub(finished)
+    publish_to_hub(finished)
     assert hub.files("models", "ada/soccer") == content(finished / "model")
 
 
 def test_a_model_from_before_the_mark_is_replaced(hub: HubServer, finished: Path) -> None:
     published_before(hub, finished, **{contract.MARK: None, "README.md": b"# Old", "merges.txt": b"a b"})
-    to_hub(finished)
+    publish_to_hub(finished)
     assert hub.files("models", "ada/soccer") == content(finished / "model")
 
 
@@ -311,13 +312,13 @@ def test_what_was_put_beside_a_model_of_ours_is_kept(more: dict[str, Any], hub: 
 
 def test_a_new_branch_beside_somebodys_main(hub: HubServer, finished: Path) -> None:
     hub.add_repo("models", "ada/soccer", SOMEBODYS["another model"])
-    to_hub(finished, branch="tuned")
+    publish_to_hub(finished, branch="tuned")
     assert hub.files("models", "ada/soccer") == SOMEBODYS["another model"]
     assert hub.files("models", "ada/soccer", "tuned") == content(finished / "model")
     api = HfApi(token=TOKEN)
     api.upload_file(path_or_fileobj=b"mine", path_in_repo="mine.txt", repo_id="ada/soccer", revision="tuned")
     with pytest.raises(ConfigError, match="ada/soccer@tuned holds mine.txt"):
-        to_hub(finished, branch="tuned")
+        publish_to_hub(finished, branch="tuned")
 
 
 def test_a_branch_that_a_killed_run_left_is_used_and_removed(hub: HubServer, finished: Path) -> None:
@@ -328,7 +329,7 @@ def test_a_branch_that_a_killed_run_left_is_used_and_removed(hub: HubServer, fin
     api.upload_file(
         path_or_fileobj=b"half", path_in_repo="half.bin", repo_id="ada/soccer", revision=f"kickoff-{digest}"
     )
-    to_hub(finished)
+    publish_to_hub(finished)
     assert hub.files("models", "ada/soccer").keys() - FIRST_FILES.keys() == content(finished / "model").keys()
     assert set(hub.repos["models", "ada/soccer"].branches) == {"main"}
 
@@ -340,7 +341,7 @@ def test_out_of_memory_while_asking_is_not_the_hubs(hub: HubServer, finished: Pa
         return ask(folder, questions)
 
     with pytest.raises(RuntimeError, match="can't allocate memory"):
-        to_hub(finished, hungry)
+        publish_to_hub(finished, hungry)
     assert hub.files("models", "ada/soccer") == FIRST_FILES
 
 

@@ -15,7 +15,7 @@ from job.publishing import contract, publish
 from job.run.facts import Published
 
 
-def to_folder(finished: Path, folder: Path | str, answer: Any = ask, **values: object) -> Published:
+def publish_to_folder(finished: Path, folder: Path | str, answer: Any = ask, **values: object) -> Published:
     config = config_of(folder=str(folder), **values)
     publish.preflight(config, [])
     return publish.publish(config.publish, finished / "model", QUESTIONS, answer)
@@ -23,16 +23,16 @@ def to_folder(finished: Path, folder: Path | str, answer: Any = ask, **values: o
 
 def test_to_a_folder_and_again(finished: Path, tmp_path: Path) -> None:
     for _ in range(2):
-        assert to_folder(finished, tmp_path / "there") == Published(folder=str(tmp_path / "there"))
+        assert publish_to_folder(finished, tmp_path / "there") == Published(folder=str(tmp_path / "there"))
     assert content(tmp_path / "there") == content(finished / "model")
     assert [path.name for path in tmp_path.iterdir()] == ["there"]
 
 
 def test_a_folder_that_answers_otherwise_does_not_take_the_place(finished: Path, tmp_path: Path) -> None:
-    to_folder(finished, tmp_path / "there")
+    publish_to_folder(finished, tmp_path / "there")
     (tmp_path / "there" / "README.md").write_text("older")
     with pytest.raises(PublishError, match="answers 'three', expected 'two'"):
-        to_folder(finished, tmp_path / "there", other_answers)
+        publish_to_folder(finished, tmp_path / "there", other_answers)
     assert (tmp_path / "there" / "README.md").read_text() == "older"
     assert [path.name for path in tmp_path.iterdir()] == ["there"]
 
@@ -120,7 +120,7 @@ def test_a_folder_with_anything_else_in_it_is_left_alone(
 @pytest.mark.parametrize("name", ["a letter", "notes beside our model", "other weights"])
 def test_replace_allows_it(name: str, finished: Path, tmp_path: Path) -> None:
     FOREIGN[name][0](tmp_path / "there", finished)
-    to_folder(finished, tmp_path / "there", replace=True)
+    publish_to_folder(finished, tmp_path / "there", replace=True)
     assert content(tmp_path / "there") == content(finished / "model")
     assert [path.name for path in tmp_path.iterdir()] == ["there"]
 
@@ -139,7 +139,7 @@ def test_replace_allows_it(name: str, finished: Path, tmp_path: Path) -> None:
 )
 def test_a_model_of_ours_is_replaced(make: Callable[[Path, Path], None], finished: Path, tmp_path: Path) -> None:
     make(tmp_path / "there", finished)
-    to_folder(finished, tmp_path / "there")
+    publish_to_folder(finished, tmp_path / "there")
     assert content(tmp_path / "there") == content(finished / "model")
     assert [path.name for path in tmp_path.iterdir()] == ["there"]
 
@@ -151,7 +151,7 @@ def test_what_comes_into_the_folder_while_the_model_is_asked_is_kept(finished: P
         return ask(folder, questions)
 
     with pytest.raises(PublishError, match=r"letter\.txt.*the model is kept in .*python -m job publish .*run\.yaml"):
-        to_folder(finished, tmp_path / "there", meanwhile)
+        publish_to_folder(finished, tmp_path / "there", meanwhile)
     assert content(tmp_path) == {"there/letter.txt": b"dear"}
 
 
@@ -160,7 +160,7 @@ def test_folders_of_like_names_are_not_touched(finished: Path, tmp_path: Path) -
         (tmp_path / name).mkdir()
         (tmp_path / name / "letter.txt").write_text("dear")
     for _ in range(2):
-        to_folder(finished, tmp_path / "there")
+        publish_to_folder(finished, tmp_path / "there")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["there", "there.old", "there.partial"]
     assert (tmp_path / "there.old/letter.txt").read_text() == (tmp_path / "there.partial/letter.txt").read_text()
     (tmp_path / ".there.kickoff-old").mkdir()
@@ -175,17 +175,17 @@ def test_a_folder_of_somebody_aside_is_left_alone(finished: Path, tmp_path: Path
     aside.mkdir()
     (aside / "letter.txt").write_text("dear")
     with pytest.raises(PublishError, match="is in the way, and Kickoff did not write it"):
-        to_folder(finished, tmp_path / "there")
+        publish_to_folder(finished, tmp_path / "there")
     assert content(tmp_path) == {f"{aside.name}/letter.txt": b"dear"}
 
 
 def test_a_run_killed_between_the_two_renames_is_made_good(finished: Path, tmp_path: Path) -> None:
-    to_folder(finished, tmp_path / "there")
+    publish_to_folder(finished, tmp_path / "there")
     (tmp_path / "there").rename(tmp_path / ".there.kickoff-old")
     with pytest.raises(PublishError, match="answers 'three'"):
-        to_folder(finished, tmp_path / "there", other_answers)
+        publish_to_folder(finished, tmp_path / "there", other_answers)
     assert content(tmp_path / "there") == content(finished / "model"), "the older one is back"
-    to_folder(finished, tmp_path / "there")
+    publish_to_folder(finished, tmp_path / "there")
     assert [path.name for path in tmp_path.iterdir()] == ["there"]
 
 
@@ -193,7 +193,7 @@ def test_through_a_link(finished: Path, tmp_path: Path) -> None:
     (tmp_path / "disk").mkdir()
     (tmp_path / "there").symlink_to(tmp_path / "disk" / "model")
     for _ in range(2):
-        to_folder(finished, tmp_path / "there")
+        publish_to_folder(finished, tmp_path / "there")
     assert (tmp_path / "there").is_symlink()
     assert content(tmp_path / "disk" / "model") == content(finished / "model")
     assert [path.name for path in (tmp_path / "disk").iterdir()] == ["model"]
@@ -202,7 +202,7 @@ def test_through_a_link(finished: Path, tmp_path: Path) -> None:
 def test_a_project_with_a_config_and_checkpoints_is_no_run(finished: Path, tmp_path: Path) -> None:
     (tmp_path / "run.yaml").write_text("dataset: {file: rows.json}")
     (tmp_path / "checkpoints").mkdir()
-    to_folder(finished, tmp_path / "published")
+    publish_to_folder(finished, tmp_path / "published")
     assert content(tmp_path / "published") == content(finished / "model")
 
 

@@ -342,7 +342,7 @@ def test_other_processes_alone_are_refused_amid_an_epoch_and_go_on_at_its_end(
     assert code == 0, output
     facts = place.facts()
     assert (facts.steps, facts.trained_tokens) == (total, 2 * labels(rows))
-    newest = checkpoint.newest(place.folder / "run" / "checkpoints")
+    newest = checkpoint.load_newest(place.folder / "run" / "checkpoints")
     assert newest is not None
     assert newest[1]["step"] == total - 1, "all processes agree to save when the first one's minutes have passed"
 

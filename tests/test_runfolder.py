@@ -24,7 +24,7 @@ from job.training.learner import Learner
 def claim(config: Config) -> RunFolder:
     folder = RunFolder(config)
     folder.path.mkdir(parents=True, exist_ok=True)
-    folder.claim(local_data(config.dataset, folder.finished()))
+    folder.open(local_data(config.dataset, folder.finished_request()))
     return folder
 
 

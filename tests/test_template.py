@@ -123,12 +123,15 @@ REFUSED_TEMPLATES: dict[str, tuple[str | dict[str, str], str]] = {
     "one line": ("{{ messages[0].content.split() | join(' ') }}" + ENDED, "drops or changes the question"),
     "by chance": (
         "{{ ['A', 'B', 'C', 'D'] | random }}{{ messages[0].content }}" + ENDED,
-        "writes another prompt each time",
+        "renders another prompt each time",
     ),
-    "thinks": (CHATML.replace("<|assistant|>\n", "<|assistant|>\n<think>\n"), "ends its prompt inside a thought"),
+    "thinks": (
+        CHATML.replace("<|assistant|>\n", "<|assistant|>\n<think>\n"),
+        "ends its prompt inside a reasoning block",
+    ),
     "thinks on one line": (
         CHATML.replace("<|assistant|>\n", "<|assistant|><think>"),
-        "ends its prompt inside a thought",
+        "ends its prompt inside a reasoning block",
     ),
     "no place": (
         "{% for m in messages %}{{ m.content }}{{ '<last>' if loop.last }}{% endfor %}",

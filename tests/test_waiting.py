@@ -83,7 +83,7 @@ def test_the_work_of_others_on_the_processors_of_this_process_decides(
     monkeypatch.setattr(os, "sched_getaffinity", lambda _: {0, 1})
     monkeypatch.setattr(time, "sleep", lambda _: counted.write_text(stat(later)))
     monkeypatch.setattr(os, "environ", {})
-    threads.choose()
+    threads.configure()
     assert dict(os.environ) == expected
 
 
@@ -91,7 +91,7 @@ def test_where_the_kernel_does_not_count_the_machine_is_taken_for_quiet(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(threads, "STAT", tmp_path / "none")
-    assert threads.others() == 0
+    assert threads.other_load() == 0
 
 
 def test_the_benchmark_measures_what_the_job_chooses_and_takes_the_middle() -> None:

@@ -1,1 +1,1 @@
-"""The server beside its peers: `python -m bench.serve`; under too much load: `python -m bench.serve.overload`."""
+"""The server compared with its peers: `python -m bench.serve`; overloaded: `python -m bench.serve.overload`."""

@@ -1,10 +1,10 @@
-"""Kickoff's server beside its peers, on this machine, with the same model, in one run: `python -m bench.serve`.
+"""Compares Kickoff's server with its peers, on this machine, with the same model, in one run: `python -m bench.serve`.
 
-One system after the other, each alone: started, asked by 1, 8 and 32 clients, streamed and not, stopped. The engines
-without HTTP are the yardstick. Every answer has to have exactly 32 tokens; others count as errors and bring no tokens.
-What else kept the processors busy meanwhile is written beside each number ("others"): it should be near zero.
+One system after the other is started, asked by 1, 8 and 32 clients, streamed and not, and stopped. The engines without
+HTTP are the upper bound. Every answer must have exactly 32 tokens; others count as errors with no tokens. The processor
+time of other processes stands beside each number ("others") and should be near zero.
 
-It knows systems and cells, and how to show them. How load is made is in load.py, what is compared in systems.py.
+The module runs the measurements and shows them; load.py makes the load, and systems.py names the systems.
 """
 
 import json
@@ -19,7 +19,7 @@ import typer
 import uvloop
 
 from bench import machine
-from bench.model import NEW_TOKENS, ROOT, prepared, questions
+from bench.model import NEW_TOKENS, ROOT, prepare, questions
 from bench.results import LOGS, RESULTS, write
 from bench.serve.load import closed_loop
 from bench.serve.process import ENVIRONMENT, Busy, Server, free_port, stop_servers_with_us
@@ -27,11 +27,11 @@ from bench.serve.systems import ENGINES, KICKOFF, PEERS, SERVERS, System
 
 Row = dict[str, Any]
 QUIET = 5.0
-"""Per cent of the processors; if others take more, the numbers are not to be trusted."""
+"""Percent of the processors; if other processes take more, the numbers are not reliable."""
 
 
 async def measure_server(system: System, model: Path, clients: list[int], seconds: float) -> list[Row]:
-    """All cells of one system."""
+    """Measure all cells of one server."""
     port = free_port()
     rows: list[Row] = []
     log = LOGS / f"{system.name}.log"
@@ -48,7 +48,7 @@ async def measure_server(system: System, model: Path, clients: list[int], second
 
 
 def measure_engine(kind: str, model: Path, clients: list[int], seconds: float) -> tuple[str, list[Row]]:
-    """All cells of one engine, and in what it computes."""
+    """Measure all cells of one engine; return its dtype and the cells."""
     command = [sys.executable, "-m", "bench.serve.engine", kind, str(model), str(seconds), *map(str, clients)]
     LOGS.mkdir(parents=True, exist_ok=True)
     with (LOGS / f"{kind}.log").open("wb") as log:
@@ -85,13 +85,13 @@ COLUMNS = {
 
 
 def table(rows: list[Row]) -> str:
-    """Markdown."""
+    """Format the rows as a Markdown table."""
     lines = [list(COLUMNS.values()), ["---"] * len(COLUMNS)]
-    lines += [[_shown(row.get(name)) for name in COLUMNS] for row in rows]
+    lines += [[_cell(row.get(name)) for name in COLUMNS] for row in rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
-def _shown(value: Any) -> str:
+def _cell(value: Any) -> str:
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, dict):
@@ -100,8 +100,8 @@ def _shown(value: Any) -> str:
 
 
 def ratios(rows: list[Row]) -> list[Row]:
-    """kickoff's tokens/s over the best peer's, streamed and not, and over its own engine's."""
-    found: list[Row] = []
+    """Divide Kickoff's tokens/s by the best peer's, streamed and not, and by the engines'."""
+    ratios_: list[Row] = []
     for row in (row for row in rows if row["system"] == KICKOFF.name):
         beside = [other for other in rows if other["clients"] == row["clients"]]
         peers = [other for other in beside if other["system"] in PEERS and other["streamed"] == row["streamed"]]
@@ -111,8 +111,8 @@ def ratios(rows: list[Row]) -> list[Row]:
             ratio |= {"best_peer": best["system"], "over_best_peer": _over(row, best)}
         for engine in (other for other in beside if other["system"] in ENGINES):
             ratio[f"over_{engine['system']}"] = _over(row, engine)
-        found.append(ratio)
-    return found
+        ratios_.append(ratio)
+    return ratios_
 
 
 def _over(row: Row, other: Row) -> float | None:
@@ -120,7 +120,7 @@ def _over(row: Row, other: Row) -> float | None:
     return round(row["tokens_per_second"] / below, 2) if below else None
 
 
-def _told(ratio: Row) -> str:
+def _ratio_line(ratio: Row) -> str:
     parts = [f"{ratio[key]} x {key.removeprefix('over_')}" for key in ratio if key.startswith("over_")]
     best = f" (best peer: {ratio['best_peer']})" if "best_peer" in ratio else ""
     how = "streamed" if ratio["streamed"] else "whole"
@@ -138,7 +138,7 @@ def main(
     if unknown := set(only or []) - set(names):
         raise typer.BadParameter(f"found {', '.join(sorted(unknown))}, expected some of {', '.join(names)}")
     stop_servers_with_us()
-    model, numbers, wanted = prepared(), clients or [1, 8, 32], only or names
+    model, numbers, wanted = prepare(), clients or [1, 8, 32], only or names
     known = machine.facts()
     print(machine.lines(known), file=sys.stderr)
     rows: list[Row] = []
@@ -153,25 +153,25 @@ def main(
         "machine": known,
         "model": "distilgpt2's size and shape, random weights",
         "new_tokens": NEW_TOKENS,
-        "systems": {name: what for name, what in _described().items() if name in wanted},
+        "systems": {name: what for name, what in _descriptions().items() if name in wanted},
         "computes_in": computes,
         "rows": rows,
         "ratios": compared,
     }
     write(out, result)
     print(f"{machine.lines(known)}\n{computes}\n\n{table(rows)}\n")
-    print("\n".join(_told(ratio) for ratio in compared) + _disturbed(rows))
+    print("\n".join(_ratio_line(ratio) for ratio in compared) + _warning(rows))
 
 
-def _disturbed(rows: list[Row]) -> str:
-    """Said when the numbers are not to be trusted."""
+def _warning(rows: list[Row]) -> str:
+    """Return a warning if other processes make the numbers unreliable."""
     most = max((row.get("cpu_others", 0.0) for row in rows), default=0.0)
     if most <= QUIET:
         return ""
     return f"\nwarning: other processes took up to {most} % of the processors; measure again on a quiet machine"
 
 
-def _described() -> dict[str, str]:
+def _descriptions() -> dict[str, str]:
     return {**ENGINES, **{system.name: system.what for system in SERVERS}}
 
 

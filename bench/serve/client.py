@@ -1,9 +1,9 @@
-"""A small HTTP/1.1 client: one connection, kept alive, one request after the other, and when each part came.
+"""Client: a small HTTP/1.1 client with one keep-alive connection, which records when each part of a response arrives.
 
-The load runs on the cores that it measures, and a client that takes a tenth of them would be measured along. General
-clients spend some hundred microseconds on a request and some ten on each event of a stream; this one knows only what
-the measured servers send (a status, a length or chunks) and leaves reading the events to the time after the answer.
-It knows neither what is asked nor what an answer looks like. No TLS, no redirects, no compression.
+The load generator runs on the cores that it measures, so a client that takes a tenth of them would distort the result.
+General clients spend about a hundred microseconds on a request and ten on each event of a stream. This one supports
+only what the measured servers send (a status, a length or chunks), and parses the events after the response. It knows
+neither questions nor answers. No TLS, no redirects, no compression.
 """
 
 import asyncio
@@ -16,7 +16,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Response:
-    """`parts` are the body as it came, each with its time; times are `time.perf_counter()`."""
+    """A response; `parts` are the body's pieces with their arrival times. Times are `time.perf_counter()`."""
 
     status: int
     sent: float
@@ -25,18 +25,20 @@ class Response:
 
     @property
     def seconds(self) -> float:
+        """Seconds from sending the request to the end of the response."""
         return self.ended - self.sent
 
     def json(self) -> Any:
+        """Parse the body as JSON."""
         return json.loads(b"".join(data for _, data in self.parts))
 
     def events(self) -> list[tuple[float, dict[str, Any]]]:
-        """The JSON objects of server-sent events, each with the time at which it was complete."""
-        found, rest = [], b""
+        """Parse the body as server-sent events: the JSON objects, each with its arrival time."""
+        events, rest = [], b""
         for at, data in self.parts:
-            *whole, rest = (rest + data).replace(b"\r\n", b"\n").split(b"\n\n")
-            found += [(at, content) for event in whole if (content := _content(event)) is not None]
-        return found
+            *complete, rest = (rest + data).replace(b"\r\n", b"\n").split(b"\n\n")
+            events += [(at, content) for event in complete if (content := _content(event)) is not None]
+        return events
 
 
 def _content(event: bytes) -> dict[str, Any] | None:
@@ -45,7 +47,7 @@ def _content(event: bytes) -> dict[str, Any] | None:
 
 
 class Connection:
-    """One connection to the loopback; it is opened when needed, and anew if the server has closed it."""
+    """A connection to a server on the loopback, opened when needed and reopened if the server has closed it."""
 
     def __init__(self, port: int) -> None:
         self._port = port
@@ -53,9 +55,12 @@ class Connection:
         self._writer: asyncio.StreamWriter | None = None
 
     async def ask(self, method: str, path: str, body: dict[str, Any] | None = None) -> Response:
-        """
+        """Send a request and read the response.
+
         Raises:
-            OSError, EOFError, ValueError: no connection, one that ended in the middle, or no HTTP.
+            OSError: There is no connection.
+            EOFError: The connection ended in the middle.
+            ValueError: The response is not HTTP.
         """
         reader = await self.send(method, path, body)
         sent = self._sent
@@ -68,7 +73,7 @@ class Connection:
         return Response(status, sent, time.perf_counter(), parts)
 
     async def send(self, method: str, path: str, body: dict[str, Any] | None) -> asyncio.StreamReader:
-        """The request alone, for a client that will not wait for the answer."""
+        """Send a request without reading the response."""
         content = b"" if body is None else json.dumps(body).encode()
         head = (
             f"{method} {path} HTTP/1.1\r\nhost: 127.0.0.1:{self._port}\r\ncontent-type: application/json\r\n"
@@ -86,6 +91,7 @@ class Connection:
         return self._reader, self._writer
 
     def close(self) -> None:
+        """Close the connection, if it is open."""
         if self._writer is not None:
             self._writer.close()
         self._reader = self._writer = None

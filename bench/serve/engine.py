@@ -1,8 +1,8 @@
-"""The engines alone, without HTTP: what a server could give at most. One engine, one process, one line of JSON.
+"""Engine: measures an engine alone, without HTTP, as the upper bound for its server; prints one line of JSON.
 
 `python -m bench.serve.engine kickoff-engine|transformers-cb-engine MODEL SECONDS CLIENTS...` keeps N requests running:
-for each that ends another is submitted. The prompts are the servers', already tokenized; the window is load.py's. With
-`--device cuda:0` on a GPU; with `--sampled` tokens are drawn at temperature 1 and top-p 0.9, by kickoff's engine only.
+for each that ends, another is submitted. The prompts are the servers', already tokenized; the window is load.py's.
+`--device cuda:0` runs on a GPU; `--sampled` samples with temperature 1 and top-p 0.9 (Kickoff's engine only).
 
 It knows both engines' interfaces. It does not know HTTP.
 """
@@ -25,14 +25,16 @@ from bench.serve.systems import TUNED
 
 
 class Running(Protocol):
-    """An engine that runs."""
+    """A running engine."""
 
     dtype: str
 
-    def submit(self, id: str, prompt: list[int]) -> None: ...
+    def submit(self, id: str, prompt: list[int]) -> None:
+        """Add a request."""
+        ...
 
-    def ended(self) -> list[int]:
-        """Go on for a while; the numbers of tokens of the requests that have ended."""
+    def step(self) -> list[int]:
+        """Compute for a while; return the numbers of tokens of the requests that have ended."""
         ...
 
 
@@ -51,15 +53,15 @@ class Kickoff:
         self.engine = Engine(loaded, max_rows=32, cache_bytes=free_memory(device) // 2)
         warm_up(self.engine, hang_seconds=30)
         self.made: dict[str, int] = {}
-        self.wishes: dict[str, Any] = {"temperature": 1.0, "top_p": 0.9} if sampled else {}
+        self.sampling: dict[str, Any] = {"temperature": 1.0, "top_p": 0.9} if sampled else {}
 
     def submit(self, id: str, prompt: list[int]) -> None:
         from serve.engine.request import Request
 
         self.made[id] = 0
-        self.engine.submit(Request(id, prompt, NEW_TOKENS, **self.wishes))
+        self.engine.submit(Request(id, prompt, NEW_TOKENS, **self.sampling))
 
-    def ended(self) -> list[int]:
+    def step(self) -> list[int]:
         tokens = self.engine.step()
         for token in tokens:
             self.made[token.id] += 1
@@ -80,7 +82,7 @@ class Transformers:
         loaded.to(device)
         self.dtype = str(loaded.dtype)
         settings: dict[str, Any] = {name.removeprefix("cb-").replace("-", "_"): value for name, value in TUNED.items()}
-        settings["page_size"] = settings.pop("block_size")  # its new name; the command line has the old one
+        settings["page_size"] = settings.pop("block_size")  # renamed in the API, but not in the command line
         self.manager: Any = loaded.init_continuous_batching(
             continuous_batching_config=ContinuousBatchingConfig(**settings)
         )
@@ -89,10 +91,10 @@ class Transformers:
     def submit(self, id: str, prompt: list[int]) -> None:
         self.manager.add_request(prompt, request_id=id, max_new_tokens=NEW_TOKENS)
 
-    def ended(self) -> list[int]:
+    def step(self) -> list[int]:
         result = self.manager.get_result(timeout=1)
         if result is None and not self.manager.is_running():
-            raise RuntimeError(f"transformers' engine died: {self.manager.background_thread_status.fatal_error}")
+            raise RuntimeError(f"transformers' engine failed: {self.manager.background_thread_status.fatal_error}")
         return [len(result.generated_tokens)] if result is not None and result.is_finished() else []
 
 
@@ -112,13 +114,13 @@ def _prompts(model: Path) -> Iterator[list[int]]:
 
 
 def measure(engine: Running, prompts: Iterator[list[int]], clients: int, seconds: float) -> dict[str, Any]:
-    """Tokens a second with so many requests at once; afterwards nothing runs."""
+    """Measure the tokens per second with `clients` requests at once."""
     window, busy = Window(clients, seconds), Busy([])
     for index in range(clients):
         engine.submit(f"{clients} {index}", next(prompts))
     running, ids, errors = clients, itertools.count(clients), 0
     while running:
-        for made in engine.ended():
+        for made in engine.step():
             running -= 1
             errors += made != NEW_TOKENS
             window.add(made)
@@ -132,7 +134,7 @@ def measure(engine: Running, prompts: Iterator[list[int]], clients: int, seconds
     return {
         "clients": clients,
         "requests": len(window.inside),
-        "seconds": round(window.lasted, 2),
+        "seconds": round(window.duration, 2),
         "tokens_per_second": round(window.tokens_per_second, 1),
         "cpu_others": others,
         "errors": wrong,
@@ -141,7 +143,7 @@ def measure(engine: Running, prompts: Iterator[list[int]], clients: int, seconds
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Standard output is for the result."""
+    """Keep standard output free for the result."""
     logging.disable(logging.WARNING)
     out, sys.stdout = sys.stdout, sys.stderr
     try:
@@ -151,6 +153,7 @@ def _quiet() -> Iterator[None]:
 
 
 def main() -> None:
+    """Measure one engine, and print the result."""
     parser = argparse.ArgumentParser(prog="python -m bench.serve.engine")
     parser.add_argument("kind", choices=KINDS)
     parser.add_argument("model", type=Path)
@@ -158,11 +161,12 @@ def main() -> None:
     parser.add_argument("clients", type=int, nargs="+")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--sampled", action="store_true")
-    asked = parser.parse_args()
+    arguments = parser.parse_args()
     with _quiet():
-        engine, prompts = KINDS[asked.kind](asked.model, asked.device, asked.sampled), _prompts(asked.model)
-        cells = [measure(engine, prompts, number, asked.seconds) for number in asked.clients]
-    print(json.dumps({"dtype": engine.dtype, "device": asked.device, "cells": cells}), flush=True)
+        engine = KINDS[arguments.kind](arguments.model, arguments.device, arguments.sampled)
+        prompts = _prompts(arguments.model)
+        cells = [measure(engine, prompts, number, arguments.seconds) for number in arguments.clients]
+    print(json.dumps({"dtype": engine.dtype, "device": arguments.device, "cells": cells}), flush=True)
 
 
 if __name__ == "__main__":
@@ -170,4 +174,4 @@ if __name__ == "__main__":
     sys.stdout.flush()
     import os
 
-    os._exit(0)  # transformers' engine has a thread that would go on
+    os._exit(0)  # transformers' engine has a thread that would keep the process alive

@@ -1,6 +1,6 @@
-"""A LitServe server as its documentation shows one: a transformers pipeline in `setup`, called in `predict`.
+"""LitServe pipeline: a LitServe server as in its documentation: a transformers pipeline in `setup` and `predict`.
 
-One request after the other, weights as published (float32):
+It answers one request after the other, with the weights as published (float32):
 `python -m bench.serve.litserve_pipeline MODEL PORT`.
 """
 
@@ -12,7 +12,7 @@ from transformers import pipeline
 
 
 class PipelineAPI(ls.LitAPI):  # type: ignore[misc, unused-ignore] # litserve has no types
-    """The question through the model's chat template; length and decoding as its generation_config says."""
+    """Answers a question with the model's chat template and generation config."""
 
     def __init__(self, model: str) -> None:
         super().__init__()

@@ -1,8 +1,8 @@
-"""A closed loop: N clients, each asks one question after the other; what they saw, in numbers.
+"""Load: a closed loop of N clients, each of which asks one question after the other.
 
-The window that is measured opens when the N-th answer is there (so the first round is warm-up) and closes at an answer
-whose number is a multiple of N again. Clients go on asking until it closes. So the load is the same throughout, and
-what had begun before the window makes up for what ends after it, also where answers come N at once.
+The measured window opens with the N-th answer (the first round is warm-up) and closes with an answer whose number is a
+multiple of N. Clients continue until it closes. So the load is constant, and requests that started before the window
+balance those that end after it, also if N answers arrive at once.
 
 It knows answers and times. It does not know which server it asks.
 """
@@ -20,12 +20,12 @@ from bench.serve.routes import TIMEOUT_SECONDS, Answer, Route
 
 ROUNDS = 3
 MOST_SECONDS = 60.0
-"""After which a window closes with fewer rounds."""
+"""After this time a window closes with fewer rounds."""
 
 
 @dataclass(frozen=True)
 class Cell:
-    """What was seen in one window. Times in milliseconds; those of tokens only if streamed."""
+    """The measurements of one window. Times in milliseconds; those of tokens only if streamed."""
 
     clients: int
     streamed: bool
@@ -42,7 +42,7 @@ class Cell:
 
 @dataclass
 class Window:
-    """Decides, answer by answer, what is measured."""
+    """Decides for each answer whether it is measured."""
 
     clients: int
     seconds: float
@@ -52,7 +52,7 @@ class Window:
     inside: list[int] = field(default_factory=list)
 
     def add(self, tokens: int) -> bool:
-        """Count an answer of so many tokens; whether it was inside."""
+        """Count an answer of so many tokens; return whether it is inside the window."""
         if self.closed is not None:
             return False
         self.count += 1
@@ -69,12 +69,14 @@ class Window:
         return True
 
     @property
-    def lasted(self) -> float:
+    def duration(self) -> float:
+        """Seconds that the window has been open."""
         return (time.perf_counter() if self.closed is None else self.closed) - self.opened
 
     @property
     def tokens_per_second(self) -> float:
-        return sum(self.inside) / self.lasted
+        """Tokens of the answers inside, per second."""
+        return sum(self.inside) / self.duration
 
 
 async def closed_loop(
@@ -87,7 +89,7 @@ async def closed_loop(
     stream: bool,
     opened: Callable[[], None] = lambda: None,
 ) -> Cell:
-    """Ask until the window closes. `opened` is called as it opens."""
+    """Ask until the window closes; `opened` is called when it opens."""
     window = Window(clients, seconds)
     answers: list[Answer] = []
     errors: Counter[str] = Counter()
@@ -117,7 +119,7 @@ async def closed_loop(
 
 
 async def ask(connection: Connection, route: Route, question: str, tokens: int, stream: bool) -> Answer | str:
-    """The answer, or why there is none."""
+    """Ask one question; return the answer, or why there is none."""
     try:
         async with asyncio.timeout(TIMEOUT_SECONDS):
             return await route.ask(connection, question, tokens, stream)
@@ -134,7 +136,7 @@ def _cell(window: Window, answers: list[Answer], errors: Counter[str], stream: b
         clients=window.clients,
         streamed=stream,
         requests=len(window.inside),
-        seconds=round(window.lasted, 2),
+        seconds=round(window.duration, 2),
         tokens_per_second=round(window.tokens_per_second, 1),
         latency_p50=milliseconds(latency, 50),
         latency_p95=milliseconds(latency, 95),
@@ -146,7 +148,7 @@ def _cell(window: Window, answers: list[Answer], errors: Counter[str], stream: b
 
 
 def milliseconds(seconds: Sequence[float], percent: float) -> float | None:
-    """The percentile of times in seconds (nearest rank), in milliseconds; None of none."""
+    """Return a percentile (nearest rank) of times in seconds, in milliseconds; None if there are no times."""
     if not seconds:
         return None
     return round(sorted(seconds)[max(0, math.ceil(percent / 100 * len(seconds)) - 1)] * 1000, 2)

@@ -1,12 +1,12 @@
-"""Kickoff's server at rest, under far too much, and for a long time: `python -m bench.serve.overload`.
+"""Overload: measures Kickoff's server idle, overloaded, and for a long time: `python -m bench.serve.overload`.
 
-Four measurements, each bounded in count and time, on the loopback, with the server's defaults:
-- at rest: what HTTP, JSON, the tokenizer and the way to the engine add to the engine's own time, request by request;
-- start: from the process to the first "ready", with the model in the page cache;
-- overload: five times as many requests arrive as the server can answer, whether it answers or not;
-- soak: thousands of short requests, a tenth of whose clients leave early; what memory and open files came to.
+Four measurements, each limited in count and time, on the loopback, with the server's defaults:
+- at rest: the latency that HTTP, JSON, the tokenizer and the way to the engine add, for single requests;
+- start: the time from starting the process to the first "ready", with the model in the page cache;
+- overload: an open loop in which five times as many requests arrive as the server can answer;
+- soak: thousands of short requests, a tenth of which are abandoned early; then memory and open files.
 
-It knows kickoff's interface only: /predict, its `timing`, /health/ready and /metrics.
+It knows Kickoff's interface only: /predict, its `timing`, /health/ready and /metrics.
 """
 
 import asyncio
@@ -24,7 +24,7 @@ import typer
 import uvloop
 
 from bench import machine
-from bench.model import NEW_TOKENS, prepared, questions
+from bench.model import NEW_TOKENS, prepare, questions
 from bench.results import LOGS, RESULTS, write
 from bench.serve.client import Connection
 from bench.serve.load import ask, closed_loop, milliseconds
@@ -37,9 +37,9 @@ CLIENTS = 32
 STARTS = 3
 TIMES_TOO_MANY = 5
 SETTLE_SECONDS = 5.0
-"""At the begin of the overload that do not count: no answer can be there yet."""
+"""Start of the overload that is not counted, since no answer can have arrived yet."""
 MOST_OPEN = 1000
-"""Connections at once; an arrival over that is not sent, and counted."""
+"""Most connections at once; a request beyond that is not sent, but counted."""
 LEAVE = 0.1
 LEAVE_WITHIN_SECONDS = 0.03
 SOAK_TOKENS = 8
@@ -52,7 +52,7 @@ def _server(model: Path, name: str) -> Server:
 
 
 async def start(model: Path) -> Row:
-    """Seconds from the process to the first "ready", several times."""
+    """Measure the seconds from starting the process to the first "ready", several times."""
     seconds = []
     for _ in range(STARTS):
         async with _server(model, "start") as server:
@@ -61,10 +61,10 @@ async def start(model: Path) -> Row:
 
 
 async def at_rest(server: Server, count: int) -> Row:
-    """One request after the other for one token: the client's time, and that time less the engine's.
+    """Measure single requests for one token: the latency, and the latency without the engine's time.
 
-    The engine's is first_token_ms - queued_ms: from the beginning of its step to the token's arrival in the HTTP
-    process. So the way into the engine counts as added, and the way out does not (a Unix socket, some 0.1 ms).
+    The engine's time is first_token_ms - queued_ms: from the start of its step to the token's arrival in the HTTP
+    process. So the way to the engine counts as added, and the way back (a Unix socket, about 0.1 ms) does not.
     """
     connection, asking = Connection(server.port), itertools.cycle(questions())
     whole, added = [], []
@@ -86,7 +86,7 @@ def _spread(seconds: list[float]) -> Row:
 
 @dataclass
 class Flood:
-    """What became of an open loop's requests."""
+    """The results of an open loop's requests."""
 
     began: float
     idle: list[Connection] = field(default_factory=list)
@@ -94,12 +94,12 @@ class Flood:
     sent: int = 0
     not_sent: int = 0
     completed: list[tuple[float, float]] = field(default_factory=list)
-    """When, and how long it took."""
+    """(seconds since the start, latency) of each answer."""
     rejected: list[float] = field(default_factory=list)
     others: Counter[str] = field(default_factory=Counter)
 
     async def one(self, port: int, question: str) -> None:
-        """On a kept connection if one is free."""
+        """Send one request, on a free connection if there is one."""
         if self.open >= MOST_OPEN:
             self.not_sent += 1
             return
@@ -120,7 +120,7 @@ class Flood:
 
 
 async def overload(server: Server, peak_seconds: float, seconds: float) -> Row:
-    """The most that 32 clients get out of it, then far more than that comes in: how much of the most is left."""
+    """Measure the peak throughput with 32 clients, then the goodput while far more requests arrive."""
     peak = await closed_loop(server.port, KICKOFF.route, questions(), NEW_TOKENS, CLIENTS, peak_seconds, stream=False)
     rate = TIMES_TOO_MANY * peak.tokens_per_second / NEW_TOKENS
     busy = Busy(server.family())
@@ -170,21 +170,21 @@ def _memory(server: Server, at: float) -> Row:
 
 
 async def soak(server: Server, count: int) -> Row:
-    """Short requests, some of whose clients leave early; memory and open files after the first ones and at the end."""
+    """Send short requests, some abandoned early; compare memory and open files after the first ones and at the end."""
     first = min(FIRST_REQUESTS, count)
     chance = random.Random(0)  # noqa: S311 - not a secret
     outcomes: Counter[str] = Counter()
     began = time.perf_counter()
     await _many(server.port, first, chance, outcomes)
-    before = await _at_rest_again(server)
+    before = await _read_when_idle(server)
     await _many(server.port, count - first, chance, outcomes)
-    after = await _at_rest_again(server)
+    after = await _read_when_idle(server)
     lasted = round(time.perf_counter() - began, 1)
     return {"requests": count, "seconds": lasted, "outcomes": dict(outcomes), "before": before, "after": after}
 
 
 async def _many(port: int, count: int, chance: random.Random, outcomes: Counter[str]) -> None:
-    """So many requests, from 32 clients that all go at the end."""
+    """Send `count` requests from 32 clients."""
     left, asking = itertools.count(), itertools.cycle(questions())
 
     async def client() -> None:
@@ -205,7 +205,7 @@ async def _stay(connection: Connection, question: str, chance: random.Random) ->
 
 
 async def _leave(connection: Connection, question: str, chance: random.Random) -> str:
-    """Ask, and close the connection after a few milliseconds, before the answer or in its middle."""
+    """Ask, and close the connection after a few milliseconds, before or during the answer."""
     body = KICKOFF.route.body(question, SOAK_TOKENS, chance.random() < 0.5)
     try:
         await connection.send("POST", KICKOFF.route.path, body)
@@ -216,22 +216,22 @@ async def _leave(connection: Connection, question: str, chance: random.Random) -
     return "left"
 
 
-async def _at_rest_again(server: Server, patience_seconds: float = 15) -> Row:
-    """Wait until nothing runs, and look: by process, memory and open files."""
+async def _read_when_idle(server: Server, patience_seconds: float = 15) -> Row:
+    """Wait until no request is running, then read memory and open files of each process."""
     connection, give_up = Connection(server.port), time.perf_counter() + patience_seconds
-    inside: dict[str, float] = {}
+    running: dict[str, float] = {}
     while time.perf_counter() < give_up:
         await asyncio.sleep(1)
-        inside = await _inside(connection)
-        if not any(inside.values()):
+        running = await _running(connection)
+        if not any(running.values()):
             break
     connection.close()
     await asyncio.sleep(0.5)
     files = {role: process.num_fds() for role, process in server.by_role().items()}
-    return {**inside, "rss_mib": _memory(server, 0)["rss_mib"], "open_files": files}
+    return {**running, "rss_mib": _memory(server, 0)["rss_mib"], "open_files": files}
 
 
-async def _inside(connection: Connection) -> dict[str, float]:
+async def _running(connection: Connection) -> dict[str, float]:
     response = await connection.ask("GET", "/metrics")
     lines = b"".join(data for _, data in response.parts).decode().splitlines()
     values = dict(line.rsplit(" ", 1) for line in lines if not line.startswith("#"))
@@ -268,7 +268,7 @@ def main(
     stop_servers_with_us()
     known = machine.facts()
     print(machine.lines(known), file=sys.stderr)
-    result = uvloop.run(_all(prepared(), requests, peak_seconds, seconds, soak))
+    result = uvloop.run(_all(prepare(), requests, peak_seconds, seconds, soak))
     write(out, {"machine": known, **result})
 
 

@@ -1,6 +1,6 @@
-"""Server processes: started, waited for, looked at, and stopped with all that they have started.
+"""Process: starts servers, waits until they are ready, measures them, and stops them with all their children.
 
-It knows processes. It does not know what they serve. Only processes that it started are ended.
+It knows processes. It does not know what they serve. It ends only processes that it started.
 """
 
 import asyncio
@@ -25,18 +25,19 @@ ENVIRONMENT = {"HF_HUB_OFFLINE": "1", "TOKENIZERS_PARALLELISM": "false", "PYTHON
 
 
 def free_port() -> int:
+    """Return a free port of the loopback."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
 
 
 def stop_servers_with_us() -> None:
-    """SIGTERM ends this process as an exception does, so that what it has started is stopped."""
+    """Make SIGTERM raise SystemExit, so that the started servers are stopped."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
 
 
 class Server:
-    """A command that serves on `port`; ready when it is entered, gone when it is left. What it prints goes to `log`."""
+    """A server process within `async with`: ready on entry, stopped on exit; its output goes to `log`."""
 
     def __init__(self, command: list[str], port: int, health: str, log: Path) -> None:
         self.command, self.port, self.health, self.log = command, port, health, log
@@ -72,12 +73,12 @@ class Server:
         raise RuntimeError(f"{' '.join(self.command)} is not ready; see {self.log}")
 
     def family(self) -> list[psutil.Process]:
-        """The processes that run now, the one that was started first."""
+        """Return the server's processes, the started one first."""
         first = psutil.Process(self._process.pid)
         return [first, *first.children(recursive=True)]
 
     def by_role(self) -> dict[str, psutil.Process]:
-        """The same by name and id: main, http (forked, so it is called like main), engine and tracker (spawned)."""
+        """Return the processes by role and id: main, http (forked, with main's command line), engine and tracker."""
         first, *others = self.family()
         roles = {f"main {first.pid}": first}
         for process in others:
@@ -87,7 +88,7 @@ class Server:
         return roles
 
     def _stop(self) -> None:
-        """SIGTERM to the first; whoever is left after a while is killed: LitServe leaves its workers behind."""
+        """Send SIGTERM to the first process, then kill those left after a while: LitServe leaves its workers."""
         with contextlib.suppress(psutil.NoSuchProcess):
             family = self.family()
             self._process.terminate()
@@ -101,17 +102,19 @@ class Server:
 
 
 class Busy:
-    """Who used the processors since `open`, in hundredths of all cores: server, client, others."""
+    """Measures the processor time since `open`, in percent of all cores: server, client, others."""
 
     def __init__(self, server: list[psutil.Process]) -> None:
         self.server, self.client = server, [psutil.Process()]
         self.open()
 
     def open(self) -> None:
+        """Start the measurement."""
         self._before = self._read()
 
     def shares(self) -> dict[str, float]:
-        passed, *used = (now - before for now, before in zip(self._read(), self._before, strict=True))
+        """Return the percentages since `open`."""
+        passed, *used = (last - first for last, first in zip(self._read(), self._before, strict=True))
         server, client, everyone = (round(seconds / passed / (os.cpu_count() or 1) * 100, 1) for seconds in used)
         return {
             "cpu_server": server,
@@ -124,7 +127,7 @@ class Busy:
 
 
 def _cpu_seconds(processes: list[psutil.Process]) -> float:
-    """Processor time that they have used so far."""
+    """Return the processor time that the processes have used so far."""
     total = 0.0
     for process in processes:
         with contextlib.suppress(psutil.NoSuchProcess):
@@ -134,6 +137,6 @@ def _cpu_seconds(processes: list[psutil.Process]) -> float:
 
 
 def _machine_cpu_seconds() -> float:
-    """Processor time that all processes of this machine, and its neighbours on the same host, have used."""
+    """Return the processor time that all processes of this machine, and other guests of its host, have used."""
     times = psutil.cpu_times()
     return float(sum(times) - times.idle - times.iowait - getattr(times, "guest", 0) - getattr(times, "guest_nice", 0))

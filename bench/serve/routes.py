@@ -1,8 +1,8 @@
-"""How each server is asked a question, and how its answer is read: text, tokens, and when they came.
+"""Routes: how to ask each server a question, and how to parse its answer: text, tokens, and arrival times.
 
-Tokens are counted as words in the text, which the benchmark's model makes exact (see model.py) and which is the same
-for a server that reports its usage and for one that does not; a usage that says otherwise makes the answer wrong.
-It knows the shapes of requests and answers. It does not know who asks, how often, or which server it is.
+Tokens are counted as words in the text, which is exact for the benchmark's model (see model.py) and works for servers
+that do not report usage. A reported usage that differs makes the answer wrong. The module knows the formats of requests
+and answers. It does not know who asks, how often, or which server it is.
 """
 
 from collections.abc import Callable
@@ -17,7 +17,10 @@ TIMEOUT_SECONDS = 180.0
 
 @dataclass(frozen=True)
 class Route:
-    """`text` and `piece` read a whole answer and an event; `usage` reads the count that either may report."""
+    """A server's route.
+
+    `text` parses a complete answer, `piece` an event of a stream, and `usage` the token count that either may report.
+    """
 
     path: str
     body: Callable[[str, int, bool], Json]
@@ -26,9 +29,12 @@ class Route:
     usage: Callable[[Json], int | None]
 
     async def ask(self, connection: Connection, question: str, tokens: int, stream: bool) -> "Answer":
-        """
+        """Ask a question.
+
         Raises:
-            OSError, EOFError, ValueError: no answer.
+            OSError: There is no connection.
+            EOFError: The connection ended in the middle.
+            ValueError: The answer has another format.
         """
         return self._read(await connection.ask("POST", self.path, self.body(question, tokens, stream)), tokens, stream)
 
@@ -52,7 +58,7 @@ class Route:
 
 @dataclass(frozen=True)
 class Answer:
-    """`wrong` says what is wrong with it, None if nothing. Times in seconds; the last two only if streamed."""
+    """An answer; `wrong` says what is wrong with it, or is None. Times in seconds, only of streamed answers."""
 
     response: Response
     wrong: str | None

@@ -1,6 +1,6 @@
-"""The systems that are compared, each as its own documentation has it started, all with the same model.
+"""Systems: the servers that are compared, each started as in its own documentation, all with the same model.
 
-It knows commands. It does not know what is asked of them.
+It knows commands. It does not know the requests.
 """
 
 import sys
@@ -12,12 +12,12 @@ from bench.machine import best_dtype
 from bench.serve import routes
 
 TUNED = {"cb-num-blocks": 64, "cb-block-size": 32, "cb-max-batch-tokens": 256}
-"""Settings with which transformers' continuous batching was fastest here; its defaults are many times slower."""
+"""The fastest settings of transformers' continuous batching on this machine; its defaults are many times slower."""
 
 
 @dataclass(frozen=True)
 class System:
-    """A server. `streams` is whether its documented form can stream."""
+    """A server; `streams` says whether its documented form can stream."""
 
     name: str
     what: str

@@ -1,12 +1,12 @@
-"""The job's training beside the article's recipe and TRL's, on this machine, in one run: `python -m bench.train`.
+"""Compares the job's training with the article's recipe and with TRL's, on this machine: `python -m bench.train`.
 
-Same base, same rows, same precision where a way allows it; each way alone in a process of its own. Counted are useful
-tokens: those of the rows' text, not padding. A model's arithmetic is counted as 6 FLOP for each weight and token that
-its loss needs (Kaplan et al. 2020, arXiv:2001.08361): the body for each useful token, the output layer for each token
-with a loss; the share of the machine's matrix products (MFU) is that over the rate of a product measured at the end of
-each process.
+All have the same base and rows, and the same precision where possible; each runs alone in a process. Only useful tokens
+are counted: those of the rows' text, not padding. A step's arithmetic is 6 FLOP for each weight and token that its loss
+needs (Kaplan et al. 2020, arXiv:2001.08361): the body for each useful token, the output layer for each token with a
+loss. The model FLOP utilization (MFU) is that rate over the rate of a matrix product measured at the end of each
+process.
 
-It knows ways and rows, and how to show them. How each is run is in trainers.py.
+The module runs the measurements and shows them; trainers.py measures one way of training.
 """
 
 import json
@@ -35,15 +35,15 @@ RUNS = (
     ("kickoff", 8, 20, 60),
     ("kickoff", 64, 6, 16),
 )
-"""Few where a step takes ten seconds and more. Where rows differ in length, memory grows with the first long ones."""
+"""Few steps where one takes ten seconds or more. The warm-up must include long rows, with which memory grows."""
 ADAMW_BYTES = 16
-"""A weight, its gradient and AdamW's two moments, all in float32."""
+"""Bytes of a weight, its gradient and AdamW's two moments, all in float32."""
 LOGIT_BYTES = 2
-"""Of the logits of the trained tokens, in bfloat16; the rest of what memory is needed for."""
+"""Bytes of a logit of a trained token, in bfloat16."""
 
 
-def encoded(dataset: Path, base: Path) -> tuple[Path, list[int]]:
-    """The rows as the job encodes them, with their text, in a folder; and their lengths in tokens."""
+def encode_rows(dataset: Path, base: Path) -> tuple[Path, list[int]]:
+    """Encode the rows as the job does, and save them with their text; return the folder and the lengths in tokens."""
     import datasets
     from transformers import AutoTokenizer
 
@@ -68,7 +68,7 @@ def encoded(dataset: Path, base: Path) -> tuple[Path, list[int]]:
 
 
 def measure(way: str, batch: int, warm_up: int, count: int, base: Path, rows: Path) -> Row:
-    """One way with one size of batch, as a row of the table."""
+    """Measure one way with one batch size; return a row of the table."""
     command = [sys.executable, "-m", "bench.train.trainers", way, str(base), str(rows)]
     command += [str(batch), str(warm_up), str(count)]
     LOGS.mkdir(parents=True, exist_ok=True)
@@ -79,13 +79,13 @@ def measure(way: str, batch: int, warm_up: int, count: int, base: Path, rows: Pa
     return {"way": way, "batch": batch, **summary(json.loads(done.stdout.splitlines()[-1]))}
 
 
-def summary(found: Row) -> Row:
-    """Rates, shares and memory of what a process measured."""
-    seconds, useful, trained, slots = (sum(found[key]) for key in ("seconds", "useful", "trained", "slots"))
-    best = max(found["matmul_gflops"].values())
+def summary(measured: Row) -> Row:
+    """Compute rates, shares and memory from what a process measured."""
+    seconds, useful, trained, slots = (sum(measured[key]) for key in ("seconds", "useful", "trained", "slots"))
+    best = max(measured["matmul_gflops"].values())
     flop = 6 * (gpt2.BODY * useful + gpt2.OUTPUT * min(trained, useful))
-    ordered = sorted(found["seconds"])
-    needed = (gpt2.WEIGHTS * ADAMW_BYTES + gpt2.VOCABULARY * LOGIT_BYTES * max(found["trained"])) / 2**20
+    ordered = sorted(measured["seconds"])
+    needed = (gpt2.WEIGHTS * ADAMW_BYTES + gpt2.VOCABULARY * LOGIT_BYTES * max(measured["trained"])) / 2**20
     return {
         "useful_tokens_per_second": round(useful / seconds, 1),
         "trained_tokens_per_second": round(trained / seconds, 1),
@@ -95,11 +95,11 @@ def summary(found: Row) -> Row:
         "step_p95": round(ordered[min(len(ordered) - 1, int(len(ordered) * 0.95))], 3),
         "steps": len(ordered),
         "tokens_per_step": round(useful / len(ordered)),
-        "peak_mib": found["peak_mib"],
-        "above_rest_mib": round(found["peak_mib"] - found["resting_mib"], 1),
-        "over_needed": round((found["peak_mib"] - found["resting_mib"]) / needed, 2),
-        "matmul_gflops": found["matmul_gflops"],
-        "phases": found["phases"],
+        "peak_mib": measured["peak_mib"],
+        "above_rest_mib": round(measured["peak_mib"] - measured["resting_mib"], 1),
+        "over_needed": round((measured["peak_mib"] - measured["resting_mib"]) / needed, 2),
+        "matmul_gflops": measured["matmul_gflops"],
+        "phases": measured["phases"],
     }
 
 
@@ -111,14 +111,14 @@ COLUMNS = {
 
 
 def table(rows: list[Row]) -> str:
-    """Markdown."""
+    """Format the rows as a Markdown table."""
     lines = [list(COLUMNS.values()), ["---"] * len(COLUMNS)]
     lines += [[str(row[name]) for name in COLUMNS] for row in rows]
     return "\n".join(f"| {' | '.join(line)} |" for line in lines)
 
 
 def phases(rows: list[Row]) -> str:
-    """Seconds before the steps: imports, model and rows, the trainer's own, the first step."""
+    """Format the seconds before the steps: imports, model and rows, the trainer's setup, the first step."""
     return "\n".join(
         f"{row['way']} {row['batch']}: {', '.join(f'{name} {seconds} s' for name, seconds in row['phases'].items())}"
         for row in rows
@@ -126,7 +126,7 @@ def phases(rows: list[Row]) -> str:
 
 
 def ratios(rows: list[Row]) -> Row:
-    """kickoff's useful tokens a second over the recipe's and over TRL's best, whatever their batch."""
+    """Divide Kickoff's useful tokens per second by the best of the recipe and by TRL's best, of any batch size."""
     best: dict[str, float] = {}
     for row in rows:
         kind = row["way"].removesuffix("-packed")
@@ -151,8 +151,8 @@ def main(
         raise typer.BadParameter(f"found no file {dataset}, expected questions and answers as .json or .jsonl")
     known = machine.facts()
     print(machine.lines(known), file=sys.stderr)
-    base = gpt2.prepared()
-    folder, lengths = encoded(dataset, base)
+    base = gpt2.prepare()
+    folder, lengths = encode_rows(dataset, base)
     rows: list[Row] = []
     for way, batch, warm_up, count in RUNS:
         if way in (only or ways):

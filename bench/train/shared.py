@@ -1,10 +1,11 @@
-"""Training on a shared machine: quiet, beside one and beside three busy processes: `python -m bench.train.shared`.
+"""Shared: measures training on an idle machine and beside one and three busy ones: `python -m bench.train.shared`.
 
-The job's own step on a model of distilgpt2's size with random weights and random rows, once for each way to wait. Each
-way has a process of its own, since OpenMP reads its settings when it is loaded. All processes are there from the start
-and are asked one after the other, round by round in another order, so that a change of the machine meets all of them.
+It measures the job's training step on a model of distilgpt2's size with random weights and rows, for each setting of
+OpenMP's waiting. Each setting has a process of its own, since OpenMP reads it when it is loaded. All processes exist
+from the start and are measured one after the other, in another order in each round, so that a change of the machine
+affects all of them.
 
-It knows OpenMP's settings and the learner. It does not choose among them: job/run/threads.py does.
+It knows OpenMP's settings and the learner. It does not choose among the settings: job/run/threads.py does.
 """
 
 import os
@@ -33,19 +34,20 @@ NEIGHBOURS = (0, 1, 3)
 BUSY = "while True: pass"
 VOCABULARY, ROWS, BATCH = 50257, 512, 8
 SHORTEST, LONGEST = 16, 50
-"""Tokens of a row; 33 on average, as in bench-train."""
+"""Tokens in a row; 33 on average, as in bench-train."""
 BASE = ROOT / ".cache" / "bench-shared" / "base"
 Rates = dict[str, dict[int, list[float]]]
 
 
-def prepared() -> Path:
-    """The base folder; the first call makes it, in a process of its own."""
+def prepare() -> Path:
+    """Return the base's folder; the first call makes it, in a process of its own."""
     if not (BASE / "model.safetensors").exists():
         subprocess.run([sys.executable, "-m", "bench.train.shared", "make"], cwd=ROOT, check=True)  # noqa: S603 - our own
     return BASE
 
 
 def make() -> None:
+    """Make the base's folder."""
     import torch
     from transformers import GPT2Config, GPT2LMHeadModel
 
@@ -56,7 +58,7 @@ def make() -> None:
 
 
 def work() -> None:
-    """Train as many steps as each line of the standard input says, and answer with tokens a second."""
+    """Read numbers of steps from standard input; train that many, and print tokens per second."""
     import datasets
     import numpy as np
 
@@ -68,8 +70,8 @@ def work() -> None:
     ids = [random.integers(1, VOCABULARY, size).tolist() for size in random.integers(SHORTEST, LONGEST + 1, ROWS)]
     labels = [[-100] * (len(row) // 2) + row[len(row) // 2 :] for row in ids]
     rows = datasets.Dataset.from_dict({"input_ids": ids, "labels": labels, "where": [""] * ROWS})
-    here = job_machine.detect("cpu", "auto")
-    learner = Learner(TrainSection(batch_size=BATCH), 0, rows, BASE, Path(), here, 10**6)
+    host = job_machine.detect("cpu", "auto")
+    learner = Learner(TrainSection(batch_size=BATCH), 0, rows, BASE, Path(), host, 10**6)
     for line in sys.stdin:
         order = random.integers(0, ROWS, (int(line), BATCH)).tolist()
         began = time.perf_counter()
@@ -80,7 +82,7 @@ def work() -> None:
 
 
 class Worker:
-    """A process that trains when it is asked to."""
+    """A process that trains on request."""
 
     def __init__(self, way: str, environment: dict[str, str], stack: ExitStack) -> None:
         inherited = {
@@ -96,6 +98,7 @@ class Worker:
         stack.callback(self._end)
 
     def tokens_per_second(self, steps: int) -> float:
+        """Train some steps, and return the rate."""
         assert self._process.stdin is not None and self._process.stdout is not None  # noqa: S101 - both are pipes
         self._process.stdin.write(f"{steps}\n")
         self._process.stdin.flush()
@@ -108,7 +111,7 @@ class Worker:
 
 @contextmanager
 def busy(count: int) -> Iterator[None]:
-    """That many processes which do nothing but keep a processor busy."""
+    """Run `count` processes within the block that each keep one processor busy."""
     others = [subprocess.Popen([sys.executable, "-c", BUSY]) for _ in range(count)]  # noqa: S603 - our own command
     try:
         yield
@@ -119,7 +122,7 @@ def busy(count: int) -> Iterator[None]:
 
 
 def measure(ways: dict[str, dict[str, str]], rounds: int, steps: int) -> Rates:
-    """Tokens a second of each way with each number of neighbours, round by round."""
+    """Measure the tokens per second of each setting with each number of busy processes, round by round."""
     rates: Rates = {way: {count: [] for count in NEIGHBOURS} for way in ways}
     with ExitStack() as stack:
         workers = {way: Worker(way, environment, stack) for way, environment in ways.items()}
@@ -137,7 +140,7 @@ def measure(ways: dict[str, dict[str, str]], rounds: int, steps: int) -> Rates:
 
 
 def summary(rates: Rates) -> list[dict[str, Any]]:
-    """Medians, and their share of the quiet speed of torch's own way (or of the first way, where that is left out)."""
+    """Compute medians, and their share of the first setting's idle speed (by default torch's own setting)."""
     quiet = median(next(iter(rates.values()))[0])
     rows = []
     for way, found in rates.items():
@@ -148,7 +151,7 @@ def summary(rates: Rates) -> list[dict[str, Any]]:
 
 
 def table(rows: list[dict[str, Any]]) -> str:
-    """Markdown."""
+    """Format the rows as a Markdown table."""
     lines = ["| way to wait | quiet | beside one busy process | beside three |", "| --- | --- | --- | --- |"]
     for row in rows:
         cells = [f"{row['tokens_per_second'][count]} ({row['shares'][count]:.0%})" for count in NEIGHBOURS]
@@ -176,7 +179,7 @@ def main(
         raise typer.BadParameter(f"found {', '.join(sorted(unknown))}, expected some of {', '.join(WAYS)}")
     known = machine.facts()
     print(machine.lines(known), file=sys.stderr)
-    prepared()
+    prepare()
     rates = measure({way: WAYS[way] for way in WAYS if way in (only or WAYS)}, rounds, steps)
     rows = summary(rates)
     write(out, {"machine": known, "rounds": rounds, "steps": steps, "batch": BATCH, "rows": rows, "rates": rates})

@@ -1,4 +1,4 @@
-"""One way of training, in a process of its own, measured step by step: one line of JSON.
+"""Trainers: measures one way of training step by step, in a process of its own; prints one line of JSON.
 
 `python -m bench.train.trainers NAME BASE ROWS BATCH WARM_UP STEPS`. ROWS is a folder of encoded rows that also hold
 their text. The steps of the warm-up are left out: memory grows in them. Peak memory is of this way alone.
@@ -24,7 +24,7 @@ RATE = 3e-5
 
 @dataclass
 class Steps:
-    """What each step took, and the tokens that went through it."""
+    """The time and the tokens of each step."""
 
     seconds: list[float] = field(default_factory=list)
     useful: list[int] = field(default_factory=list)
@@ -34,26 +34,27 @@ class Steps:
     resting_mib: float = 0.0
 
     def phase(self, name: str, began: float) -> float:
+        """Record the seconds of a phase that began at a time; return the time now."""
         now = time.perf_counter()
         self.phases[name] = round(now - began, 2)
         return now
 
 
 def kickoff(steps: Steps, base: Path, rows: Any, batch: int, count: int) -> None:
-    """The job's own training loop, as `python -m job run` has it."""
+    """Measure the job's own training loop, as in `python -m job run`."""
     began = STARTED
     from job.run import threads
 
-    threads.choose()  # before torch, as the command line does
+    threads.configure()  # before torch, as the command line does
     from job.config.schema import TrainSection
     from job.run import machine
     from job.training.batches import epoch_steps
     from job.training.learner import Learner
 
-    here = machine.detect("auto", "auto")
+    host = machine.detect("auto", "auto")
     began = _rest(steps, began)
     section = TrainSection(batch_size=batch, learning_rate=RATE)
-    learner = Learner(section, 0, rows, base, Path(), here, count)
+    learner = Learner(section, 0, rows, base, Path(), host, count)
     lengths, trained = learner.rows.lengths, learner.rows.trained
     began = steps.phase("load", began)
     for step in epoch_steps(lengths, batch, 0, 0)[:count]:
@@ -65,17 +66,17 @@ def kickoff(steps: Steps, base: Path, rows: Any, batch: int, count: int) -> None
 
 
 def article(steps: Steps, base: Path, rows: Any, batch: int, count: int) -> None:
-    """The article's recipe, with transformers' Trainer."""
+    """Measure the article's recipe, with transformers' Trainer."""
     began = STARTED
     from transformers import Trainer  # noqa: F401 - the import is the phase
 
     began = _rest(steps, began)
     trainer = article_trainer(base, rows, arguments(batch, count))
-    _measured(steps, steps.phase("load", began), trainer)
+    _train(steps, steps.phase("load", began), trainer)
 
 
 def article_trainer(base: Path, rows: Any, options: dict[str, Any]) -> Any:
-    """Every row padded to 512, float32, loss on everything."""
+    """Make the recipe's trainer: every row padded to 512 tokens, float32, loss on all tokens."""
     from transformers import AutoModelForCausalLM, AutoTokenizer, Trainer, TrainingArguments
 
     tokenizer = AutoTokenizer.from_pretrained(base)
@@ -90,17 +91,17 @@ def article_trainer(base: Path, rows: Any, options: dict[str, Any]) -> Any:
 
 
 def trl(steps: Steps, base: Path, rows: Any, batch: int, count: int, packing: bool = False) -> None:
-    """TRL's SFTTrainer."""
+    """Measure TRL's SFTTrainer."""
     began = STARTED
     from trl import SFTTrainer  # noqa: F401 - the import is the phase
 
     began = _rest(steps, began)
     trainer = trl_trainer(base, rows, arguments(batch, count), packing)
-    _measured(steps, steps.phase("load", began), trainer)
+    _train(steps, steps.phase("load", began), trainer)
 
 
 def trl_trainer(base: Path, rows: Any, options: dict[str, Any], packing: bool = False) -> Any:
-    """On prompt and completion, in bfloat16, with rows of like length together or packed into blocks of 512."""
+    """Make TRL's trainer: prompt and completion, bfloat16, rows grouped by length or packed into blocks of 512."""
     from transformers import AutoModelForCausalLM, AutoTokenizer
     from trl import SFTConfig, SFTTrainer
 
@@ -114,7 +115,7 @@ def trl_trainer(base: Path, rows: Any, options: dict[str, Any], packing: bool = 
 
 
 def trl_packed(steps: Steps, base: Path, rows: Any, batch: int, count: int) -> None:
-    """The same with rows packed into blocks of 512; the batch counts blocks."""
+    """Measure TRL with rows packed into blocks of 512; the batch size counts blocks."""
     trl(steps, base, rows, batch, count, packing=True)
 
 
@@ -124,7 +125,7 @@ WAYS: dict[str, Callable[[Steps, Path, Any, int, int], None]] = {
 
 
 def arguments(batch: int, count: int) -> dict[str, Any]:
-    """Common to the Trainers. Nothing is saved, logged or evaluated."""
+    """Return the arguments common to both trainers: nothing is saved, logged or evaluated."""
     return {
         "output_dir": "/tmp/kickoff-bench",  # noqa: S108 - nothing is written there
         "per_device_train_batch_size": batch,
@@ -146,8 +147,8 @@ def _gpu() -> bool:
     return torch.cuda.is_available()
 
 
-def _measured(steps: Steps, began: float, trainer: Any) -> None:
-    """Train, with a clock at the end of each step and a count of what the collator gave."""
+def _train(steps: Steps, began: float, trainer: Any) -> None:
+    """Train, and record the time of each step and the tokens of each batch."""
     from transformers import TrainerCallback
 
     collate = trainer.data_collator
@@ -183,7 +184,7 @@ def _note(steps: Steps, began: float) -> float:
 
 
 def _rest(steps: Steps, began: float) -> float:
-    """After the imports: the memory before there is a model."""
+    """Record the memory after the imports, before the model is loaded."""
     # not the peak so far, which a process takes over from the one that starts it
     steps.resting_mib = round(psutil.Process().memory_info().rss / 2**20, 1)
     return steps.phase("import", began)
@@ -194,7 +195,7 @@ def _peak_mib() -> float:
 
 
 def matmul_rate() -> dict[str, float]:
-    """GFLOP/s of a product of two matrices of 2,048 in float32 and bfloat16; the best of some, as hardware would."""
+    """Measure the GFLOP/s of a product of two 2,048 x 2,048 matrices in float32 and bfloat16; the best of several."""
     import torch
 
     device = "cuda" if _gpu() else "cpu"
@@ -211,6 +212,7 @@ def matmul_rate() -> dict[str, float]:
 
 
 def main(name: str, base: str, rows: str, batch: str, warm_up: str, count: str) -> None:
+    """Measure one way, and print the result."""
     import datasets
 
     steps = Steps()

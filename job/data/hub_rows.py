@@ -18,18 +18,14 @@ import datasets
 import httpx2
 import pyarrow as pa
 from huggingface_hub import HfApi, constants
-from huggingface_hub.errors import (
-    GatedRepoError,
-    HFValidationError,
-    OfflineModeIsEnabled,
-    RepositoryNotFoundError,
-    RevisionNotFoundError,
-)
+from huggingface_hub.errors import OfflineModeIsEnabled
 from huggingface_hub.file_download import repo_folder_name
 
 from job.data.credentials import redact
 from job.data.files import CHUNK_ROWS, Choose, Chunk
-from job.errors import ConfigError, DataError, KickoffError
+from job.errors import ConfigError, DataError, KickoffError, chain
+from job.hub import errors as hub_errors
+from job.hub.errors import Wanted
 from job.run import durable
 
 _COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -68,7 +64,7 @@ def load(dataset: HubDataset) -> tuple[datasets.Dataset, str | None]:
         raise
     except Exception as error:
         # reading unknown files may raise anything; the message names the type of an error that is not known here
-        if durable.is_full(error):
+        if durable.is_disk_full(error):
             raise
         raise _explain(error, dataset, commit) from None
     return loaded, _same_commit(loaded, dataset, commit)
@@ -145,22 +141,14 @@ def _same_commit(loaded: datasets.Dataset, dataset: HubDataset, commit: str | No
 
 
 def _explain(error: Exception, dataset: HubDataset, commit: str | None) -> KickoffError:
-    """The error in one line that says what is wrong and what to do."""
-    name, chain = dataset.name, _causes(error)
-    # datasets drops the cause of this error, so its text has to do
-    if any(isinstance(one, GatedRepoError) for one in chain) or "is a gated dataset" in str(error):
-        page = f"{constants.ENDPOINT}/datasets/{name}"
-        return DataError(
-            f"dataset.name: {name} is gated: ask for access at {page}, and set HF_TOKEN to a token of yours"
-        )
-    if any(isinstance(one, RevisionNotFoundError) for one in chain):
-        return DataError(f"dataset.revision: {name} has no revision {dataset.revision!r}")
-    if any(isinstance(one, OfflineModeIsEnabled) for one in chain) or constants.HF_HUB_OFFLINE:
+    """Return the one line that says what is wrong and what to do."""
+    name = dataset.name
+    unknown = f"no data set {name!r} on the Hub, or HF_TOKEN may not read it; check the name and the token"
+    wanted = Wanted("dataset", "dataset.name", name, dataset.revision, unknown, "data set")
+    if any(isinstance(link, OfflineModeIsEnabled) for link in chain(error)) or constants.HF_HUB_OFFLINE:
         return _explain_offline(error, dataset)
-    if isinstance(error, RepositoryNotFoundError | datasets.exceptions.DatasetNotFoundError | HFValidationError):
-        return DataError(
-            f"dataset.name: no data set {name!r} on the Hub, or HF_TOKEN may not read it; check the name and the token"
-        )
+    if refusal := hub_errors.explain(error, wanted):
+        return refusal
     if isinstance(error, RuntimeError) and "scripts are no longer supported" in str(error):
         return ConfigError(
             f"dataset.name: {name} is a loading script, which is not run; the Hub keeps the rows of many of them as "
@@ -171,7 +159,7 @@ def _explain(error: Exception, dataset: HubDataset, commit: str | None) -> Kicko
     if isinstance(error, FileNotFoundError):
         return DataError(f"dataset.name: {name}@{commit} holds no file of rows: {_line(error)}")
     if isinstance(error, httpx2.HTTPError | OSError) and not isinstance(error, gzip.BadGzipFile):
-        return KickoffError(f"the Hub did not give the data set {name}: {_line(error)}; run the same command again")
+        return hub_errors.unavailable(wanted, _line(error))
     cause = error.__cause__ if isinstance(error, datasets.exceptions.DatasetGenerationError) else None
     return DataError(f"dataset.name: {name}@{commit} cannot be read: {_line(cause or error)}")
 
@@ -208,15 +196,6 @@ def _format_names(text: str) -> str:
         return text
     shown = ", ".join(repr(name) for name in names[:20])
     return f"{shown} and {len(names) - 20} more" if len(names) > 20 else shown
-
-
-def _causes(error: BaseException | None) -> list[BaseException]:
-    """The error and its causes, the last cause last."""
-    causes: list[BaseException] = []
-    while error is not None and error not in causes:
-        causes.append(error)
-        error = error.__cause__ or error.__context__
-    return causes
 
 
 def _line(error: BaseException) -> str:

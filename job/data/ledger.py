@@ -22,7 +22,7 @@ from job.data.prompt import render
 from job.data.rows import BATCH
 from job.run import durable
 from job.run.facts import DataFacts, RejectedCounts, Source
-from job.run.row_facts import Closest, Place, Rejection, Rendered, Row
+from job.run.row_facts import Closest, KeptRow, Rejection, Rendered, Row
 
 MAX_EXAMPLES = 20
 """Rows shown for each kind of rejection."""
@@ -59,7 +59,7 @@ def write_rejected(path: Path, rejected: list[Rejection], loaded: list[datasets.
                 shown = examples.setdefault(kind, [])
                 if len(shown) < MAX_EXAMPLES:
                     shown.append(Row(row["where"], row["question"], row["answer"], row["reason"]))
-    durable.place(partial, path)
+    durable.replace(partial, path)
     by_reason = dict(reasons.most_common())
     return RejectedCounts(len(rejected), dict(stages), by_reason, {kind: examples[kind] for kind in by_reason})
 
@@ -154,7 +154,7 @@ def closest_pair(pairs: list[tuple[str, str, float]], parts: datasets.DatasetDic
         sides = (one, other) if one in positions["train"] else (other, one)
         if sides[0] in positions["train"] and sides[1] in positions["test"]:
             rows = [parts[name][positions[name][where]] for name, where in zip(("train", "test"), sides, strict=True)]
-            train, test = (Place(row["where"], row["question"]) for row in rows)
+            train, test = (KeptRow(row["where"], row["question"]) for row in rows)
             return Closest(round(similarity, 3), train, test)
     return None
 

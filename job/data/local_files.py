@@ -11,12 +11,12 @@ from typing import Any
 from job.config.schema import DatasetSection, Files
 from job.data import files
 from job.errors import DataError
-from job.run.facts import Asked
+from job.run.facts import RunRequest
 
 log = logging.getLogger(__name__)
 
 
-def local_data(section: DatasetSection, earlier: Asked | None = None) -> dict[str, dict[str, str]]:
+def local_data(section: DatasetSection, earlier: RunRequest | None = None) -> dict[str, dict[str, str]]:
     """Hash the local files that a config names.
 
     Args:
@@ -62,7 +62,7 @@ def _files_by_key(section: DatasetSection) -> dict[str, Files]:
     return {key: names for key, names in named.items() if names is not None}
 
 
-def _earlier_hashes(key: str, names: Files, earlier: Asked | None) -> Mapping[str, str]:
+def _earlier_hashes(key: str, names: Files, earlier: RunRequest | None) -> Mapping[str, str]:
     """SHA-256 by path of the key's files in the earlier run; empty if the key named other files."""
     if earlier is None:
         return {}

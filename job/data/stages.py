@@ -192,7 +192,7 @@ def _save(parts: datasets.DatasetDict, folder: RunFolder) -> None:
     # datasets cannot read back a part without rows
     kept = datasets.DatasetDict({name: part for name, part in parts.items() if len(part)})
     kept.save_to_disk(folder / "encoded.partial")
-    durable.place(folder / "encoded.partial", folder / "encoded")
+    durable.replace(folder / "encoded.partial", folder / "encoded")
 
 
 def _source_line(source: Source) -> str:

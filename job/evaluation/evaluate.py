@@ -1,10 +1,10 @@
-"""Evaluate: what a model in a folder knows of the test rows.
+"""Evaluate: measures a model in a folder on the test rows.
 
-It reloads a published-form folder and uses nothing but what is in it: chat template, generation config, weights. The
-weights are loaded in fp32, whatever they are stored in, and used under the same autocast as in training, for the loss
-and for the answers: what is measured is the arithmetic that was trained, and what the server does on a CPU (products in
-bf16 where the hardware computes in it, all else in fp32). On a GPU the server holds the weights in bf16 or fp16 as
-well, which rounds once more.
+It reloads a folder in published form and uses only what is in it: chat template, generation config, weights. The
+weights are loaded in fp32, whatever dtype they are stored in, and used under the same autocast as in training, for the
+loss and for the answers. So the evaluation measures the arithmetic that was trained, which is also what the server does
+on a CPU (matrix products in bf16 where the hardware supports it, everything else in fp32). On a GPU the server also
+holds the weights in bf16 or fp16, which rounds once more.
 
 It does not know whether the folder holds the tuned or the base model.
 """
@@ -39,53 +39,67 @@ log = logging.getLogger(__name__)
 def evaluate(
     section: EvaluateSection, seed: int, folder: Path, test: datasets.Dataset, machine: Machine, title: str
 ) -> tuple[ModelMetrics, list[Answer]]:
-    """Measure the model in `folder`.
+    """Measure the model in a folder: teacher-forced loss and accuracy, then generated answers.
 
     Args:
-        seed: of the draw of the rows to answer, where there are more than `generate_rows`.
-        test: {"question", "answer", "where", "input_ids", "labels"}, at least one row.
+        section: The config's evaluate section.
+        seed: Seed for drawing the rows to answer, if there are more than `generate_rows`.
+        folder: A model in published form.
+        test: Columns question, answer, where, input_ids and labels; at least one row.
+        machine: Device, precision and processes, which share the work.
+        title: The model's name, for the progress line.
 
     Returns:
-        The metrics, of which one that is no finite number is None and has no interval; and the answers in the order of
+        The metrics, in which a value that is not finite is None and has no interval; and the answers, in the order of
         the rows.
+
+    Raises:
+        OutOfMemory: The model, or a single row, does not fit into memory.
     """
     model, tokenizer = _load(folder, machine)
-    measured, known = _teacher_forced(section, model, tokenizer, test, machine)
+    metrics, known = _teacher_forced(section, model, tokenizer, test, machine)
     answers: list[Answer] = []
-    asked = test.select(drawn(len(test), section.generate_rows, seed))
-    if len(asked):
-        given = generate(model, tokenizer, asked["question"][:], section.batch_size, machine, title)
-        answers = [_answer(row, found) for row, found in zip(asked.select_columns(_TEXTS), given, strict=True)]
-        measured, known_of_answers = _with_answers(measured, answers)
+    selected = test.select(draw_rows(len(test), section.generate_rows, seed))
+    if len(selected):
+        generated = generate(model, tokenizer, selected["question"][:], section.batch_size, machine, title)
+        rows = selected.select_columns(["where", "question", "answer"])
+        answers = [_score(row, answer) for row, answer in zip(rows, generated, strict=True)]
+        metrics, known_of_answers = _add_answer_metrics(metrics, answers)
         known |= known_of_answers
-    bounds = {name: (found.low, found.high) for name, found in known.items()}
-    kinds = {name: found.kind for name, found in known.items()}
-    return replace(measured, intervals=bounds, interval_kinds=kinds), answers
+    bounds = {name: (interval.low, interval.high) for name, interval in known.items()}
+    kinds = {name: interval.kind for name, interval in known.items()}
+    return replace(metrics, intervals=bounds, interval_kinds=kinds), answers
 
 
-def drawn(rows: int, most: int, seed: int) -> list[int]:
-    """Which rows are answered, ascending: all, or `most` of them by seed, since a file may be sorted."""
+def draw_rows(rows: int, most: int, seed: int) -> list[int]:
+    """Choose the rows to answer.
+
+    Args:
+        rows: Number of test rows.
+        most: Largest number of rows to answer.
+        seed: Seed of the draw; rows are drawn at random because a file may be sorted.
+
+    Returns:
+        Row numbers in ascending order.
+    """
     if rows <= most:
         return list(range(rows))
     return sorted(np.random.default_rng(seed).choice(rows, most, replace=False).tolist())
 
 
 def answer(folder: Path, questions: list[str], machine: Machine) -> list[str]:
-    """The answers of the model in `folder`, decoded as its generation config says; no other process takes part."""
+    """Answer questions with the model in a folder, by its generation config, in this process alone."""
     model, tokenizer = _load(folder, machine)
-    alone = replace(machine, rank=0, processes=1)
-    return [found.text for found in generate(model, tokenizer, questions, len(questions), alone, "answer")]
+    single = replace(machine, rank=0, processes=1)
+    return [answer.text for answer in generate(model, tokenizer, questions, len(questions), single, "answer")]
 
 
-_TEXTS = ["where", "question", "answer"]
+def _score(row: dict[str, str], answer: Generated) -> Answer:
+    overlap = f1(answer.text, row["answer"])
+    return Answer(row["where"], row["question"], row["answer"], answer.text, overlap, answer.ended)
 
 
-def _answer(row: dict[str, str], given: Generated) -> Answer:
-    overlap = f1(given.text, row["answer"])
-    return Answer(row["where"], row["question"], row["answer"], given.text, overlap, given.ended)
-
-
-def _with_answers(measured: ModelMetrics, answers: list[Answer]) -> tuple[ModelMetrics, dict[str, Interval]]:
+def _add_answer_metrics(measured: ModelMetrics, answers: list[Answer]) -> tuple[ModelMetrics, dict[str, Interval]]:
     count = len(answers)
     overlaps = np.array([row.f1 for row in answers])
     exact = sum(exact_match(row.answer, row.expected) for row in answers)
@@ -98,7 +112,7 @@ def _with_answers(measured: ModelMetrics, answers: list[Answer]) -> tuple[ModelM
         answered_rows=count,
     )
     known = {
-        "f1": intervals.bounded(overlaps, np.ones(count)),
+        "f1": intervals.bounded_ratio(overlaps, np.ones(count)),
         "exact_match": intervals.rate(exact, count),
         "ended": intervals.rate(ended, count),
     }
@@ -106,7 +120,7 @@ def _with_answers(measured: ModelMetrics, answers: list[Answer]) -> tuple[ModelM
 
 
 def _load(folder: Path, machine: Machine) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    with out_of_memory.needed(
+    with out_of_memory.convert_errors(
         "while loading a model to measure it, which needs 4 bytes a parameter",
         "what is trained is kept: run the same command again on a machine with more memory, or take a smaller "
         "model.base and another output",
@@ -125,7 +139,7 @@ def _teacher_forced(
     test: datasets.Dataset,
     machine: Machine,
 ) -> tuple[ModelMetrics, dict[str, Interval]]:
-    """Loss and accuracy of each answer token, given the true ones before it."""
+    """Measure loss and accuracy of each answer token, given the expected tokens before it (teacher forcing)."""
     rows = Rows(test, int(tokenizer.pad_token_id))
     order = sorted(range(len(rows)), key=rows.lengths.__getitem__)
     halving = partial(out_of_memory.in_halves, stage="evaluate", free=machine.free_cache)
@@ -137,31 +151,31 @@ def _teacher_forced(
         return list(zip(*(values.tolist() for values in sums), strict=True))
 
     parts = [order[start : start + section.batch_size] for start in range(0, len(order), section.batch_size)]
-    given = machine.share(parts, lambda part: halving(part, measure))
-    shares = np.empty((len(rows), 3))
-    shares[order] = list(itertools.chain.from_iterable(given))
-    losses, hits, weights = shares.T
+    results = machine.distribute(parts, lambda part: halving(part, measure))
+    sums_by_row = np.empty((len(rows), 3))
+    sums_by_row[order] = list(itertools.chain.from_iterable(results))
+    losses, hits, weights = sums_by_row.T
     mean = float(losses.sum() / weights.sum())
     metrics = ModelMetrics(
-        loss=_number(mean),
-        perplexity=_number(_perplexity(mean)),
+        loss=_finite(mean),
+        perplexity=_finite(_perplexity(mean)),
         token_accuracy=float(hits.sum() / weights.sum()),
         rows=len(rows),
     )
-    known = {"token_accuracy": intervals.bounded(hits, weights)}
+    known = {"token_accuracy": intervals.bounded_ratio(hits, weights)}
     of_loss = intervals.ratio(losses, weights)
     if of_loss is not None:
-        between = Interval(_perplexity(of_loss.low), _perplexity(of_loss.high), of_loss.kind)
-        known = {"loss": of_loss, "perplexity": between, **known}
+        of_perplexity = Interval(_perplexity(of_loss.low), _perplexity(of_loss.high), of_loss.kind)
+        known = {"loss": of_loss, "perplexity": of_perplexity, **known}
     return metrics, known
 
 
 def _perplexity(loss: float) -> float:
-    return math.exp(min(loss, 700))  # beyond that a float overflows
+    return math.exp(min(loss, 700))  # exp(710) overflows a float
 
 
-def _number(value: float) -> float | None:
-    """None for what is none: JSON has no NaN, and a gate must not compare with it."""
+def _finite(value: float) -> float | None:
+    """Return None for NaN and infinity: JSON has neither, and the gate must not compare with them."""
     if math.isfinite(value):
         return value
     log.warning(f"evaluate: the loss is {value}; train.precision=fp32 may help, or a lower train.learning_rate")

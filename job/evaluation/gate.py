@@ -1,4 +1,7 @@
-"""Gate: whether the tuned model is good enough to be published. It knows metrics, not how they were measured."""
+"""Gate: decides whether the tuned model is good enough to be published.
+
+It knows metrics. It does not know how they are measured.
+"""
 
 from pathlib import Path
 
@@ -8,23 +11,28 @@ from job.run.facts import Gate, ModelMetrics
 
 
 def check(section: EvaluateSection, tuned: ModelMetrics | None, base: ModelMetrics | None) -> Gate:
-    """Whether the tuned model may be published.
+    """Decide whether the tuned model may be published.
 
     Args:
-        tuned, base: None for a model that was not measured.
+        section: The config's evaluate section, with the gate's metric and threshold.
+        tuned: Metrics of the tuned model; None if it was not measured.
+        base: Metrics of the base model; None if it was not measured.
+
+    Returns:
+        The decision, with the values compared and the rule in words.
     """
     metric = section.gate
     if metric == "off":
         return Gate("off", passed=True, rule="off: published whatever the metrics say")
-    value = _number(tuned, metric)
-    needed = section.gate_threshold if section.gate_threshold is not None else _number(base, metric)
+    value = _finite_value(tuned, metric)
+    needed = section.gate_threshold if section.gate_threshold is not None else _finite_value(base, metric)
     if value is None or needed is None:
         name, metrics = ("tuned", tuned) if value is None else ("base", base)
         measured = metrics is not None and metrics.was_measured(metric)
         why = f"the {name} model's is no number" if measured else "there is no test row"
         return Gate(metric, passed=False, rule=f"{metric} could not be measured: {why}")
     against = "the base model's" if section.gate_threshold is None else "the threshold"
-    # the threshold itself is good enough; the base model has to be beaten
+    # a value equal to the threshold passes; the base model has to be beaten
     lower = metric in LOWER_IS_BETTER
     better = value < needed if lower else value > needed
     passed = better or (section.gate_threshold is not None and value == needed)
@@ -33,16 +41,16 @@ def check(section: EvaluateSection, tuned: ModelMetrics | None, base: ModelMetri
 
 
 def refuse(gate: Gate, folder: Path) -> None:
-    """Raise GateRefused unless the gate passed."""
+    """Raise GateRefused unless the gate passed; `folder` is where the model is kept."""
     if not gate.passed:
-        found = f"found {gate.value:.4g}" if gate.value is not None else "found nothing to compare"
+        value = f"found {gate.value:.4g}" if gate.value is not None else "found nothing to compare"
         raise GateRefused(
-            f"not published: {gate.rule}, {found}. The model is kept in {folder}; more or better rows, more "
+            f"not published: {gate.rule}, {value}. The model is kept in {folder}; more or better rows, more "
             "epochs or another learning rate may help, and evaluate.gate sets or turns off the gate"
         )
 
 
-def _number(metrics: ModelMetrics | None, metric: str) -> float | None:
-    """None also for NaN and infinity: nothing is better than they are, and nothing worse."""
+def _finite_value(metrics: ModelMetrics | None, metric: str) -> float | None:
+    """Return a metric; None if it was not measured, or is NaN or infinite, which cannot be compared."""
     value = metrics.value(metric) if metrics is not None else None
     return value if value is not None and abs(value) < float("inf") else None

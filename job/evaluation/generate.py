@@ -1,7 +1,7 @@
-"""Generate: a model's answers to questions, with the template and the generation config of its own folder.
+"""Generate: answers questions with a model, by the chat template and the generation config of its own folder.
 
-Prompt and answer together never exceed the context: a model with learned positions would fail on the first position
-beyond it. A question that leaves no room for an answer gets an empty one, which did not end.
+Prompt and answer together never exceed the context: a model with learned positions fails beyond it. A question that
+leaves no room for an answer gets an empty one, which counts as not ended.
 
 It knows models and tokenizers. It does not know expected answers.
 """
@@ -22,20 +22,22 @@ from job.run.progress import Progress
 
 log = logging.getLogger(__name__)
 _CONTEXT_KEYS = ("max_position_embeddings", "n_positions", "n_ctx", "max_seq_len", "max_sequence_length", "seq_length")
-"""What families call the number of positions; most map theirs to the first."""
+"""Names of the number of positions in the configs of model families; most map theirs to the first."""
 
 
 class Answer(NamedTuple):
+    """A generated answer."""
+
     text: str
     ended: bool
-    """By itself, not because it was as long as it may be."""
+    """Whether it ended with a stop token, not because it reached the longest length."""
 
 
 def context(model: PreTrainedModel) -> int | None:
-    """The longest prompt and answer together, in tokens; None where the model has no bound."""
+    """Return the longest length of prompt and answer together, in tokens; None if the model has no limit."""
     config = model.config.get_text_config()
-    found = (getattr(config, key, None) for key in _CONTEXT_KEYS)
-    return next((value for value in found if isinstance(value, int) and value > 0), None)
+    values = (getattr(config, key, None) for key in _CONTEXT_KEYS)
+    return next((value for value in values if isinstance(value, int) and value > 0), None)
 
 
 @torch.no_grad()
@@ -50,36 +52,43 @@ def generate(
     """Answer each question.
 
     Args:
-        tokenizer: pads on the left.
-        title: of the model, for the progress line.
+        model: A model in evaluation mode, with its generation config.
+        tokenizer: Its tokenizer, which pads on the left.
+        questions: The questions as in the rows, without a template.
+        batch_size: Largest number of questions in one batch; halved where memory does not suffice.
+        machine: Device, precision and processes, which share the work.
+        title: The model's name, for the progress line.
+
+    Returns:
+        The answers, in the order of the questions.
     """
     prompts = prompt_ids(list(questions), tokenizer)
     stops = _stops(model)
-    rooms = _rooms(model, [len(prompt) for prompt in prompts])
+    limits = _answer_limits(model, [len(prompt) for prompt in prompts])
     answers = dict.fromkeys(range(len(prompts)), Answer("", False))
 
-    def answered(rows: list[int]) -> list[Answer]:
+    def answer(rows: list[int]) -> list[Answer]:
         batch = tokenizer.pad({"input_ids": [prompts[row] for row in rows]}, return_tensors="pt").to(model.device)
-        with machine.autocast():  # around all tokens, so that weights are cast once and not for each
-            output = model.generate(**batch, max_new_tokens=rooms[rows[0]])  # type: ignore[operator]
+        with machine.autocast():  # around the whole generation, so that weights are cast once and not for each token
+            output = model.generate(**batch, max_new_tokens=limits[rows[0]])  # type: ignore[operator]
         progress.update(len(rows) * machine.processes)
-        return [_answer(ids, stops, tokenizer) for ids in output[:, batch["input_ids"].shape[1] :].tolist()]
+        return [_decode(ids, stops, tokenizer) for ids in output[:, batch["input_ids"].shape[1] :].tolist()]
 
-    parts = _parts(prompts, rooms, batch_size)
-    with Progress(f"answers of the {title} model", sum(map(len, parts)), "question") as progress:
-        given = machine.share(parts, lambda rows: in_halves(rows, answered, "evaluate", machine.free_cache))
-    answers |= zip(chain.from_iterable(parts), chain.from_iterable(given), strict=True)
-    without = len(prompts) - sum(map(len, parts))
-    if without:
+    batches = _batches(prompts, limits, batch_size)
+    with Progress(f"answers of the {title} model", sum(map(len, batches)), "question") as progress:
+        generated = machine.distribute(batches, lambda rows: in_halves(rows, answer, "evaluate", machine.free_cache))
+    answers |= zip(chain.from_iterable(batches), chain.from_iterable(generated), strict=True)
+    too_long = len(prompts) - sum(map(len, batches))
+    if too_long:
         log.warning(
-            f"evaluate: {without} questions are as long as the model's context of {context(model)} tokens and leave no "
-            "room for an answer; they count as not answered"
+            f"evaluate: {too_long} questions are as long as the model's context of {context(model)} tokens and leave "
+            "no room for an answer; they count as not answered"
         )
     return [answers[row] for row in range(len(prompts))]
 
 
-def _rooms(model: PreTrainedModel, lengths: list[int]) -> list[int]:
-    """Tokens that each answer may have."""
+def _answer_limits(model: PreTrainedModel, lengths: list[int]) -> list[int]:
+    """Return the largest number of tokens of each answer."""
     longest, bound = model.generation_config.max_new_tokens, context(model)
     if longest is None and bound is None:
         raise ValueError(f"{model.config.name_or_path}: its generation config has no max_new_tokens")
@@ -88,12 +97,12 @@ def _rooms(model: PreTrainedModel, lengths: list[int]) -> list[int]:
     return [bound - length if longest is None else min(int(longest), bound - length) for length in lengths]
 
 
-def _parts(prompts: list[list[int]], rooms: list[int], size: int) -> list[list[int]]:
-    """Batches of prompts of like length that all have the same room: what a row may say depends on no other row."""
+def _batches(prompts: list[list[int]], limits: list[int], size: int) -> list[list[int]]:
+    """Group prompts of similar length and the same limit: the length of an answer then depends on no other row."""
     groups = defaultdict(list)
     for row in sorted(range(len(prompts)), key=lambda row: len(prompts[row])):
-        if rooms[row] > 0:
-            groups[rooms[row]].append(row)
+        if limits[row] > 0:
+            groups[limits[row]].append(row)
     return [rows[start : start + size] for rows in groups.values() for start in range(0, len(rows), size)]
 
 
@@ -102,6 +111,6 @@ def _stops(model: PreTrainedModel) -> set[int]:
     return set(ends if isinstance(ends, list) else [ends])
 
 
-def _answer(ids: list[int], stops: set[int], tokenizer: PreTrainedTokenizerBase) -> Answer:
-    end = next((place for place, token in enumerate(ids) if token in stops), None)
+def _decode(ids: list[int], stops: set[int], tokenizer: PreTrainedTokenizerBase) -> Answer:
+    end = next((position for position, token in enumerate(ids) if token in stops), None)
     return Answer(str(tokenizer.decode(ids[:end], skip_special_tokens=True)).strip(), end is not None)

@@ -1,15 +1,15 @@
-"""Intervals: how far a metric of so few rows can be trusted, at 95 %.
+"""Intervals: 95 % confidence intervals of metrics over a small number of rows.
 
-A rate (yes or no in each row) gets Wilson's interval (Wilson 1927), which holds for few rows and at 0 and 1. A mean
-and a ratio of sums get the bootstrap over rows (Efron 1979): the rows of the test set are drawn anew with replacement,
-and the middle 95 % of the results are the interval. Rows are drawn and not tokens, since the tokens of a row stand and
-fall together.
+A rate (yes or no in each row) gets the Wilson score interval (Wilson 1927), which is valid for few rows and at 0 and 1.
+A mean or a ratio of sums gets the percentile bootstrap over rows (Efron 1979): the test rows are resampled with
+replacement, and the middle 95 % of the results are the interval. Rows are resampled, not tokens, since the tokens of a
+row are not independent.
 
-A single row, or rows that are all alike, show no spread, and the bootstrap would call them certain. Between 0 and 1
-Wilson's interval is then taken: no values between 0 and 1 scatter more than zeros and ones do. Without such bounds a
-single row has no interval.
+A single row, or rows that are all equal, show no variance, and the bootstrap interval would have no width. For values
+between 0 and 1 the Wilson interval is used then: zeros and ones have the largest variance of all such values. Without
+these bounds a single row has no interval.
 
-It knows numbers, not what they measure.
+The module knows numbers, not what they measure.
 """
 
 import math
@@ -20,13 +20,15 @@ import numpy.typing as npt
 
 Numbers = npt.NDArray[np.float64]
 RESAMPLES = 2000
-_DRAWN_AT_ONCE = 1_000_000
-"""Row numbers in memory at once, 8 bytes each: at 20,000 rows all resamples together would take 320 MB."""
+_CHUNK = 1_000_000
+"""Row numbers in memory at once, 8 bytes each: with 20,000 rows all resamples would take 320 MB."""
 _Z = 1.959963984540054
-"""97.5 % of a normal distribution lie below."""
+"""The 97.5 % quantile of the normal distribution."""
 
 
 class Interval(NamedTuple):
+    """A 95 % confidence interval."""
+
     low: float
     high: float
     kind: str
@@ -34,31 +36,52 @@ class Interval(NamedTuple):
 
 
 def rate(hits: float, rows: int) -> Interval:
-    """Wilson's interval of `hits` out of `rows`, at least one."""
-    share, spread = hits / rows, _Z**2 / rows
-    middle = (share + spread / 2) / (1 + spread)
-    half = math.sqrt(share * (1 - share) * spread + spread**2 / 4) / (1 + spread)
-    return Interval(max(0.0, min(share, middle - half)), min(1.0, max(share, middle + half)), "Wilson")
+    """Compute the Wilson score interval of a rate (Wilson 1927).
+
+    Args:
+        hits: Number of rows that count, which may be fractional.
+        rows: Number of rows, at least 1.
+    """
+    fraction, spread = hits / rows, _Z**2 / rows
+    center = (fraction + spread / 2) / (1 + spread)
+    half = math.sqrt(fraction * (1 - fraction) * spread + spread**2 / 4) / (1 + spread)
+    return Interval(max(0.0, min(fraction, center - half)), min(1.0, max(fraction, center + half)), "Wilson")
 
 
-def bounded(sums: Numbers, weights: Numbers) -> Interval:
-    """The interval of sum(sums) / sum(weights), whose rows' ratios lie between 0 and 1."""
-    found = ratio(sums, weights)
-    if found is None or found.low == found.high:
+def bounded_ratio(sums: Numbers, weights: Numbers) -> Interval:
+    """Compute the interval of sum(sums) / sum(weights), where each row's ratio lies between 0 and 1.
+
+    Args:
+        sums: One value for each row, shape (rows,).
+        weights: The row's weight, such as its number of tokens, shape (rows,).
+
+    Returns:
+        The bootstrap interval; the Wilson interval if that has no width.
+    """
+    interval = ratio(sums, weights)
+    if interval is None or interval.low == interval.high:
         return rate(len(sums) * float(sums.sum() / weights.sum()), len(sums))
-    return found
+    return interval
 
 
 def ratio(sums: Numbers, weights: Numbers) -> Interval | None:
-    """The bootstrap's interval of sum(sums) / sum(weights), by a fixed seed; None for one row or no number."""
+    """Compute the percentile bootstrap interval of sum(sums) / sum(weights), with a fixed seed (Efron 1979).
+
+    Args:
+        sums: One value for each row, shape (rows,).
+        weights: The row's weight, such as its number of tokens, shape (rows,).
+
+    Returns:
+        The interval; None for a single row, or if the ratio is not finite.
+    """
     value = float(sums.sum() / weights.sum())
     if len(sums) < 2 or not math.isfinite(value):
         return None
     random = np.random.default_rng(0)
-    at_once = max(1, _DRAWN_AT_ONCE // len(sums))
+    chunk = max(1, _CHUNK // len(sums))
     results = []
-    for start in range(0, RESAMPLES, at_once):
-        drawn = random.integers(0, len(sums), (min(at_once, RESAMPLES - start), len(sums)))
-        results.append(sums[drawn].sum(axis=1) / weights[drawn].sum(axis=1))
+    for start in range(0, RESAMPLES, chunk):
+        rows = random.integers(0, len(sums), (min(chunk, RESAMPLES - start), len(sums)))
+        results.append(sums[rows].sum(axis=1) / weights[rows].sum(axis=1))
     low, high = (float(bound) for bound in np.quantile(np.concatenate(results), (0.025, 0.975)))
     return Interval(min(low, value), max(high, value), "bootstrap")

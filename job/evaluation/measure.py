@@ -1,7 +1,7 @@
-"""Measure: the tuned model, and the base model beside it, on the same test rows; then the gate.
+"""Measure: measures the tuned model and the base model on the same test rows, and asks the gate.
 
-Writes metrics.json and answers.json to the run folder. A model that was measured before an interruption is not measured
-again. It knows the run folder and the order; how a model is measured is in `evaluate`.
+It writes metrics.json and answers.json to the run folder. A model that was measured before an interruption is not
+measured again. It knows the run folder and the order; `evaluate` measures one model.
 """
 
 import logging
@@ -20,12 +20,17 @@ log = logging.getLogger(__name__)
 def measure(config: Config, folder: RunFolder, machine: Machine) -> None:
     """Measure both models; process 0 writes metrics and answers.
 
+    Args:
+        config: The run's config.
+        folder: The run folder, with both models and the encoded rows.
+        machine: Device, precision and processes.
+
     Raises:
-        OutOfMemory: a model, or a single row, does not fit.
+        OutOfMemory: A model, or a single row, does not fit into memory.
     """
     test = load_encoded(folder)["test"]
     settings = _settings(config)
-    measured = Measured(settings, _measured_before(folder, settings, machine))
+    measured = Measured(settings, _read_measured(folder, settings, machine))
     with folder.phase(
         "evaluate",
         "measuring the tuned model, and beside it the base model, on rows that neither was trained on",
@@ -40,16 +45,16 @@ def measure(config: Config, folder: RunFolder, machine: Machine) -> None:
         return
     tuned, answers = measured.of.get("model", (None, []))
     base, base_answers = measured.of.get("base", (None, []))
-    folder.discard("metrics.json")  # which says that answers.json belongs to it
+    folder.discard("metrics.json")  # a metrics.json means that answers.json belongs to it
     folder.write(Answers(answers, base_answers))
     folder.write(Metrics(settings, tuned, base, gate.check(config.evaluate, tuned, base)))
     folder.discard("measured.json")
 
 
 def is_outdated(config: Config, folder: RunFolder, machine: Machine) -> bool:
-    """Whether there are no metrics with the settings of now.
+    """Return whether there are no metrics with the current settings.
 
-    A barrier: no process may write metrics before all have looked.
+    Barrier: no process may write metrics before all have read them.
     """
     metrics = folder.read(Metrics)
     machine.wait()
@@ -57,14 +62,17 @@ def is_outdated(config: Config, folder: RunFolder, machine: Machine) -> bool:
 
 
 def _settings(config: Config) -> dict[str, Any]:
-    """All that the metrics depend on, beside the models and the rows."""
+    """Return all settings that the metrics depend on, besides the models and the rows."""
     return {**config.evaluate.model_dump(mode="json"), "max_new_tokens": config.model.max_new_tokens}
 
 
-def _measured_before(
+def _read_measured(
     folder: RunFolder, settings: dict[str, Any], machine: Machine
 ) -> dict[str, tuple[ModelMetrics, list[Answer]]]:
-    """What an interrupted evaluation finished: metrics and answers by the model's name."""
+    """Read what an interrupted evaluation measured: {model's name: (metrics, answers)}.
+
+    Barrier: no process may write before all have read.
+    """
     before = folder.read(Measured)
     machine.wait()
     return dict(before.of) if before is not None and before.settings == settings else {}

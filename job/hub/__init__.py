@@ -1,1 +1,1 @@
-"""How the job talks to the Hugging Face Hub."""
+"""The Hugging Face Hub: its client, and what its errors mean."""

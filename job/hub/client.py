@@ -1,7 +1,7 @@
-"""How the job talks to the Hub: the unchanged huggingface_hub client, with the time-outs it lacks by default.
+"""Client: configures the unchanged huggingface_hub client with the timeouts that it lacks by default.
 
-It knows HTTP time-outs, how long to wait for a Hub that is down, and progress bars. It does not know what is
-downloaded or published.
+It knows HTTP timeouts, how long to wait for a Hub that is down, and progress bars. It does not know what is downloaded
+or published.
 """
 
 import sys
@@ -16,30 +16,33 @@ from huggingface_hub.utils._http import default_client_factory  # the public API
 from transformers.utils import logging as transformers_logging
 
 PATIENCE = 4
-"""Time-outs without one good answer after which the Hub counts as down, whatever the client would still repeat."""
+"""Number of timeouts without a successful response after which the Hub counts as down, despite the client's retries."""
 
 
 class HubDown(OSError):
-    """The Hub has given no good answer for too long, or asks to wait for longer than that."""
+    """The Hub has not answered successfully for too long, or asks for a longer wait than that."""
 
 
 def configure(timeout_seconds: float) -> None:
-    """Give up on any answer that does not come within `timeout_seconds`; draw no bars without a terminal."""
+    """Set the timeout of every request to the Hub, and draw no progress bars without a terminal.
 
+    Args:
+        timeout_seconds: Longest time for one response; the Hub counts as down after `PATIENCE` times as long.
+    """
     patience = _Patience(PATIENCE * timeout_seconds)
 
-    def bound(request: httpx2.Request) -> None:
-        # listing calls ask for no time-out at all and a HEAD for one of its own; both override the session's
-        wanted = request.extensions["timeout"].items()
+    def limit(request: httpx2.Request) -> None:
+        # the client's listing calls set no timeout, and its HEAD requests their own; both override the session's
+        requested = request.extensions["timeout"].items()
         request.extensions["timeout"] = {
-            kind: timeout_seconds if seconds is None else min(seconds, timeout_seconds) for kind, seconds in wanted
+            kind: timeout_seconds if seconds is None else min(seconds, timeout_seconds) for kind, seconds in requested
         }
 
     def client() -> httpx2.Client:
         session = default_client_factory()
         session.timeout = httpx2.Timeout(timeout_seconds)
         session.event_hooks = {
-            "request": [*session.event_hooks["request"], bound, patience.before],
+            "request": [*session.event_hooks["request"], limit, patience.before],
             "response": [*session.event_hooks["response"], patience.after],
         }
         return session
@@ -52,29 +55,29 @@ def configure(timeout_seconds: float) -> None:
         datasets.disable_progress_bars()
 
 
-def wait_asked(response: httpx2.Response) -> float:
-    """Seconds that the Hub asks to wait before the next try; 0 if it does not say."""
-    asked = response.headers.get("Retry-After", "")
-    return float(asked) if asked.isdigit() else 0.0
+def retry_after(response: httpx2.Response) -> float:
+    """Return the seconds that the Hub asks to wait before the next attempt (Retry-After); 0 if it does not say."""
+    seconds = response.headers.get("Retry-After", "")
+    return float(seconds) if seconds.isdigit() else 0.0
 
 
 class _Patience:
-    """Since when the Hub has failed: from the first failure that is noticed to the next good answer, in any thread."""
+    """Measures for how long the Hub has failed: from the first failure to the next success, in any thread."""
 
     def __init__(self, seconds: float) -> None:
         self.seconds = seconds
         self.failing_since: float | None = None
-        self.mine = threading.local()
+        self.of_thread = threading.local()
 
     def before(self, request: httpx2.Request) -> None:
-        if getattr(self.mine, "unanswered", False):
+        if getattr(self.of_thread, "unanswered", False):
             self._failed(f"{request.url.host} does not answer")
-        self.mine.unanswered = True
+        self.of_thread.unanswered = True
 
     def after(self, response: httpx2.Response) -> None:
-        self.mine.unanswered = False
+        self.of_thread.unanswered = False
         if response.status_code >= 500 or response.status_code in (408, 429):
-            self._failed(f"{response.request.url.host} answers {response.status_code}", wait_asked(response))
+            self._failed(f"{response.request.url.host} answers {response.status_code}", retry_after(response))
         else:
             self.failing_since = None
 

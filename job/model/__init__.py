@@ -1,1 +1,1 @@
-"""The model to start from: fetched, completed and probed; its loss and the parts that are exchanged while it trains."""
+"""The base model: fetched, completed and probed; its loss, and the layers that are replaced during training."""

@@ -1,8 +1,8 @@
-"""Base: the model to start from, from wherever it is to a folder in the form that is published.
+"""Base: fetches the base model and saves it in the run folder, in the form of a published model.
 
-It loads the model once, lets `job.model` judge it (files, weights, causality, template), and completes what a base
-may lack (a chat template, a padding token). After it, every later stage loads base and tuned model in the same way,
-and a resumed run needs the Hub no more.
+It loads the model once, validates it (files, weights, causality, chat template), and adds what a base may lack (a chat
+template, a padding token). Later stages load base and tuned model in the same way, and a resumed run does not need the
+Hub for the base. The checks themselves are in the other modules of `job.model`.
 """
 
 import logging
@@ -37,30 +37,31 @@ log = logging.getLogger(__name__)
 
 
 def fetch(section: ModelSection, folder: Path, before: str | None = None) -> BaseFacts:
-    """Bring the base model into `folder`, which then holds weights, tokenizer, chat template and generation config.
+    """Fetch the base model into a folder: weights, tokenizer, chat template and generation config.
 
     Args:
-        before: hash of the weights that it must have, because a model was trained from them.
+        section: The config's model section.
+        folder: Where to save the base; if it holds one already, only its facts are read.
+        before: Hash of the weights that a model was trained from, which the base must have; None for any.
 
     Returns:
-        What is known of it.
+        The facts of the base.
 
     Raises:
-        ConfigError: there is no such model, or it cannot be fine-tuned for text, or the context is too short.
-        DataError: it has other weights than `before`; the folder stays as it was.
-        KickoffError: the Hub did not answer; a retry may help.
-        OutOfMemory: it does not fit into memory.
+        ConfigError: There is no such model, it cannot be fine-tuned on text, or its context is too short.
+        DataError: It has other weights than `before`; the folder is unchanged.
+        KickoffError: The Hub did not answer; a retry may help.
+        OutOfMemory: The model does not fit into memory.
     """
     if (folder / FACTS).exists():
         return load(folder / FACTS, BaseFacts)
-    with out_of_memory.needed(
-        f"while loading {section.base}", "take a smaller model.base, or run on a machine with more memory"
-    ):
+    remedy = "take a smaller model.base, or run on a machine with more memory"
+    with out_of_memory.convert_errors(f"while loading {section.base}", remedy):
         if _is_checkpoint(Path(section.base)):
             tokenizer, model, origin = _from_checkpoint(section)
         else:
             tokenizer, model, origin = _from_source(section)
-        chosen, context = _judge(section, tokenizer, model)
+        chosen, context = _validate(section, tokenizer, model)
     partial = folder.with_name(folder.name + ".partial")
     shutil.rmtree(partial, ignore_errors=True)
     model.save_pretrained(partial)
@@ -83,50 +84,54 @@ def fetch(section: ModelSection, folder: Path, before: str | None = None) -> Bas
         weights=fingerprint,
     )
     (partial / FACTS).write_text(dump(facts))
-    durable.place(partial, folder)
+    durable.replace(partial, folder)
     return facts
 
 
 def _fingerprint(folder: Path) -> str:
-    """Hash of the weights as they are saved, by which a base that is fetched again is known."""
-    found = xxhash.xxh3_128()
+    """Return the hash of the saved weights, by which a base that is fetched again is compared."""
+    digest = xxhash.xxh3_128()
     for path in sorted(folder.glob("*.safetensors")):
         with path.open("rb") as stream:
             while part := stream.read(2**24):
-                found.update(part)
-    return found.hexdigest()
+                digest.update(part)
+    return digest.hexdigest()
 
 
-def fetched_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
-    """The tokenizer of a base that `fetch` has brought."""
+def load_tokenizer(folder: Path) -> PreTrainedTokenizerBase:
+    """Load the tokenizer of a base that `fetch` has saved."""
     tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(folder)
     return tokenizer
 
 
-def tokenizer_at_hand(section: ModelSection, fetched: Path) -> PreTrainedTokenizerBase | None:
-    """The base's tokenizer as `fetch` leaves it, if it costs no download; else None.
+def find_tokenizer(section: ModelSection, fetched: Path) -> PreTrainedTokenizerBase | None:
+    """Load the base's tokenizer as `fetch` saves it, without a download.
 
     Args:
-        fetched: where `fetch` would put, or has put, the base.
+        section: The config's model section.
+        fetched: The folder into which `fetch` saves the base.
+
+    Returns:
+        The tokenizer; None if it is neither fetched nor in the Hub's cache, or cannot be used.
     """
     if (fetched / FACTS).exists():
-        return fetched_tokenizer(fetched)
+        return load_tokenizer(fetched)
     folder = Path(section.base)
     try:
         if _is_checkpoint(folder):
-            folder = _beside(folder)
+            folder = _base_of_checkpoint(folder)
         elif not folder.is_dir():
             folder = Path(snapshot_download(section.base, revision=section.revision, local_files_only=True))
-        found = _load_tokenizer(section, folder)
-        template.put_on(section, found)
+        tokenizer = _load_checked_tokenizer(section, folder)
+        template.install(section, tokenizer)
     except (OSError, ValueError, ConfigError):
         return None
-    return found if found.eos_token_id is not None else None
+    return tokenizer if tokenizer.eos_token_id is not None else None
 
 
 @dataclass(frozen=True)
 class _Origin:
-    """Where a base is from."""
+    """Where a base was loaded from."""
 
     base: str
     revision: str | None
@@ -135,29 +140,29 @@ class _Origin:
 
 
 def _from_source(section: ModelSection) -> tuple[PreTrainedTokenizerBase, PreTrainedModel, _Origin]:
-    needed: list[str] = []
+    selected: list[str] = []
 
-    def admit(folder: Path, names: set[str]) -> list[str]:
-        needed[:] = files.admit(section, folder, names)
-        return needed
+    def select(folder: Path, names: set[str]) -> list[str]:
+        selected[:] = files.select_weights(section, folder, names)
+        return selected
 
-    folder, revision = source.find(section, admit)
+    folder, revision = source.locate(section, select)
     options: dict[str, Any] = {"dtype": "auto", "use_safetensors": True}
     if section.gguf_file is not None:
-        # unpacked into plain dense weights, which can be trained and saved
+        # dequantized into plain dense weights, which can be trained and saved
         options = {"dtype": torch.float32, "gguf_file": section.gguf_file}
         options["quantization_config"] = GgufConfig(dequantize=True)
     else:
-        files.require_whole(section.base, folder, needed)
-    tokenizer = _load_tokenizer(section, folder)
+        files.require_complete(section.base, folder, selected)
+    tokenizer = _load_checked_tokenizer(section, folder)
     model = _load_model(section.base, folder, **options)
     return tokenizer, model, _Origin(section.base, revision)
 
 
 def _from_checkpoint(section: ModelSection) -> tuple[PreTrainedTokenizerBase, PreTrainedModel, _Origin]:
-    """The base of an earlier run with the weights of one of its checkpoints."""
+    """Load the base of an earlier run with the weights of one of its checkpoints."""
     path = Path(section.base)
-    folder = _beside(path)
+    folder = _base_of_checkpoint(path)
     try:
         before = load(folder / FACTS, BaseFacts)
     except Damaged as error:
@@ -165,7 +170,7 @@ def _from_checkpoint(section: ModelSection) -> tuple[PreTrainedTokenizerBase, Pr
     unused = [name for name in ("revision", "gguf_file") if getattr(section, name) is not None]
     if unused:
         log.info(f"base: a checkpoint brings its own base, {before.base}; model.{', model.'.join(unused)} not used")
-    trained = checkpoint.weights(path)
+    trained = checkpoint.load_weights(path)
     if trained is None:
         raise ConfigError(f"model.base: the checkpoint {path} is incomplete or damaged; take an older one")
     model = _load_model(section.base, folder, dtype=torch.float32, use_safetensors=True)
@@ -174,15 +179,15 @@ def _from_checkpoint(section: ModelSection) -> tuple[PreTrainedTokenizerBase, Pr
     except RuntimeError as error:
         raise ConfigError(f"model.base: the checkpoint {path} does not belong to {folder}: {one_line(error)}") from None
     date = before.template_date if section.chat_template == "base" else None
-    return _load_tokenizer(section, folder), model, _Origin(before.base, before.revision, str(path), date)
+    return _load_checked_tokenizer(section, folder), model, _Origin(before.base, before.revision, str(path), date)
 
 
 def _is_checkpoint(path: Path) -> bool:
     return (path / "tensors.pt").is_file() and (path / "state.json").is_file()
 
 
-def _beside(path: Path) -> Path:
-    """The folder with the base of the run that a checkpoint belongs to."""
+def _base_of_checkpoint(path: Path) -> Path:
+    """Return the folder with the base of the run that a checkpoint belongs to."""
     folder = path.absolute().parents[1] / "base"
     if not (folder / FACTS).is_file():
         raise ConfigError(
@@ -192,33 +197,33 @@ def _beside(path: Path) -> Path:
     return folder
 
 
-def _load_tokenizer(section: ModelSection, folder: Path) -> PreTrainedTokenizerBase:
+def _load_checked_tokenizer(section: ModelSection, folder: Path) -> PreTrainedTokenizerBase:
     own_gguf = section.gguf_file is not None and (folder / section.gguf_file).is_file()
     options = {"gguf_file": section.gguf_file} if own_gguf else {}
     try:
-        found: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
+        tokenizer: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(
             folder, padding_side="left", trust_remote_code=False, **options
         )
-    except Exception as error:  # whatever a foreign file makes a library raise
-        _reraise_if_ours(error)
+    except Exception as error:  # an invalid file may make a library raise anything
+        _reraise_unrelated(error)
         raise ConfigError(
             f"model.base: {section.base} has no tokenizer that can be loaded: {one_line(error)}; expected a "
             "tokenizer.json, which transformers' save_pretrained writes"
         ) from None
-    if not found.is_fast:
+    if not tokenizer.is_fast:
         raise ConfigError(
-            f"model.base: {section.base} has a tokenizer in Python alone ({type(found).__name__}), which cannot be "
+            f"model.base: {section.base} has a tokenizer in Python alone ({type(tokenizer).__name__}), which cannot be "
             "served; expected a tokenizer.json"
         )
-    return found
+    return tokenizer
 
 
 def _load_model(base: str, folder: Path, **options: Any) -> PreTrainedModel:
     options |= {"output_loading_info": True, "ignore_mismatched_sizes": True, "trust_remote_code": False}
     try:
         loaded: Any = AutoModelForCausalLM.from_pretrained(folder, **options)
-    except Exception as error:  # whatever a foreign file makes a library raise
-        _reraise_if_ours(error)
+    except Exception as error:  # an invalid file may make a library raise anything
+        _reraise_unrelated(error)
         raise ConfigError(
             f"model.base: {base} is no causal language model that can be loaded: {type(error).__name__}: "
             f"{one_line(error)}"
@@ -228,33 +233,33 @@ def _load_model(base: str, folder: Path, **options: Any) -> PreTrainedModel:
     return model
 
 
-def _judge(
+def _validate(
     section: ModelSection, tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel
 ) -> tuple[Template, int | None]:
-    """Complete tokenizer and model, or refuse them; the template, and the context in tokens."""
+    """Complete tokenizer and model, or refuse them; return the template and the context in tokens."""
     base = section.base
     ids.require_ids(base, model, tokenizer)
     special = set(tokenizer.added_tokens_decoder)
-    padding = next((one for one in (tokenizer.pad_token_id, tokenizer.eos_token_id) if one is not None), 0)
+    padding = next((token for token in (tokenizer.pad_token_id, tokenizer.eos_token_id) if token is not None), 0)
     context = probe.require_causal(base, model, padding, special)
-    _require_room(section, context)
+    _require_fit(section, context)
     if tokenizer.eos_token_id is None:
         raise ConfigError(
             f"model.base: the tokenizer of {base} has no end-of-text token, so no answer could ever end; take another"
         )
-    chosen = template.put_on(section, tokenizer)
-    ids.require_written(base, model, tokenizer, template.written(tokenizer))
+    chosen = template.install(section, tokenizer)
+    ids.require_known(base, model, tokenizer, template.render_samples(tokenizer))
     _complete(tokenizer, model, section.max_new_tokens)
     probe.require_generation(base, model, special, context)
     return chosen, context
 
 
 def _complete(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel, max_new_tokens: int) -> None:
-    """Give tokenizer and model what the published repository must hold."""
+    """Set the padding token, the stop tokens and the generation config that the published repository must hold."""
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token  # safe: padding is masked by length, never by id
     for config in (model.config, model.config.get_text_config()):
-        # old Llama configs say -1 for none, and torch would count it from the end: the last token would not be trained
+        # old Llama configs use -1 for none, which torch counts from the end: the last token would not be trained
         if (getattr(config, "pad_token_id", None) or 0) < 0:
             config.pad_token_id = None
     stops = model.generation_config.eos_token_id if model.generation_config else None
@@ -269,26 +274,26 @@ def _complete(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel, max_ne
     )
 
 
-def _require_room(section: ModelSection, context: int | None) -> None:
-    """Rows must fit into the context, and so must a question with the longest answer: generation ends there."""
+def _require_fit(section: ModelSection, context: int | None) -> None:
+    """Raise ConfigError if a row, or a question with the longest answer, does not fit into the context."""
     if context is None:
         return
     reads = f"{section.base} reads at most {context} tokens"
-    wrong = []
+    problems = []
     if section.max_length > context:
-        wrong.append(
+        problems.append(
             f"model.max_length: found {section.max_length}, and {reads}; lower model.max_length to {context} or less"
         )
     if section.max_new_tokens >= context:
-        wrong.append(
+        problems.append(
             f"model.max_new_tokens: found {section.max_new_tokens}, and {reads}, with the question; lower "
             f"model.max_new_tokens to {context // 2} or so"
         )
-    if wrong:
-        raise ConfigError("; ".join(wrong))
+    if problems:
+        raise ConfigError("; ".join(problems))
 
 
-def _reraise_if_ours(error: Exception) -> None:
-    """A full disk and a full memory are no fault of the base."""
-    if isinstance(error, ConfigError) or durable.is_full(error) or out_of_memory.is_out_of_memory(error):
+def _reraise_unrelated(error: Exception) -> None:
+    """Raise an error again that does not concern the base: a full disk, or too little memory."""
+    if isinstance(error, ConfigError) or durable.is_disk_full(error) or out_of_memory.is_out_of_memory(error):
         raise error

@@ -1,7 +1,7 @@
-"""Files: what the files of a base tell before anything is loaded: is this a model that can be fine-tuned here?
+"""Files: checks by a base's files, before anything is loaded, whether it can be fine-tuned here.
 
 It knows the layouts that people publish: adapters, pickles, GGUF, quantized weights, encoder-decoders. It loads no
-weights; what only a loaded model shows is `probe`'s.
+weights; `probe` checks the loaded model.
 """
 
 import json
@@ -15,7 +15,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
 
 from job.config.schema import ModelSection
 from job.errors import ConfigError
-from job.run.messages import listed, one_line
+from job.run.messages import join_names, one_line
 
 WEIGHTS, INDEX = "model.safetensors", "model.safetensors.index.json"
 _CONVERT = (
@@ -26,25 +26,29 @@ _MERGE = (
     "python -c \"from peft import AutoPeftModelForCausalLM as M; M.from_pretrained('{base}').merge_and_unload()"
     ".save_pretrained('merged')\""
 )
-_BOTH = ["config.json", "*.safetensors weights"]
-_SENSES = ("vision_config", "audio_config")
+_CONFIG_AND_WEIGHTS = ["config.json", "*.safetensors weights"]
+_OTHER_MODALITIES = ("vision_config", "audio_config")
 
 
-def admit(section: ModelSection, folder: Path, names: set[str]) -> list[str]:
-    """The files that hold the weights.
+def select_weights(section: ModelSection, folder: Path, names: set[str]) -> list[str]:
+    """Select the files that hold the weights.
 
     Args:
-        folder: holds at least the small files (JSON) of the base.
-        names: all files of the base, also those that are not downloaded yet.
+        section: The config's model section.
+        folder: Holds at least the small files (JSON) of the base.
+        names: All files of the base, also those that are not downloaded yet.
+
+    Returns:
+        Names of the safetensors files, or of the GGUF file.
 
     Raises:
-        ConfigError: this is no decoder in plain safetensors; one line that says what it is and what to do.
+        ConfigError: The base is not a decoder in plain safetensors; the text says what it is and what to do.
     """
     base = section.base
     ggufs = sorted(name for name in names if name.lower().endswith(".gguf"))
     if section.gguf_file is not None:
         if section.gguf_file not in names:
-            found = f"; it holds {listed(ggufs)}" if ggufs else " and no other GGUF file"
+            found = f"; it holds {join_names(ggufs)}" if ggufs else " and no other GGUF file"
             raise ConfigError(f"model.gguf_file: {base} holds no file {section.gguf_file!r}{found}")
         return [section.gguf_file]
     _refuse_other_kinds(base, folder, names, ggufs)
@@ -52,8 +56,8 @@ def admit(section: ModelSection, folder: Path, names: set[str]) -> list[str]:
     return _weights(base, folder, names)
 
 
-def require_whole(base: str, folder: Path, weights: list[str]) -> None:
-    """Raise ConfigError if a file of weights is cut off or is no safetensors file: the header says how long it is."""
+def require_complete(base: str, folder: Path, weights: list[str]) -> None:
+    """Raise ConfigError if a weights file is truncated, by its header, or is not a safetensors file."""
     for name in weights:
         path = folder / name
         try:
@@ -83,12 +87,12 @@ def _refuse_other_kinds(base: str, folder: Path, names: set[str], ggufs: list[st
         )
     if "config.json" not in names:
         if ggufs:
-            raise ConfigError(f"model.base: {base} holds GGUF files; set model.gguf_file to one of {listed(ggufs)}")
-        lacks = ["config.json"] if any(name.endswith(".safetensors") for name in names) else _BOTH
+            raise ConfigError(f"model.base: {base} holds GGUF files; set model.gguf_file to one of {join_names(ggufs)}")
+        lacks = ["config.json"] if any(name.endswith(".safetensors") for name in names) else _CONFIG_AND_WEIGHTS
         kind = ", but a diffusion model" if "model_index.json" in names else ""
         raise ConfigError(
             f"model.base: {base} holds no {' and no '.join(lacks)}{kind}; expected a folder or repository as "
-            f"transformers' save_pretrained writes it, found {listed(sorted(names)) or 'no file'}"
+            f"transformers' save_pretrained writes it, found {join_names(sorted(names)) or 'no file'}"
         )
 
 
@@ -115,7 +119,7 @@ def _refuse_config(base: str, folder: Path) -> None:
         )
     try:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
-    except Exception as error:  # whatever a config that was not made here may raise
+    except Exception as error:  # an invalid config may make transformers raise anything
         raise ConfigError(f"model.base: {base}: config.json cannot be used: {one_line(error)}") from None
     _refuse_kind(base, kind, config)
 
@@ -126,7 +130,7 @@ def _refuse_kind(base: str, kind: str, config: PretrainedConfig) -> None:
             f"model.base: {base} is an encoder-decoder ({kind}), which is not supported yet; take a decoder, such as "
             "distilbert/distilgpt2"
         )
-    if any(getattr(config, sense, None) is not None for sense in _SENSES):
+    if any(getattr(config, modality, None) is not None for modality in _OTHER_MODALITIES):
         raise ConfigError(
             f"model.base: {base} also takes images or sound ({kind}), which is not supported; take a model for text "
             "alone"
@@ -154,21 +158,21 @@ def _weights(base: str, folder: Path, names: set[str]) -> list[str]:
         missing = [name for name in wanted if name not in names]
         if missing:
             raise ConfigError(
-                f"model.base: {base} lacks {listed(missing)} of the {len(wanted)} files of weights that {INDEX} "
-                "names; fetch it again, whole"
+                f"model.base: {base} lacks {join_names(missing)} of the {len(wanted)} files of weights that {INDEX} "
+                "names; fetch all of it again"
             )
         return wanted
     others = sorted(name for name in names if name.endswith((".safetensors", ".gguf")))
     pickled = sorted(name for name in names if name.endswith((".bin", ".pt", ".pth", ".ckpt", ".h5", ".msgpack")))
     if others:
-        raise ConfigError(f"model.base: {base} holds no {WEIGHTS}, only {listed(others)}; {_other_weights(others)}")
+        raise ConfigError(f"model.base: {base} holds no {WEIGHTS}, only {join_names(others)}; {_other_weights(others)}")
     if pickled:
         raise ConfigError(
-            f"model.base: {base} holds no *.safetensors weights, only {listed(pickled)}, which may run code when "
+            f"model.base: {base} holds no *.safetensors weights, only {join_names(pickled)}, which may run code when "
             f"loaded; convert it with {_CONVERT.format(base=base)} and set model.base=converted, or on the Hub take a "
             "revision with safetensors (often model.revision=refs/pr/1)"
         )
-    raise ConfigError(f"model.base: {base} holds no *.safetensors weights; found {listed(sorted(names))}")
+    raise ConfigError(f"model.base: {base} holds no *.safetensors weights; found {join_names(sorted(names))}")
 
 
 def _other_weights(others: list[str]) -> str:

@@ -1,7 +1,7 @@
-"""Probe: what a loaded base does, tried out on a few short rows before anything is trained on it.
+"""Probe: tests the behaviour of a loaded base on a few short rows, before anything is trained.
 
-A list of good and bad architectures would always be behind; the questions asked here are those that training,
-evaluation and serving rely on. It knows models and tensors. It does not know where the model came from, nor text.
+A list of known architectures would always be out of date; the probe tests what training, evaluation and serving rely
+on. It knows models and tensors. It knows neither where the model came from nor text.
 """
 
 from collections.abc import Callable, Iterator
@@ -14,17 +14,17 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from transformers import GenerationConfig, PreTrainedModel
 
 from job.errors import ConfigError
-from job.model.ids import rows_of
+from job.model.ids import count_embeddings
 from job.run.messages import one_line
 from job.run.out_of_memory import is_out_of_memory
 
 SAME = 1e-5
-"""Of the spread of the logits: the same shapes are computed in the same order, so that nothing at all should differ."""
-ALIKE = 1e-4
-"""Other shapes are summed in another order, which moves logits by 1e-6 of their spread in fp32."""
+"""Tolerance, relative to the logits' range, for equal shapes: they are summed in the same order, so nothing differs."""
+SIMILAR = 1e-4
+"""Tolerance for other shapes: another order of summation moves logits by 1e-6 of their range in fp32."""
 PADDED = ("its cache or its positions differ", "padding in front changes its answers")
 LENGTH = 16
-"""Tokens of a probed row."""
+"""Tokens in a probed row."""
 _CONTEXT_NAMES = (
     "max_position_embeddings", "n_positions", "n_ctx", "max_sequence_length", "seq_length", "max_seq_len",
     "context_length",
@@ -32,38 +32,40 @@ _CONTEXT_NAMES = (
 
 
 def require_causal(base: str, model: PreTrainedModel, padding: int, special: set[int]) -> int | None:
-    """No token may change what is predicted before it, and no other row and no padding what is predicted at all.
+    """Require that a prediction depends on no later token, no other row of the batch, and no padding.
 
     Args:
-        padding: the id that batches are filled up with.
-        special: ids that an ordinary text does not have.
+        base: Name of the base, for errors.
+        model: The loaded base.
+        padding: The id that batches are padded with.
+        special: Ids that ordinary text does not have.
 
     Returns:
-        The longest row that the model reads; None if it has no limit.
+        The longest row that the model reads, in tokens; None if it has no limit.
 
     Raises:
-        ConfigError: it sees what it shall predict, mixes rows, or does not compute.
+        ConfigError: The model sees the tokens that it must predict, mixes rows, or fails.
     """
-    with _computing(base, model):
+    with _probing(base, model):
         named = _named_context(model)
         length = min(LENGTH, named or LENGTH)
-        ids = _ordinary(model, special, (3, length))
+        ids = _random_ids(model, special, (3, length))
         with _Positions(length) as positions:
             alone = _logits(model, ids[:1])[0]
         if not torch.isfinite(alone).all():
             raise ConfigError(f"model.base: {base} predicts no numbers (NaN or infinite) from ordinary tokens")
-        for place in (length - 1, length // 2):
+        for position in (length - 1, length // 2):
             changed = ids[:1].clone()
-            changed[0, place] = ids[1, place] if ids[1, place] != ids[0, place] else ids[2, place]
-            if _differ(_logits(model, changed)[0, :place], alone[:place], SAME):
+            changed[0, position] = ids[1 if ids[1, position] != ids[0, position] else 2, position]
+            if _differ(_logits(model, changed)[0, :position], alone[:position], SAME):
                 raise ConfigError(
-                    f"model.base: {base} sees the tokens that it shall predict: it is bidirectional, an encoder such "
+                    f"model.base: {base} sees the tokens that it must predict: it is bidirectional, an encoder such "
                     "as BERT, and no causal language model; take a decoder, such as distilbert/distilgpt2"
                 )
-        if _differ(_logits(model, ids)[0], alone, ALIKE):
+        if _differ(_logits(model, ids)[0], alone, SIMILAR):
             raise ConfigError(
-                f"model.base: {base} predicts otherwise for a row in a batch than for the row alone (experts of "
-                "limited capacity do that), so that nothing measured here would hold; take another"
+                f"model.base: {base} predicts differently for a row in a batch and for the row alone (as experts of "
+                "limited capacity do), so that no measurement would be reliable; take another base"
             )
         _require_right_padding(base, model, ids, alone, padding)
     limits = [limit for limit in (named, positions.limit) if limit is not None]
@@ -71,50 +73,63 @@ def require_causal(base: str, model: PreTrainedModel, padding: int, special: set
 
 
 def require_generation(base: str, model: PreTrainedModel, special: set[int], context: int | None) -> None:
-    """Raise ConfigError unless questions padded on the left are continued as one pass over each alone predicts."""
-    with _computing(base, model):
+    """Require that generation from left-padded questions gives the logits of one forward pass over each row alone.
+
+    Args:
+        base: Name of the base, for errors.
+        model: The loaded base, with the generation config that is published.
+        special: Ids that ordinary text does not have.
+        context: The longest row that the model reads, in tokens; None if it has no limit.
+
+    Raises:
+        ConfigError: The logits differ.
+    """
+    with _probing(base, model):
         steps = 3
         length = min(LENGTH, (context or LENGTH) - steps)
         short = length // 2
-        ids = _ordinary(model, special, (2, length))
+        ids = _random_ids(model, special, (2, length))
         mask = torch.ones_like(ids)
         mask[1, : length - short] = 0
         padding = model.generation_config.pad_token_id
         ids[1, : length - short] = padding
-        wanted = GenerationConfig(
+        config = GenerationConfig(
             max_new_tokens=steps,
             do_sample=False,
             pad_token_id=padding,
             output_logits=True,
             return_dict_in_generate=True,
         )
-        found = model.generate(input_ids=ids, attention_mask=mask, generation_config=wanted)  # type: ignore[operator]
+        generated = model.generate(input_ids=ids, attention_mask=mask, generation_config=config)  # type: ignore[operator]
         for row, start in ((0, 0), (1, length - short)):
-            expected = _logits(model, found.sequences[row : row + 1, start:-1])[0, length - start - 1 :]
-            if _differ(torch.stack([step[row] for step in found.logits]), expected, ALIKE):
+            expected = _logits(model, generated.sequences[row : row + 1, start:-1])[0, length - start - 1 :]
+            if _differ(torch.stack([step[row] for step in generated.logits]), expected, SIMILAR):
                 raise ConfigError(
-                    f"model.base: {base} generates otherwise than it predicts in one pass ({PADDED[row > 0]}), so that "
-                    "its answers would not be those that are trained; take another"
+                    f"model.base: {base} generates differently from what it predicts in one pass ({PADDED[row > 0]}), "
+                    "so that its answers would not be those that are trained; take another base"
                 )
 
 
 def _require_right_padding(
     base: str, model: PreTrainedModel, ids: torch.Tensor, alone: torch.Tensor, padding: int
 ) -> None:
-    kept = ids.shape[1] - 3
+    length = ids.shape[1] - 3
     padded, mask = ids[:1].clone(), torch.ones_like(ids[:1])
-    padded[0, kept:], mask[0, kept:] = padding, 0
-    for given in (mask, None):
-        if _differ(_logits(model, padded, given)[0, :kept], alone[:kept], ALIKE):
+    padded[0, length:], mask[0, length:] = padding, 0
+    for attention_mask in (mask, None):
+        if _differ(_logits(model, padded, attention_mask)[0, :length], alone[:length], SIMILAR):
             raise ConfigError(
-                f"model.base: {base} predicts otherwise for a row with padding behind it, which every batch of "
-                "training has; take another"
+                f"model.base: {base} predicts differently for a row with padding after it, as in every batch of "
+                "training; take another base"
             )
 
 
 @contextmanager
-def _computing(base: str, model: PreTrainedModel) -> Iterator[None]:
-    """In fp32 (bf16 rounds by more than some models leak), without dropout; types and mode are put back."""
+def _probing(base: str, model: PreTrainedModel) -> Iterator[None]:
+    """Compute in fp32, without dropout and gradients; dtypes and mode are restored at the end.
+
+    In bf16 the rounding is larger than what some models leak from later tokens.
+    """
     tensors = [tensor for tensor in chain(model.parameters(), model.buffers()) if tensor.is_floating_point()]
     types = [tensor.dtype for tensor in tensors]
     training = model.training
@@ -124,7 +139,7 @@ def _computing(base: str, model: PreTrainedModel) -> Iterator[None]:
             yield
     except ConfigError:
         raise
-    except Exception as error:  # whatever a foreign model raises when it is called as a causal language model
+    except Exception as error:  # a model that is no causal one may raise anything
         if is_out_of_memory(error):
             raise
         raise ConfigError(
@@ -137,7 +152,7 @@ def _computing(base: str, model: PreTrainedModel) -> Iterator[None]:
 
 
 class _Positions(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch has no types for it
-    """Notes the learned table of positions, if a row of `length` tokens looks one up: its rows are the context."""
+    """Finds a learned position table, which a row of `length` tokens looks up: its size is the context."""
 
     def __init__(self, length: int) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -150,7 +165,7 @@ class _Positions(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch h
         if func is torch.ops.aten.embedding.default:
             table, ids = args[0], args[1].flatten()
             if len(ids) == self.length and torch.equal(ids, torch.arange(self.length) + ids[0]):
-                # OPT and RoBERTa leave the first two rows out
+                # OPT and RoBERTa do not use the first two rows
                 self.limit = min(self.limit or len(table), len(table) - int(ids[0]))
         return func(*args, **(kwargs or {}))
 
@@ -171,10 +186,10 @@ def _differ(found: torch.Tensor, expected: torch.Tensor, tolerance: float) -> bo
     return bool(((found - expected).abs().amax(-1) > tolerance * spread).any())
 
 
-def _ordinary(model: PreTrainedModel, special: set[int], shape: tuple[int, int]) -> torch.Tensor:
-    """Tokens of ordinary texts, drawn by a fixed seed."""
-    rows = rows_of(model)
+def _random_ids(model: PreTrainedModel, special: set[int], shape: tuple[int, int]) -> torch.Tensor:
+    """Draw ids of ordinary text, with a fixed seed."""
+    rows = count_embeddings(model)
     padding = getattr(model.config.get_text_config(), "pad_token_id", None)
     usable = [number for number in range(rows) if number not in special and number != padding] or list(range(rows))
-    drawn = torch.randint(len(usable), shape, generator=torch.Generator().manual_seed(0))
-    return torch.tensor(usable)[drawn]
+    indices = torch.randint(len(usable), shape, generator=torch.Generator().manual_seed(0))
+    return torch.tensor(usable)[indices]

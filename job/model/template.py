@@ -1,8 +1,8 @@
 """Template: the chat template that training, evaluation and every server apply to a question.
 
-It puts Kickoff's template on a tokenizer that has none, and makes sure that a base's own template does what the
-contract needs: the whole question is in the prompt, the answer follows the prompt, and the same question gives the
-same prompt on every day. It knows tokenizers and Jinja. It does not know models.
+It gives Kickoff's template to a tokenizer that has none, and makes sure that a base's own template does what the
+contract needs: the prompt holds the whole question, the answer follows the prompt, and a question gives the same
+prompt every day. It knows tokenizers and Jinja. It does not know models.
 """
 
 import logging
@@ -20,57 +20,64 @@ from job.run.messages import one_line
 
 KICKOFF = Path(__file__).with_name("chat_template.jinja")
 QUESTION = 'Where is Ada\'s café in 1863?\n  - 漢字, one line; <b>two</b> & 50% "three"'
-"""Capitals, accents, an indented line and marks that HTML, JSON and shells escape: all of it must arrive."""
+"""Capitals, accents, an indented line and characters that HTML, JSON and shells escape: all must be in the prompt."""
 ANSWER = "Kickoff's answer: 42."
 _OURS_INSTEAD = "set model.chat_template=kickoff to use Kickoff's template instead"
 _OPEN_THOUGHT = re.compile(r"[<\[◁](?:think|thinking|thought|reasoning)[>\]▷]\s*$", re.IGNORECASE)
-"""At the end of a prompt; instructions that name the tag open no thought."""
+"""Matches at the end of a prompt only; instructions that name the tag do not open a thought."""
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Template:
-    """A chat template as it was put on a tokenizer."""
+    """The chat template that a tokenizer was given."""
 
     whose: str
-    """As people are told."""
+    """"Kickoff's" or "the base model's own"."""
     date: str | None
-    """The day that it is fixed to; None if it asks for none."""
+    """The date that was written into it; None if it does not ask for the date."""
 
 
-def put_on(section: ModelSection, tokenizer: PreTrainedTokenizerBase) -> Template:
+def install(section: ModelSection, tokenizer: PreTrainedTokenizerBase) -> Template:
     """Give the tokenizer the template that the published model will have.
 
+    Args:
+        section: The config's model section.
+        tokenizer: The base's tokenizer; its chat template is set.
+
+    Returns:
+        Whose template it is, and its date.
+
     Raises:
-        ConfigError: the base's own template cannot be used, or its tokenizer cannot write ours.
+        ConfigError: The base's own template cannot be used, or its tokenizer cannot encode Kickoff's.
     """
-    own = None if section.chat_template == "kickoff" else _own(section.base, tokenizer)
+    own = None if section.chat_template == "kickoff" else _own_template(section.base, tokenizer)
     if own is None:
         opening = _opening(section.base, tokenizer)
-        tokenizer.chat_template = _written(tokenizer, opening) + KICKOFF.read_text()
-        _require_written(section.base, tokenizer, opening)
+        tokenizer.chat_template = _opening_in_jinja(tokenizer, opening) + KICKOFF.read_text()
+        _require_encodable(section.base, tokenizer, opening)
         return Template("Kickoff's", date=None)
     tokenizer.chat_template = own
     prompt = _require_usable(section.base, tokenizer)
-    date = _fix_date(section.base, tokenizer, own) if _asks_for_the_time(own) else None
-    _warn_of_unknown(section.base, tokenizer, prompt)
-    # a model that was published by an earlier run brings Kickoff's
+    date = _fix_date(section.base, tokenizer, own) if _uses_clock(own) else None
+    _warn_about_unknown(section.base, tokenizer, prompt)
+    # a base that an earlier run published has Kickoff's
     whose = "Kickoff's" if own.strip().endswith(KICKOFF.read_text().strip()) else "the base model's own"
     return Template(whose, date)
 
 
-def written(tokenizer: PreTrainedTokenizerBase) -> list[str]:
-    """The template's texts of a question, of an answered one and of a conversation, as far as it takes these."""
+def render_samples(tokenizer: PreTrainedTokenizerBase) -> list[str]:
+    """Render a question, an answered question and a conversation, as far as the template accepts them."""
     question, answer = {"role": "user", "content": QUESTION}, {"role": "assistant", "content": ANSWER}
     system = {"role": "system", "content": "Be brief."}
     texts = []
     for chat in ([question], [question, answer], [system, question, answer, question]):
-        with suppress(Exception):  # a template is a program; that it takes the first one has been seen
+        with suppress(Exception):  # a template is a program and may fail; `install` has checked the first one
             texts.append(str(tokenizer.apply_chat_template(chat, tokenize=False, add_generation_prompt=True)))
     return texts
 
 
-def _own(base: str, tokenizer: PreTrainedTokenizerBase) -> str | None:
+def _own_template(base: str, tokenizer: PreTrainedTokenizerBase) -> str | None:
     template = tokenizer.chat_template
     if isinstance(template, dict):
         if "default" not in template:
@@ -83,24 +90,24 @@ def _own(base: str, tokenizer: PreTrainedTokenizerBase) -> str | None:
 
 
 def _opening(base: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
-    """The ids that the tokenizer puts before every text by itself (BOS, for Llama and Gemma).
+    """Return the ids that the tokenizer puts before every text by itself (BOS, for Llama and Gemma).
 
-    The model has never seen a text without them. Whoever applies a template adds no special tokens on top, neither
-    transformers nor vLLM's chat; a tool that does would write them twice, after this template as after Llama's own.
+    The model has never seen a text without them. After applying a template, neither transformers nor vLLM adds special
+    tokens; a tool that does so would write them twice, with this template as with Llama's own.
     """
     text = "x"
     plain: list[int] = tokenizer(text, add_special_tokens=False)["input_ids"]
-    whole: list[int] = tokenizer(text)["input_ids"]
-    starts = [start for start in range(len(whole)) if whole[start : start + len(plain)] == plain]
+    special: list[int] = tokenizer(text)["input_ids"]
+    starts = [start for start in range(len(special)) if special[start : start + len(plain)] == plain]
     if not plain or not starts:
         raise ConfigError(
-            f"model.base: the tokenizer of {base} reads {text!r} as {plain} and, with its special tokens, as {whole}, "
-            "which does not contain it; take another base"
+            f"model.base: the tokenizer of {base} reads {text!r} as {plain} and, with its special tokens, as "
+            f"{special}, which does not contain it; take another base"
         )
-    return whole[: starts[0]]
+    return special[: starts[0]]
 
 
-def _written(tokenizer: PreTrainedTokenizerBase, opening: list[int]) -> str:
+def _opening_in_jinja(tokenizer: PreTrainedTokenizerBase, opening: list[int]) -> str:
     if not opening:
         return ""
     if opening == [tokenizer.bos_token_id]:
@@ -108,8 +115,8 @@ def _written(tokenizer: PreTrainedTokenizerBase, opening: list[int]) -> str:
     return "{{- " + repr("".join(tokenizer.convert_ids_to_tokens(opening))) + " -}}\n"
 
 
-def _require_written(base: str, tokenizer: PreTrainedTokenizerBase, opening: list[int]) -> None:
-    """The words of Kickoff's template arrive as ids, and the opening as itself."""
+def _require_encodable(base: str, tokenizer: PreTrainedTokenizerBase, opening: list[int]) -> None:
+    """Raise ConfigError if the tokenizer loses words of Kickoff's template, or does not read the opening as its ids."""
     prompt = _render(base, tokenizer, QUESTION)
     ids = tokenizer(prompt, add_special_tokens=False)["input_ids"]
     if ids[: len(opening)] != opening:
@@ -119,22 +126,22 @@ def _require_written(base: str, tokenizer: PreTrainedTokenizerBase, opening: lis
         )
     before, _, after = prompt.partition(QUESTION)
     for part in (before, after):
-        found = str(tokenizer.decode(tokenizer(part, add_special_tokens=False)["input_ids"]))
-        if _letters(found) != _letters(part) or _unknown(tokenizer, part):
+        decoded = str(tokenizer.decode(tokenizer(part, add_special_tokens=False)["input_ids"]))
+        if _letters(decoded) != _letters(part) or _has_unknown(tokenizer, part):
             raise ConfigError(
                 f"model.base: the tokenizer of {base} cannot write {part.strip()!r}, which Kickoff's chat template "
-                f"holds: it makes {found!r} of it; take a base with a chat template of its own, or another"
+                f"holds: it makes {decoded!r} of it; take a base with a chat template of its own, or another"
             )
 
 
 def _require_usable(base: str, tokenizer: PreTrainedTokenizerBase) -> str:
-    """The prompt of a question in the base's own template, which the answer can follow."""
+    """Return the prompt of a question in the base's own template, or raise ConfigError if no answer can follow it."""
     prompts = {_render(base, tokenizer, QUESTION) for _ in range(8)}
     prompt = prompts.pop()
-    if prompts and not _asks_for_the_time(tokenizer.chat_template):
+    if prompts and not _uses_clock(tokenizer.chat_template):
         raise ConfigError(
-            f"model.base: the chat template of {base} writes another prompt each time, so that what is trained is not "
-            f"what is asked; {_OURS_INSTEAD}"
+            f"model.base: the chat template of {base} renders another prompt each time, so that training and serving "
+            f"would differ; {_OURS_INSTEAD}"
         )
     if QUESTION not in prompt:
         raise ConfigError(
@@ -143,8 +150,8 @@ def _require_usable(base: str, tokenizer: PreTrainedTokenizerBase) -> str:
         )
     if _OPEN_THOUGHT.search(prompt.rpartition(QUESTION)[2]):
         raise ConfigError(
-            f"model.base: the chat template of {base} ends its prompt inside a thought ({prompt[-20:]!r}), and "
-            f"rows of questions and answers have none; {_OURS_INSTEAD}"
+            f"model.base: the chat template of {base} ends its prompt inside a reasoning block "
+            f"({prompt[-20:]!r}), which rows of questions and answers do not have; {_OURS_INSTEAD}"
         )
     _compare_with_answered(base, tokenizer, prompt)
     return prompt
@@ -159,46 +166,44 @@ def _compare_with_answered(base: str, tokenizer: PreTrainedTokenizerBase, prompt
     if full.startswith(prompt):
         return
     if QUESTION not in full:
-        log.warning(
-            "base: its chat template does not write the question of an answered one; only single questions can be asked"
-        )
+        log.warning("base: its chat template drops the question of an answered one; only single questions can be asked")
         return
     behind, answered = (text.rpartition(QUESTION)[2] for text in (prompt, full))
     if not answered.startswith(behind) and prompt == _render(base, tokenizer, QUESTION, opened=False):
         raise ConfigError(
             f"model.base: the chat template of {base} has no place where an answer begins: add_generation_prompt "
-            f"changes nothing, and an answered question is written otherwise; {_OURS_INSTEAD}"
+            f"changes nothing, and an answered question is rendered differently; {_OURS_INSTEAD}"
         )
     log.warning(
-        "base: its chat template writes an answered question otherwise than one to answer; single questions are "
-        "trained and asked alike, longer conversations are not"
+        "base: its chat template renders an answered question differently from one to answer; single questions are "
+        "served as they are trained, longer conversations are not"
     )
 
 
-def _asks_for_the_time(template: str) -> bool:
-    """`strftime_now` is the only clock that templates have; a template that was fixed before defines its own."""
+def _uses_clock(template: str) -> bool:
+    """Return whether the template calls `strftime_now`, the only clock, and does not define it (a fixed date)."""
     return "strftime_now" in template and "macro strftime_now(" not in template
 
 
 def _fix_date(base: str, tokenizer: PreTrainedTokenizerBase, own: str) -> str:
-    """Write today's date into the template: it is then trained, measured and served with the same prompt for ever."""
-    for _ in range(3):  # the clock may strike between the two renderings
+    """Fix today's date in the template, so that training, evaluation and serving use the same prompt on every day."""
+    for _ in range(3):  # the time may change between the two renderings
         before = _render(base, tokenizer, QUESTION)
         now = datetime.now()
-        tokenizer.chat_template = _clock_that_stands(own, now) + own
+        tokenizer.chat_template = _fixed_clock(own, now) + own
         fixed = _render(base, tokenizer, QUESTION)
         tokenizer.chat_template, today = own, now.date().isoformat()
         if fixed == before:
-            tokenizer.chat_template = _clock_that_stands(own, now) + own
-            log.info(f"base: its chat template writes the date of the day; fixed to {today}")
+            tokenizer.chat_template = _fixed_clock(own, now) + own
+            log.info(f"base: its chat template renders the current date; fixed to {today}")
             return today
     raise ConfigError(
         f"model.base: the chat template of {base} depends on the time in a way that cannot be fixed; {_OURS_INSTEAD}"
     )
 
 
-def _clock_that_stands(template: str, now: datetime) -> str:
-    """A macro in the place of `strftime_now`, for the directives (%d, %B) that stand anywhere in the template."""
+def _fixed_clock(template: str, now: datetime) -> str:
+    """Return a macro that replaces `strftime_now`, for all directives (%d, %B) in the template."""
     directives = sorted(set(re.findall(r"(?<!\{)%[-_#]?[A-Za-z]", template)), key=len, reverse=True)
     values = [(directive, now.strftime(directive)) for directive in directives]
     pairs = [(directive, value) for directive, value in values if value != directive]
@@ -228,14 +233,14 @@ def _render(
         ) from None
 
 
-def _warn_of_unknown(base: str, tokenizer: PreTrainedTokenizerBase, prompt: str) -> None:
+def _warn_about_unknown(base: str, tokenizer: PreTrainedTokenizerBase, prompt: str) -> None:
     before, _, after = prompt.partition(QUESTION)
-    if _unknown(tokenizer, before) or _unknown(tokenizer, after):
-        log.warning(f"base: the tokenizer of {base} does not know all of its own chat template's text")
+    if _has_unknown(tokenizer, before) or _has_unknown(tokenizer, after):
+        log.warning(f"base: the tokenizer of {base} cannot encode all of its own chat template's text")
 
 
-def _unknown(tokenizer: PreTrainedTokenizerBase, text: str) -> bool:
-    """Whether the text holds what the tokenizer has no token for (in GPT-2 that token also ends a text)."""
+def _has_unknown(tokenizer: PreTrainedTokenizerBase, text: str) -> bool:
+    """Return whether the text becomes the unknown token (which in GPT-2 is also the end-of-text token)."""
     unknown = tokenizer.unk_token_id
     if unknown is None or str(tokenizer.unk_token) in text:
         return False

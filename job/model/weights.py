@@ -1,6 +1,6 @@
-"""Weights: whether the model that was loaded is the one that the files hold, all of it and nothing else.
+"""Weights: checks that the loaded model has all weights of the files, and no others.
 
-It knows what `from_pretrained` tells of the names in the files. It does not know what the model does with them.
+It reads the loading info of `from_pretrained`. It does not know what the model does with the weights.
 """
 
 import re
@@ -11,17 +11,19 @@ import torch
 from transformers import PreTrainedModel
 
 from job.errors import ConfigError
-from job.run.messages import listed
+from job.run.messages import join_names
 
 
 def require_loaded(base: str, model: PreTrainedModel, info: dict[str, Any]) -> None:
-    """Every weight came from the files and is a number.
+    """Require that every weight came from the files and is finite.
 
     Args:
-        info: as `from_pretrained(output_loading_info=True, ignore_mismatched_sizes=True)` gives it.
+        base: Name of the base, for errors.
+        model: The loaded base.
+        info: The loading info of `from_pretrained(output_loading_info=True, ignore_mismatched_sizes=True)`.
 
     Raises:
-        ConfigError: weights are missing (they would start at random), differ in size, are left over, or NaN.
+        ConfigError: Weights are missing (they would start at random), differ in size, are left over, or not finite.
     """
     mismatched = sorted(info["mismatched_keys"])
     if mismatched:
@@ -37,35 +39,36 @@ def require_loaded(base: str, model: PreTrainedModel, info: dict[str, Any]) -> N
         origin = f"; it was saved as {saved_as}" if saved_as and saved_as != type(model).__name__ else ""
         raise ConfigError(
             f"model.base: {base} lacks weights that {type(model).__name__} needs and that would start at random: "
-            f"{listed(missing)}{origin}; take a model that was saved with its output layer"
+            f"{join_names(missing)}{origin}; take a model that was saved with its output layer"
         )
-    layers, parts = _unused(model, info["unexpected_keys"])
+    layers, parts = _find_unused(model, info["unexpected_keys"])
     if layers:
         raise ConfigError(
-            f"model.base: {base} holds weights of more layers than config.json names: {listed(layers)}; config.json "
-            "and weights do not belong together"
+            f"model.base: {base} holds weights of more layers than config.json names: {join_names(layers)}; "
+            "config.json and weights do not belong together"
         )
     if parts:
         raise ConfigError(
-            f"model.base: {base} holds weights that config.json leaves out of the model: {listed(parts)}; switch them "
-            "on in config.json (attention_bias and the like), or take the config.json that belongs to the weights"
+            f"model.base: {base} holds weights that config.json leaves out of the model: {join_names(parts)}; switch "
+            "them on in config.json (attention_bias and the like), or take the config.json that belongs to the weights"
         )
-    # a minimum or maximum is NaN if one weight is
+    # minimum and maximum are NaN if one weight is
     broken = [
         name for name, weight in model.named_parameters() if not torch.isfinite(torch.stack(weight.aminmax())).all()
     ]
     if broken:
-        raise ConfigError(f"model.base: {base} holds weights that are no numbers (NaN or infinite): {listed(broken)}")
+        names = join_names(broken)
+        raise ConfigError(f"model.base: {base} holds weights that are no numbers (NaN or infinite): {names}")
 
 
-def _unused(model: PreTrainedModel, unexpected: Iterable[str]) -> tuple[list[str], list[str]]:
-    """Weights of the files that the model was trained with and that would be dropped without a word.
+def _find_unused(model: PreTrainedModel, unexpected: Iterable[str]) -> tuple[list[str], list[str]]:
+    """Find weights in the files that belong to the model but would be dropped silently.
 
-    Other heads and buffers of older versions (a mask, `inv_freq`) do no harm and are not among them. A file may name
-    its weights without the prefix of the body, as GPT-2's on the Hub does.
+    Other heads and buffers of older versions (a mask, `inv_freq`) are harmless and not among them. A file may name its
+    weights without the base model's prefix, as GPT-2's on the Hub does.
 
     Returns:
-        Those of whole layers behind the last one, and those of parts of the model's own layers, such as a bias.
+        Weights of layers beyond the last one, and weights of the model's own layers, such as a bias.
     """
     known = {_pattern(name) for name, _ in model.named_parameters()}
     modules = dict(model.named_modules())
@@ -81,7 +84,7 @@ def _unused(model: PreTrainedModel, unexpected: Iterable[str]) -> tuple[list[str
 
 
 def _is_part(name: str, modules: dict[str, torch.nn.Module]) -> bool:
-    """Whether a weight that the model lacks belongs to a linear layer or a norm of it, or is one more in a layer."""
+    """Return whether a missing weight belongs to one of the model's leaf modules, or is an extra one in a layer."""
     above = name.split(".")[:-1]
     inside = [modules[path] for end in range(1, len(above) + 1) if (path := ".".join(above[:end])) in modules]
     if not inside:

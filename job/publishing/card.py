@@ -1,8 +1,8 @@
-"""Card: the README.md of the published repository, with the Hub's metadata on top.
+"""Card: renders the README.md of the published repository, with the Hub's metadata on top.
 
-It knows the run's own facts, as its JSON files hold them, and the card's template. Names from outside (of files,
-folders, columns) and rows stand in it as text, never as HTML or Markdown; of local paths only the last name; rows only
-where `publish.samples` asks for them.
+It knows the facts of the run and the card's template. Names of files, folders and columns and the text of rows are
+escaped, so that they never become HTML or Markdown. Local paths are reduced to their last name, and rows appear only if
+`publish.samples` allows it.
 """
 
 import json
@@ -26,11 +26,16 @@ SAMPLES = 5
 
 
 def card(run: Path, config: Config) -> str:
-    """The model card, filled from nothing but the facts in the run folder."""
-    data, training = _required(run, DataFacts), _required(run, TrainingFacts)
-    metrics, base = _required(run, Metrics), _required(run, BaseFacts)
+    """Render the model card from the facts in the run folder.
+
+    Args:
+        run: The run folder, after evaluation.
+        config: The run's config with resolved revisions.
+    """
+    data, training = _require_facts(run, DataFacts), _require_facts(run, TrainingFacts)
+    metrics, base = _require_facts(run, Metrics), _require_facts(run, BaseFacts)
     sources = [replace(source, source=_source(source)) for source in data.sources]
-    samples = side_by_side(_required(run, Answers))[:SAMPLES] if config.publish.samples else []
+    samples = side_by_side(_require_facts(run, Answers))[:SAMPLES] if config.publish.samples else []
     templates = environment()
     templates.filters["text"] = markdown.text
     return templates.get_template("model_card.md.jinja").render(
@@ -51,21 +56,21 @@ def card(run: Path, config: Config) -> str:
 
 
 def _usage(run: Path, config: Config, samples: list[Sample]) -> dict[str, str]:
-    """What the examples need, quoted for the language that each is in; a text in JSON is one in Python too."""
+    """Return the values of the usage examples, quoted for shell or Python; a JSON string is valid Python too."""
     repo, branch = config.publish.repo, config.publish.branch
     title = repo or paths.name(config.publish.folder or str(run))
-    revision = f", revision={_quoted(branch)}" if repo and branch else ""
+    revision = f", revision={_quote(branch)}" if repo and branch else ""
     option = f" --revision {shlex.quote(branch)}" if repo and branch else ""
     return {
         "title": title,
-        "loaded": _quoted(title) + ("" if repo else "  # the path of this folder"),
+        "loaded": _quote(title) + ("" if repo else "  # the path of this folder"),
         "revision": revision,
         "serve": f"python -m serve {shlex.quote(' '.join(title.split()))}{option}",
-        "question": _quoted(samples[0].question if samples else "Your question?"),
+        "question": _quote(samples[0].question if samples else "Your question?"),
     }
 
 
-def _quoted(text: str) -> str:
+def _quote(text: str) -> str:
     return json.dumps(text, ensure_ascii=False)
 
 
@@ -99,7 +104,7 @@ def _metadata(config: Config, metrics: Metrics, sources: list[Source], base: Bas
 
 
 def _source(source: Source) -> str:
-    """A data set's name on the Hub, or a file's own name."""
+    """Return a data set's name on the Hub, or a file's last name."""
     return source.source if source.revision is not None else paths.name(source.source)
 
 
@@ -107,7 +112,7 @@ def _base(base: BaseFacts) -> str:
     return base.base if base.revision is not None else paths.name(base.base)
 
 
-def _required(run: Path, kind: type[Record]) -> Record:
-    found = fact_files.read(run, kind)
-    assert found is not None, kind  # noqa: S101 - the card is made once all stages have left their facts
-    return found
+def _require_facts(run: Path, kind: type[Record]) -> Record:
+    facts = fact_files.read(run, kind)
+    assert facts is not None, kind  # noqa: S101 - the card is rendered after all stages have written their facts
+    return facts

@@ -1,8 +1,8 @@
-"""Contract: the files of a published model, and the mark by which Kickoff knows its own again.
+"""Contract: the files of a published model, and the mark by which Kickoff recognizes what it published.
 
-The mark is a small JSON file in the repository that lists the files beside it with their SHA-256. Without a right
-mark nothing that is already there is replaced, because it may be somebody's work. The mark goes up to the Hub like
-every other file; transformers and servers do not look at it.
+The mark is a small JSON file in the repository that lists the other files with their SHA-256. Files that no valid mark
+lists are never replaced, because they may be somebody's work. The mark is uploaded to the Hub like every other file;
+transformers and servers ignore it.
 
 It knows names and hashes of files. It does not know where they are published.
 """
@@ -28,16 +28,16 @@ CONTRACT = (
     "metrics.json",
     "loss.png",
 )
-"""What the repository holds; a server relies on it. Weights above the shard size come as several files."""
+"""The files of a published repository, which a server relies on. Large weights are split into several files."""
 MARK = ".kickoff-published.json"
 _VERSION = 1
-_NOBODYS = {".DS_Store", "Thumbs.db", "desktop.ini", ".gitattributes"}
-"""Left by a file manager that looked into the folder, or by the Hub, in a clone: no reason to refuse, nor published."""
+_IGNORED = {".DS_Store", "Thumbs.db", "desktop.ini", ".gitattributes"}
+"""Written by file managers, or by the Hub in a clone: neither a reason to refuse nor published."""
 _DOWNLOADED = ".cache/huggingface/"
-"""Where the Hub's client notes what it has downloaded into a folder."""
+"""Where the Hub's client records what it has downloaded into a folder."""
 _CARD = "README.md"
-"""People edit the card, and every publishing writes it anew: an edited card is no reason to refuse."""
-_MORE = (
+"""The card is rewritten on each publishing, so that an edited one is no reason to refuse."""
+_OPTIONAL = (
     "model-*-of-*.safetensors",
     "model.safetensors.index.json",
     "special_tokens_map.json",
@@ -46,61 +46,68 @@ _MORE = (
     "merges.txt",
     "*.model",
 )
-"""What the tokenizer and large weights add to CONTRACT."""
+"""Files that some tokenizers and large weights add to CONTRACT."""
 
 
-def missing(model: Path) -> list[str]:
-    """Files of the contract that a folder lacks."""
+def missing_files(model: Path) -> list[str]:
+    """Return the files of the contract that a folder lacks."""
     lacking = [name for name in CONTRACT if not (model / name).is_file() and name != "model.safetensors"]
     return lacking + ([] if list(model.glob("model*.safetensors")) else ["model.safetensors"])
 
 
-def put_mark(model: Path) -> None:
-    """Write the mark of a complete model folder; equal files give an equal mark."""
+def write_mark(model: Path) -> None:
+    """Write the mark of a complete model folder; equal files get an equal mark."""
     sums = {name: sha256(model / name) for name in files(model) if name != MARK}
     durable.write(model / MARK, json.dumps({"version": _VERSION, "files": sums}, indent=2))
 
 
 def read_mark(content: bytes | None) -> dict[str, str] | None:
-    """The files that a mark lists, with their SHA-256; None if it is no mark."""
+    """Parse a mark.
+
+    Returns:
+        {name: SHA-256} of the files that it lists; None if the content is not a mark.
+    """
     try:
-        found: Any = json.loads(content or b"")
-        sums = {str(name): str(digest) for name, digest in found["files"].items()}
+        mark: Any = json.loads(content or b"")
+        sums = {str(name): str(digest) for name, digest in mark["files"].items()}
     except (ValueError, TypeError, KeyError, AttributeError):
         return None
     return sums if sums else None
 
 
-def not_ours(names: Iterable[str], mark: Mapping[str, str] | None, digest: Mapping[str, str]) -> list[str]:
-    """The files of a published place that Kickoff did not write, or that were changed since.
+def foreign_files(names: Iterable[str], mark: Mapping[str, str] | None, digest: Mapping[str, str]) -> list[str]:
+    """Find the files of a published repository or folder that Kickoff did not write, or that were changed since.
 
     Args:
-        names: every file that lies there.
-        mark: what the mark there lists; None if there is no mark.
-        digest: SHA-256 of the files there, of as many as are known.
+        names: All its files.
+        mark: The files that its mark lists; None if it has no mark.
+        digest: {name: SHA-256} of its files, as far as known.
+
+    Returns:
+        Names of the foreign files, sorted.
     """
-    others = sorted(name for name in set(names) - {MARK} if not _is_nobodys(name))
+    others = sorted(name for name in set(names) - {MARK} if not _is_ignored(name))
     if mark is None:
-        # versions before the mark left exactly these files
-        whole = set(CONTRACT) - {"model.safetensors"} <= set(others)
-        return [name for name in others if not whole or not _is_usual(name)]
+        # versions of Kickoff before the mark wrote exactly these files
+        is_complete = set(CONTRACT) - {"model.safetensors"} <= set(others)
+        return [name for name in others if not is_complete or not _is_contract_file(name)]
     return [
         name for name in others if name not in mark or (name != _CARD and digest.get(name, mark[name]) != mark[name])
     ]
 
 
-def foreign(folder: Path) -> list[str]:
-    """The same for a folder; empty for a folder that holds nothing."""
+def foreign_files_in(folder: Path) -> list[str]:
+    """Find the foreign files in a folder, as `foreign_files` does."""
     mark = read_mark((folder / MARK).read_bytes() if (folder / MARK).is_file() else None)
     names = files(folder)
     known = [name for name in names if mark and name in mark]
-    return not_ours(names, mark, {name: sha256(folder / name) for name in known})
+    return foreign_files(names, mark, {name: sha256(folder / name) for name in known})
 
 
 def files(folder: Path) -> list[str]:
-    """Every file and every link in a folder, wherever a link leads, and every folder in it that holds nothing."""
-    found = [path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*")) if _is_entry(path)]
-    return [name for name in found if not _is_nobodys(name)]
+    """List all files, links and empty folders in a folder, relative to it."""
+    entries = [path.relative_to(folder).as_posix() for path in sorted(folder.rglob("*")) if _is_entry(path)]
+    return [name for name in entries if not _is_ignored(name)]
 
 
 def _is_entry(path: Path) -> bool:
@@ -108,16 +115,16 @@ def _is_entry(path: Path) -> bool:
 
 
 def sha256(file: Path) -> str:
-    """Of a file's bytes; of a link, or of anything else that is no file, nothing that a mark could list."""
+    """Return the SHA-256 of a file; "no file", which no mark lists, for a link or anything else."""
     if file.is_symlink() or not file.is_file():
         return "no file"
     with file.open("rb") as stream:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def _is_nobodys(name: str) -> bool:
-    return name in _NOBODYS or name.startswith(_DOWNLOADED)
+def _is_ignored(name: str) -> bool:
+    return name in _IGNORED or name.startswith(_DOWNLOADED)
 
 
-def _is_usual(name: str) -> bool:
-    return name in CONTRACT or any(fnmatch(name, pattern) and "/" not in name for pattern in _MORE)
+def _is_contract_file(name: str) -> bool:
+    return name in CONTRACT or any(fnmatch(name, pattern) and "/" not in name for pattern in _OPTIONAL)

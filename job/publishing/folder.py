@@ -1,7 +1,7 @@
-"""Folder: a model published to a folder on this machine, in place of an older one.
+"""Folder: publishes a model to a local folder, in place of an older one.
 
-The new folder is written aside, asked, and then renamed. It knows which folder may be replaced; it does not know the
-Hub.
+The new folder is written under a temporary name, verified, and renamed. The module knows which folder may be replaced;
+it does not know the Hub.
 """
 
 import hashlib
@@ -14,39 +14,47 @@ from job.publishing import contract
 from job.publishing.contract import MARK
 from job.publishing.verify import Samples
 from job.run import durable
-from job.run.messages import listed
+from job.run.messages import join_names
 
 
-def to_folder(section: PublishSection, model: Path, samples: Samples) -> str:
-    """Publish; the folder as the config names it.
+def publish_to_folder(section: PublishSection, model: Path, samples: Samples) -> str:
+    """Publish a model to publish.folder, and verify it.
+
+    Args:
+        section: The config's publish section.
+        model: The complete model folder, with its mark.
+        samples: Questions, and the answers of the model in the run folder.
+
+    Returns:
+        The folder as the config names it.
 
     Raises:
-        ConfigError: by now the folder holds something that is not ours.
-        PublishError: it cannot be written, or answers otherwise than the model in the run folder.
+        ConfigError: By now the folder holds something that Kickoff did not write.
+        PublishError: The folder cannot be written, or the published copy gives other answers.
     """
     named = str(section.folder)
-    # a link keeps its place: what it leads to is replaced
+    # a link stays; the folder that it leads to is replaced
     target = Path(named).resolve()
-    partial, old = _aside(target, f"{_digest(model)}.partial"), _aside(target, "old")
-    made = False
+    partial, old = _sibling(target, f"{_digest(model)}.partial"), _sibling(target, "old")
+    is_created = False
     try:
         _recover(old, target)
         for leftover in (partial, old):
             _remove_ours(leftover)
         partial.mkdir(parents=True)
-        made = True
+        is_created = True
         _copy(model, partial)
         samples.require_same(named, partial)
         require_replaceable(section)  # the folder may have changed since the start of the run
         if target.exists():
-            if not (target / MARK).exists() and not contract.foreign(target):
-                contract.put_mark(target)  # of a version before the mark; aside it has to be known as ours
+            if not (target / MARK).exists() and not contract.foreign_files_in(target):
+                contract.write_mark(target)  # an older version wrote none; the renamed folder must be recognized
             target.rename(old)
-        durable.place(partial, target)
+        durable.replace(partial, target)
     except OSError as error:
         raise PublishError(f"publish.folder: {named} cannot be written: {error}") from None
     finally:
-        if made:
+        if is_created:
             shutil.rmtree(partial, ignore_errors=True)
         _recover(old, target)
     shutil.rmtree(old, ignore_errors=True)
@@ -54,49 +62,49 @@ def to_folder(section: PublishSection, model: Path, samples: Samples) -> str:
 
 
 def require_replaceable(section: PublishSection) -> None:
-    """Raise ConfigError if the folder holds anything but an earlier model of ours, unless publish.replace allows it."""
+    """Raise ConfigError if the folder holds files that Kickoff did not write, unless publish.replace allows it."""
     target = Path(str(section.folder))
     if target.exists() and not target.is_dir():
         raise ConfigError(f"publish.folder: {target} is a file; expected a folder, or a path where nothing is yet")
     if section.replace or not target.exists():
         return
     try:
-        found = contract.foreign(target)
+        foreign = contract.foreign_files_in(target)
     except OSError as error:
         raise ConfigError(f"publish.folder: {target} cannot be read: {error.strerror}; choose another folder") from None
-    if found:
+    if foreign:
         raise ConfigError(
             f"publish.folder: expected no folder, an empty one, or a model that Kickoff published; {target} holds "
-            f"{listed(found, most=3)}, which it did not write; choose another folder, or set publish.replace to true "
-            "to delete all that is there"
+            f"{join_names(foreign, most=3)}, which it did not write; choose another folder, or set publish.replace to "
+            "true to delete all that is there"
         )
 
 
-def require_free_aside(target: Path) -> None:
-    """Raise ConfigError if something that is not ours has the name under which the older model waits."""
+def require_free_sibling(target: Path) -> None:
+    """Raise ConfigError if the temporary name of the older model is taken by something that Kickoff did not write."""
     try:
-        _require_ours(_aside(target, "old"))
+        _require_ours(_sibling(target, "old"))
     except OSError as error:
         raise ConfigError(f"publish.folder: {error}") from None
 
 
-def _aside(target: Path, what: str) -> Path:
+def _sibling(target: Path, what: str) -> Path:
     return target.with_name(f".{target.name}.kickoff-{what}")
 
 
 def _digest(model: Path) -> str:
-    """Different models are written aside under different names, so that two jobs do not meet there."""
+    """Return a hash of the model for its temporary name, so that two jobs do not write to the same one."""
     return hashlib.sha256((model / MARK).read_bytes()).hexdigest()[:12]
 
 
 def _recover(old: Path, target: Path) -> None:
-    """Bring back the older model where a run ended between the two renames."""
+    """Restore the older model if a run ended between the two renames."""
     if old.exists() and not target.exists():
         old.rename(target)
 
 
 def _remove_ours(leftover: Path) -> None:
-    """Remove what a run that was killed left; refuse to remove anything else of that name."""
+    """Remove what a killed run left; refuse to remove anything else of that name."""
     if leftover.exists() or leftover.is_symlink():
         _require_ours(leftover)
         shutil.rmtree(leftover)
@@ -111,6 +119,6 @@ def _require_ours(leftover: Path) -> None:
 
 
 def _copy(model: Path, partial: Path) -> None:
-    """The mark goes first: a copy that is broken off can then be told from a folder of somebody else."""
+    """Copy the mark first, so that an interrupted copy can be recognized as Kickoff's."""
     shutil.copy2(model / MARK, partial / MARK)
     shutil.copytree(model, partial, dirs_exist_ok=True)

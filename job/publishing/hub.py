@@ -1,26 +1,22 @@
-"""Hub: a model published to a repository on the Hub, in one commit, once it has answered from there.
+"""Hub: publishes a model to a repository on the Hub, in one commit, after the uploaded copy is verified.
 
-The files first go to a branch of their own. The model is downloaded from that branch and asked; then the same files
-go to `main` (or publish.branch) in one commit on top of the head that was seen before, so that a commit of somebody
-else in between is refused by the Hub and never overwritten. The branch is removed. On any failure `main` is as it
-was. A pull request would stay in the repository for ever, and its merge has no parent to name.
+The files are first committed to a staging branch. The model is downloaded from there and verified. Then the same files
+go to `main` (or publish.branch) in one commit whose parent is the head that was read before: if somebody else has
+committed in between, the Hub refuses, and nothing is overwritten. The staging branch is removed. On any failure `main`
+is unchanged. A pull request would stay in the repository for ever, and merging it cannot name a parent commit.
 
-It knows the Hub's client. It does not know what the model says.
+It knows the Hub's client. It does not know what the model answers.
 """
 
 import contextlib
 import hashlib
-import json
 import logging
 import os
 import tempfile
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
-import httpx2
 from huggingface_hub import (
     CommitOperationAdd,
     CommitOperationDelete,
@@ -30,7 +26,6 @@ from huggingface_hub import (
 )
 from huggingface_hub.errors import (
     HfHubHTTPError,
-    LocalTokenNotFoundError,
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
@@ -38,19 +33,16 @@ from huggingface_hub.hf_api import RepoFile
 
 from job.config.schema import PublishSection
 from job.errors import ConfigError, PublishError
-from job.hub.client import HubDown, wait_asked
+from job.hub.client import HubDown
+from job.hub.errors import FAILURES, retry, status
 from job.publishing import contract
 from job.publishing.contract import MARK
 from job.publishing.verify import Samples
-from job.run.messages import listed, one_line
+from job.run.messages import join_names, one_line
 from job.run.out_of_memory import is_out_of_memory
 
-ATTEMPTS = 3
-FAILURES = (httpx2.HTTPError, OSError, RuntimeError, json.JSONDecodeError)
-"""What the client raises when the Hub fails: RuntimeError where an upload was cut too often, and JSONDecodeError where
-it looks into an answer before it looks at its status."""
-_OF_THE_HUB = {".gitattributes"}
-"""The Hub writes it itself and says in it which files are large."""
+_HUB_FILES = {".gitattributes"}
+"""Written by the Hub itself, to list the large files."""
 _MESSAGE = "Publish a model fine-tuned with Kickoff"
 log = logging.getLogger(__name__)
 Result = TypeVar("Result")
@@ -67,18 +59,21 @@ class Commit:
 
 @dataclass(frozen=True)
 class _Head:
-    """A commit, and what it holds: of each file SHA-256 if it is a large one, else git's id."""
+    """The head of a branch: its commit and its files."""
 
     sha: str
     large: dict[str, str]
+    """{name: SHA-256} of the files in large file storage."""
     small: dict[str, str]
+    """{name: git's blob id} of the other files."""
 
     @property
     def names(self) -> set[str]:
+        """The names of all files."""
         return set(self.large) | set(self.small)
 
     def holds(self, model: Path) -> bool:
-        """Whether it holds the files of a folder, and nothing else."""
+        """Return whether the commit holds exactly the files of a folder."""
         same = all(
             self.large[name] == contract.sha256(model / name)
             if name in self.large
@@ -88,155 +83,153 @@ class _Head:
         return same and self.names == set(contract.files(model))
 
 
-def to_hub(section: PublishSection, model: Path, samples: Samples) -> Commit:
-    """Publish; the commit that holds the model.
+def publish_to_hub(section: PublishSection, model: Path, samples: Samples) -> Commit:
+    """Publish a model to publish.repo, and verify it.
+
+    Args:
+        section: The config's publish section.
+        model: The complete model folder, with its mark.
+        samples: Questions, and the answers of the model in the run folder.
+
+    Returns:
+        The commit that holds the model; an earlier one if the branch holds the same files already.
 
     Raises:
-        ConfigError: by now the repository holds something that is not ours.
-        PublishError: it did not arrive, or answers otherwise than the model in the run folder.
+        ConfigError: By now the repository holds something that Kickoff did not write.
+        PublishError: The upload failed, or the published copy gives other answers.
     """
     api, repo = HfApi(token=os.environ["HF_TOKEN"]), str(section.repo)
     try:
-        retried(lambda: _make(api, section))
-        before = retried(lambda: _head(api, repo, section.branch))
+        retry(lambda: _create(api, section))
+        before = retry(lambda: _read_head(api, repo, section.branch))
         if before.holds(model):
-            _ask(repo, before.sha, samples)
+            _verify(repo, before.sha, samples)
             sha = before.sha
-            with contextlib.suppress(*FAILURES):  # a run that lost the Hub at its end may have left it
-                api.delete_branch(repo, branch=_aside(model))
+            with contextlib.suppress(*FAILURES):  # left by a run that lost the connection at its end
+                api.delete_branch(repo, branch=_staging_branch(model))
         else:
-            retried(lambda: require_replaceable(api, section))
-            retried(lambda: require_tag_free(api, section, moving=True))
-            sha = _staged(api, section, model, samples, before)
+            retry(lambda: require_replaceable(api, section))
+            retry(lambda: require_tag_free(api, section, moving=True))
+            sha = _stage_and_commit(api, section, model, samples, before)
         if section.tag is not None:
-            retried(lambda: _tag(api, repo, str(section.tag), sha))
+            retry(lambda: _tag(api, repo, str(section.tag), sha))
     except FAILURES as error:
         if is_out_of_memory(error):
             raise
         raise PublishError(f"publishing to {repo} failed: {one_line(error, most=None)}") from None
-    except ValueError as error:  # what the client makes of a card that the Hub does not take
+    except ValueError as error:  # the Hub does not accept the model card
         raise PublishError(f"publishing to {repo} failed: {one_line(error, most=None)}") from None
     return Commit(repo, sha, f"{api.endpoint}/{repo}/tree/{sha}")
 
 
 def require_replaceable(api: HfApi, section: PublishSection) -> None:
-    """Raise ConfigError if the branch holds anything but an earlier model of ours, unless publish.replace allows it."""
+    """Raise ConfigError if the branch holds files that Kickoff did not write, unless publish.replace allows it."""
     repo = str(section.repo)
     try:
-        head = None if section.replace else _head(api, repo, section.branch)
-    except (RepositoryNotFoundError, RevisionNotFoundError):  # it is still to be made
+        head = None if section.replace else _read_head(api, repo, section.branch)
+    except (RepositoryNotFoundError, RevisionNotFoundError):  # it is created later
         return
-    names = head.names - {"README.md"} if head is not None else set()  # the Hub's page for a new one offers a card
+    names = head.names - {"README.md"} if head is not None else set()  # which the Hub's own form may add
     if head is None or not names or _is_on_main(api, section, head):
         return
     mark = contract.read_mark(_download(repo, head.sha, MARK)) if MARK in names else None
-    found = contract.not_ours(head.names, mark, head.large)
-    if found:
+    foreign = contract.foreign_files(head.names, mark, head.large)
+    if foreign:
         raise ConfigError(
-            f"publish.repo: expected an empty repository or a model that Kickoff published; {_place(section)} holds "
-            f"{listed(found, most=3)}, which it did not write; choose another repository, or set publish.replace to "
-            "true to delete all that is there (the history keeps it)"
+            f"publish.repo: expected an empty repository or a model that Kickoff published; {_target(section)} holds "
+            f"{join_names(foreign, most=3)}, which it did not write; choose another repository, or set publish.replace "
+            "to true to delete all that is there (the history keeps it)"
         )
 
 
 def _is_on_main(api: HfApi, section: PublishSection, head: _Head) -> bool:
-    """A branch that was just made holds what `main` holds, and `main` keeps it."""
+    """Return whether a new branch still has the head of `main`; then replacing its files loses nothing."""
     return section.branch not in (None, "main") and api.model_info(str(section.repo)).sha == head.sha
 
 
 def require_tag_free(api: HfApi, section: PublishSection, moving: bool) -> None:
-    """Raise ConfigError if the tag is taken.
+    """Require that the tag can be set.
 
     Args:
-        moving: the branch is going to move; else a tag on its head may be ours, from before.
+        api: The Hub's client.
+        section: The config's publish section.
+        moving: Whether the branch gets a new commit; if not, the tag may be on its head already.
+
+    Raises:
+        ConfigError: The tag is on another commit.
     """
     if section.tag is None:
         return
     repo = str(section.repo)
     try:
-        there = _tags(api, repo).get(section.tag)
-        head = _head(api, repo, section.branch).sha if there is not None and not moving else None
+        tagged = _tags(api, repo).get(section.tag)
+        head = _read_head(api, repo, section.branch).sha if tagged is not None and not moving else None
     except (RepositoryNotFoundError, RevisionNotFoundError):
         return
-    if there is not None and there != head:
+    if tagged is not None and tagged != head:
         raise ConfigError(
-            f"publish.tag: {repo} has {section.tag} already, on {there}; not published: choose another tag"
+            f"publish.tag: {repo} has {section.tag} already, on {tagged}; not published: choose another tag"
         )
 
 
-def retried(call: Callable[[], Result]) -> Result:
-    """The client repeats most requests by itself; a commit it does not, and a connection may be cut anywhere."""
-    for attempt in range(1, ATTEMPTS):
-        try:
-            return call()
-        except (HubDown, LocalTokenNotFoundError):
-            raise
-        except FAILURES as error:
-            response = error.response if isinstance(error, HfHubHTTPError) else None
-            if response is not None and response.status_code < 500 and response.status_code not in (408, 429):
-                raise
-            wait = max(2.0**attempt, wait_asked(response) if response is not None else 0)
-            log.warning(f"publish: {one_line(error, most=None)}; again in {wait:.0f} s")
-            time.sleep(wait)
-    return call()
-
-
-def _make(api: HfApi, section: PublishSection) -> None:
+def _create(api: HfApi, section: PublishSection) -> None:
     api.create_repo(str(section.repo), private=section.private, exist_ok=True)
     if section.branch is not None:
         api.create_branch(str(section.repo), branch=section.branch, exist_ok=True)
 
 
-def _staged(api: HfApi, section: PublishSection, model: Path, samples: Samples, before: _Head) -> str:
-    """The files on a branch of their own, asked there, and then on the branch that was meant; that commit's sha."""
-    repo, aside = str(section.repo), _aside(model)
+def _stage_and_commit(api: HfApi, section: PublishSection, model: Path, samples: Samples, before: _Head) -> str:
+    """Commit the files to a staging branch, verify them, and commit them to the target branch; return that sha."""
+    repo, staging = str(section.repo), _staging_branch(model)
     try:
-        retried(lambda: api.create_branch(repo, branch=aside, revision=before.sha, exist_ok=True))
-        staged = retried(lambda: _commit(api, repo, aside, model, _head(api, repo, aside)))
-        _ask(repo, staged, samples)
-        sha = retried(lambda: _move(api, section, model, before))
+        retry(lambda: api.create_branch(repo, branch=staging, revision=before.sha, exist_ok=True))
+        staged = retry(lambda: _commit(api, repo, staging, model, _read_head(api, repo, staging)))
+        _verify(repo, staged, samples)
+        sha = retry(lambda: _commit_to_target(api, section, model, before))
     except HubDown:
-        log.warning(f"publish: the branch {aside} of {repo} is left behind; publishing again removes it")
+        log.warning(f"publish: the branch {staging} of {repo} is left; publishing again removes it")
         raise
     except Exception:
         with contextlib.suppress(*FAILURES):
-            api.delete_branch(repo, branch=aside)
+            api.delete_branch(repo, branch=staging)
         raise
     try:
-        retried(lambda: _delete(api, repo, aside))
+        retry(lambda: _delete(api, repo, staging))
     except FAILURES as error:
         log.warning(
-            f"publish: the branch {aside} of {repo} could not be removed ({one_line(error, most=None)}); it may go"
+            f"publish: the branch {staging} of {repo} could not be removed ({one_line(error, most=None)}); remove it"
         )
     return sha
 
 
-def _aside(model: Path) -> str:
-    """The same for the same files: a run that was killed and is run again finds its branch."""
+def _staging_branch(model: Path) -> str:
+    """Return the branch's name, which depends on the files: a run that was killed finds its branch again."""
     return f"kickoff-{hashlib.sha256((model / MARK).read_bytes()).hexdigest()[:12]}"
 
 
 def _commit(api: HfApi, repo: str, branch: str, model: Path, head: _Head) -> str:
-    """Make a branch, whose head was seen, hold the files of a folder and nothing else; its new head."""
-    gone = [CommitOperationDelete(name, is_folder=False) for name in sorted(head.names - set(contract.files(model)))]
+    """Commit exactly the files of a folder to a branch on top of `head`; return the new head."""
+    removed = [CommitOperationDelete(name, is_folder=False) for name in sorted(head.names - set(contract.files(model)))]
     added = [CommitOperationAdd(name, model / name) for name in contract.files(model)]
-    done = api.create_commit(repo, [*gone, *added], commit_message=_MESSAGE, revision=branch, parent_commit=head.sha)
-    return done.oid
+    commit = api.create_commit(
+        repo, [*removed, *added], commit_message=_MESSAGE, revision=branch, parent_commit=head.sha
+    )
+    return commit.oid
 
 
-def _move(api: HfApi, section: PublishSection, model: Path, before: _Head) -> str:
+def _commit_to_target(api: HfApi, section: PublishSection, model: Path, before: _Head) -> str:
     repo, branch = str(section.repo), section.branch or "main"
-    head = _head(api, repo, branch)
+    head = _read_head(api, repo, branch)
     if head.sha == before.sha:
         try:
             return _commit(api, repo, branch, model, head)
         except HfHubHTTPError as error:
-            if error.response is None or error.response.status_code != 412:
+            if status(error) != 412:
                 raise
-    elif head.holds(model):  # an earlier try, whose answer was lost
+    elif head.holds(model):  # of an earlier attempt, whose response was lost
         return head.sha
     raise PublishError(
-        f"publishing to {repo} failed: somebody else has committed to {_place(section)} meanwhile; nothing was "
+        f"publishing to {repo} failed: somebody else has committed to {_target(section)} meanwhile; nothing was "
         "overwritten, look at it first"
     )
 
@@ -244,21 +237,21 @@ def _move(api: HfApi, section: PublishSection, model: Path, before: _Head) -> st
 def _delete(api: HfApi, repo: str, branch: str) -> None:
     try:
         api.delete_branch(repo, branch=branch)
-    except HfHubHTTPError as error:  # an earlier try, whose answer was lost
-        if error.response is None or error.response.status_code != 404:
+    except HfHubHTTPError as error:  # of an earlier attempt, whose response was lost
+        if status(error) != 404:
             raise
 
 
-def _ask(repo: str, sha: str, samples: Samples) -> None:
+def _verify(repo: str, sha: str, samples: Samples) -> None:
     with tempfile.TemporaryDirectory(prefix="kickoff-published-") as fresh:
-        retried(lambda: snapshot_download(repo, revision=sha, local_dir=fresh, token=os.environ["HF_TOKEN"]))
+        retry(lambda: snapshot_download(repo, revision=sha, local_dir=fresh, token=os.environ["HF_TOKEN"]))
         samples.require_same(f"{repo}@{sha}", Path(fresh))
 
 
-def _head(api: HfApi, repo: str, branch: str | None) -> _Head:
+def _read_head(api: HfApi, repo: str, branch: str | None) -> _Head:
     sha = str(api.model_info(repo, revision=branch).sha)
     entries = api.list_repo_tree(repo, recursive=True, revision=sha)
-    files = [entry for entry in entries if isinstance(entry, RepoFile) and entry.path not in _OF_THE_HUB]
+    files = [entry for entry in entries if isinstance(entry, RepoFile) and entry.path not in _HUB_FILES]
     return _Head(
         sha,
         {file.path: file.lfs.sha256 for file in files if file.lfs is not None},
@@ -282,14 +275,14 @@ def _tags(api: HfApi, repo: str) -> dict[str, str]:
 
 
 def _tag(api: HfApi, repo: str, tag: str, sha: str) -> None:
-    there = _tags(api, repo)
-    if there.get(tag, sha) != sha:
+    tags = _tags(api, repo)
+    if tags.get(tag, sha) != sha:
         raise PublishError(
-            f"publish.tag: {repo} has {tag} already, on {there[tag]}; published as {sha} without a tag: choose another"
+            f"publish.tag: {repo} has {tag} already, on {tags[tag]}; published as {sha} without a tag: choose another"
         )
-    if tag not in there:
+    if tag not in tags:
         api.create_tag(repo, tag=tag, revision=sha)
 
 
-def _place(section: PublishSection) -> str:
+def _target(section: PublishSection) -> str:
     return f"{section.repo}@{section.branch}" if section.branch is not None else str(section.repo)

@@ -1,6 +1,6 @@
-"""Markdown: any text as text, in a paragraph or a table's cell, never as a tag, a link, a heading or a formula.
+"""Markdown: escapes text so that it never becomes a tag, a link, a heading or a formula.
 
-It knows the signs of Markdown (CommonMark, GitHub's tables and bare links) and of HTML, not what the text says.
+It knows the syntax of Markdown (CommonMark, GitHub's tables and autolinks) and of HTML, not what the text says.
 """
 
 import re
@@ -9,10 +9,10 @@ _SIGNS = str.maketrans(
     {sign: "\\" + sign for sign in "\\`*_[]{}#|~$!^"}
     | {"&": "&amp;", "<": "&lt;", ">": "&gt;", "@": "&#64;"}
 )  # fmt: skip
-_BARE_LINK = re.compile(r":(?=//)|(?<=\bwww)\.", re.IGNORECASE)
+_AUTOLINK = re.compile(r":(?=//)|(?<=\bwww)\.", re.IGNORECASE)
 
 
 def text(value: object) -> str:
-    """In one line, as it reads; a bare web address stays what it is and becomes no link."""
+    """Escape a value as one line of text, for a paragraph or a table cell; web addresses do not become links."""
     line = " ".join(str(value).split()).translate(_SIGNS)
-    return _BARE_LINK.sub(lambda found: f"&#{ord(found[0])};", line)
+    return _AUTOLINK.sub(lambda match: f"&#{ord(match[0])};", line)

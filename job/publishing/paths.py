@@ -1,6 +1,6 @@
-"""Paths: what of a local path may be published. Its last name; the folders above it tell users and machines.
+"""Paths: shortens local paths for publishing to their last name, since the folders above name users and machines.
 
-It knows the keys of the config that hold paths, and opens no file.
+It knows the keys of the config that hold paths. It opens no file.
 """
 
 from pathlib import PurePosixPath, PureWindowsPath
@@ -19,7 +19,7 @@ KEYS: tuple[KeyPath, ...] = (
     ("model", "base"),
     ("publish", "folder"),
 )
-"""Those that hold local paths; `sources` is a list. Some may hold a Hub id, which reads as a relative path."""
+"""Keys that hold local paths; `sources` is a list. Some may hold a Hub id, which looks like a relative path."""
 _SHORTENED = (
     "# A path that led out of the working folder stands here as its last name only: put the file or folder of that\n"
     "# name there, or name its place, and this config runs again.\n"
@@ -27,15 +27,15 @@ _SHORTENED = (
 
 
 def name(path: str) -> str:
-    """The last name of a path, in any system's way of writing it."""
+    """Return the last name of a POSIX or Windows path."""
     return PureWindowsPath(path).name or "local"
 
 
 def run_yaml(config: Config) -> str:
-    """The config as `run.yaml` holds it in the published repository.
+    """Return the published `run.yaml`: the config without paths that lead out of the working folder.
 
-    Relative paths stay, for they say where a file lies beside the others; of an absolute one, of one from the home
-    folder, or of one that climbs (..) its last name stays. The run folder keeps its own run.yaml whole.
+    Relative paths stay, since they say where a file lies beside the others. Absolute paths, paths from the home folder
+    and paths with `..` are reduced to their last name. The run folder's own run.yaml keeps them all.
     """
     values = config.model_dump(mode="json")
     before = yaml_file.write(values)

@@ -1,7 +1,7 @@
-"""Preflight: what can be known before training of whether publishing can work after it.
+"""Preflight: checks before training whether publishing can work after it.
 
-It knows folders that must not meet, the token and the repository. It changes nothing but that it makes the parent
-folder and, where it is asked to, the repository.
+It knows folders that must not overlap, the token and the repository. It changes nothing, except that it creates the
+parent folder and, if told to, the repository.
 """
 
 import json
@@ -15,21 +15,23 @@ from huggingface_hub.errors import HfHubHTTPError, LocalTokenNotFoundError, Repo
 
 from job.config.schema import Config, PublishSection
 from job.errors import ConfigError, PublishError
+from job.hub.errors import FAILURES, retry, status
 from job.publishing import folder, hub
 from job.run.messages import one_line
 
 
 def require(config: Config, data: Sequence[Path], create: bool) -> None:
-    """Raise unless folder and repository can be published to.
+    """Require that folder and repository can be published to.
 
     Args:
-        data: the local files with the rows.
-        create: make the repository if it is missing; else only look whether the token might.
+        config: The run's config.
+        data: The local files with the rows.
+        create: Create the repository if it is missing; else only check whether the token may.
 
     Raises:
-        ConfigError: a folder that must not be replaced, no token, a wrong one, one that may not write, a repository
-            that holds something else.
-        PublishError: the Hub does not answer. What is done so far is kept.
+        ConfigError: The folder must not be replaced, the token is missing or may not write, or the repository holds
+            something else.
+        PublishError: The Hub does not answer; finished work is kept.
     """
     if config.publish.folder is not None:
         _require_apart(config, data)
@@ -39,7 +41,7 @@ def require(config: Config, data: Sequence[Path], create: bool) -> None:
 
 
 def _require_apart(config: Config, data: Sequence[Path]) -> None:
-    """Replacing the folder must not touch the run, its data, its base model, another run, or where people work."""
+    """Raise ConfigError if replacing the folder would touch a run, its data, its base, or a working folder."""
     named = Path(str(config.publish.folder))
     target = named.resolve()
     output = Path(config.output).resolve()
@@ -52,9 +54,9 @@ def _require_apart(config: Config, data: Sequence[Path]) -> None:
         used = Path(model).resolve() if model is not None and Path(model).exists() else None
         if used is not None and (_within(target, used) or _within(used, target)):
             raise ConfigError(f"publish.folder: {named} meets {key}, {model}; choose a folder apart from it")
-    held = next((path for path in data if _within(path.resolve(), target)), None)
-    if held is not None:
-        raise ConfigError(f"publish.folder: {named} holds {held}, which this run reads; choose another folder")
+    read = next((path for path in data if _within(path.resolve(), target)), None)
+    if read is not None:
+        raise ConfigError(f"publish.folder: {named} holds {read}, which this run reads; choose another folder")
     for what, path in (("the folder this runs in", Path.cwd()), ("your home folder", _home())):
         if path is not None and _within(path.resolve(), target):
             raise ConfigError(f"publish.folder: {named} is or holds {what}; choose a folder of its own for the model")
@@ -66,7 +68,7 @@ def _require_apart(config: Config, data: Sequence[Path]) -> None:
 
 
 def _within(inner: Path, outer: Path) -> bool:
-    """Whether a path is another one or lies in it, under whatever name and in whatever case it is written."""
+    """Return whether a path is another one or lies in it, also through links and on file systems that ignore case."""
     for path in (inner, *inner.parents):
         if str(path).casefold() == str(outer).casefold():
             return True
@@ -76,16 +78,16 @@ def _within(inner: Path, outer: Path) -> bool:
 
 
 def _is_run(path: Path) -> bool:
-    """By files of ours: run.yaml, checkpoints/ and the like are names that people use themselves."""
-    there = {name for name in ("lock.json", "asked.json", "data.json", "base/base.json") if (path / name).exists()}
-    begun = "lock.json" in there and bool(there & {"asked.json", "data.json"})
-    return (path / "run.yaml").exists() and (begun or "base/base.json" in there)
+    """Return whether a folder is a run folder, by Kickoff's own files: others may have a run.yaml or checkpoints/."""
+    names = {name for name in ("lock.json", "asked.json", "data.json", "base/base.json") if (path / name).exists()}
+    is_started = "lock.json" in names and bool(names & {"asked.json", "data.json"})
+    return (path / "run.yaml").exists() and (is_started or "base/base.json" in names)
 
 
 def _home() -> Path | None:
     try:
         return Path.home()
-    except RuntimeError:  # a user id without an entry, as containers have it
+    except RuntimeError:  # a user id without a passwd entry, as in containers
         return None
 
 
@@ -104,46 +106,46 @@ def _require_folder(section: PublishSection) -> None:
         raise ConfigError(f"publish.folder: {target.parent} cannot be made: {error.strerror}") from None
     if not os.access(target.parent, os.W_OK):
         raise ConfigError(f"publish.folder: {target.parent} is not writable; choose another folder")
-    folder.require_free_aside(target)
+    folder.require_free_sibling(target)
 
 
 def _require_repo(section: PublishSection, create: bool, moving: bool) -> None:
-    """`moving`: the model is still to be trained, so that the branch is going to move."""
+    """Check the repository; `moving`: the model is not trained yet, so that the branch will get a new commit."""
     if not os.environ.get("HF_TOKEN"):
         raise ConfigError(
             f"publish.repo is {section.repo}, and the environment has no HF_TOKEN; set it to a token that may write"
         )
     api = HfApi(token=os.environ["HF_TOKEN"])
     try:
-        hub.retried(lambda: _require_card(section))
-        hub.retried(lambda: _require_may_write(api, section, create))
-        hub.retried(lambda: hub.require_replaceable(api, section))
-        hub.retried(lambda: hub.require_tag_free(api, section, moving))
+        retry(lambda: _require_card(section))
+        retry(lambda: _require_may_write(api, section, create))
+        retry(lambda: hub.require_replaceable(api, section))
+        retry(lambda: hub.require_tag_free(api, section, moving))
     except (HfHubHTTPError, LocalTokenNotFoundError) as error:
-        status = error.response.status_code if isinstance(error, HfHubHTTPError) and error.response is not None else 0
-        if status in (401, 403, 404):
+        code = status(error)
+        if code in (401, 403, 404):
             raise ConfigError(
-                f"publish.repo: HF_TOKEN may not write to {section.repo} (the Hub answered {status}); give it a token "
+                f"publish.repo: HF_TOKEN may not write to {section.repo} (the Hub answered {code}); give it a token "
                 "with write access, or name a repository of your own"
             ) from None
-        raise _unanswered(error) from None
-    except hub.FAILURES as error:
-        raise _unanswered(error) from None
+        raise _no_answer(error) from None
+    except FAILURES as error:
+        raise _no_answer(error) from None
 
 
 def _require_card(section: PublishSection) -> None:
-    """Raise ConfigError if the Hub does not take a card with this licence and language."""
-    wanted = {"publish.license": section.license, "publish.language": section.language}
-    found = {key: value for key, value in wanted.items() if value is not None}
-    if not found:
+    """Raise ConfigError if the Hub does not accept a card with this licence and language."""
+    keys = {"publish.license": section.license, "publish.language": section.language}
+    given = {key: value for key, value in keys.items() if value is not None}
+    if not given:
         return
     data = ModelCardData(license=section.license, language=section.language)
     try:
         ModelCard(f"---\n{data.to_yaml()}\n---").validate()
-    except json.JSONDecodeError:  # of an answer that is none
+    except json.JSONDecodeError:  # the response is not the Hub's, so the Hub has failed
         raise
     except ValueError as error:
-        values = " and ".join(f"{key} {value!r}" for key, value in found.items())
+        values = " and ".join(f"{key} {value!r}" for key, value in given.items())
         raise ConfigError(f"{values}: the Hub does not take them on a model card: {_reasons(error)}") from None
 
 
@@ -170,11 +172,11 @@ def _require_may_create(repo: str, user: dict[str, Any]) -> None:
     owners = [user["name"], *(org["name"] for org in user.get("orgs", []))]
     role = user.get("auth", {}).get("accessToken", {}).get("role")
     if owner not in owners or role == "read":
-        found = f"a {role} token of {user['name']}"
-        raise ConfigError(f"publish.repo: {repo} is missing and HF_TOKEN ({found}) may not make it; use a write token")
+        token = f"a {role} token of {user['name']}"
+        raise ConfigError(f"publish.repo: {repo} is missing and HF_TOKEN ({token}) may not make it; use a write token")
 
 
-def _unanswered(error: Exception) -> PublishError:
+def _no_answer(error: Exception) -> PublishError:
     return PublishError(
         f"the Hub does not answer: {one_line(error, most=None)}; nothing was lost, run the same command again"
     )

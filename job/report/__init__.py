@@ -1,1 +1,1 @@
-"""What people read of a run: the HTML report, and what report and model card have in common."""
+"""The HTML report, and what it shares with the model card."""

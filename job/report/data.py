@@ -1,7 +1,6 @@
-"""Data report: what a person wants to see of the data, made from data.json for the report's template.
+"""Data report: computes what the report's template shows about the data, from the data's facts.
 
-It knows the layout of data.json and computes nothing that is not in it. It does not know the run: it works the same
-when nothing was trained.
+It does not know the run, and works the same if nothing was trained.
 """
 
 from dataclasses import dataclass
@@ -16,21 +15,22 @@ HISTOGRAMS = {
     "question_characters": ("Characters a question, in tens", 10),
     "answer_characters": ("Characters an answer, in tens", 10),
 }
-"""The lengths that data.json counts: the name for people, and the width of its bins."""
+"""{histogram in the facts: (its title, width of its bins)}."""
 
 
 @dataclass(frozen=True)
-class Share:
-    """A part of the rows, and its share in percent."""
+class Part:
+    """A part of the rows: trained, tested or rejected."""
 
     name: str
     rows: int
-    share: float
+    percent: float
+    """Of all rows."""
 
 
 @dataclass(frozen=True)
 class Reason:
-    """Why rows were rejected, how many, and some of them."""
+    """A reason for which rows were rejected, with examples."""
 
     reason: str
     rows: int
@@ -39,18 +39,18 @@ class Reason:
 
 @dataclass(frozen=True)
 class Bar:
-    """The rows whose length is `first` to `last`; `last` is None for all that is beyond the bars before."""
+    """A bar: the rows with a length from `first` to `last`, or of at least `first` if `last` is None."""
 
     first: int
     last: int | None
     rows: int
     height: float
-    """In percent of the highest bar."""
+    """Percent of the highest bar."""
 
 
 @dataclass(frozen=True)
 class Histogram:
-    """How often each length occurs. The four lengths are the starts of their bins."""
+    """The distribution of a length; smallest, median, p99 and largest are starts of bins."""
 
     name: str
     bars: list[Bar]
@@ -62,19 +62,19 @@ class Histogram:
 
 @dataclass(frozen=True)
 class View:
-    """The parts of the report's data section that need arithmetic."""
+    """The computed parts of the report's data section."""
 
-    shares: list[Share]
+    parts: list[Part]
     reasons: list[Reason]
     histograms: list[Histogram]
 
 
 def view(data: DataFacts) -> View:
-    """What the report's data section shows beside the facts themselves."""
-    parts = {"trained": data.train, "tested": data.test, "rejected": data.rejected}
+    """Compute what the report's data section shows besides the facts themselves."""
+    counts = {"trained": data.train, "tested": data.test, "rejected": data.rejected}
     counted = {name: data.lengths.get(name) or {} for name in HISTOGRAMS}
     return View(
-        shares=[Share(name, rows, 100 * rows / max(1, data.rows)) for name, rows in parts.items()],
+        parts=[Part(name, rows, 100 * rows / max(1, data.rows)) for name, rows in counts.items()],
         reasons=[
             Reason(reason, rows, data.examples.get(reason, [])) for reason, rows in data.rejected_by_reason.items()
         ],
@@ -87,16 +87,19 @@ def view(data: DataFacts) -> View:
 
 
 def histogram(name: str, counts: dict[int, int], width: int) -> Histogram:
-    """At most 40 bars of equal width and one for all that is beyond, so that a single long row flattens nothing.
+    """Compute a histogram of at most `BARS` bars of equal width, up to the 99th percentile, and one for the rest.
+
+    The last bar keeps a single long row from flattening the others.
 
     Args:
-        counts: {start of the bin: rows}, at least one.
-        width: of a bin.
+        name: The title.
+        counts: {start of a bin: rows}, at least one bin.
+        width: Width of a bin.
     """
     lengths = sorted(counts)
     total = sum(counts.values())
     sums = dict(zip(lengths, accumulate(counts[length] for length in lengths), strict=True))
-    median, p99 = (next(length for length in lengths if sums[length] >= share * total) for share in (0.5, 0.99))
+    median, p99 = (next(length for length in lengths if sums[length] >= quantile * total) for quantile in (0.5, 0.99))
     first = lengths[0]
     step = width * -(-(p99 - first + width) // (width * BARS))
     number = (p99 - first) // step + 1

@@ -1,4 +1,4 @@
-"""What report and card have in common: the templates, the metrics with their intervals, and answers side by side.
+"""Rendering: what report and card share: the templates, the metrics with their intervals, and answers side by side.
 
 It knows how facts are shown, not where they come from.
 """
@@ -19,11 +19,15 @@ METRICS = {
     "exact_match": "exact match",
     "ended": "answers ended by themselves",
 }
-"""Every metric with its name for people, in the order of the tables."""
+"""{metric: its name in tables}, in the order of the tables."""
 
 
 def environment(autoescape: bool = False) -> jinja2.Environment:
-    """The templates; a name that a template uses and nobody gave is an error."""
+    """Return the environment of the templates, in which an undefined name is an error.
+
+    Args:
+        autoescape: Escape for HTML; off for the card, which is Markdown.
+    """
     loader = jinja2.FileSystemLoader(TEMPLATES)
     return jinja2.Environment(
         loader=loader,
@@ -36,7 +40,7 @@ def environment(autoescape: bool = False) -> jinja2.Environment:
 
 @dataclass(frozen=True)
 class MetricRow:
-    """A line of the metrics' table; each value with its interval and the interval's kind."""
+    """A row of the metrics table; each value with its interval and the interval's kind."""
 
     name: str
     tuned: str
@@ -45,7 +49,7 @@ class MetricRow:
 
 @dataclass(frozen=True)
 class Sample:
-    """A test question with the right answer, the tuned model's and the base model's."""
+    """A test question with the expected answer, the tuned model's and the base model's."""
 
     question: str
     expected: str
@@ -55,34 +59,36 @@ class Sample:
     base_f1: float
 
     def texts(self) -> tuple[str, str, str, str]:
+        """Return question, expected answer, tuned model's and base model's answer."""
         return self.question, self.expected, self.answer, self.base
 
 
 def metric_rows(metrics: Metrics) -> list[MetricRow]:
-    """The table of the metrics that were measured."""
+    """Return the table of the metrics that were measured."""
     return [
-        MetricRow(name, _measured(metrics.model, key), _measured(metrics.base, key))
+        MetricRow(name, _with_interval(metrics.model, key), _with_interval(metrics.base, key))
         for key, name in METRICS.items()
         if metrics.model is not None and metrics.model.was_measured(key)
     ]
 
 
 def value_of(metrics: ModelMetrics | None, key: str) -> float | None:
+    """Return a metric; None if the model was not measured or the value is not finite."""
     return metrics.value(key) if metrics is not None else None
 
 
-def shown(value: float | None, digits: str = ".4g") -> str:
-    """A metric for people."""
+def format_metric(value: float | None, digits: str = ".4g") -> str:
+    """Format a metric; "no number" if it is None."""
     return "no number" if value is None else format(value, digits)
 
 
-def _measured(metrics: ModelMetrics | None, key: str) -> str:
-    between = interval(metrics, key)
-    return shown(value_of(metrics, key)) + (f" ({between})" if between else "")
+def _with_interval(metrics: ModelMetrics | None, key: str) -> str:
+    bounds = interval(metrics, key)
+    return format_metric(value_of(metrics, key)) + (f" ({bounds})" if bounds else "")
 
 
 def interval(metrics: ModelMetrics | None, key: str, digits: str = ".4g") -> str | None:
-    """As "0.31 to 0.52, Wilson"; None where there is none."""
+    """Format a metric's interval, such as "0.31 to 0.52, Wilson"; None if it has none."""
     bounds = metrics.intervals.get(key) if metrics is not None else None
     if metrics is None or bounds is None:
         return None
@@ -91,7 +97,7 @@ def interval(metrics: ModelMetrics | None, key: str, digits: str = ".4g") -> str
 
 
 def side_by_side(answers: Answers) -> list[Sample]:
-    """The answers of both models, row by row."""
+    """Pair the answers of both models, row by row."""
     pairs = zip(answers.model, answers.base, strict=True)
     return [
         Sample(tuned.question, tuned.expected, tuned.answer, tuned.f1, base.answer, base.f1) for tuned, base in pairs

@@ -1,7 +1,6 @@
-"""Report: what a person wants to see of a run, as one HTML file, and the loss curve as a picture.
+"""Report: renders a run as one HTML file, and the loss curve as a picture.
 
-It reads the JSON files that the stages left in the run folder and computes nothing that is not in them. It does
-not know the stages.
+It reads the facts that the stages have written to the run folder. It does not know the stages.
 """
 
 import base64
@@ -13,15 +12,17 @@ from typing import Any
 from job.config.read import dump
 from job.config.schema import Config
 from job.report.data import view
-from job.report.rendering import METRICS, environment, interval, metric_rows, shown, side_by_side, value_of
+from job.report.rendering import METRICS, environment, format_metric, interval, metric_rows, side_by_side, value_of
 from job.run import durable, fact_files
 from job.run.facts import Answers, BaseFacts, DataFacts, Metrics, Published, TrainingFacts
 
 
 def report(run: Path, config: Config) -> None:
-    """Write `report.html`, self-contained, into the run folder, and `loss.png` if something was trained.
+    """Write a self-contained `report.html` into the run folder, and `loss.png` if the model is trained.
 
-    Only data.json has to be there; what the run has not reached yet is left out.
+    Args:
+        run: The run folder; only data.json is required, and stages that have not run yet are left out.
+        config: The run's config.
     """
     training, metrics, answers = (
         fact_files.read(run, TrainingFacts),
@@ -29,7 +30,7 @@ def report(run: Path, config: Config) -> None:
         fact_files.read(run, Answers),
     )
     data = fact_files.read(run, DataFacts)
-    assert data is not None  # noqa: S101 - there is no run without it
+    assert data is not None  # noqa: S101 - every run writes it first
     loss = _loss_picture(training.history) if training is not None else b""
     if loss:
         durable.write(run / "loss.png", loss)
@@ -47,7 +48,7 @@ def report(run: Path, config: Config) -> None:
             config=dump(config),
             title=config.publish.repo or run.name,
             samples=side_by_side(answers)[:20] if answers is not None else [],
-            loss_picture=_embedded(loss),
+            loss_picture=_data_uri(loss),
             view=view(data),
         )
     )
@@ -55,23 +56,30 @@ def report(run: Path, config: Config) -> None:
 
 
 def brief(metrics: Metrics) -> str:
-    """The main metrics in half a line."""
+    """Return the main metrics as a phrase for the last line."""
     names = [name for name in ("loss", "f1", "exact_match") if metrics.model and metrics.model.was_measured(name)]
     values = [
-        (name, *(shown(value_of(model, name), ".3f") for model in (metrics.model, metrics.base))) for name in names
+        (name, *(format_metric(value_of(model, name), ".3f") for model in (metrics.model, metrics.base)))
+        for name in names
     ]
     return ", ".join(f"{name} {tuned} (base {base})" for name, tuned, base in values)
 
 
 def summary(metrics: Metrics, answers: Answers, count: int = 5) -> str:
-    """Metrics and the first test questions, tuned model beside base model, for a terminal."""
+    """Format the metrics and the first test questions for a terminal, tuned model beside base model.
+
+    Args:
+        metrics: Metrics of both models.
+        answers: Answers of both models.
+        count: Number of questions to show.
+    """
     lines = [f"{'':34}{'tuned':>10}{'base':>10}"]
     for key, name in METRICS.items():
         if metrics.model is not None and metrics.model.was_measured(key):
-            between = interval(metrics.model, key, ".3f")
-            known = f"   tuned, 95 %: {between}" if between else ""
-            values = [shown(value_of(model, key), ".3f") for model in (metrics.model, metrics.base)]
-            lines.append(f"{name:34}{values[0]:>10}{values[1]:>10}{known}")
+            bounds = interval(metrics.model, key, ".3f")
+            suffix = f"   tuned, 95 %: {bounds}" if bounds else ""
+            values = [format_metric(value_of(model, key), ".3f") for model in (metrics.model, metrics.base)]
+            lines.append(f"{name:34}{values[0]:>10}{values[1]:>10}{suffix}")
     for row in side_by_side(answers)[:count]:
         question, expected, tuned, base = (" ".join(text.split()) for text in row.texts())
         lines.append(f"\nquestion  {question}\nexpected  {expected}\ntuned     {tuned}\nbase      {base}")
@@ -91,7 +99,7 @@ def _loss_picture(history: Sequence[Mapping[str, float | None]]) -> bytes:
 
 
 def _axes(width: float, height: float) -> tuple[Any, Any]:
-    from matplotlib.figure import Figure  # without pyplot: no state, no screen
+    from matplotlib.figure import Figure  # without pyplot, which keeps state and wants a display
 
     figure = Figure(figsize=(width, height), layout="constrained")
     axes = figure.subplots()
@@ -105,5 +113,5 @@ def _png(figure: Any) -> bytes:
     return stream.getvalue()
 
 
-def _embedded(picture: bytes) -> str:
+def _data_uri(picture: bytes) -> str:
     return "data:image/png;base64," + base64.b64encode(picture).decode()

@@ -1,1 +1,1 @@
-"""What every stage needs, whatever it does: the run folder, errors and exit codes, the machine, signals."""
+"""What every stage needs: the run folder and its facts, exit codes, the machine, signals."""

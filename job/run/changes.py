@@ -1,34 +1,38 @@
-"""Changes: what differs between the config a run began with and the one it is called with again.
+"""Changes: compares the config a run was started with and the config of a later call.
 
-Some keys cannot alter work that is finished, and some values say the same thing in other words: a path that moved, a
-branch and the commit it led to, a batch that is divided otherwise. These may change. It knows keys and values; it does
-not know the run folder.
+Some keys cannot alter finished work, and some values mean the same: a moved path, a branch and the commit it resolved
+to, a batch split into other accumulation steps. Those may change. The module knows config keys and values; it does not
+know the run folder.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-_DECIDING = ("dataset", "clean", "dedupe", "split", "model", "train", "seed")
-"""Sections that decide the weights. What evaluate and publish say is asked anew each time."""
-_FREE = {
+from job.run.facts import Source
+
+_RESULT_SECTIONS = ("dataset", "clean", "dedupe", "split", "model", "train", "seed")
+"""Sections that determine the weights. The sections evaluate and publish are applied anew on each call."""
+_HARMLESS = {
     "train.save_steps",
     "train.save_total_limit",
     "train.save_minutes",
     "train.device",
-    "train.precision",  # a checkpoint goes on in any
+    "train.precision",  # a checkpoint can be resumed in any precision
     "train.logging_steps",
     "train.wandb_project",
-    "model.max_new_tokens",  # the run folder puts it where the models say it, and measures again
+    "model.max_new_tokens",  # the run folder updates generation_config.json, and the metrics are measured again
 }
 _BATCH = ("train.batch_size", "train.gradient_accumulation_steps")
 Files = Mapping[str, Mapping[str, str]]
-"""For each key of the config that names local files: their paths and SHA-256, in the order they are read."""
+"""For each config key that names local files: {path: SHA-256}, in reading order."""
 
 
 @dataclass(frozen=True)
 class Change:
+    """A config key whose value changed between two calls."""
+
     key: str
     before: Any
     now: Any
@@ -37,59 +41,86 @@ class Change:
         return f"{self.key} was {self.before!r} and is {self.now!r}"
 
 
-def deciding(
-    before: dict[str, Any], now: dict[str, Any], pinned: dict[str, Any], same_files: set[str], finished: bool
+def find_conflicts(
+    before: dict[str, Any], after: dict[str, Any], pinned: dict[str, Any], same_files: set[str], finished: bool
 ) -> list[Change]:
-    """The changes that would give other weights.
+    """Find the changes that would lead to other weights.
 
     Args:
-        before: the config as it was asked for.
-        pinned: the same with the revisions that were resolved.
-        same_files: keys whose files hold the same bytes as before, wherever they lie.
-        finished: whether the model is trained. Until then a checkpoint judges another division of the batch itself,
-            since only it knows with how many processes it was made.
+        before: The config that was requested first.
+        after: The config that is requested in this call.
+        pinned: `before` with its revisions resolved to commits.
+        same_files: Keys whose files hold the same bytes as before, under any path.
+        finished: Whether the model is trained. Until then the checkpoint itself checks the batch size, since only it
+            knows how many processes wrote it.
+
+    Returns:
+        The conflicting changes, in the order of the keys.
     """
-    old, new, resolved = (dict(_flat(config)) for config in (before, now, pinned))
+    old, new, resolved = (dict(_flatten(config)) for config in (before, after, pinned))
     keys = [key for key in {**old, **new} if old.get(key) != new.get(key)]
-    if not finished or _product(old) == _product(new):
+    if not finished or _rows_per_step(old) == _rows_per_step(new):
         keys = [key for key in keys if key not in _BATCH]
     return [
         Change(key, old.get(key), new.get(key))
         for key in keys
-        if key not in _FREE
+        if key not in _HARMLESS
         and key not in same_files
         and not (key.endswith(".revision") and _same_revision(new.get(key), old.get(key), resolved.get(key)))
     ]
 
 
-def with_wishes(before: Any, now: Any, pinned: Any) -> Any:
-    """The config of now; where it names the commit that a branch led to, the branch that was asked for at first."""
-    if isinstance(now, list) and isinstance(before, list) and isinstance(pinned, list) and len(before) == len(now):
-        return [with_wishes(*three) for three in zip(before, now, pinned, strict=True)]
-    if not isinstance(now, dict) or not isinstance(before, dict) or not isinstance(pinned, dict):
-        return now
-    kept = {key: with_wishes(before.get(key), value, pinned.get(key)) for key, value in now.items()}
-    revisions = [config.get("revision") for config in (now, before, pinned)]
-    return {**kept, "revision": revisions[1]} if "revision" in now and _same_revision(*revisions) else kept
+def keep_requested_revisions(before: Any, after: Any, pinned: Any) -> Any:
+    """Replace commits in `after` by the branch or tag that was requested first and resolved to them.
+
+    Args:
+        before: The config that was requested first, or a part of it.
+        after: The same part of the config of this call.
+        pinned: The same part of `before` with its revisions resolved.
+
+    Returns:
+        `after` with the revisions of `before` wherever both mean the same commit.
+    """
+    if isinstance(after, list) and isinstance(before, list) and isinstance(pinned, list) and len(before) == len(after):
+        return [keep_requested_revisions(*parts) for parts in zip(before, after, pinned, strict=True)]
+    if not isinstance(after, dict) or not isinstance(before, dict) or not isinstance(pinned, dict):
+        return after
+    config = {key: keep_requested_revisions(before.get(key), value, pinned.get(key)) for key, value in after.items()}
+    revisions = [part.get("revision") for part in (after, before, pinned)]
+    return {**config, "revision": revisions[1]} if "revision" in after and _same_revision(*revisions) else config
 
 
-def same_files(before: Files, now: Files) -> set[str]:
-    """Keys whose files have the same bytes and kinds, in the same order, under whatever names."""
-    return {key for key in now if key in before and _bytes(before[key]) == _bytes(now[key])}
+def same_files(before: Files, after: Files) -> set[str]:
+    """Return the keys whose files have the same bytes and suffixes in the same order, under any name."""
+    return {key for key in after if key in before and _contents(before[key]) == _contents(after[key])}
 
 
-def changed_files(before: Files, now: Files) -> list[str]:
-    """Paths behind the keys that name files now as before, with other bytes than then or than now."""
-    keys = (before.keys() & now.keys()) - same_files(before, now)
-    return sorted({path for key in keys for path, _ in before[key].items() ^ now[key].items()})
+def changed_files(before: Files, after: Files) -> list[str]:
+    """Return the paths that were added, removed or modified, of the keys that name files before and after."""
+    keys = (before.keys() & after.keys()) - same_files(before, after)
+    return sorted({path for key in keys for path, _ in before[key].items() ^ after[key].items()})
 
 
-def _bytes(files: Mapping[str, str]) -> list[tuple[list[str], str]]:
+def changed_sources(prepared: Sequence[Source], files: Files) -> list[str]:
+    """Return the local files whose bytes differ from those that were prepared.
+
+    Args:
+        prepared: The sources of the prepared data.
+        files: {config key: {path: SHA-256}} of the files now.
+    """
+    known = {source.sha256: source.source for source in prepared if source.sha256 is not None}
+    current = {digest: path for named in files.values() for path, digest in named.items()}
+    if not known or known.keys() == current.keys():
+        return []
+    return sorted({(known | current)[digest] for digest in known.keys() ^ current.keys()})
+
+
+def _contents(files: Mapping[str, str]) -> list[tuple[list[str], str]]:
     return [([suffix.lower() for suffix in Path(path).suffixes], digest) for path, digest in files.items()]
 
 
-def _flat(config: dict[str, Any]) -> Iterator[tuple[str, Any]]:
-    for section in _DECIDING:
+def _flatten(config: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    for section in _RESULT_SECTIONS:
         values = config[section]
         if not isinstance(values, dict):
             yield section, values
@@ -101,10 +132,10 @@ def _flat(config: dict[str, Any]) -> Iterator[tuple[str, Any]]:
             yield from ((f"{section}.sources.{number}.{key}", value) for key, value in source.items())
 
 
-def _product(flat: dict[str, Any]) -> int:
-    """Rows of an optimizer step in one process."""
+def _rows_per_step(flat: dict[str, Any]) -> int:
+    """Rows of one optimizer step in one process."""
     return int(flat[_BATCH[0]]) * int(flat[_BATCH[1]])
 
 
-def _same_revision(now: Any, asked: Any, resolved: Any) -> bool:
-    return now is not None and now == resolved or (now or "main") == (asked or "main")
+def _same_revision(after: Any, before: Any, resolved: Any) -> bool:
+    return after is not None and after == resolved or (after or "main") == (before or "main")

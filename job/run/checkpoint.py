@@ -1,7 +1,7 @@
-"""Checkpoints: the state of an unfinished training, complete or not there at all.
+"""Checkpoints: saves and loads the state of an unfinished training, atomically.
 
-It knows files and checksums, nothing of what the state means. A checkpoint is written aside, synced to disk and
-renamed; its manifest holds the SHA-256 of every file, so that one which was cut off or damaged is passed over.
+A checkpoint is written to a temporary folder, synced to disk and renamed. Its manifest holds the SHA-256 of every file,
+so that a truncated or damaged checkpoint is skipped. The module knows files and checksums, not what the state means.
 """
 
 import errno
@@ -21,19 +21,25 @@ from job.run.out_of_memory import is_out_of_memory
 
 MANIFEST = "complete.json"
 NEARLY_FULL = 2**24
-"""Bytes free, below which a failed write is the full disk's."""
+"""Free bytes below which a failed write is reported as a full disk."""
 log = logging.getLogger(__name__)
 
 
 def save(folder: Path, step: int, tensors: dict[str, Any], state: dict[str, Any], keep: int) -> Path:
-    """Write the checkpoint of a step, then drop all but the newest `keep` good ones, none of a later step.
+    """Write the checkpoint of a step, then remove all but the newest `keep` complete ones, and any of a later step.
 
     Args:
-        tensors: state dicts, by name.
-        state: everything else, as JSON.
+        folder: Where the checkpoints of the run are.
+        step: Optimizer steps done.
+        tensors: State dicts by name.
+        state: Everything else, as JSON.
+        keep: Complete checkpoints to keep, at least 1.
+
+    Returns:
+        The checkpoint's folder.
 
     Raises:
-        OSError: the disk is full or broken; the older checkpoints are as they were.
+        OSError: The disk is full or broken; the older checkpoints are unchanged.
     """
     target = folder / f"step-{step:08d}"
     partial = target.with_suffix(".partial")
@@ -42,18 +48,18 @@ def save(folder: Path, step: int, tensors: dict[str, Any], state: dict[str, Any]
     partial.mkdir(parents=True)
     try:
         _write(partial, tensors, {**state, "step": step})
-        durable.place(partial, target)
+        durable.replace(partial, target)
     except OSError:
-        shutil.rmtree(partial, ignore_errors=True)  # on a full disk it would only be in the way
+        shutil.rmtree(partial, ignore_errors=True)  # free the space; the partial checkpoint is useless
         raise
-    _drop_all_but(folder, target, keep)
+    _prune(folder, target, keep)
     return target
 
 
 def _write(partial: Path, tensors: dict[str, Any], state: dict[str, Any]) -> None:
     try:
         torch.save(tensors, partial / "tensors.pt")
-    except RuntimeError as error:  # of torch's writer in C++, which says nothing of the disk
+    except RuntimeError as error:  # torch's writer in C++ does not report what is wrong with the disk
         if is_out_of_memory(error):
             raise
         code = errno.ENOSPC if shutil.disk_usage(partial).free < NEARLY_FULL else errno.EIO
@@ -63,32 +69,40 @@ def _write(partial: Path, tensors: dict[str, Any], state: dict[str, Any]) -> Non
     (partial / MANIFEST).write_text(json.dumps(sums))
 
 
-def _drop_all_but(folder: Path, latest: Path, keep: int) -> None:
-    """A damaged checkpoint does not count, or else it would push out the good one that is older.
+def _prune(folder: Path, latest: Path, keep: int) -> None:
+    """Remove old checkpoints.
 
-    One of a later step was damaged, or its steps had another number of rows; the training has left it behind.
+    A damaged one does not count, or it would displace an older good one. One of a later step is stale: it was damaged,
+    or its steps had another number of rows, and training restarted before it.
     """
-    good = 0
+    kept = 0
     for path in list(_newest_first(folder)):
-        if path.name <= latest.name and good < keep and (path == latest or _is_complete(path)):
-            good += 1
+        if path.name <= latest.name and kept < keep and (path == latest or _is_complete(path)):
+            kept += 1
         else:
             shutil.rmtree(path)
 
 
-def newest(folder: Path) -> tuple[dict[str, Any], dict[str, Any]] | None:
-    """Tensors and state of the newest complete checkpoint; None if there is none."""
+def load_newest(folder: Path) -> tuple[dict[str, Any], dict[str, Any]] | None:
+    """Load the newest complete checkpoint.
+
+    Args:
+        folder: Where the checkpoints of the run are.
+
+    Returns:
+        Its tensors and its state, as given to `save`; None if there is no complete checkpoint.
+    """
     for path in _newest_first(folder):
         if _is_complete(path):
             return torch.load(path / "tensors.pt", map_location="cpu"), json.loads((path / "state.json").read_text())
-        log.warning(f"checkpoint {path.name} is incomplete or damaged and is passed over")
+        log.warning(f"checkpoint {path.name} is incomplete or damaged and is skipped")
     return None
 
 
-def name_of_newest(folder: Path) -> str:
-    """For a message: which checkpoint a later run would go on from."""
-    found = next((path for path in _newest_first(folder) if _is_complete(path)), None)
-    return f"the checkpoint {found} is kept" if found else "there is no checkpoint yet"
+def describe_newest(folder: Path) -> str:
+    """Say in an error which checkpoint a later run will resume from."""
+    newest = next((path for path in _newest_first(folder) if _is_complete(path)), None)
+    return f"the checkpoint {newest} is kept" if newest else "there is no checkpoint yet"
 
 
 def _newest_first(folder: Path) -> Iterator[Path]:
@@ -108,9 +122,9 @@ def _sha256(file: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def weights(path: Path) -> dict[str, torch.Tensor] | None:
-    """The model's weights in one checkpoint; None if it is incomplete or damaged."""
+def load_weights(path: Path) -> dict[str, torch.Tensor] | None:
+    """Load the model's weights from one checkpoint; None if it is incomplete or damaged."""
     if not _is_complete(path):
         return None
-    found: dict[str, torch.Tensor] = torch.load(path / "tensors.pt", map_location="cpu", mmap=True)["model"]
-    return found
+    weights: dict[str, torch.Tensor] = torch.load(path / "tensors.pt", map_location="cpu", mmap=True)["model"]
+    return weights

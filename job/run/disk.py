@@ -1,10 +1,10 @@
-"""Disk: how much room a run needs, and where.
+"""Disk: estimates the disk space a run needs and compares it with what is free.
 
-A run writes to up to three places, which may be three disks: the run folder, publish.folder, and the folder for
-temporary files, into which a published model is downloaded to be asked. Training and publishing come one after the
-other, and the checkpoints are gone before anything is published.
+A run writes to up to three folders, which may be on three disks: the run folder, publish.folder, and the folder for
+temporary files, into which a published model is downloaded to verify it. Training comes before publishing, and the
+checkpoints are removed in between.
 
-It knows sizes of files. It does not know what is in them.
+The module knows file sizes. It does not know what the files hold.
 """
 
 import errno
@@ -19,12 +19,12 @@ from pathlib import Path
 from job.config.schema import Config
 from job.errors import ConfigError
 
-_BYTES = 4
-"""Of a weight while it is trained: fp32, whatever the base has on disk."""
+_WEIGHT_BYTES = 4
+"""Bytes of one weight during training: fp32, whatever dtype the base has on disk."""
 _COPIES = 3
-"""A checkpoint holds the weights and AdamW's two moments."""
-_REST = 2**22
-"""Report, loss curve, TensorBoard's events, tokenizer of the checkpoint and the like."""
+"""A checkpoint holds the weights and AdamW's two moments, all in fp32."""
+_SMALL_FILES = 2**22
+"""Bytes for the report, the loss curve, TensorBoard's events and the like."""
 _REMEDIES = {
     "output": "choose another output, or lower train.save_total_limit",
     "publish.folder": "choose another publish.folder",
@@ -33,7 +33,7 @@ _REMEDIES = {
 
 
 def require_writable(folder: Path) -> None:
-    """Make the run folder; raise ConfigError if it cannot be written."""
+    """Create the run folder; raise ConfigError if it is not writable."""
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
@@ -48,71 +48,82 @@ def require_writable(folder: Path) -> None:
 
 
 @dataclass(frozen=True)
-class Room:
-    """Bytes that are needed at one place, beside what lies there, while training and while publishing."""
+class Need:
+    """Additional bytes needed in one folder, during training and during publishing."""
 
     key: str
-    place: Path
+    """The config key or environment variable that names the folder."""
+    path: Path
     training: int
     publishing: int
 
 
-def needed(config: Config, prepared: Path) -> list[Room]:
-    """What a run of this config needs, at each place.
+def estimate(config: Config, prepared: Path) -> list[Need]:
+    """Estimate the disk space that a run needs.
 
     Args:
-        prepared: a run folder with the base and the prepared data of this config.
+        config: The run's config.
+        prepared: A run folder with the base model and the prepared data of this config.
+
+    Returns:
+        One need for each folder the run writes to.
     """
     base = size(prepared / "base")
     data = size(prepared) - base
     weights = int(json.loads((prepared / "base" / "base.json").read_text())["parameters"])
-    checkpoint = weights * _BYTES * _COPIES
-    # a new checkpoint is complete before the oldest goes; the model takes the form that the base has on disk
-    training = base + data + checkpoint * (config.train.save_total_limit + 1) + _REST
-    published = base + _REST
+    checkpoint = weights * _WEIGHT_BYTES * _COPIES
+    # a new checkpoint is complete before the oldest is removed; the saved model has the dtype of the base
+    training = base + data + checkpoint * (config.train.save_total_limit + 1) + _SMALL_FILES
+    published = base + _SMALL_FILES
     output = Path(config.output)
-    there, trained = size(output), (output / "model").exists()
-    publishing = max(0, data + base + published - there)
-    rooms = [Room("output", output, 0 if trained else max(0, training - there), publishing)]
-    if config.publish.folder is not None:  # the older model goes when the new one has its place
-        rooms.append(Room("publish.folder", Path(config.publish.folder), 0, published))
+    present, trained = size(output), (output / "model").exists()
+    publishing = max(0, data + base + published - present)
+    needs = [Need("output", output, 0 if trained else max(0, training - present), publishing)]
+    if config.publish.folder is not None:  # the older model is removed after the new one is complete
+        needs.append(Need("publish.folder", Path(config.publish.folder), 0, published))
     if config.publish.repo is not None:
-        rooms.append(Room("TMPDIR", Path(tempfile.gettempdir()), 0, published))
-    return rooms
+        needs.append(Need("TMPDIR", Path(tempfile.gettempdir()), 0, published))
+    return needs
 
 
-def require(rooms: Iterable[Room]) -> list[str]:
-    """Compare with what is free; a line for each disk.
+def require_free(needs: Iterable[Need]) -> list[str]:
+    """Compare the needs with the free space of each disk.
+
+    Args:
+        needs: As `estimate` returns them; needs on the same disk are added.
+
+    Returns:
+        A line for each disk: bytes needed, bytes free, folders.
 
     Raises:
-        ConfigError: a disk has too little; which one, how much, and what helps.
+        ConfigError: A disk has too little space; the text says which, how much is missing, and what helps.
     """
-    disks: dict[int, list[Room]] = {}
-    for room in rooms:
-        disks.setdefault(_existing(room.place).stat().st_dev, []).append(room)
+    disks: dict[int, list[Need]] = {}
+    for need in needs:
+        disks.setdefault(_existing_parent(need.path).stat().st_dev, []).append(need)
     lines, problems = [], []
-    for together in disks.values():
-        wanted = max(sum(room.training for room in together), sum(room.publishing for room in together))
-        free = shutil.disk_usage(_existing(together[0].place)).free
-        where = ", ".join(f"{room.key} {room.place}" for room in together)
-        lines.append(f"{_gib(wanted)} needed, {_gib(free)} free for {where}")
-        if free < wanted:
-            remedies = ", or ".join(_REMEDIES[room.key] for room in together)
-            keys = " and ".join(room.key for room in together)
-            found = f"found {_gib(free)} free on the disk of {where}, expected {_gib(wanted)}"
-            problems.append(f"{keys}: {found}; free some, or {remedies}")
+    for group in disks.values():
+        needed = max(sum(need.training for need in group), sum(need.publishing for need in group))
+        free = shutil.disk_usage(_existing_parent(group[0].path)).free
+        folders = ", ".join(f"{need.key} {need.path}" for need in group)
+        lines.append(f"{_gib(needed)} needed, {_gib(free)} free for {folders}")
+        if free < needed:
+            remedies = ", or ".join(_REMEDIES[need.key] for need in group)
+            keys = " and ".join(need.key for need in group)
+            problem = f"found {_gib(free)} free on the disk of {folders}, expected {_gib(needed)}"
+            problems.append(f"{keys}: {problem}; free some, or {remedies}")
     if problems:
         raise ConfigError("\n".join(problems))
     return lines
 
 
 def size(folder: Path) -> int:
-    """Bytes of all files in a folder; 0 if it is not there."""
+    """Return the bytes of all files in a folder; 0 if it does not exist."""
     return sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
 
 
-def _existing(place: Path) -> Path:
-    return next(path for path in (place, *place.absolute().parents) if path.exists())
+def _existing_parent(folder: Path) -> Path:
+    return next(path for path in (folder, *folder.absolute().parents) if path.exists())
 
 
 def _gib(count: int) -> str:

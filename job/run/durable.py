@@ -1,7 +1,7 @@
-"""Durable: files and folders that are there whole or not at all, also after a kill -9 or a power cut.
+"""Durable: writes files and folders atomically, so that a kill -9 or a power cut leaves the old one or the new one.
 
-Everything is written aside, synced to the disk and renamed, and the rename is synced too: without the first sync a
-file system may keep the new name and lose what it stands for. It knows nothing of what the files hold.
+Everything is written under a temporary name, synced to disk and renamed; then the rename is synced. Without the first
+sync a file system may keep the new name and lose the contents. The module does not know what the files hold.
 """
 
 import errno
@@ -14,12 +14,12 @@ from typing import Any
 
 
 def write(path: Path, content: str | bytes) -> None:
-    """Write a file, all of it or nothing; what was there before stays until then."""
+    """Write a file atomically; an older file of that name stays until the new one is complete."""
     partial = path.with_name(f"{path.name}.partial")
     try:
         partial.write_bytes(content.encode() if isinstance(content, str) else content)
         _sync(partial)
-    except OSError:  # on a full disk the rest of it would only be in the way
+    except OSError:  # free the space; the partial file is useless
         partial.unlink(missing_ok=True)
         raise
     partial.replace(path)
@@ -27,20 +27,25 @@ def write(path: Path, content: str | bytes) -> None:
 
 
 def as_json(value: Any) -> str:
-    """As JSON that every reader takes: it has no NaN and no infinity, so both become null."""
-    return json.dumps(_finite(value), indent=2, ensure_ascii=False, allow_nan=False)
+    """Return strict JSON, in which NaN and infinity become null."""
+    return json.dumps(_replace_nonfinite(value), indent=2, ensure_ascii=False, allow_nan=False)
 
 
-def _finite(value: Any) -> Any:
+def _replace_nonfinite(value: Any) -> Any:
     if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
+        return {key: _replace_nonfinite(item) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
+        return [_replace_nonfinite(item) for item in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
-def place(partial: Path, target: Path) -> None:
-    """Give a file or a folder that was written aside its name; an older folder of that name goes first."""
+def replace(partial: Path, target: Path) -> None:
+    """Rename a complete file or folder to its final name, durably; an older one of that name is removed.
+
+    Args:
+        partial: The file or folder under its temporary name, on the same file system.
+        target: Its final name.
+    """
     for path in sorted(partial.rglob("*")):
         _sync(path)
     _sync(partial)
@@ -50,9 +55,12 @@ def place(partial: Path, target: Path) -> None:
     _sync(target.parent)
 
 
-def is_full(error: BaseException | None) -> bool:
-    """Whether a disk or a quota is full, in the words of the libraries: datasets' error has no number, and
-    safetensors' is no OSError, since it writes from Rust."""
+def is_disk_full(error: BaseException | None) -> bool:
+    """Return whether an error reports a full disk or an exhausted quota.
+
+    Not every library sets errno: datasets raises an OSError without one, and safetensors, which writes from Rust, an
+    exception of its own. So the message is searched too.
+    """
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return True
     return any(words in str(error) for words in ("No space left on device", "Not enough disk space"))

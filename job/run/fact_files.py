@@ -1,7 +1,7 @@
-"""Fact files: the JSON files of a run folder that hold its facts, written and read here alone.
+"""Fact files: reads and writes the JSON files that hold the facts of a run.
 
-A fact that is not known (None by default) is left out of its file. It knows files and JSON; what the facts mean is in
-`facts`.
+A fact that is not known (its default, such as None) is left out of its file. The module knows files and JSON; what the
+facts mean is in `facts`.
 """
 
 import json
@@ -13,12 +13,12 @@ from pydantic import TypeAdapter, ValidationError
 
 from job.errors import ConfigError
 from job.run import durable
-from job.run.facts import Answers, Asked, BaseFacts, DataFacts, Measured, Metrics, Published, TrainingFacts
+from job.run.facts import Answers, BaseFacts, DataFacts, Measured, Metrics, Published, RunRequest, TrainingFacts
 
 VERSION = 1
-"""Of the files' layout. It rises when a file of before could be read wrongly or not at all."""
+"""Version of the files' layout. Raise it when an older file could be misread or not read at all."""
 FILES: Mapping[type, str] = {
-    Asked: "asked.json",
+    RunRequest: "asked.json",
     DataFacts: "data.json",
     BaseFacts: "base/base.json",
     TrainingFacts: "training.json",
@@ -29,8 +29,8 @@ FILES: Mapping[type, str] = {
 }
 _ADAPTERS: Mapping[type, TypeAdapter[Any]] = {kind: TypeAdapter(kind) for kind in FILES}
 PHASES = "phases.json"
-_ABSENT: Mapping[type, Mapping[str, Any]] = {
-    Asked: {"files": {}, "resolved": {}, "version": 1},
+_MISSING_FIELDS: Mapping[type, Mapping[str, Any]] = {
+    RunRequest: {"files": {}, "resolved": {}, "version": 1},
     DataFacts: {
         **{name: [] for name in ("clusters", "conflicts", "doubtful", "rendered", "flagged", "notes")},
         **{"examples": {}, "closest": None, "mended": 0},
@@ -38,91 +38,104 @@ _ABSENT: Mapping[type, Mapping[str, Any]] = {
     BaseFacts: {"checkpoint": None, "template_date": None, "weights": None},
     Metrics: {"model": None, "base": None},
 }
-"""What it means that a field is not there: an earlier version wrote the file before there was such a field."""
+"""Values of fields that an earlier version of Kickoff did not write yet."""
 Facts = TypeVar("Facts")
 
 
 class Damaged(ConfigError):
-    """A file that does not hold the facts that it should; the text names it and says what is wrong with it."""
+    """A file does not hold the facts that it should; the text names the file and the problem."""
 
 
 class OtherVersion(Damaged):
-    """A file whose layout is another version's."""
+    """Another version of Kickoff wrote the file, with another layout."""
 
 
 def read(run: Path, kind: type[Facts]) -> Facts | None:
-    """The facts of this kind in a run folder; None if they are not there.
+    """Read the facts of one kind from a run folder.
+
+    Args:
+        run: The run folder.
+        kind: A class of `FILES`.
+
+    Returns:
+        The facts; None if their file does not exist.
 
     Raises:
-        Damaged: the file is damaged.
-        OtherVersion: another version of Kickoff wrote it.
+        Damaged: The file is damaged.
+        OtherVersion: Another version of Kickoff wrote it.
     """
     path = run / FILES[kind]
     return load(path, kind) if path.exists() else None
 
 
 def load(path: Path, kind: type[Facts]) -> Facts:
-    """The facts of this kind in a file.
+    """Read the facts of one kind from a file.
+
+    Args:
+        path: The JSON file.
+        kind: A class of `FILES`.
 
     Raises:
-        Damaged, OtherVersion: as `read` says.
+        Damaged: The file is damaged.
+        OtherVersion: Another version of Kickoff wrote it.
     """
-    found = {**_ABSENT.get(kind, {}), **read_json(path)}
-    if kind is Asked and found["version"] != VERSION:
-        raise OtherVersion(f"{path} is of another version of Kickoff (facts {found['version']!r}, expected {VERSION})")
-    if kind is Metrics:  # a model that was not measured is {} there
-        found |= {name: found[name] or None for name in ("model", "base")}
+    fields = {**_MISSING_FIELDS.get(kind, {}), **read_json(path)}
+    if kind is RunRequest and fields["version"] != VERSION:
+        raise OtherVersion(f"{path} is of another version of Kickoff (facts {fields['version']!r}, expected {VERSION})")
+    if kind is Metrics:  # the file holds {} for a model that was not measured
+        fields |= {name: fields[name] or None for name in ("model", "base")}
     try:
-        facts: Facts = _ADAPTERS[kind].validate_python(found)
+        facts: Facts = _ADAPTERS[kind].validate_python(fields)
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        place = ".".join(map(str, first["loc"]))
-        raise Damaged(f"{path} is of another version of Kickoff, or damaged ({place}: {first['msg']})") from None
+        field = ".".join(map(str, first["loc"]))
+        raise Damaged(f"{path} is of another version of Kickoff, or damaged ({field}: {first['msg']})") from None
     return facts
 
 
 def write(run: Path, facts: object) -> None:
-    """Write the facts to their file in a run folder, all of it or nothing."""
+    """Write facts to their file in a run folder, atomically."""
     durable.write(run / FILES[type(facts)], dump(facts))
 
 
 def dump(facts: object) -> str:
-    """As JSON."""
+    """Return facts as the JSON text of their file."""
     return durable.as_json(plain(facts))
 
 
 def plain(facts: object) -> Any:
-    """As JSON's own types, in the order of the fields; what is not known is left out."""
-    found = _ADAPTERS[type(facts)].dump_python(facts, mode="json", exclude_defaults=True)
+    """Return facts as plain dicts and lists, in the order of the fields and without those at their default."""
+    fields = _ADAPTERS[type(facts)].dump_python(facts, mode="json", exclude_defaults=True)
     if isinstance(facts, Metrics):
-        found |= {name: found[name] or {} for name in ("model", "base")}
-    return found
+        fields |= {name: fields[name] or {} for name in ("model", "base")}
+    return fields
 
 
 def read_phases(run: Path) -> dict[str, float]:
-    """Seconds of each phase that a run has gone through.
+    """Read the seconds that each finished phase of a run took.
 
     Raises:
-        Damaged: the file is damaged.
+        Damaged: The file is damaged.
     """
     path = run / PHASES
     return read_json(path) if path.exists() else {}
 
 
 def write_phases(run: Path, seconds: dict[str, float]) -> None:
+    """Write the seconds of each finished phase, atomically."""
     durable.write(run / PHASES, durable.as_json(seconds))
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """The object in a JSON file.
+    """Read the JSON object in a file.
 
     Raises:
-        Damaged: there is none.
+        Damaged: The file is not JSON, or not an object.
     """
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        content = json.loads(path.read_text(encoding="utf-8"))
     except ValueError as error:
         raise Damaged(f"{path} is damaged ({error})") from None
-    if not isinstance(found, dict):
+    if not isinstance(content, dict):
         raise Damaged(f"{path} is damaged (it holds no JSON object)")
-    return found
+    return content

@@ -1,7 +1,7 @@
-"""The facts of a run: what each stage found out, as typed records.
+"""Facts: typed records of what each stage of a run found.
 
-Stages hand them on; report, model card and templates take them; `fact_files` keeps them in the run folder. They know
-neither how a fact was found nor how it is shown.
+Stages pass them on, `fact_files` stores them in the run folder, and report, model card and templates show them. The
+records do not know how a fact was found or how it is shown.
 """
 
 from collections.abc import Mapping, Sequence
@@ -13,38 +13,40 @@ from job.run.row_facts import Closest, Cluster, Conflict, Doubtful, Rendered, Ro
 
 @dataclass(frozen=True)
 class Source:
-    """A file or a Hub data set, and what was read of it."""
+    """A file or a data set on the Hub, and what was read from it."""
 
     source: str
     """Path, or the data set's name on the Hub."""
     question: str
     answer: str
     unused: list[str]
-    """Columns that were left out."""
+    """Columns that were not read."""
     rows: int
     sha256: str | None = None
-    """Of a file."""
+    """Of the file; None for a data set on the Hub."""
     revision: str | None = None
-    """Commit of a Hub data set."""
+    """Commit of the data set on the Hub; None for a file."""
     config: str | None = None
     split: str | None = None
     not_drawn: int | None = None
-    """Rows that its weight left out; None where the weight is 1."""
+    """Rows that sampling by the source's weight left out; None where the weight is 1."""
 
 
 @dataclass(frozen=True)
 class RejectedCounts:
+    """How many rows were rejected, by stage and by reason."""
+
     rejected: int
     rejected_by_stage: dict[str, int]
     rejected_by_reason: dict[str, int]
-    """Keys are "stage: reason", without what is particular to one row; the commonest first."""
+    """{"stage: reason": rows}, the reason without what is particular to one row; the most frequent first."""
     examples: dict[str, list[Row]]
-    """For each of these keys at most 20 rows."""
+    """At most 20 rows for each key of `rejected_by_reason`."""
 
 
 @dataclass(frozen=True)
 class DataFacts:
-    """What became of the rows. rows = train + test + rejected."""
+    """What happened to the rows: rows = train + test + rejected."""
 
     rows: int
     train: int
@@ -54,55 +56,57 @@ class DataFacts:
     rejected_by_reason: dict[str, int]
     examples: dict[str, list[Row]]
     clusters: list[Cluster]
-    """The largest first, at most 20, each with at most 20 victims."""
+    """At most 20 clusters, the largest first, each with at most 20 of its victims."""
     conflicts: list[Conflict]
     doubtful: list[Doubtful]
     closest: Closest | None
     lengths: dict[str, dict[str, int]]
-    """Of the rows trained and tested: {"tokens": {"n": rows}, "question_characters": ..., "answer_characters": ...};
-    characters in steps of 10, tokens exact; no tokens where no tokenizer was at hand."""
+    """Histograms over the rows trained and tested: {"tokens": {"n": rows}, "question_characters": ...,
+    "answer_characters": ...}. Tokens are exact, characters in bins of 10; no tokens if no tokenizer was available."""
     rendered: list[Rendered]
     sources: list[Source]
     settings: dict[str, Any]
     """The sections dataset, clean, dedupe and split of the config, and seed."""
     flagged: list[Row]
-    """Kept, for a person to judge."""
+    """Rows that were kept but need a person's judgement."""
     mended: int
-    """Answers whose end-of-text mark was removed."""
+    """Answers from which an end-of-text token was removed."""
     notes: list[str]
-    """Sentences that a person should read."""
+    """Sentences that the user should read."""
 
 
 @dataclass(frozen=True)
 class BaseFacts:
-    """The base model in the run folder."""
+    """The base model, as it lies in the run folder."""
 
     base: str
     """Hub id or path."""
     revision: str | None
     """Commit on the Hub."""
     checkpoint: str | None
-    """The checkpoint of an earlier run whose weights it has."""
+    """The checkpoint of an earlier run that its weights were loaded from."""
     parameters: int
     context: int | None
-    """Longest text in tokens; None if it has no bound."""
+    """Longest sequence in tokens; None if unlimited."""
     chat_template: str
-    """Whose template it is."""
+    """Whose template it is: "Kickoff's" or "the base model's own"."""
     template_date: str | None
-    """The date that the template is fixed to, where it asks for one."""
+    """The date that was written into the template, if it asks for the current one."""
     weights: str | None
-    """Hash of the weights' files; None if an earlier version fetched it."""
+    """Hash of the safetensors files; None if an earlier version of Kickoff fetched them."""
 
 
 @dataclass(frozen=True)
 class TrainingFacts:
+    """How the training went."""
+
     history: Sequence[Mapping[str, int | float | None]]
-    """Points of the loss curves: step and train_loss or test_loss, with learning_rate and grad_norm."""
+    """Points of the loss curves: {"step", "train_loss" or "test_loss", "learning_rate", "grad_norm"}."""
     steps: int
     skipped_steps: int
     rows_per_step: int
     forward_rows: int
-    """Rows of one process in one forward pass."""
+    """Rows in one forward pass of one process."""
     tokens: int
     trained_tokens: int
     seconds: float
@@ -113,54 +117,57 @@ class TrainingFacts:
     answer_only_logits: bool
     peak_gib: float
     encoded: dict[str, str] | None = None
-    """Hash of the encoded rows of each part, by which rows that were prepared anew are compared."""
+    """{part: hash of its encoded rows}, to compare with rows that are prepared again."""
 
 
 @dataclass(frozen=True)
 class ModelMetrics:
-    """One model on the test rows. A number that is None after a measurement is no finite number."""
+    """The metrics of one model on the test rows. A measured value that is None was NaN or infinite."""
 
     loss: float | None
-    """Mean over the answer tokens, in nats."""
+    """Mean cross-entropy of the answer tokens, in nats per token."""
     perplexity: float | None
     token_accuracy: float
     rows: int
     f1: float | None = None
     exact_match: float | None = None
     ended: float | None = None
-    """Share of the answers that ended by themselves."""
+    """Fraction of the generated answers that ended with an end-of-text token."""
     answered_rows: int | None = None
-    """Rows answered by generation; None if there were none."""
+    """Rows for which an answer was generated; None if there were none."""
     intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
-    """95 % intervals by metric."""
+    """{metric: (low, high)}, 95 % confidence intervals."""
     interval_kinds: dict[str, str] = field(default_factory=dict)
-    """"Wilson" or "bootstrap" by metric."""
+    """{metric: "Wilson" or "bootstrap"}."""
 
     def was_measured(self, metric: str) -> bool:
-        """Whether the metric was looked for at all."""
+        """Return whether the metric was measured, even if its value is not finite."""
         return metric in ("loss", "perplexity", "token_accuracy") or self.answered_rows is not None
 
     def value(self, metric: str) -> float | None:
-        found: float | None = getattr(self, metric)
-        return found
+        """Return the metric of that name; None if it was not measured or is not finite."""
+        value: float | None = getattr(self, metric)
+        return value
 
 
 @dataclass(frozen=True)
 class Gate:
+    """The quality gate's decision."""
+
     metric: str
     passed: bool
     value: float | None = None
-    """None if there was nothing to compare."""
+    """The tuned model's metric; None if there was nothing to compare."""
     needed: float | None = None
     rule: str = field(kw_only=True)
 
 
 @dataclass(frozen=True)
 class Metrics:
-    """metrics.json, which is published. A model without metrics was not measured: there was no test row."""
+    """metrics.json, which is published. A model is None if it was not measured because there was no test row."""
 
     settings: dict[str, Any]
-    """All that the numbers depend on, beside the models and the rows."""
+    """All settings that the metrics depend on, besides the models and the rows."""
     model: ModelMetrics | None
     base: ModelMetrics | None
     gate: Gate
@@ -168,6 +175,8 @@ class Metrics:
 
 @dataclass(frozen=True)
 class Answer:
+    """A test question with the expected answer and one model's."""
+
     where: str
     question: str
     expected: str
@@ -178,13 +187,15 @@ class Answer:
 
 @dataclass(frozen=True)
 class Answers:
+    """Both models' answers to the same test questions, in the same order."""
+
     model: list[Answer]
     base: list[Answer]
 
 
 @dataclass(frozen=True)
 class Measured:
-    """The models that an evaluation had measured before it was interrupted."""
+    """What an interrupted evaluation had measured: {model's name: (metrics, answers)}."""
 
     settings: dict[str, Any]
     of: dict[str, tuple[ModelMetrics, list[Answer]]]
@@ -192,6 +203,8 @@ class Measured:
 
 @dataclass(frozen=True)
 class Published:
+    """Where the model was published."""
+
     folder: str | None = None
     repo: str | None = None
     revision: str | None = None
@@ -201,19 +214,19 @@ class Published:
 
 @dataclass(frozen=True)
 class Resolved:
-    """What a run's branches, tags and base led to."""
+    """The config with branches and tags resolved to commits, and the hash of the base's weights."""
 
     config: dict[str, Any] | None = None
     base_weights: str | None = None
 
 
 @dataclass(frozen=True)
-class Asked:
-    """What a run was called with."""
+class RunRequest:
+    """The config that a run was called with, and the local files it named (asked.json)."""
 
     config: dict[str, Any]
     files: dict[str, dict[str, str]]
-    """For each key of the config that names local files: their paths and SHA-256."""
+    """For each config key that names local files: {path: SHA-256}."""
     resolved: Resolved
     version: int
-    """`fact_files.VERSION` of the code that began the run."""
+    """`fact_files.VERSION` of the code that started the run."""

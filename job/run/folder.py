@@ -1,16 +1,16 @@
-"""The run folder: what a run leaves behind, and which of it a later call may build upon.
+"""The run folder: names its files, and decides which of them a later call may reuse.
 
-    run.yaml        the config with every default, and with the revisions that were resolved
-    asked.json      the config as it was asked for, the local data files it named, and what both were resolved to
+    run.yaml        the config with all defaults and resolved revisions
+    asked.json      the config as requested, the local data files it named, and the revisions they resolved to
     data.json, rejected.jsonl, encoded/     the prepared data
     base/           the base model, in published form       checkpoints/, tensorboard/             while training
-    model/          the tuned model, then the whole published repository        training.json
-    lock.json       the process at work here
-    measured.json   what an evaluation that was broken off had finished
+    model/          the tuned model, then the complete published repository     training.json
+    lock.json       the process that works in the folder
+    measured.json   what an interrupted evaluation had measured
     metrics.json    both models' metrics and the gate       answers.json        report.html        published.json
     check.html      of `check`: the report of the data
 
-It knows names of files and when they are out of date. It does not know what a stage does.
+The module knows when files are out of date. It does not know what a stage does.
 """
 
 import logging
@@ -29,10 +29,10 @@ from job.config.schema import Config
 from job.errors import ConfigError, DataError
 from job.run import changes, disk, durable, fact_files, lock
 from job.run.changes import Change, Files
-from job.run.facts import Asked, BaseFacts, DataFacts, Resolved, TrainingFacts
-from job.run.pins import kept, pinned, unpinned
+from job.run.facts import BaseFacts, DataFacts, Resolved, RunRequest, TrainingFacts
+from job.run.pins import carry_commits, pin, unpin
 
-_MADE_ANEW = "remove it, and it is made anew"
+_REMOVE = "remove it, and it is made anew"
 _RESTORE = "restore it, or choose another output"
 _OTHER_VERSION = "choose another output, or finish that run with the version that began it"
 Record = TypeVar("Record")
@@ -40,6 +40,8 @@ log = logging.getLogger(__name__)
 
 
 class RunFolder:
+    """The folder of one run: its facts, its models, and what it was called with before."""
+
     def __init__(self, config: Config) -> None:
         self.path = Path(config.output)
         self.config = config
@@ -47,112 +49,125 @@ class RunFolder:
     def __truediv__(self, name: str) -> Path:
         return self.path / name
 
-    def held(self) -> AbstractContextManager[None]:
-        """Keep every other job out of the folder, until the end of the block or of this process.
+    def lock(self) -> AbstractContextManager[None]:
+        """Keep every other job out of the folder until the end of the block or of this process.
 
         Raises:
-            ConfigError: it cannot be written.
-            KickoffError: another job is at work there.
+            ConfigError: The folder is not writable.
+            KickoffError: Another job works in it.
         """
         disk.require_writable(self.path)
         return lock.hold(self / "lock.json")
 
-    def claim(self, files: Files) -> None:
-        """Take the folder for this run, or go on with what it holds.
+    def open(self, files: Files) -> None:
+        """Start the run in this folder, or resume from what it holds.
 
         Args:
-            files: the local data files behind each key that names some, with their SHA-256.
+            files: {config key: {path: SHA-256}} of the local data files.
 
         Raises:
-            ConfigError, DataError: it holds trained work of another config, or of other data, or is damaged.
+            ConfigError: The folder holds trained work of another config, or a damaged file.
+            DataError: It holds trained work of other data.
         """
-        self.discard("preparing")  # a run that was killed leaves it behind
+        self.discard("preparing")  # left by a run that was killed
         for kind in fact_files.FILES:
-            self.read(kind)
+            self.read(kind)  # refuse a damaged file before anything is changed
         self._phases()
-        asked = self.config.model_dump(mode="json")
-        before = self._before()
+        config = self.config.model_dump(mode="json")
+        before = self._previous_request()
         if before is not None:
-            asked = self._accept(before, asked, files)
-        resolved = before.resolved if before is not None and self.has_trained() else Resolved()
-        self.write(Asked(asked, {key: dict(named) for key, named in files.items()}, resolved, fact_files.VERSION))
+            config = self._reconcile(before, config, files)
+        resolved = before.resolved if before is not None and self.has_trained_work() else Resolved()
+        self.write(RunRequest(config, {key: dict(named) for key, named in files.items()}, resolved, fact_files.VERSION))
         self.pin()
 
-    def pinned(self) -> Config:
-        """The config with the revisions that were resolved so far."""
-        found = self._resolved().config
-        config = self.config if found is None else kept(self.config, Config.model_validate(found))
-        return pinned(config, self.read(BaseFacts), self.read(DataFacts))
+    def pinned_config(self) -> Config:
+        """Return the config with the revisions that are resolved so far."""
+        resolved = self._resolved().config
+        config = self.config if resolved is None else carry_commits(self.config, Config.model_validate(resolved))
+        return pin(config, self.read(BaseFacts), self.read(DataFacts))
 
     def pin(self) -> None:
-        """Write run.yaml with the revisions that were resolved so far, and keep them beside what was asked for."""
-        config = self.pinned()
+        """Write the revisions that are resolved so far to run.yaml and asked.json."""
+        config = self.pinned_config()
         base = self.read(BaseFacts)
-        known = base.weights if base is not None else None
-        weights = known if known is not None else self._resolved().base_weights
+        fetched = base.weights if base is not None else None
+        weights = fetched if fetched is not None else self._resolved().base_weights
         resolved = Resolved(config.model_dump(mode="json"), weights)
-        self.write(replace(self.require(Asked), resolved=resolved))
+        self.write(replace(self.require(RunRequest), resolved=resolved))
         durable.write(self / "run.yaml", configs.dump(config))
 
-    def to_prepare(self) -> Config:
-        """The config by which base and data are made. What trained work was made of is read again as it was."""
-        return self.pinned() if self.has_trained() else self.config
+    def preparation_config(self) -> Config:
+        """Return the config to prepare base and data with: pinned if trained work depends on the same revisions."""
+        return self.pinned_config() if self.has_trained_work() else self.config
 
-    def trained_from(self) -> str | None:
-        """Hash of the base's weights that trained work began with; None if it is not known, or nothing is trained."""
-        return self._resolved().base_weights if self.has_trained() else None
+    def trained_base_weights(self) -> str | None:
+        """Return the hash of the base's weights that training started from; None if unknown or nothing is trained."""
+        return self._resolved().base_weights if self.has_trained_work() else None
 
     def _resolved(self) -> Resolved:
-        """What was resolved so far, even if base or data are to be made anew."""
-        asked = self.read(Asked)
-        return asked.resolved if asked is not None else Resolved()
+        """Return what is resolved so far, even if base or data must be prepared again."""
+        request = self.read(RunRequest)
+        return request.resolved if request is not None else Resolved()
 
     def is_prepared(self) -> bool:
-        """Whether it holds the base model and encoded rows."""
+        """Return whether the folder holds the base model and encoded rows."""
         return self.read(DataFacts) is not None and self.has_base() and (self / "encoded").exists()
 
     def has_base(self) -> bool:
+        """Return whether the folder holds the base model."""
         return (self / fact_files.FILES[BaseFacts]).exists()
 
     def is_trained(self) -> bool:
-        """Whether it holds the tuned model, complete."""
+        """Return whether the folder holds the complete tuned model."""
         return (self / "model").exists()
 
-    def has_trained(self) -> bool:
-        """Whether it holds work that is worth keeping: a model, or checkpoints on the way to it."""
+    def has_trained_work(self) -> bool:
+        """Return whether the folder holds the tuned model or a complete checkpoint."""
         return self.is_trained() or bool(self._checkpoints())
 
     def _checkpoints(self) -> list[Path]:
-        """The complete ones; one that was being written when its process ended is named step-....partial."""
-        found = (self / "checkpoints").glob("step-" + "[0-9]" * 8)
-        return sorted(path for path in found if (path / "complete.json").exists())
+        """Return the complete checkpoints; an interrupted one is named step-....partial."""
+        folders = (self / "checkpoints").glob("step-" + "[0-9]" * 8)
+        return sorted(path for path in folders if (path / "complete.json").exists())
 
-    def finished(self) -> Asked | None:
-        """What a run asked for whose model is trained; None before."""
-        return self.read(Asked) if self.is_trained() else None
+    def finished_request(self) -> RunRequest | None:
+        """Return the request whose model is trained; None before the training is finished."""
+        return self.read(RunRequest) if self.is_trained() else None
 
     def read(self, kind: type[Record]) -> Record | None:
-        """The facts of one kind; None if they are not there.
+        """Read the facts of one kind; None if there are none.
 
         Raises:
-            ConfigError: their file is damaged, or another version wrote it.
+            ConfigError: Their file is damaged, or another version of Kickoff wrote it.
         """
-        with _remedied(_RESTORE if kind is TrainingFacts else _MADE_ANEW):
+        with _add_remedy(_RESTORE if kind is TrainingFacts else _REMOVE):
             return fact_files.read(self.path, kind)
 
     def require(self, kind: type[Record]) -> Record:
-        """The facts of one kind, which an earlier stage has left."""
-        found = self.read(kind)
-        if found is None:
+        """Read the facts of one kind that an earlier stage has written.
+
+        Raises:
+            ConfigError: There are none, or their file is damaged.
+        """
+        facts = self.read(kind)
+        if facts is None:
             raise ConfigError(f"output: {self / fact_files.FILES[kind]} is gone; run the same command again")
-        return found
+        return facts
 
     def write(self, record: object) -> None:
+        """Write facts to their file, atomically."""
         fact_files.write(self.path, record)
 
     @contextmanager
     def phase(self, name: str, what: str, rank: int = 0) -> Iterator[None]:
-        """Say what a phase does, in plain words, and note for the report how long it took; only process 0 does."""
+        """Log what a phase does, and record its duration for the report; only process 0 does so.
+
+        Args:
+            name: The phase's name, such as "train".
+            what: What it does, in plain words.
+            rank: The rank of this process.
+        """
         started = time.monotonic()
         if rank == 0:
             log.info(f"{name}: {what}")
@@ -162,92 +177,83 @@ class RunFolder:
             fact_files.write_phases(self.path, {**seconds, name: round(time.monotonic() - started, 2)})
 
     def _phases(self) -> dict[str, float]:
-        with _remedied(_MADE_ANEW):
+        with _add_remedy(_REMOVE):
             return fact_files.read_phases(self.path)
 
-    def discard(self, name: str) -> None:
-        path = self / name
-        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+    def discard(self, *names: str) -> None:
+        """Remove files or folders of the run, if they exist."""
+        for path in map(self.path.joinpath, names):
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
 
-    def _before(self) -> Asked | None:
-        """The config that the folder was begun with, whole, and its files; None for a new folder.
+    def _previous_request(self) -> RunRequest | None:
+        """Return the request that the folder was started with, with all defaults; None for a new folder.
 
         Raises:
-            ConfigError: another version wrote it, in keys that are not known here, and trained work depends on it.
+            ConfigError: Another version of Kickoff wrote it with unknown keys, and trained work depends on it.
         """
-        found = self.read(Asked)
-        path = self / ("run.yaml" if found is None else "asked.json")
+        request = self.read(RunRequest)
+        path = self / ("run.yaml" if request is None else "asked.json")
         try:
-            if found is not None:
-                config = Config.model_validate(found.config)
+            if request is not None:
+                config = Config.model_validate(request.config)
             elif path.exists():
                 config = configs.load(path)
             else:
                 return None
         except (ConfigError, ValidationError) as error:
             problem = " ".join(str(error).split())
-            if self.has_trained():
+            if self.has_trained_work():
                 raise ConfigError(
                     f"output: {self.path} holds a run of another version of Kickoff: {path} cannot be read here "
                     f"({problem}); {_OTHER_VERSION}"
                 ) from None
-            log.info(f"run: {path} is of another version and nothing is trained yet, so all is done anew")
-            self._discard("data.json", "encoded", "base")
+            log.info(f"run: {path} is of another version, and nothing is trained yet: preparing again")
+            self.discard("data.json", "encoded", "base")
             return None
         values = config.model_dump(mode="json")
-        if found is None:
-            # its run.yaml alone is left, which may say the commits in place of what was asked for
-            asked = unpinned(values, self.config.model_dump(mode="json"))
-            return Asked(asked, {}, Resolved(values), fact_files.VERSION)
-        resolved = found.resolved if found.resolved != Resolved() else self._as_in_run_yaml()
-        return replace(found, config=values, resolved=resolved)
+        if request is None:
+            # only run.yaml is left, which may hold commits in place of the branches that were requested
+            requested = unpin(values, self.config.model_dump(mode="json"))
+            return RunRequest(requested, {}, Resolved(values), fact_files.VERSION)
+        resolved = request.resolved if request.resolved != Resolved() else self._resolved_in_run_yaml()
+        return replace(request, config=values, resolved=resolved)
 
-    def _as_in_run_yaml(self) -> Resolved:
-        """What was resolved, of a folder from before asked.json said so."""
+    def _resolved_in_run_yaml(self) -> Resolved:
+        """Return what is resolved, for a folder whose asked.json does not record it yet."""
         try:
             return Resolved(configs.load(self / "run.yaml").model_dump(mode="json"))
         except ConfigError:
             return Resolved()
 
-    def _accept(self, before: Asked, asked: dict[str, Any], files: Files) -> dict[str, Any]:
-        """Refuse what would alter trained work; else discard what is out of date, and bring the rest up to date.
+    def _reconcile(self, before: RunRequest, config: dict[str, Any], files: Files) -> dict[str, Any]:
+        """Refuse changes that would alter trained work; else discard what is out of date, and update the rest.
 
         Returns:
-            What is asked for from now on.
+            The config to record as requested.
         """
-        old: Files = before.files
-        same = changes.same_files(old, files)
-        was = Config.model_validate(before.config)
-        found = before.resolved.config
-        resolved_before = was if found is None else kept(was, Config.model_validate(found))
-        resolved = pinned(resolved_before, self.read(BaseFacts), self.read(DataFacts)).model_dump(mode="json")
-        differing = changes.deciding(before.config, asked, resolved, same, self.is_trained())
-        changed = changes.changed_files(old, files) or self._changed_since_prepared(files)
-        if self.has_trained():
-            self._refuse(differing, changed)
-        else:
-            keys = [change.key for change in differing if not change.key.startswith("train.")]
-            if keys or changed:
-                self._discard("data.json", "encoded")
-            if any(key.startswith("model.") for key in keys):
-                self._discard("base")
-        if was.model.max_new_tokens != self.config.model.max_new_tokens:
-            self._set_longest_answer(self.config.model.max_new_tokens)
-        wishes: dict[str, Any] = changes.with_wishes(before.config, asked, resolved)
-        return wishes
-
-    def _changed_since_prepared(self, files: Files) -> list[str]:
-        """Local files that were prepared with other bytes than they have now."""
+        old = Config.model_validate(before.config)
+        commits = before.resolved.config
+        pinned = old if commits is None else carry_commits(old, Config.model_validate(commits))
         data = self.read(DataFacts)
-        sources = data.sources if data is not None else []
-        known = {source.sha256: source.source for source in sources if source.sha256 is not None}
-        now = {digest: path for named in files.values() for path, digest in named.items()}
-        if not known or known.keys() == now.keys():
-            return []
-        return sorted({(known | now)[digest] for digest in known.keys() ^ now.keys()})
+        resolved = pin(pinned, self.read(BaseFacts), data).model_dump(mode="json")
+        same = changes.same_files(before.files, files)
+        conflicts = changes.find_conflicts(before.config, config, resolved, same, self.is_trained())
+        prepared = data.sources if data is not None else []
+        changed = changes.changed_files(before.files, files) or changes.changed_sources(prepared, files)
+        if self.has_trained_work():
+            self._refuse(conflicts, changed)
+        else:
+            keys = [change.key for change in conflicts if not change.key.startswith("train.")]
+            if keys or changed:
+                self.discard("data.json", "encoded")
+            if any(key.startswith("model.") for key in keys):
+                self.discard("base")
+        if old.model.max_new_tokens != self.config.model.max_new_tokens:
+            self._set_max_new_tokens(self.config.model.max_new_tokens)
+        return dict(changes.keep_requested_revisions(before.config, config, resolved))
 
-    def _set_longest_answer(self, tokens: int) -> None:
-        """The models say themselves how long an answer may be; what was measured before is then out of date."""
+    def _set_max_new_tokens(self, tokens: int) -> None:
+        """Set the longest answer in both models' generation config; older metrics are then out of date."""
         base = self.read(BaseFacts)
         context = base.context if base is not None else None
         if context is not None and tokens >= context:
@@ -258,25 +264,23 @@ class RunFolder:
         for name in ("base/generation_config.json", "model/generation_config.json"):
             path = self / name
             if path.exists():
-                with _remedied(_RESTORE):
+                with _add_remedy(_RESTORE):
                     settings = fact_files.read_json(path)
                 durable.write(path, durable.as_json({**settings, "max_new_tokens": tokens}))
 
-    def _refuse(self, differing: list[Change], changed: list[str]) -> None:
-        if differing:
-            told = "; ".join(map(str, differing))
-            raise ConfigError(f"output: {self.path} holds a run of another config: {told}; {self._ways_out(differing)}")
+    def _refuse(self, conflicts: list[Change], changed: list[str]) -> None:
+        if conflicts:
+            shown = "; ".join(map(str, conflicts))
+            raise ConfigError(f"output: {self.path} holds a run of another config: {shown}; {self._remedy(conflicts)}")
         if changed:
             raise DataError(
-                f"output: {self.path} holds a run of other data: {', '.join(changed)} changed; {self._ways_out([])}"
+                f"output: {self.path} holds a run of other data: {', '.join(changed)} changed; {self._remedy([])}"
             )
 
-    def _ways_out(self, differing: list[Change]) -> str:
-        if any(change.key in ("model.base", "model.gguf_file", "model.revision") for change in differing):
-            return f"choose another output, or remove {self.path} to start anew"
-        steps = self._checkpoints()
-        weights = self / "model" if self.is_trained() else steps[-1] if steps else None
-        if weights is None:
+    def _remedy(self, conflicts: list[Change]) -> str:
+        weights = self / "model" if self.is_trained() else next(reversed(self._checkpoints()), None)
+        of_base = ("model.base", "model.gguf_file", "model.revision")
+        if weights is None or any(change.key in of_base for change in conflicts):
             return f"choose another output, or remove {self.path} to start anew"
         unset = [f" model.{key}=null" for key in ("revision", "gguf_file") if getattr(self.config.model, key)]
         return (
@@ -284,14 +288,10 @@ class RunFolder:
             f"model.base={weights}{''.join(unset)} output=ANOTHER"
         )
 
-    def _discard(self, *names: str) -> None:
-        for name in names:
-            self.discard(name)
-
 
 @contextmanager
-def _remedied(remedy: str) -> Iterator[None]:
-    """Say what to do about a file that cannot be read."""
+def _add_remedy(remedy: str) -> Iterator[None]:
+    """Add to the error about an unreadable file what to do about it."""
     try:
         yield
     except fact_files.OtherVersion as error:

@@ -1,13 +1,13 @@
-"""SIGTERM, SIGINT and SIGHUP (the terminal is gone): the first stops the run in good order, the second at once.
+"""Interrupt: handles SIGTERM, SIGINT and SIGHUP. The first signal stops the run cleanly, the second at once.
 
-Outside `deferred` the first signal raises KeyboardInterrupt where the main thread stands; the stages write aside
-and rename, so that nothing half-written is left. Inside `deferred` it only answers True to the question whether
-to stop, which the training loop asks after every step.
+Outside `defer` the first signal raises KeyboardInterrupt in the main thread; stages write to temporary names and
+rename, so that nothing half-written is left. Inside `defer` the signal is only recorded, and the training loop checks
+for it after every step.
 
-Python handles a signal only between two of its own instructions, and a library may compute or wait for minutes
-within one, or swallow the KeyboardInterrupt. So a thread of its own hears of every signal too: it carries out the
-second one, and it says so when the first has not ended the run within `PATIENCE_SECONDS`. Outside `deferred` it then
-ends the process itself: whatever is under way has been written aside.
+Python runs a signal handler only between two bytecode instructions. A library may compute or wait for minutes within
+one, or swallow the KeyboardInterrupt. So a watcher thread also receives every signal. It carries out the second one,
+and it logs a warning if the first has not ended the run within `PATIENCE_SECONDS`. Outside `defer` it then ends the
+process: unfinished files still have their temporary names.
 """
 
 import logging
@@ -24,39 +24,42 @@ from job.errors import Exit
 PATIENCE_SECONDS = 5.0
 _seen = 0
 _deferred = False
-_over = False
+_ignoring = False
 log = logging.getLogger(__name__)
 
 
 def install() -> None:
-    """Handle the signals from now on; one that nohup has turned off stays off."""
-    heard, told = os.pipe()
-    os.set_blocking(told, False)
-    signal.set_wakeup_fd(told, warn_on_full_buffer=False)
-    for number in _handled():
+    """Handle the signals from now on, except a SIGHUP that nohup ignores."""
+    read_end, write_end = os.pipe()
+    os.set_blocking(write_end, False)
+    signal.set_wakeup_fd(write_end, warn_on_full_buffer=False)
+    for number in _signals():
         signal.signal(number, _handle)
-    threading.Thread(target=_watch, args=(heard,), name="signals", daemon=True).start()
+    threading.Thread(target=_watch, args=(read_end,), name="signals", daemon=True).start()
     os.register_at_fork(after_in_child=_uninstall)
 
 
 def _uninstall() -> None:
-    """In a worker, which its pool ends with SIGTERM: over the pipe that it shares the run would hear of that too."""
+    """Restore the defaults in a forked worker: its pool ends it with SIGTERM, which the shared pipe would report."""
     signal.set_wakeup_fd(-1)
-    for number in _handled():
+    for number in _signals():
         signal.signal(number, signal.SIG_DFL)
 
 
-def _handled() -> list[signal.Signals]:
-    hung_up = [] if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN else [signal.SIGHUP]
-    return [signal.SIGTERM, signal.SIGINT, *hung_up]
+def _signals() -> list[signal.Signals]:
+    hangup = [] if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN else [signal.SIGHUP]
+    return [signal.SIGTERM, signal.SIGINT, *hangup]
 
 
 @contextmanager
-def deferred() -> Iterator[Callable[[], bool]]:
-    """Within the block a signal is only noted; the function it gives tells whether one came.
+def defer() -> Iterator[Callable[[], bool]]:
+    """Only record signals within the block.
+
+    Yields:
+        A function that returns whether a signal has come.
 
     Raises:
-        KeyboardInterrupt: at the end of the block, if one came and nothing in it took notice.
+        KeyboardInterrupt: At the end of the block, if a signal came and the block ended normally.
     """
     global _deferred
     _deferred = True
@@ -68,46 +71,46 @@ def deferred() -> Iterator[Callable[[], bool]]:
         raise KeyboardInterrupt
 
 
-def seen() -> bool:
-    """Whether a signal has come; an error after it may be nothing but its consequence."""
+def was_signalled() -> bool:
+    """Return whether a signal has come; a later error may only be its consequence."""
     return _seen > 0
 
 
-def over() -> None:
-    """The run has ended, only the last line is still to be said: signals change nothing any more."""
-    global _over
-    _over = True
+def ignore() -> None:
+    """Ignore signals from now on: the run has ended, and only the last line is still to be printed."""
+    global _ignoring
+    _ignoring = True
 
 
 def _handle(number: int, frame: FrameType | None) -> None:
     global _seen
-    if _over:
+    if _ignoring:
         return
     _seen += 1
     if _seen == 1 and not _deferred:
         raise KeyboardInterrupt
 
 
-def _watch(heard: int) -> None:
-    os.read(heard, 1)
-    threading.Thread(target=_lose_patience, daemon=True).start()
-    os.read(heard, 1)
-    if not _over:
+def _watch(read_end: int) -> None:
+    os.read(read_end, 1)
+    threading.Thread(target=_warn_or_exit, daemon=True).start()
+    os.read(read_end, 1)
+    if not _ignoring:
         os._exit(Exit.INTERRUPTED)
 
 
-def _lose_patience() -> None:
+def _warn_or_exit() -> None:
     time.sleep(PATIENCE_SECONDS)
-    if _over:
+    if _ignoring:
         return
     if _deferred:
         log.warning(
-            f"a signal came {PATIENCE_SECONDS:.0f} s ago: the step under way ends first, and what is being written is "
-            "completed; a second signal leaves at once, with the last complete checkpoint"
+            f"a signal came {PATIENCE_SECONDS:.0f} s ago: finishing the current step and what is being written; a "
+            "second signal ends the run at once, with the last complete checkpoint"
         )
         return
     log.warning(
-        f"a signal came {PATIENCE_SECONDS:.0f} s ago and what is under way does not let go: leaving it; "
+        f"a signal came {PATIENCE_SECONDS:.0f} s ago, and the current operation does not stop: ending the process; "
         "finished work is kept, run the same command again"
     )
     os._exit(Exit.INTERRUPTED)

@@ -1,7 +1,7 @@
-"""Lock: one job at a time on a run folder.
+"""Lock: allows one job at a time in a run folder.
 
-It is the operating system's lock on an open file (flock), so it ends with the process that holds it, however that
-ends; the file itself stays and says who held it last. It does not know what the folder holds.
+It is the operating system's lock on an open file (flock), which ends with the process that holds it, however that
+ends. The file stays and names the last holder. The module does not know what the folder holds.
 """
 
 import errno
@@ -22,10 +22,13 @@ log = logging.getLogger(__name__)
 
 @contextmanager
 def hold(file: Path) -> Iterator[None]:
-    """Hold the lock for the time of the block.
+    """Hold the lock within the block.
+
+    Args:
+        file: The lock file; it is created if it does not exist.
 
     Raises:
-        KickoffError: another process holds it; which one, where, and since when. Nothing was changed.
+        KickoffError: Another process holds the lock; the text says which one, where, and since when.
     """
     with file.open("a+", encoding="utf-8") as stream:
         try:
@@ -47,7 +50,7 @@ def _refusal(file: Path) -> str:
         holder = json.loads(file.read_text(encoding="utf-8"))
         who = f"process {holder['pid']} on {holder['host']} has worked on it since {holder['since']}"
         stop = f"stop it (kill {holder['pid']} there)"
-    except (OSError, ValueError, KeyError, TypeError):  # the other process is just about to write it
+    except (OSError, ValueError, KeyError, TypeError):  # the holder has not written the file yet
         who, stop = "another process works on it", "stop it"
     return f"output: {file.parent} is taken: {who}; wait until it ends, {stop}, or choose another output"
 

@@ -1,6 +1,6 @@
-"""What the run computes with: the device, the precision, and the processes that share the work.
+"""Machine: the device, the precision and the processes that a run computes with.
 
-It knows torch's devices and process group (torchrun's environment variables). It knows nothing of models.
+The module knows torch's devices and process group (torchrun's environment variables). It does not know models.
 """
 
 import ctypes
@@ -22,7 +22,7 @@ from job.errors import ConfigError
 
 Precision = Literal["bf16", "fp16", "fp32"]
 OLDEST_DRIVER = 580
-"""For the CUDA 13.0 libraries that torch's wheels bring."""
+"""Major version of the oldest NVIDIA driver that runs the CUDA 13.0 libraries in torch's wheels."""
 DEVICES = Path("/dev")
 DRIVER = Path("/proc/driver/nvidia/version")
 Item = TypeVar("Item")
@@ -32,6 +32,8 @@ _DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16, "fp32": torch.float32}
 
 @dataclass(frozen=True)
 class Machine:
+    """The device and precision of this process, its rank, and the number of processes."""
+
     device: torch.device
     precision: Precision
     rank: int = 0
@@ -39,18 +41,18 @@ class Machine:
 
     @property
     def dtype(self) -> torch.dtype:
-        """The type of matrix multiplications."""
+        """The dtype of matrix multiplications."""
         return _DTYPES[self.precision]
 
     def autocast(self) -> AbstractContextManager[None]:
-        """Matrix multiplications in `dtype`, over weights that stay fp32."""
+        """Return a context in which matrix multiplications run in `dtype`; weights stay fp32."""
         if self.precision == "fp32":
             return nullcontext()
         return torch.autocast(self.device.type, dtype=self.dtype)
 
     @property
-    def exact(self) -> torch.dtype:
-        """The type that sums are kept in: float64 where the device has it. An Apple GPU and some of Intel's do not."""
+    def sum_dtype(self) -> torch.dtype:
+        """The dtype of accumulated sums: float64, or float32 on Apple GPUs and on Intel GPUs without float64."""
         if self.device.type == "mps":
             return torch.float32
         if self.device.type == "xpu" and not torch.xpu.get_device_properties(self.device).has_fp64:
@@ -59,17 +61,25 @@ class Machine:
 
     @property
     def name(self) -> str:
-        """The device's name: the GPU's model, else the kind of device."""
+        """The name of a CUDA GPU's model; for other devices the device type."""
         return torch.cuda.get_device_name(self.device) if self.device.type == "cuda" else self.device.type
 
     def sum(self, values: torch.Tensor) -> torch.Tensor:
-        """The sum of `values` over all processes, in place."""
+        """Sum `values` over all processes, in place (all-reduce)."""
         if self.processes > 1:
             dist.all_reduce(values)
         return values
 
-    def share(self, items: Sequence[Item], work: Callable[[Item], Result]) -> list[Result]:
-        """`work` done once on each of `items`, shared out among the processes; each gets all results, in order."""
+    def distribute(self, items: Sequence[Item], work: Callable[[Item], Result]) -> list[Result]:
+        """Apply `work` to each item once, distributed over the processes.
+
+        Args:
+            items: The same sequence in every process.
+            work: Called for every n-th item in the n processes.
+
+        Returns:
+            The results of all items in order, in every process.
+        """
         mine = [work(item) for item in items[self.rank :: self.processes]]
         if self.processes == 1:
             return mine
@@ -78,21 +88,21 @@ class Machine:
         return [parts[index % self.processes][index // self.processes] for index in range(len(items))]
 
     def gather(self, value: Item) -> list[Item]:
-        """The `value` of each process, by rank."""
-        return self.share(range(self.processes), lambda _: value)
+        """Return the `value` of each process, by rank."""
+        return self.distribute(range(self.processes), lambda _: value)
 
     def wait(self) -> None:
-        """Wait until every process is here."""
+        """Wait until every process has reached this call (barrier)."""
         if self.processes > 1:
             dist.barrier()
 
     def free_cache(self) -> None:
-        """Give back GPU memory that torch keeps for itself: cuBLAS and others cannot take it from there."""
+        """Release GPU memory that torch caches, so that libraries such as cuBLAS can allocate it."""
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
 
     def peak_gib(self) -> float:
-        """The most memory that was in use: of the GPU if it is CUDA's, else of the process."""
+        """Return the peak memory in GiB: of the GPU's allocations on CUDA, else of the process."""
         if self.device.type == "cuda":
             return round(torch.cuda.max_memory_allocated(self.device) / 2**30, 2)
         import resource
@@ -102,10 +112,14 @@ class Machine:
 
 
 def detect(device_wanted: str, precision_wanted: str) -> Machine:
-    """The machine this process runs on; joins the process group when torchrun started it.
+    """Detect the device and precision of this process, and join the process group if torchrun started it.
+
+    Args:
+        device_wanted: train.device of the config: auto, gpu or cpu.
+        precision_wanted: train.precision of the config: auto, bf16, fp16 or fp32.
 
     Raises:
-        ConfigError: the device or the precision asked for is not to be had.
+        ConfigError: The device or the precision is not available.
     """
     processes = int(os.environ.get("WORLD_SIZE", "1"))
     accelerator = _accelerator(device_wanted)
@@ -123,7 +137,7 @@ def detect(device_wanted: str, precision_wanted: str) -> Machine:
 
 
 def _accelerator(wanted: str) -> torch.device | None:
-    """None for the CPU. A GPU that is there and cannot be used is an error: on the CPU a run would take days."""
+    """Return the accelerator; None for the CPU. An unusable GPU is an error: on the CPU a run would take days."""
     if wanted == "cpu":
         return None
     if torch.accelerator.is_available():
@@ -142,21 +156,21 @@ def _accelerator(wanted: str) -> torch.device | None:
 
 
 def _driver() -> str:
-    """As the kernel module tells it: "NVRM version: NVIDIA UNIX x86_64 Kernel Module  580.95.05  ..."."""
+    """Read the kernel module's version: "NVRM version: NVIDIA UNIX x86_64 Kernel Module  580.95.05  ..."."""
     try:
-        found = re.search(r"\b\d{3,}\.\d+(\.\d+)?\b", DRIVER.read_text())
+        version = re.search(r"\b\d{3,}\.\d+(\.\d+)?\b", DRIVER.read_text())
     except OSError:
-        found = None
-    return f"driver {found[0]}" if found else "a driver of unknown version"
+        version = None
+    return f"driver {version[0]}" if version else "a driver of unknown version"
 
 
 def _keep_freed_memory() -> None:
-    """Tell glibc to keep what tensors gave back.
+    """Make glibc keep freed memory for the next tensors.
 
-    By default each large tensor is mapped and unmapped anew, and its pages are zeroed every time: a fifth of a
-    training step on two cores. Elsewhere than on glibc nothing happens.
+    By default each large tensor is mapped and unmapped, and its pages are zeroed every time: a fifth of a training
+    step on two cores. Without glibc this does nothing.
     """
-    trim_threshold, top_pad, mmap_max = -1, -2, -4  # the parameters' numbers in malloc.h
+    trim_threshold, top_pad, mmap_max = -1, -2, -4  # parameter numbers of mallopt, from malloc.h
     if sys.platform == "linux" and platform.libc_ver()[0] == "glibc":
         libc = ctypes.CDLL(None)
         libc.mallopt(mmap_max, 0)

@@ -1,8 +1,7 @@
-"""Out of memory: told apart from all other errors, whichever library ran out, and answered with fewer rows at once.
+"""Out of memory: recognizes the errors by which libraries report that memory did not suffice.
 
-torch has a class for a GPU's memory only; the allocator of the host, cuBLAS, cuDNN, NCCL and the operating system say
-it in words. It knows these words and rows by number, and imports no torch, so that data code and the command line may
-ask as well.
+torch has a class for GPU memory only. Its host allocator, cuBLAS, cuDNN, NCCL and the operating system report it in the
+message. The module knows these messages and does not import torch, so that data code and the command line can use it.
 """
 
 import errno
@@ -28,23 +27,31 @@ _WORDS = re.compile(
     re.IGNORECASE,
 )
 _HANDLE = re.compile(r"CU(?:BLAS|DNN|SOLVER|SPARSE)_STATUS_NOT_INITIALIZED")
-"""A library that could not be started: mostly for lack of memory, sometimes since the driver does not fit."""
+"""A CUDA library could not be initialized: mostly for lack of memory, sometimes because of the driver's version."""
 _HANDLE_BYTES = 2**29
-"""Free on the GPU, below which a library that could not be started lacked memory."""
+"""Free bytes on the GPU below which such a failure counts as lack of memory."""
 
 
 def is_out_of_memory(error: BaseException | None) -> bool:
-    """Tell whether a GPU or the host had too little memory; an error's explicit cause counts as well."""
+    """Return whether an error, or one of its explicit causes, reports that GPU or host memory did not suffice."""
     while error is not None:
-        if _says_so(error):
+        if _reports_lack(error):
             return True
         error = error.__cause__
     return False
 
 
 @contextmanager
-def needed(doing: str, remedy: str) -> Iterator[None]:
-    """Turn an error for lack of memory within the block into OutOfMemory, "out of memory DOING; REMEDY"."""
+def convert_errors(doing: str, remedy: str) -> Iterator[None]:
+    """Convert errors for lack of memory within the block.
+
+    Args:
+        doing: What the block does, such as "while loading gpt2".
+        remedy: What the user can do.
+
+    Raises:
+        OutOfMemory: "out of memory DOING; REMEDY", in place of a library's error.
+    """
     try:
         yield
     except Exception as error:
@@ -100,13 +107,13 @@ def in_halves(
     return in_halves(rows[:middle], work, stage, free) + in_halves(rows[middle:], work, stage, free)
 
 
-def _says_so(error: BaseException) -> bool:
-    if isinstance(error, KickoffError):  # which may quote a row, a path or the user's own words
+def _reports_lack(error: BaseException) -> bool:
+    if isinstance(error, KickoffError):  # its text may quote a row, a path or the user's own words
         return False
     number = error.errno if isinstance(error, OSError) else None
     if isinstance(error, MemoryError) or number == errno.ENOMEM:
         return True
-    # an OSError with a number may name a path, a ValueError may quote anything; safetensors' error is a plain Exception
+    # an OSError with errno may name a path, a ValueError may quote anything; safetensors raises a plain Exception
     if number is not None or not (
         isinstance(error, RuntimeError | OSError) or type(error).__name__ == "SafetensorError"
     ):
@@ -119,5 +126,5 @@ def _gpu_is_full() -> bool:
     torch = sys.modules.get("torch")
     try:
         return torch is not None and torch.cuda.is_available() and torch.cuda.mem_get_info()[0] < _HANDLE_BYTES
-    except RuntimeError:  # CUDA does not answer any more
+    except RuntimeError:  # CUDA is in a failed state
         return False

@@ -1,6 +1,6 @@
-"""Pins: the config with each branch and tag replaced by the commit that was used, so that it reruns to the same.
+"""Pins: replaces each branch and tag in the config by the commit that was used, so that a rerun gives the same result.
 
-It knows the facts that the base and the data left. It does not ask the Hub.
+The module reads the facts of base and data. It does not ask the Hub.
 """
 
 import re
@@ -15,57 +15,67 @@ Section = TypeVar("Section", DatasetSection, SourceSection)
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
-def pinned(config: Config, base: BaseFacts | None, data: DataFacts | None) -> Config:
-    """The config with the revisions that base.json and data.json name; what is not resolved yet stays as it is."""
+def pin(config: Config, base: BaseFacts | None, data: DataFacts | None) -> Config:
+    """Set the revisions that the facts name; what is not resolved yet stays as it is.
+
+    Args:
+        config: The config as requested.
+        base: Facts of the base model; None if it is not fetched yet.
+        data: Facts of the data; None if they are not prepared yet.
+    """
     model, dataset = config.model, config.dataset
-    # the facts of a base that is a folder may name the model on the Hub that it was made from
+    # if the base is a folder, its facts may name the model on the Hub that it was made from
     if base and base.revision is not None and base.base == model.base and not Path(model.base).is_dir():
         model = model.model_copy(update={"revision": base.revision})
-    read = iter([source for source in (data.sources if data else []) if source.revision is not None])
-    sources = tuple(_of(source, read) for source in dataset.sources)
-    dataset = _of(dataset, read).model_copy(update={"sources": sources})
+    resolved = iter([source for source in (data.sources if data else []) if source.revision is not None])
+    sources = tuple(_pin_section(source, resolved) for source in dataset.sources)
+    dataset = _pin_section(dataset, resolved).model_copy(update={"sources": sources})
     return config.model_copy(update={"model": model, "dataset": dataset})
 
 
-def kept(config: Config, before: Config) -> Config:
-    """The config with the commits of an earlier one, wherever both name the same model or data set."""
-    model, dataset = config.model, _kept(config.dataset, before.dataset)
+def carry_commits(config: Config, before: Config) -> Config:
+    """Take the commits of an earlier, pinned config wherever both configs name the same model or data set."""
+    model, dataset = config.model, _carry_commit(config.dataset, before.dataset)
     if model.base == before.model.base and _is_commit(before.model.revision):
         model = model.model_copy(update={"revision": before.model.revision})
     if len(dataset.sources) == len(before.dataset.sources):
         pairs = zip(dataset.sources, before.dataset.sources, strict=True)
-        dataset = dataset.model_copy(update={"sources": tuple(_kept(*pair) for pair in pairs)})
+        dataset = dataset.model_copy(update={"sources": tuple(_carry_commit(*pair) for pair in pairs)})
     return config.model_copy(update={"model": model, "dataset": dataset})
 
 
-def unpinned(pinned: Any, now: Any) -> Any:
-    """A pinned config without the commits where the config of now leaves the revision open.
+def unpin(pinned: Any, config: Any) -> Any:
+    """Remove the commits of a pinned config where `config` names no revision.
 
-    It stands for what was asked for at first where nothing else says it any more.
+    The result stands for the request of a run that did not record it.
+
+    Args:
+        pinned: The pinned config as plain values, or a part of it.
+        config: The same part of the config of this call.
     """
-    if isinstance(pinned, list) and isinstance(now, list) and len(pinned) == len(now):
-        return [unpinned(*pair) for pair in zip(pinned, now, strict=True)]
-    if not isinstance(pinned, dict) or not isinstance(now, dict):
+    if isinstance(pinned, list) and isinstance(config, list) and len(pinned) == len(config):
+        return [unpin(*pair) for pair in zip(pinned, config, strict=True)]
+    if not isinstance(pinned, dict) or not isinstance(config, dict):
         return pinned
-    found = {key: unpinned(value, now.get(key)) for key, value in pinned.items()}
-    left_open = now.get("revision") in (None, "main") and _is_commit(found.get("revision"))
-    return {**found, "revision": now.get("revision")} if left_open else found
+    values = {key: unpin(value, config.get(key)) for key, value in pinned.items()}
+    is_open = config.get("revision") in (None, "main") and _is_commit(values.get("revision"))
+    return {**values, "revision": config.get("revision")} if is_open else values
 
 
 def _is_commit(revision: str | None) -> bool:
     return revision is not None and _COMMIT.fullmatch(revision) is not None
 
 
-def _kept(section: Section, before: Section) -> Section:
+def _carry_commit(section: Section, before: Section) -> Section:
     if section.name is None or section.name != before.name or not _is_commit(before.revision):
         return section
     return section.model_copy(update={"revision": before.revision})
 
 
-def _of(section: Section, read: Iterator[Source]) -> Section:
+def _pin_section(section: Section, resolved: Iterator[Source]) -> Section:
     if section.name is None:
         return section
-    source = next(read, None)
+    source = next(resolved, None)
     if source is None or source.source != section.name:
         return section
     return section.model_copy(update={"revision": source.revision})

@@ -1,4 +1,4 @@
-"""Progress for people and for logs: a bar with the time left on a terminal, else a plain line each ten seconds."""
+"""Progress: a bar with the remaining time on a terminal, else a log line every ten seconds."""
 
 import logging
 import sys
@@ -13,9 +13,17 @@ _EVERY_SECONDS = 10
 
 
 class Progress:
-    """`with Progress("train", 300, "step") as progress: ... progress.update(1, loss="2.31")`."""
+    """Shows progress: `with Progress("train", 300, "step") as progress: ... progress.update(1, loss="2.31")`."""
 
     def __init__(self, title: str, total: int, unit: str, done: int = 0) -> None:
+        """Start the display.
+
+        Args:
+            title: What is in progress.
+            total: Units at the end.
+            unit: Name of one unit.
+            done: Units finished before, by an earlier call.
+        """
         self._title, self._total, self._unit = title, total, unit
         self._first = self._done = done
         self._started = self._printed = time.monotonic()
@@ -23,6 +31,7 @@ class Progress:
         self._bar = tqdm(desc=title, total=total, initial=done, unit=unit, leave=False) if terminal else None
 
     def update(self, count: int, **facts: str) -> None:
+        """Count `count` more units as done, and show `facts` beside them."""
         self._done += count
         if self._bar is not None:
             self._bar.update(count)

@@ -1,6 +1,6 @@
-"""The facts about single rows: those that were rejected, repeat another, contradict it, or are shown as examples.
+"""Row facts: typed records of single rows that were rejected, repeat or contradict another, or serve as examples.
 
-They are parts of the facts of a run.
+They are parts of the facts of a run (`facts`).
 """
 
 from dataclasses import dataclass
@@ -9,21 +9,21 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Rejection:
-    """A row that a stage rejected, as the stage hands it on."""
+    """A row that a stage rejected."""
 
     where: str
-    """The place of the row: its file and its line or number."""
+    """The row's file and its line or number in it, such as "dataset.json row 12"."""
     stage: str
     reason: str
     id: int | None = None
-    """The row's number among the loaded rows; None where the stage was given rows without ids."""
+    """The row's number among the loaded rows; None if the rows have no ids."""
     shown: tuple[object, object] | None = None
-    """Question and answer as they may be shown, where the loaded ones may not be or do not exist."""
+    """Question and answer to show instead of the loaded ones, which hold secrets or do not exist."""
 
 
 @dataclass(frozen=True)
-class Place:
-    """A row that was kept, by its place."""
+class KeptRow:
+    """A row that was kept."""
 
     where: str
     question: str
@@ -31,37 +31,39 @@ class Place:
 
 @dataclass(frozen=True)
 class Row:
-    """A row with its text. Values that a file held in place of text may be anything."""
+    """A row with its values, which may be anything that a file holds in place of text."""
 
     where: str
     question: Any
     answer: Any
     reason: str | None = None
-    """Why it is shown, where there is a reason."""
+    """Why it is shown; None if there is no reason to give."""
 
 
 @dataclass(frozen=True)
 class Repeat:
-    """A row that was dropped for another."""
+    """A row that was rejected because it repeats another."""
 
     where: str
     question: str
     similarity: float
-    """Jaccard or cosine; 1.0 for an exact repeat."""
+    """Jaccard or cosine similarity; 1.0 for an exact repeat."""
 
 
 @dataclass(frozen=True)
 class Cluster:
-    """A row that was kept, and the rows that repeat it."""
+    """A row that was kept, and the rejected rows that repeat it."""
 
-    survivor: Place
+    survivor: KeptRow
     victims: list[Repeat]
     size: int
-    """All victims; the list may hold fewer."""
+    """Number of victims; the list may hold fewer."""
 
 
 @dataclass(frozen=True)
 class GivenAnswer:
+    """An answer that one row gives to a question."""
+
     where: str
     answer: str
 
@@ -73,12 +75,12 @@ class Conflict:
     question: str
     answers: list[GivenAnswer]
     kept: str
-    """The place of the row that was kept, or "all"."""
+    """`where` of the row that was kept, or "all"."""
 
 
 @dataclass(frozen=True)
 class Doubtful:
-    """Two rows that were kept though they may say the same."""
+    """Two rows that were kept although they may be near duplicates."""
 
     similarity: float
     rows: list[Row]
@@ -86,16 +88,16 @@ class Doubtful:
 
 @dataclass(frozen=True)
 class Closest:
-    """The most similar pair with one row trained and one tested; the two are no near twins."""
+    """The most similar pair of a training row and a test row; they are below the near-duplicate threshold."""
 
     similarity: float
-    train: Place
-    test: Place
+    train: KeptRow
+    test: KeptRow
 
 
 @dataclass(frozen=True)
 class Rendered:
-    """A training row as the model reads it."""
+    """A training row as text, in the form the model is trained on."""
 
     where: str
     prompt: str

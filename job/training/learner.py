@@ -83,7 +83,7 @@ class Learner:
         """
         self.section, self.seed, self.machine, self.total_steps = section, seed, machine, total_steps
         self.source, self.checkpoints = source, checkpoints
-        with out_of_memory.needed(
+        with out_of_memory.convert_errors(
             "while the model was loaded; training needs 16 bytes a parameter for weights, gradients and optimizer",
             "take a smaller model.base, or run on a machine with more memory",
         ):
@@ -168,7 +168,7 @@ class Learner:
 
         One reading, since each waits for the GPU.
         """
-        exact, device = self.machine.exact, self.machine.device
+        exact, device = self.machine.sum_dtype, self.machine.device
         mine = len(rows[self.machine.rank :: self.machine.processes])
         counts = torch.tensor([stop, save, total is None, mine], dtype=exact, device=device)
         loss = torch.zeros(1, dtype=exact, device=device) if total is None else total.to(exact).reshape(1)
@@ -228,7 +228,7 @@ class Learner:
         return list(self.source.select(rows)["where"])
 
     def _kept(self) -> str:
-        return checkpoint.name_of_newest(self.checkpoints)
+        return checkpoint.describe_newest(self.checkpoints)
 
     def _accumulate(self, rows: list[int]) -> torch.Tensor | None:
         """Compute the step's gradients, divided by its trained tokens; both over all processes.

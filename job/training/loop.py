@@ -108,7 +108,7 @@ class Training:
             The mean loss over their trained tokens, in nats; None if a process was asked to stop.
         """
         self.learner.model.eval()
-        sums = torch.zeros(3, dtype=self.machine.exact, device=self.machine.device)
+        sums = torch.zeros(3, dtype=self.machine.sum_dtype, device=self.machine.device)
         everything = sorted(range(len(self.test)), key=self.test.lengths.__getitem__)
         for part in micro_batches(everything, self.learner.micro_size, self.machine.rank, self.machine.processes):
             if stop_requested():
@@ -129,7 +129,7 @@ class Training:
         Raises:
             ConfigError: it cannot go on here exactly, or the processes do not see the same checkpoint.
         """
-        found = checkpoint.newest(self.checkpoints)
+        found = checkpoint.load_newest(self.checkpoints)
         step = None if found is None else found[1]["step"]
         everywhere = self.machine.gather((step, self.geometry.data))
         if len(set(everywhere)) > 1:
@@ -223,7 +223,7 @@ class Training:
         if loss is None:
             return True
         if not math.isfinite(loss):
-            kept = checkpoint.name_of_newest(self.checkpoints)
+            kept = checkpoint.describe_newest(self.checkpoints)
             raise divergence.unmeasurable(done, loss, self.machine.precision, kept)
         self._log("test_loss", loss)
         return False
@@ -232,7 +232,7 @@ class Training:
         """Measure loss and trained tokens of test rows: [2]."""
         with self.machine.autocast():
             loss = self.learner.loss.measure(*self.test.batch(part, self.machine.device))
-        return torch.stack([loss.total.to(self.machine.exact), loss.tokens.to(self.machine.exact)])
+        return torch.stack([loss.total.to(self.machine.sum_dtype), loss.tokens.to(self.machine.sum_dtype)])
 
     def _go_on(self, tensors: dict[str, Any], state: dict[str, Any]) -> None:
         then, now = geometry.read(state.get("geometry"), state["step"], self.checkpoints), self.geometry

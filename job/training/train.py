@@ -56,17 +56,17 @@ def train(
     """
     total_steps = count_steps(section, len(rows["train"]), machine.processes)
     training = Training(section, seed, rows, base, run, machine, total_steps)
-    with out_of_memory.needed(f"while the checkpoint was loaded; {_NEEDS}", _REMEDY):
+    with out_of_memory.convert_errors(f"while the checkpoint was loaded; {_NEEDS}", _REMEDY):
         training.resume()
-    with interrupt.deferred() as stop_requested:
+    with interrupt.defer() as stop_requested:
         try:
-            with out_of_memory.needed(f"while training: {_NEEDS}", _REMEDY):
+            with out_of_memory.convert_errors(f"while training: {_NEEDS}", _REMEDY):
                 training.loop(stop_requested)
         finally:
             training.close()
         facts = training.facts(origin.of(rows) if machine.rank == 0 else None)
         if machine.rank == 0:
-            with out_of_memory.needed(
+            with out_of_memory.convert_errors(
                 "while the model was saved", "run the same command on a machine with more memory"
             ):
                 _save(training.learner.model, base, run, facts)
@@ -109,7 +109,7 @@ def rehearse(section: TrainSection, rows: datasets.Dataset, base: Path, machine:
     order = sorted(range(len(rows)), key=lengths.__getitem__, reverse=True)
     batch = rows.select(order[: section.batch_size * machine.processes])
     learner = Learner(section, 0, batch, base, Path(), machine, 1)
-    with out_of_memory.needed(f"at the longest rows: {_NEEDS}", _REMEDY):
+    with out_of_memory.convert_errors(f"at the longest rows: {_NEEDS}", _REMEDY):
         for _ in range(2):
             started = time.monotonic()
             learner.step(list(range(len(batch))))
@@ -127,4 +127,4 @@ def _save(model: PreTrainedModel, base: Path, run: Path, facts: TrainingFacts) -
     for file in partial.iterdir():
         file.chmod(0o644)  # safetensors writes for its owner alone, and a server may be another user
     write(run, facts)
-    durable.place(partial, run / "model")
+    durable.replace(partial, run / "model")

@@ -75,7 +75,7 @@ def resumed(
     passed = [checkpoint.name for checkpoint in checkpoints[: len(names)]]
     older = [checkpoint.name for checkpoint in checkpoints[len(names) :]]
     text = run.text()
-    said = all(f"checkpoint {name} is incomplete or damaged and is passed over" in text for name in passed)
+    said = all(f"checkpoint {name} is incomplete or damaged and is skipped" in text for name in passed)
     went_on = f"going on from the checkpoint of step {int(older[0][5:])} " in text if older else "going on" not in text
     done = run.code == Exit.DONE
     return {

@@ -19,7 +19,7 @@ from job.data.dedupe.minhash import hash_texts
 from job.data.dedupe.repeats import Repeats
 from job.data.rows import BATCH
 from job.errors import DataError
-from job.run.row_facts import Cluster, Conflict, Doubtful, GivenAnswer, Place, Rejection, Repeat, Row
+from job.run.row_facts import Cluster, Conflict, Doubtful, GivenAnswer, KeptRow, Rejection, Repeat, Row
 
 _COLUMNS = ("id", "where", "question", "answer")
 WITH_ANOTHER_ANSWER = ", with another answer"
@@ -281,7 +281,7 @@ class _Search:
         largest = sorted(repeated.items(), key=lambda cluster: (-len(cluster[1]), cluster[0]))[:_MAX_SHOWN]
         return [
             Cluster(
-                Place(*self._place(survivor)),
+                KeptRow(*self._place(survivor)),
                 [Repeat(*self._place(row), round(similarity, 3)) for row, similarity in victims[:_MAX_SHOWN]],
                 size=len(victims),
             )
