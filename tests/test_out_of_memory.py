@@ -146,7 +146,7 @@ def test_it_is_said_wherever_a_training_runs_out(
 
 @pytest.mark.parametrize("kind", KINDS, ids=str)
 @pytest.mark.parametrize(
-    "place", [(checkpoint, "newest"), (torch.optim.AdamW, "load_state_dict")], ids=lambda at: at[1]
+    "place", [(checkpoint, "load_newest"), (torch.optim.AdamW, "load_state_dict")], ids=lambda at: at[1]
 )
 def test_it_is_said_when_a_checkpoint_does_not_fit(
     place: tuple[Any, str], kind: Exception, rows: DatasetDict, fetched: Path, tmp_path: Path,
