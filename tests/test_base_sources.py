@@ -127,7 +127,7 @@ def earlier(tiny_base: Path, data_file: Path, tmp_path: Path, monkeypatch: pytes
         "output": str(tmp_path / "first"),
     }
     with monkeypatch.context() as stopped, pytest.raises(Interrupted):
-        stopped.setattr(interrupt, "deferred", lambda: nullcontext(lambda: True))
+        stopped.setattr(interrupt, "defer", lambda: nullcontext(lambda: True))
         pipeline.run(Config.model_validate(values))
     (checkpoint,) = (tmp_path / "first" / "checkpoints").glob("step-*")
     return checkpoint
