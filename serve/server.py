@@ -22,7 +22,7 @@ import litserve as ls
 from fastapi import FastAPI
 
 from serve.engine.device import accelerators
-from serve.http.app import run_beside
+from serve.http.app import open_state
 from serve.http.closing import Closing
 from serve.http.connection import connection, stop_listening
 from serve.http.routes import add_routes
@@ -45,7 +45,7 @@ GRACE_SECONDS = 5
 
 
 class Server:
-    """The server from start to end; `serve` is called once."""
+    """The server from start to end; `run` is called once."""
 
     def __init__(self, settings: Settings, published: Published, listener: socket.socket) -> None:
         """`listener`: see `listen`."""
@@ -66,7 +66,7 @@ class Server:
         self.litserve.app = _app(settings, published, path, self.shared, listener)
         self.litserve.uvicorn_graceful_timeout = int(settings.drain_seconds) + GRACE_SECONDS
 
-    def serve(self) -> int:
+    def run(self) -> int:
         """Run until a signal or an error; the exit code."""
         signal.signal(signal.SIGTERM, self._stop)
         signal.signal(signal.SIGINT, self._stop)
@@ -165,8 +165,8 @@ def _app(settings: Settings, published: Published, path: Path, shared: Shared, l
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with run_beside(settings, published, path, shared) as serving:
-            app.state.serving = serving
+        async with open_state(settings, published, path, shared) as state:
+            app.state.kickoff = state
             _listen(listener, shared)
             yield
         stop_listening(listener)

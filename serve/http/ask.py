@@ -14,9 +14,9 @@ from starlette.types import Receive
 
 from serve.http import metrics
 from serve.http.answer import Answer, Options, together
-from serve.http.app import Serving
 from serve.http.errors import Problem, died, overloaded
 from serve.http.gone import unless_gone
+from serve.http.state import AppState
 from serve.link import EngineDied, EngineRefused
 from serve.repository import Decoding
 
@@ -55,7 +55,7 @@ class Asked:
     leave: Callable[[], None]
 
 
-async def admit(serving: Serving, wanted: Wanted) -> Asked:
+async def admit(state: AppState, wanted: Wanted) -> Asked:
     """Let a request in.
 
     Raises:
@@ -63,20 +63,20 @@ async def admit(serving: Serving, wanted: Wanted) -> Asked:
             tokens wanted at least than there may be.
     """
     arrived = time.monotonic()
-    if reason := serving.unready():
+    if reason := state.unready():
         metrics.rejected(metrics.Rejected.NOT_READY)
         raise Problem(503, f"{reason}; try again", "not_ready", retry_after=2)
-    leave = _enter(serving, wanted.n)
+    leave = _enter(state, wanted.n)
     try:
-        context = serving.context  # there may be no engine any more, once the prompt is made
-        prompt = await _prompt(serving, wanted, context)
-        options = _options(serving.defaults, wanted, context, len(prompt))
-        limit, text = serving.settings.timeout, serving.loaded_text
+        context = state.context  # there may be no engine any more, once the prompt is made
+        prompt = await _prompt(state, wanted, context)
+        options = _options(state.defaults, wanted, context, len(prompt))
+        limit, text = state.settings.timeout, state.loaded_text
         seconds = limit if wanted.seconds is None else min(wanted.seconds, limit)
         before = prompt if wanted.continued else []
         least = wanted.min_tokens or 0
         answers = [
-            Answer(serving.engines, text.decoder(options.stop, least, before), prompt, one, arrived, seconds)
+            Answer(state.engines, text.decoder(options.stop, least, before), prompt, one, arrived, seconds)
             for one in _choices(options, wanted.n)
         ]
     except BaseException:
@@ -85,9 +85,9 @@ async def admit(serving: Serving, wanted: Wanted) -> Asked:
     return Asked(answers, leave)
 
 
-def _enter(serving: Serving, n: int) -> Callable[[], None]:
+def _enter(state: AppState, n: int) -> Callable[[], None]:
     """Take n places; calling the result gives them back, however often it is called."""
-    admission = serving.admission
+    admission = state.admission
     if n > admission.most:
         message = f"n: found {n}, expected at most {admission.most}, the requests that fit in this server"
         raise Problem(422, message, "invalid_request", "n")
@@ -102,8 +102,8 @@ def _enter(serving: Serving, n: int) -> Callable[[], None]:
     return leave
 
 
-async def _prompt(serving: Serving, wanted: Wanted, context: int) -> list[int]:
-    text = serving.loaded_text
+async def _prompt(state: AppState, wanted: Wanted, context: int) -> list[int]:
+    text = state.loaded_text
     try:
         if _short(wanted.messages):
             prompt = text.prompt_ids(wanted.messages, wanted.opened, wanted.continued)

@@ -6,7 +6,7 @@ how the server stops.
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serve.http.app import Serving
+from serve.http.state import AppState
 
 
 class Closing:
@@ -18,10 +18,10 @@ class Closing:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
-        serving: Serving = scope["app"].state.serving
+        state: AppState = scope["app"].state.kickoff
 
         async def closing(message: Message) -> None:
-            if message["type"] == "http.response.start" and serving.shared.stopping.is_set():
+            if message["type"] == "http.response.start" and state.shared.stopping.is_set():
                 others = [(name, value) for name, value in message.get("headers", []) if name.lower() != b"connection"]
                 message = {**message, "headers": [*others, (b"connection", b"close")]}
             await send(message)

@@ -4,6 +4,7 @@ It knows origins, as browsers send them, and the headers that let a page ask. Cu
 """
 
 import re
+from collections.abc import Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -34,7 +35,7 @@ def origin(text: str) -> str:
     return text
 
 
-def options(origins: tuple[str, ...]) -> dict[str, Any]:
+def options(origins: Sequence[str]) -> dict[str, Any]:
     """What starlette's CORSMiddleware takes. Any header may be sent (OpenAI's client sends a dozen of its own); cookies
     are never asked for, since the key comes in a header."""
     return {

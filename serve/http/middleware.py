@@ -15,9 +15,9 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serve.http import metrics
-from serve.http.app import Serving
 from serve.http.connection import MAX_HEAD
 from serve.http.errors import error_body, overloaded
+from serve.http.state import AppState
 
 log = logging.getLogger(__name__)
 OPEN = ("/health", "/health/live", "/health/ready")
@@ -123,9 +123,9 @@ class Room:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["path"] in self.paths and scope["method"] == "POST":
-            serving: Serving = scope["app"].state.serving
-            if serving.admission.full and not serving.unready():
-                problem = overloaded(serving.admission)
+            state: AppState = scope["app"].state.kickoff
+            if state.admission.full and not state.unready():
+                problem = overloaded(state.admission)
                 return await answer(send, problem.status, problem.body, problem.headers)
         return await self.app(scope, receive, send)
 
