@@ -13,7 +13,7 @@ from test_templates import STYLES, text_of
 
 from serve.http import ask
 from serve.http.admission import Admission
-from serve.http.ask import Wanted
+from serve.http.ask import Query
 from serve.http.errors import Problem
 from serve.http.state import AppState
 from serve.http.text import Text
@@ -40,9 +40,9 @@ async def served(text: Text, folder: Path) -> AsyncIterator[tuple[AppState, Conn
     await engines.close()
 
 
-def wanted(messages: list[dict[str, Any]], **more: Any) -> Wanted:
+def wanted(messages: list[dict[str, Any]], **more: Any) -> Query:
     options = dict.fromkeys(("max_new_tokens", "temperature", "top_p", "top_k", "seed", "stop", "seconds"))
-    return Wanted(messages, **{**options, **more})
+    return Query(messages, **{**options, **more})
 
 
 @pytest.mark.parametrize("name", ["llama 2", "zephyr"])
@@ -56,8 +56,8 @@ def test_an_answer_that_goes_on_in_a_message_has_its_blank(
 
     async def answer() -> str:
         async with served(text, tmp_path) as (state, (reader, writer)):
-            asked = await ask.admit(state, wanted(said, continued=continued))
-            made = asyncio.create_task(anext(ask.pieces(asked.answers, stream=False)))
+            asked = await ask.start(state, wanted(said, continued=continued))
+            made = asyncio.create_task(anext(ask.stream_pieces(asked.answers, stream=False)))
             id = json.loads(await reader.readline())["submit"]["id"]
             tokens = [[id, ids[0], None, 0.0], [id, ids[1], "length", 0.0]]
             writer.write(json.dumps({"tokens": tokens}).encode() + b"\n")
@@ -79,8 +79,8 @@ def test_an_engine_that_dies_while_a_long_prompt_is_made_is_a_503(published: Pat
         async with served(Slow(published), tmp_path) as (state, (_, writer)):
 
             async def answer() -> None:
-                asked = await ask.admit(state, wanted([{"role": "user", "content": "x" * 5000}]))
-                async for _ in ask.pieces(asked.answers, stream=False):
+                asked = await ask.start(state, wanted([{"role": "user", "content": "x" * 5000}]))
+                async for _ in ask.stream_pieces(asked.answers, stream=False):
                     pass
 
             answering = asyncio.create_task(answer())

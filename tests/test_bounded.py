@@ -17,7 +17,7 @@ from served import Served
 
 from serve.http import errors, schema
 from serve.http.ask import _short
-from serve.http.fields import MAX_DEPTH, shallow
+from serve.http.fields import MAX_DEPTH, check_depth
 from serve.http.routes import router
 
 MANY = 60_000
@@ -174,9 +174,9 @@ def nested(depth: int, opened: str = "[", closed: str = "]", inner: str = "") ->
 
 def test_the_depth_that_is_taken() -> None:
     for opened, closed, inner in ("[", "]", ""), ('{"a":', "}", "1"):
-        assert shallow(json.loads(nested(MAX_DEPTH, opened, closed, inner)))
+        assert check_depth(json.loads(nested(MAX_DEPTH, opened, closed, inner)))
         with pytest.raises(ValueError, match="inside each other"):
-            shallow(json.loads(nested(MAX_DEPTH + 1, opened, closed, inner)))
+            check_depth(json.loads(nested(MAX_DEPTH + 1, opened, closed, inner)))
 
 
 FUNCTION = '{"messages": [{"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": %s}}]}], "n": 1}'

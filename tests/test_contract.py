@@ -51,7 +51,7 @@ def imported(path: Path) -> set[str]:
 @pytest.mark.parametrize("path", SERVE_FILES, ids=named)
 def test_only_the_engines_files_know_the_inference_library(path: Path) -> None:
     libraries = imported(path)
-    if path.stem in ("text", "prompt", "belonging"):
+    if path.stem in ("text", "prompt", "compatibility"):
         assert "torch" not in libraries, "they know tokenizers and templates"
     elif path.parent.name != "engine":
         assert not libraries & {"torch", "transformers"}

@@ -24,12 +24,12 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import causal_mask_function, sdpa_mask
 
 NAME = "rows"
-ITS_OWN = "its attention is its own"
+OWN_ATTENTION = "its attention is its own"
 HARMLESS = {"position_ids", "use_cache", "output_attentions", "output_hidden_states", "return_dict"}
 """Arguments that other attention functions want and that change nothing in this one."""
 
 
-class NotCarriedOut(ValueError):
+class Unsupported(ValueError):
     """The model asks for something that this attention does not do; the text says what."""
 
 
@@ -37,7 +37,7 @@ _sdpa: Callable[..., tuple[torch.Tensor, None]] = sdpa_attention_forward
 
 
 @dataclass
-class Pieces:
+class Layout:
     """What a forward pass computes: of each row `counts` tokens, the first of them at position `starts`.
 
     `decode`: one token a row, rows side by side. Otherwise prompts, padded on the right.
@@ -65,13 +65,13 @@ class Pieces:
         return self._causal
 
 
-_current: list[Pieces] = []
+_current: list[Layout] = []
 
 
 @contextmanager
-def computing(pieces: Pieces) -> Iterator[None]:
-    """The forward pass inside computes these pieces."""
-    _current[:] = [pieces]
+def use_layout(layout: Layout) -> Iterator[None]:
+    """The forward pass inside computes this layout."""
+    _current[:] = [layout]
     try:
         yield
     finally:
@@ -90,27 +90,27 @@ def _attend(
     """(rows, heads, tokens, head size) and as many or fewer key heads; gives (rows, tokens, heads, head size)."""
     if not _current:
         return _sdpa(module, query, key, value, attention_mask, scaling=scaling, **kwargs)
-    (pieces,) = _current
-    pieces.calls += 1
-    _refuse_what_is_not_carried_out(pieces, module, attention_mask, kwargs)
-    if query.shape[2] != pieces.positions.shape[1] or key.shape[2] != pieces.columns:
-        raise NotCarriedOut(f"its attention has {query.shape[2]} tokens over {key.shape[2]} columns")
+    (layout,) = _current
+    layout.calls += 1
+    _refuse_unsupported(layout, module, attention_mask, kwargs)
+    if query.shape[2] != layout.positions.shape[1] or key.shape[2] != layout.columns:
+        raise Unsupported(f"its attention has {query.shape[2]} tokens over {key.shape[2]} columns")
     if not _row_by_row(query):
-        whole = attention_mask is None and not pieces.decode and not any(pieces.starts)
-        mask = pieces.causal() if attention_mask is None and not whole else attention_mask
+        whole = attention_mask is None and not layout.decode and not any(layout.starts)
+        mask = layout.causal() if attention_mask is None and not whole else attention_mask
         return _sdpa(module, query, key, value, mask, scaling=scaling)
     grouped = key.shape[1] != query.shape[1]
-    if pieces.decode:
-        mask = pieces.causal() if attention_mask is None else attention_mask
+    if layout.decode:
+        mask = layout.causal() if attention_mask is None else attention_mask
         return _decode(query, key, value, mask, scaling), None
     output = query.new_zeros(*query.shape[:3], value.shape[3])
-    for row, (start, count) in enumerate(zip(pieces.starts, pieces.counts, strict=True)):
+    for row, (start, count) in enumerate(zip(layout.starts, layout.counts, strict=True)):
         q = query[row : row + 1, :, :count]
         k, v = (tensor[row : row + 1, :, : start + count] for tensor in (key, value))
         if attention_mask is None and start == 0:
             own = scaled_dot_product_attention(q, k, v, is_causal=True, scale=scaling, enable_gqa=grouped)
         else:
-            mask = pieces.causal() if attention_mask is None else attention_mask
+            mask = layout.causal() if attention_mask is None else attention_mask
             mask = mask[row : row + 1, :, :count, : start + count]
             own = scaled_dot_product_attention(q, k, v, mask, scale=scaling, enable_gqa=grouped)
         output[row, :, :count] = own[0]
@@ -134,28 +134,28 @@ def _row_by_row(query: torch.Tensor) -> bool:
     return query.is_cpu
 
 
-def _refuse_what_is_not_carried_out(
-    pieces: Pieces, module: torch.nn.Module, attention_mask: torch.Tensor | None, arguments: dict[str, Any]
+def _refuse_unsupported(
+    layout: Layout, module: torch.nn.Module, attention_mask: torch.Tensor | None, arguments: dict[str, Any]
 ) -> None:
     """
     Raises:
-        NotCarriedOut: an argument would change the result, and nothing here looks at it.
+        Unsupported: an argument would change the result, and nothing here looks at it.
     """
     window = None
     if attention_mask is not None:
-        if attention_mask.data_ptr() not in pieces.masks:
-            raise NotCarriedOut("its attention brings a mask of its own")
-        window = pieces.masks[attention_mask.data_ptr()][1]
+        if attention_mask.data_ptr() not in layout.masks:
+            raise Unsupported("its attention brings a mask of its own")
+        window = layout.masks[attention_mask.data_ptr()][1]
     is_causal = arguments.get("is_causal")
     if not (getattr(module, "is_causal", True) if is_causal is None else is_causal):
-        raise NotCarriedOut("its attention is not causal")
+        raise Unsupported("its attention is not causal")
     for name, value in arguments.items():
         if name == "sliding_window" and value not in (None, window):
-            raise NotCarriedOut(f"its attention has sliding_window={value}, and its mask has {window}")
+            raise Unsupported(f"its attention has sliding_window={value}, and its mask has {window}")
         neutral = value is None or value is False or (name == "dropout" and value == 0)
         if not neutral and name not in {"sliding_window", "is_causal", *HARMLESS}:
             shown = value if isinstance(value, int | float | str) else type(value).__name__
-            raise NotCarriedOut(f"its attention has {name}={shown}")
+            raise Unsupported(f"its attention has {name}={shown}")
 
 
 def _mask(
@@ -175,19 +175,19 @@ def _mask(
             batch_size, q_length, kv_length, q_offset, kv_offset, mask_function, attention_mask, local_size, **kwargs
         )
         return plain
-    (pieces,) = _current
+    (layout,) = _current
     if kwargs.get("use_vmap") or (attention_mask is not None and not bool(attention_mask.all())):
-        raise NotCarriedOut("its attention has a mask that is not a function of positions")
+        raise Unsupported("its attention has a mask that is not a function of positions")
     if mask_function is causal_mask_function:
         return None
-    device = pieces.positions.device
+    device = layout.positions.device
     rows, head = torch.arange(batch_size, device=device)[:, None, None, None], torch.zeros(1, 1, 1, 1, device=device)
-    columns = torch.arange(pieces.columns, device=device)[None, None, None]
-    mask = torch.as_tensor(mask_function(rows, head.long(), pieces.positions[:, None, :, None], columns))
-    mask = mask.expand(batch_size, 1, q_length, pieces.columns).contiguous()
-    if bool((mask & ~pieces.causal()).any()):
-        raise NotCarriedOut("its attention looks at tokens that come later")
-    pieces.masks[mask.data_ptr()] = mask, local_size
+    columns = torch.arange(layout.columns, device=device)[None, None, None]
+    mask = torch.as_tensor(mask_function(rows, head.long(), layout.positions[:, None, :, None], columns))
+    mask = mask.expand(batch_size, 1, q_length, layout.columns).contiguous()
+    if bool((mask & ~layout.causal()).any()):
+        raise Unsupported("its attention looks at tokens that come later")
+    layout.masks[mask.data_ptr()] = mask, local_size
     return mask
 
 

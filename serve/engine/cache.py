@@ -14,7 +14,7 @@ import torch
 from transformers import PreTrainedModel
 from transformers.cache_utils import Cache, CacheLayerMixin, DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
 
-from serve.engine.attention import Pieces
+from serve.engine.attention import Layout
 
 BLOCK = 64
 """Columns of the cache are looked at in whole blocks, so that sums over them have the same order in any company."""
@@ -73,35 +73,35 @@ class RowCache(Cache):
         super().__init__(layers=list(self.rows))
         self.lengths: list[int] = []
         self.reserved: list[int] = []
-        self.pieces: Pieces | None = None
-        self.astray = 0
+        self.layout: Layout | None = None
+        self.extra_length = 0
         """Columns more than there are that the model is told of; `verify` finds out whether it computes with them."""
-        self.places: list[int] = []
+        self.targets: list[int] = []
         self.indices = torch.empty(0, dtype=torch.long)
 
-    def admit(self, reserved: int) -> None:
+    def add_row(self, reserved: int) -> None:
         """An empty row behind the others. Once it is written to, there is room for `reserved` tokens."""
         self.lengths.append(0)
         self.reserved.append(reserved)
 
-    def place(self, rows: list[int], counts: list[int], decode: bool, device: torch.device) -> Pieces:
+    def reserve(self, rows: list[int], counts: list[int], decode: bool, device: torch.device) -> Layout:
         """Make room for so many tokens more in each of `rows`, and say where they lie."""
         starts = [self.lengths[row] for row in rows]
         ends = [start + count for start, count in zip(starts, counts, strict=True)]
         columns = -(-max(ends) // BLOCK) * BLOCK
-        self._make_room(columns)
+        self._allocate(columns)
         width = 1 if decode else -(-max(counts) // PROMPT_BLOCK) * PROMPT_BLOCK
         # what pads a prompt stands at the place of its last token: there is such a place, and it sees something
         ahead = torch.arange(width).minimum(torch.tensor(counts)[:, None] - 1)
         positions = (torch.tensor(starts)[:, None] + ahead).to(device)
-        self.pieces, self.places = Pieces(starts, counts, columns, positions, decode), rows
+        self.layout, self.targets = Layout(starts, counts, columns, positions, decode), rows
         self.indices = torch.tensor(rows, device=device)
-        return self.pieces
+        return self.layout
 
-    def grow(self) -> None:
+    def commit(self) -> None:
         """The tokens of the last `place` are there."""
-        assert self.pieces is not None  # noqa: S101 - `place` came before
-        for row, count in zip(self.places, self.pieces.counts, strict=True):
+        assert self.layout is not None  # noqa: S101 - `place` came before
+        for row, count in zip(self.targets, self.layout.counts, strict=True):
             self.lengths[row] += count
 
     def arrange(self, order: list[int]) -> None:
@@ -115,7 +115,7 @@ class RowCache(Cache):
         self.lengths = [self.lengths[old] for old in order]
         self.reserved = [self.reserved[old] for old in order]
         if not order:
-            self.pieces = None
+            self.layout = None
 
     def wipe(self, row: int) -> None:
         """Write zeros over a row: what is not a number reaches even those who mask it."""
@@ -127,7 +127,7 @@ class RowCache(Cache):
         for layer in self.rows:
             layer.held = [held[:0, :, :0].clone() for held in layer.held]
 
-    def _make_room(self, columns: int) -> None:
+    def _allocate(self, columns: int) -> None:
         """Allocate anew, layer by layer, what has too few rows or columns."""
         rows, used = len(self.lengths), max(self.lengths)
         for layer in self.rows:
@@ -158,29 +158,29 @@ class _RowLayer(CacheLayerMixin):
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        pieces, rows = self.cache.pieces, self.cache.places
-        assert pieces is not None  # noqa: S101 - `place` came before
-        pieces.updates += 1
+        layout, rows = self.cache.layout, self.cache.targets
+        assert layout is not None  # noqa: S101 - `place` came before
+        layout.updates += 1
         for held, new in zip(self.held, (key_states, value_states), strict=True):
-            if pieces.decode:
-                held[self.cache.indices, :, pieces.positions[:, 0]] = new[:, :, 0]
+            if layout.decode:
+                held[self.cache.indices, :, layout.positions[:, 0]] = new[:, :, 0]
             else:
-                for index, (row, start, count) in enumerate(zip(rows, pieces.starts, pieces.counts, strict=True)):
+                for index, (row, start, count) in enumerate(zip(rows, layout.starts, layout.counts, strict=True)):
                     held[row, :, start : start + count] = new[index, :, :count]
         first = rows[0]
         if rows == list(range(first, first + len(rows))):
-            keys, values = (held[first : first + len(rows), :, : pieces.columns] for held in self.held)
+            keys, values = (held[first : first + len(rows), :, : layout.columns] for held in self.held)
         else:
-            keys, values = (held[self.cache.indices, :, : pieces.columns] for held in self.held)
+            keys, values = (held[self.cache.indices, :, : layout.columns] for held in self.held)
         return keys, values
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
-        assert self.cache.pieces is not None  # noqa: S101 - `place` came before
-        return self.cache.pieces.columns + self.cache.astray, 0
+        assert self.cache.layout is not None  # noqa: S101 - `place` came before
+        return self.cache.layout.columns + self.cache.extra_length, 0
 
     def get_seq_length(self) -> int:
-        assert self.cache.pieces is not None  # noqa: S101 - `place` came before
-        return self.cache.pieces.columns - self.cache.pieces.positions.shape[1] + self.cache.astray
+        assert self.cache.layout is not None  # noqa: S101 - `place` came before
+        return self.cache.layout.columns - self.cache.layout.positions.shape[1] + self.cache.extra_length
 
     def get_max_length(self) -> int:
         return -1

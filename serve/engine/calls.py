@@ -31,7 +31,7 @@ class Calls:
         self._spoiled = False
 
     def __call__(self, function: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
-        if self._spoiled and _room_for_a_thread():
+        if self._spoiled and _can_start_thread():
             self._leave()
             self._thread, self._spoiled = ThreadPoolExecutor(1, "passes"), False
         try:
@@ -50,7 +50,7 @@ class Calls:
         self._thread = None
 
 
-def _room_for_a_thread() -> bool:
+def _can_start_thread() -> bool:
     try:
         mmap.mmap(-1, THREAD_BYTES).close()
     except OSError:

@@ -12,9 +12,9 @@ ROOT = Path("/")
 
 def processors(root: Path = ROOT) -> float | None:
     """How many processors' time the tightest quota gives; None: no quota."""
-    quotas = [_words(folder / "cpu.max") for folder in _folders(root, "cpu")]
+    quotas = [_read_words(folder / "cpu.max") for folder in _folders(root, "cpu")]
     for folder in _folders(root, "cpu"):
-        quotas.append([*_words(folder / "cpu.cfs_quota_us"), *_words(folder / "cpu.cfs_period_us")])
+        quotas.append([*_read_words(folder / "cpu.cfs_quota_us"), *_read_words(folder / "cpu.cfs_period_us")])
     shares = [int(quota[0]) / int(quota[1]) for quota in quotas if len(quota) == 2 and quota[0].isdigit()]
     return min(shares, default=None)
 
@@ -23,11 +23,11 @@ def free_memory(root: Path = ROOT) -> int | None:
     """Bytes until the nearest limit; None: no limit. File pages that the system would drop count as free."""
     rooms = []
     for folder in _folders(root, "memory"):
-        new = [_number(folder / name) for name in ("memory.max", "memory.high")]
-        limits = [limit for limit in [*new, _number(folder / "memory.limit_in_bytes")] if limit is not None]
-        used = _number(folder / "memory.current") or _number(folder / "memory.usage_in_bytes")
+        new = [_read_number(folder / name) for name in ("memory.max", "memory.high")]
+        limits = [limit for limit in [*new, _read_number(folder / "memory.limit_in_bytes")] if limit is not None]
+        used = _read_number(folder / "memory.current") or _read_number(folder / "memory.usage_in_bytes")
         if limits and used is not None:
-            rooms.append(max(0, min(limits) - max(0, used - _droppable(folder))))
+            rooms.append(max(0, min(limits) - max(0, used - _reclaimable(folder))))
     return min(rooms, default=None)
 
 
@@ -49,22 +49,22 @@ def _folders(root: Path, controller: str) -> Iterator[Path]:
             yield from (base / place for place in places if (base / place).is_dir())
 
 
-def _droppable(folder: Path) -> int:
+def _reclaimable(folder: Path) -> int:
     """Bytes of files that nobody has used lately; version 1 counts those of the groups below under another name."""
-    counts = dict(line.split(" ", 1) for line in _text(folder / "memory.stat").splitlines() if " " in line)
+    counts = dict(line.split(" ", 1) for line in _read_text(folder / "memory.stat").splitlines() if " " in line)
     return int(counts.get("total_inactive_file", counts.get("inactive_file", 0)))
 
 
-def _number(path: Path) -> int | None:
-    text = _text(path)
+def _read_number(path: Path) -> int | None:
+    text = _read_text(path)
     return int(text) if text.isdigit() else None
 
 
-def _words(path: Path) -> list[str]:
-    return _text(path).split()
+def _read_words(path: Path) -> list[str]:
+    return _read_text(path).split()
 
 
-def _text(path: Path) -> str:
+def _read_text(path: Path) -> str:
     try:
         return path.read_text().strip()
     except OSError:

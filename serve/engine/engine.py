@@ -2,7 +2,7 @@
 
 Requests join and leave a running batch between steps (continuous batching). A step is either a prefill (a piece of the
 prompts of some requests, in one forward pass) or a decode (one token for every request whose prompt is computed). A
-long prompt is computed in pieces, between which the others go on.
+long prompt is computed in chunks, between which the others go on.
 
 It does not know text, HTTP, clients or deadlines: ids come in, ids go out, and whoever asked may cancel. What would
 make a forward pass fail has to be refused before (`Engine.limits` says what fits); a pass that runs out of memory
@@ -18,28 +18,28 @@ import torch
 from transformers import GenerationConfig, PreTrainedModel
 
 from serve.engine import attention
-from serve.engine.apart import Apart
+from serve.engine.batched import BatchedPasses
 from serve.engine.cache import BLOCK
 from serve.engine.calls import Calls
 from serve.engine.limits import limits
-from serve.engine.memory import ran_out
+from serve.engine.memory import is_out_of_memory
 from serve.engine.passes import Passes
 from serve.engine.request import Failure, Request, Token
 from serve.engine.row import Row
 from serve.engine.sampling import Penalties, choose, generator
-from serve.engine.together import Together
+from serve.engine.single import SinglePasses
 from serve.messages import one_line
 
 log = logging.getLogger(__name__)
-DECODES_PER_PREFILL = 8
+ROWS_PER_DECODE = 8
 """After a prefill, one decode for each so many running rows: when many run, those that came meanwhile start together,
 and a prompt alone takes about as long as a few of them. 6 % more tokens at 32 clients, 5 % under overload."""
-MOST_CAUTION = 10
+MAX_BACKOFF = 10
 """How often groups are halved, at most."""
-CALM_STEPS = 200
+BACKOFF_STEPS = 200
 """After so many steps without running out of memory, groups may be twice as large again."""
-NO_NUMBERS = "the model's result is not a number here; publish a model whose weights fit its number format"
-SMALLEST_PIECE = 32
+NON_FINITE = "the model's result is not a number here; publish a model whose weights fit its number format"
+MIN_CHUNK = 32
 """Tokens of a prompt that are computed at once when memory is short, or the machine slow."""
 
 
@@ -53,7 +53,7 @@ class Engine:
         self.max_rows = max_rows
         self.prefill_tokens = prefill_tokens
         together = model.config.get_text_config()._attn_implementation == attention.NAME
-        self.passes: Passes = Together(model) if together else Apart(model)
+        self.passes: Passes = BatchedPasses(model) if together else SinglePasses(model)
         self._call = Calls()
         self.limits = limits(model, cache_bytes, self.passes.bytes_per_token)
         self.steps = 0
@@ -61,9 +61,9 @@ class Engine:
         self._rows: list[Row] = []  # as in the cache; those that are joining come last
         self._failures: list[Failure] = []
         self._decodes_due = 0
-        self._torn = False
+        self._rows_moving = False
         """Rows are being moved; if that fails, nobody knows what lies where."""
-        self._caution, self._calm_since = 0, 0
+        self._backoff, self._backoff_since = 0, 0
         self.eos = _eos(model.generation_config)
         self._penalties = Penalties.published(model.generation_config)
 
@@ -101,10 +101,10 @@ class Engine:
             self._forget({id})
             return
         except (RuntimeError, MemoryError) as error:
-            if not ran_out(error):
+            if not is_out_of_memory(error):
                 raise
             reason = one_line(error)
-        self._ran_out_of_memory(set(), reason)
+        self._fail_group(set(), reason)
 
     def failures(self) -> list[Failure]:
         """The requests that failed since this was asked last; they are gone."""
@@ -114,55 +114,55 @@ class Engine:
     @torch.inference_mode()
     def step(self) -> list[Token]:
         """One forward pass; the tokens it made. Nothing to do: an empty list, at once."""
-        pieces = {} if self._decodes_due > 0 and self._decoding else self._next_pieces()
-        if not pieces and not self._rows:
+        chunks = {} if self._decodes_due > 0 and self._decoding else self._next_chunks()
+        if not chunks and not self._rows:
             return []
         self.steps += 1
-        indices = sorted(pieces) or self._next_decoding()
+        indices = sorted(chunks) or self._next_decodes()
         group = {self._rows[index].request.id for index in indices}
         try:
-            tokens = self._prefill(pieces) if pieces else self._decode(indices)
+            tokens = self._prefill(chunks) if chunks else self._decode(indices)
         except (RuntimeError, MemoryError) as error:
-            if not ran_out(error):
+            if not is_out_of_memory(error):
                 raise
             reason = one_line(error)
         else:
-            if self._caution and self.steps - self._calm_since >= CALM_STEPS:
-                self._caution, self._calm_since = self._caution - 1, self.steps
+            if self._backoff and self.steps - self._backoff_since >= BACKOFF_STEPS:
+                self._backoff, self._backoff_since = self._backoff - 1, self.steps
             return tokens
         # here and not above, where the error's frames still hold the pass's tensors
-        self._ran_out_of_memory(group, reason)
+        self._fail_group(group, reason)
         return []
 
     @property
     def _decoding(self) -> int:
         return sum(not row.joining for row in self._rows)
 
-    def _next_pieces(self) -> dict[int, int]:
+    def _next_chunks(self) -> dict[int, int]:
         """The rows of the next prefill and how many tokens of each, in turn; waiting requests become rows before.
 
         Pieces begin at multiples of `prefill_tokens`, whoever else is there.
         """
-        self._admit()
-        budget = max(self.prefill_tokens >> self._caution, min(SMALLEST_PIECE, self.prefill_tokens))
+        self._start_waiting()
+        budget = max(self.prefill_tokens >> self._backoff, min(MIN_CHUNK, self.prefill_tokens))
         joining = [index for index, row in enumerate(self._rows) if row.joining]
-        pieces: dict[int, int] = {}
+        chunks: dict[int, int] = {}
         for index in sorted(joining, key=lambda index: self._rows[index].turn):
             row = self._rows[index]
             count = min(len(row.request.prompt) - row.computed, budget)
-            if pieces and (self.passes.alone or (len(pieces) + 1) * max(count, *pieces.values()) > budget):
+            if chunks and (self.passes.one_row or (len(chunks) + 1) * max(count, *chunks.values()) > budget):
                 break
-            pieces[index] = count
-        return pieces
+            chunks[index] = count
+        return chunks
 
-    def _next_decoding(self) -> list[int]:
+    def _next_decodes(self) -> list[int]:
         """The rows of the next decode: all, or in turn the one whose last pass was longest ago."""
         indices = range(self._decoding)
-        return [min(indices, key=lambda index: self._rows[index].turn)] if self.passes.alone else list(indices)
+        return [min(indices, key=lambda index: self._rows[index].turn)] if self.passes.one_row else list(indices)
 
-    def _admit(self) -> None:
+    def _start_waiting(self) -> None:
         """The oldest waiting requests become rows, as many as memory allows."""
-        most = max(1, self.max_rows >> self._caution)
+        most = max(1, self.max_rows >> self._backoff)
         longest = max((_final_length(row.request) for row in self._rows), default=0)
         while self._waiting and len(self._rows) < most:
             longest = max(longest, _final_length(self._waiting[0]))
@@ -170,31 +170,31 @@ class Engine:
                 break
             request = self._waiting.popleft()
             self._rows.append(Row(request, generator(request.seed), turn=self.steps))
-            self.passes.admit(len(request.prompt))
+            self.passes.add_row(len(request.prompt))
 
-    def _prefill(self, pieces: dict[int, int]) -> list[Token]:
-        group = sorted(pieces)
+    def _prefill(self, chunks: dict[int, int]) -> list[Token]:
+        group = sorted(chunks)
         rows = [self._rows[index] for index in group]
         tokens = [
-            row.request.prompt[row.computed : row.computed + pieces[index]]
+            row.request.prompt[row.computed : row.computed + chunks[index]]
             for index, row in zip(group, rows, strict=True)
         ]
         now = time.monotonic()
         logits = self._call(self.passes.compute, group, tokens, decode=False)
         for index, row in zip(group, rows, strict=True):
             row.began = row.began or now
-            row.computed += pieces[index]
+            row.computed += chunks[index]
             row.turn = self.steps
-        broken = self._broken(logits, group)  # before rows move, which take along their own columns only
+        broken = self._fail_non_finite(logits, group)  # before rows move, which take along their own columns only
         complete = [at for at, row in enumerate(rows) if not row.joining and row.request.id not in broken]
         kept = [index for index, row in enumerate(self._rows) if row.request.id not in broken]
         order = sorted(kept, key=lambda index: self._rows[index].joining)
         self._arrange(order)
-        rounds = max(1, self._decoding // DECODES_PER_PREFILL)
-        self._decodes_due = rounds * self._decoding if self.passes.alone else rounds
+        rounds = max(1, self._decoding // ROWS_PER_DECODE)
+        self._decodes_due = rounds * self._decoding if self.passes.one_row else rounds
         if not complete:
             return []
-        return self._take(logits[complete], [order.index(group[at]) for at in complete])
+        return self._add_tokens(logits[complete], [order.index(group[at]) for at in complete])
 
     def _decode(self, indices: list[int]) -> list[Token]:
         self._decodes_due -= 1
@@ -202,11 +202,11 @@ class Engine:
             self._rows[index].turn = self.steps
         last = [[self._rows[index].generated[-1]] for index in indices]
         logits = self._call(self.passes.compute, indices, last, decode=True)
-        return self._take(logits, indices)
+        return self._add_tokens(logits, indices)
 
-    def _take(self, logits: torch.Tensor, indices: list[int]) -> list[Token]:
+    def _add_tokens(self, logits: torch.Tensor, indices: list[int]) -> list[Token]:
         """Choose a token for each of the rows `indices` from its line of `logits`; rows that end leave the batch."""
-        broken = self._broken(logits, indices)
+        broken = self._fail_non_finite(logits, indices)
         if broken:
             sound = [at for at, index in enumerate(indices) if self._rows[index].request.id not in broken]
             logits, indices = logits[sound], [indices[at] for at in sound]
@@ -223,14 +223,14 @@ class Engine:
         self._drop({token.id for token in tokens if token.finish} | broken)
         return tokens
 
-    def _broken(self, logits: torch.Tensor, indices: list[int]) -> set[str]:
+    def _fail_non_finite(self, logits: torch.Tensor, indices: list[int]) -> set[str]:
         """Those of the rows `indices` whose line of `logits` is not numbers: they fail, and what they hold is gone."""
         sound = torch.isfinite(logits.max(-1).values).tolist()
         broken = [index for index, good in zip(indices, sound, strict=True) if not good]
         for index in broken:
             self.passes.wipe(index)
         ids = {self._rows[index].request.id for index in broken}
-        self._failures += [Failure(id, NO_NUMBERS) for id in sorted(ids)]
+        self._failures += [Failure(id, NON_FINITE) for id in sorted(ids)]
         return ids
 
     def _choose(self, logits: torch.Tensor, rows: list[Row]) -> list[int]:
@@ -255,21 +255,21 @@ class Engine:
 
     def _arrange(self, order: list[int]) -> None:
         if order != list(range(len(self._rows))):
-            self._torn = True
+            self._rows_moving = True
             self.passes.arrange(order)
             self._rows = [self._rows[index] for index in order]
-            self._torn = False
+            self._rows_moving = False
 
-    def _ran_out_of_memory(self, group: set[str], reason: str) -> None:
+    def _fail_group(self, group: set[str], reason: str) -> None:
         """The group has failed; what it held is free, and the next groups are smaller for a while."""
         everybody = {row.request.id for row in self._rows}
         try:
-            if not self._torn:
+            if not self._rows_moving:
                 self._forget(group, failed=True)
         except (RuntimeError, MemoryError) as error:
-            if not ran_out(error):
+            if not is_out_of_memory(error):
                 raise
-        if self._torn:
+        if self._rows_moving:
             group = everybody
             self._arrange([])  # moves nothing
         log.error("engine: out of memory; %d of %d requests fail (%s)", len(group), len(everybody), reason)
@@ -279,7 +279,7 @@ class Engine:
             self.passes.release()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-        self._caution, self._calm_since = min(self._caution + 1, MOST_CAUTION), self.steps
+        self._backoff, self._backoff_since = min(self._backoff + 1, MAX_BACKOFF), self.steps
 
 
 def _final_length(request: Request) -> int:

@@ -12,11 +12,11 @@ from serve.context import NAMES
 from serve.engine.cache import BLOCK
 from serve.engine.request import Limits
 
-UNPROMISED = 2048
+DEFAULT_CONTEXT = 2048
 """The context of a model whose config names none, as BLOOM's."""
 ORIGINAL = "original_max_position_embeddings"
 WINDOWS = ("sliding_window", "attention_chunk_size", "window_size")
-VERIFIED = {"cpu": 3 * 10**11, "cuda": 10**14}
+VERIFY_BUDGET = {"cpu": 3 * 10**11, "cuda": 10**14}
 """Weights times tokens that may be spent on a prompt of the comparison at the start: seconds on two cores, or on a
 GPU."""
 
@@ -36,7 +36,7 @@ def limits(model: PreTrainedModel, cache_bytes: int, bytes_per_token: int) -> Li
     return Limits(context, vocabulary(model), cache_tokens, reason)
 
 
-def promised(config: Any) -> tuple[int, str] | None:
+def config_context(config: Any) -> tuple[int, str] | None:
     """The context that a model's config promises, and where it says so; None if it names none."""
     named = [(getattr(config, name, None), f"its config's {name}") for name in NAMES]
     return next(((bound, name) for bound, name in named if isinstance(bound, int) and bound > 0), None)
@@ -54,17 +54,17 @@ def windows(model: PreTrainedModel) -> list[int]:
     return sorted(window for window in found if isinstance(window, int) and window > 0)
 
 
-def crossable(model: PreTrainedModel, window: int) -> bool:
+def can_verify(model: PreTrainedModel, window: int) -> bool:
     """Whether the comparison at the start can afford a prompt that is longer than `window`."""
     config = model.config.get_text_config()
     weights: int = 12 * config.num_hidden_layers * config.hidden_size**2
-    return (window + BLOCK) * weights <= VERIFIED.get(model.device.type, VERIFIED["cpu"])
+    return (window + BLOCK) * weights <= VERIFY_BUDGET.get(model.device.type, VERIFY_BUDGET["cpu"])
 
 
 def _contexts(model: PreTrainedModel) -> list[tuple[int, str]]:
     """Every bound on the context, and where it is from."""
     config = model.config.get_text_config()
-    bounds = [promised(config) or (UNPROMISED, "its config names none")]
+    bounds = [config_context(config) or (DEFAULT_CONTEXT, "its config names none")]
     bounds += [(bound, "the positions that its rotary embedding has before it changes") for bound in _ropes(config)]
     for name, module in model.named_modules():
         if isinstance(module, nn.Embedding) and "pos" in name and module is not model.get_input_embeddings():
@@ -72,7 +72,7 @@ def _contexts(model: PreTrainedModel) -> list[tuple[int, str]]:
             unused = getattr(module, "offset", 0 if module.padding_idx is None else module.padding_idx + 1)
             bounds.append((module.num_embeddings - unused, "its table of positions"))
     for window in windows(model):
-        if not crossable(model, window):
+        if not can_verify(model, window):
             bounds.append((window, "its sliding window, whose edge is too far to be verified at the start"))
     return bounds
 

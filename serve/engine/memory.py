@@ -45,7 +45,7 @@ def _free_on_machine(root: Path) -> int:
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
 
 
-def ran_out(error: BaseException) -> bool:
+def is_out_of_memory(error: BaseException) -> bool:
     """Whether there was no memory. torch has a class of its own for a GPU's, and only words for all else."""
     text = str(error).lower()
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(words in text for words in OUT_OF_MEMORY)
@@ -70,7 +70,7 @@ def keep_freed_memory() -> None:
 def forget_pages(tensor: torch.Tensor) -> None:
     """Give back the pages of the weights' file behind a tensor that nobody has written to; they could be read again."""
     libc = _glibc()
-    if libc is None or tensor.device.type != "cpu" or not _of_a_file(tensor.data_ptr()):
+    if libc is None or tensor.device.type != "cpu" or not _is_file_mapped(tensor.data_ptr()):
         return
     first = -(-tensor.data_ptr() // mmap.PAGESIZE) * mmap.PAGESIZE
     whole = (tensor.data_ptr() + tensor.nbytes - first) // mmap.PAGESIZE * mmap.PAGESIZE
@@ -78,7 +78,7 @@ def forget_pages(tensor: torch.Tensor) -> None:
         libc.madvise(ctypes.c_void_p(first), ctypes.c_size_t(whole), DONTNEED)
 
 
-def _of_a_file(address: int) -> bool:
+def _is_file_mapped(address: int) -> bool:
     """Other memory would lose what it holds."""
     for line in Path("/proc/self/maps").read_text().splitlines():
         place, _, _, _, _, *name = line.split(maxsplit=5)

@@ -19,7 +19,7 @@ from transformers.pytorch_utils import Conv1D
 from transformers.utils import logging as transformers_logging
 
 from serve.engine import memory, verify
-from serve.engine.steady import steady
+from serve.engine.activations import replace_activations
 from serve.engine.threads import count
 
 log = logging.getLogger(__name__)
@@ -56,7 +56,7 @@ def load(folder: Path, device: str, dtype: Dtype, threads: int | None = None) ->
             del model  # the plain weights are gone: they gave way to the packed ones
             model = _read(folder, device, torch.float32)
         memory.keep_freed_memory()
-    verify.company(model)
+    verify.warn_if_batch_dependent(model)
     return model
 
 
@@ -68,9 +68,9 @@ def _read(folder: Path, device: str, dtype: torch.dtype) -> PreTrainedModel:
     if missing := sorted(found["missing_keys"]):  # transformers would go on with random numbers in their place
         raise ValueError(f"its weights lack {', '.join(missing[:3])}{' and more' if missing[3:] else ''}")
     nn.Module.to(model, device).eval().requires_grad_(False)
-    verify.settle(model)
+    verify.choose_attention(model)
     if torch.device(device).type == "cpu":
-        steady(model)
+        replace_activations(model)
     return model
 
 
@@ -118,11 +118,13 @@ def _pack(model: PreTrainedModel, dtype: torch.dtype) -> str | None:
     ids = torch.arange(PROBE)[None]
     plain, embeddings = model(ids).logits, cast(nn.Embedding, model.get_input_embeddings())
     read_on = embeddings.weight.data_ptr()  # where they are tied to the last layer's weights
-    places = [(parent, name) for parent in model.modules() for name, child in parent.named_children() if _fits(child)]
+    places = [
+        (parent, name) for parent in model.modules() for name, child in parent.named_children() if _is_packable(child)
+    ]
     try:
         for parent, name in places:
             layer = getattr(parent, name)
-            setattr(parent, name, _packed(layer, dtype))
+            setattr(parent, name, _pack_layer(layer, dtype))
             if layer.weight.data_ptr() != read_on:
                 memory.forget_pages(layer.weight)
             del layer
@@ -132,9 +134,9 @@ def _pack(model: PreTrainedModel, dtype: torch.dtype) -> str | None:
     return None if difference < TOLERANCE else f"its logits differ by {difference:.0%}"
 
 
-def _fits(layer: nn.Module) -> bool:
+def _is_packable(layer: nn.Module) -> bool:
     return type(layer) in PACKABLE
 
 
-def _packed(layer: Any, dtype: torch.dtype) -> _PackedLinear:
+def _pack_layer(layer: Any, dtype: torch.dtype) -> _PackedLinear:
     return _PackedLinear(layer.weight.t() if type(layer) is Conv1D else layer.weight, layer.bias, dtype)

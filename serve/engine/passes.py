@@ -1,4 +1,4 @@
-"""What the engine asks of the forward passes; `Together` and `Apart` are the two ways. It knows no requests."""
+"""Passes: the interface of a forward pass. `BatchedPasses` and `SinglePasses` implement it; it knows no requests."""
 
 from typing import Protocol
 
@@ -6,13 +6,13 @@ import torch
 
 
 class Passes(Protocol):
-    """The forward passes: `Together` or `Apart`."""
+    """What the engine calls; see `BatchedPasses` for what each method does."""
 
     bytes_per_token: int
-    alone: bool
+    one_row: bool
     """A pass takes one row."""
 
-    def admit(self, length: int) -> None: ...
+    def add_row(self, length: int) -> None: ...
 
     def compute(self, rows: list[int], tokens: list[list[int]], decode: bool) -> torch.Tensor: ...
 

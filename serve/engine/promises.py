@@ -6,13 +6,13 @@ It knows a model's config and the engine's limits. It refuses nothing: a shorter
 from transformers import PreTrainedModel
 
 from serve.engine.cache import BLOCK
-from serve.engine.limits import promised
+from serve.engine.limits import config_context
 from serve.engine.request import Limits
 
 
-def broken(model: PreTrainedModel, limits: Limits) -> list[str]:
+def unmet_promises(model: PreTrainedModel, limits: Limits) -> list[str]:
     """A line for each promise that is not kept: of the context, and of the longest answer."""
-    context, _ = promised(model.config.get_text_config()) or (limits.context, "")
+    context, _ = config_context(model.config.get_text_config()) or (limits.context, "")
     lines = []
     if limits.context < context:
         by_memory = limits.cache_tokens - BLOCK <= limits.context

@@ -56,14 +56,14 @@ class Penalties:
         longest = max(len(ids) for ids in said)
         # shorter rows are filled up at the left with an id past the vocabulary; what falls on it is cut off
         padded = [[vocabulary] * (longest - len(ids)) + ids for ids in said]
-        history = _on(logits.device, padded).clamp_(max=vocabulary)
+        history = _tensor_on(logits.device, padded).clamp_(max=vocabulary)
         if self.repetition != 1:
-            repeated = _marked(history, vocabulary)
+            repeated = _mark(history, vocabulary)
             less = torch.where(logits < 0, logits * self.repetition, logits / self.repetition)
             logits = torch.where(repeated, less, logits)
         if self.ngram and longest >= self.ngram:
             logits = logits.masked_fill(
-                _marked(_ends_of_ngrams(history, self.ngram, vocabulary), vocabulary), -torch.inf
+                _mark(_repeated_ngram_ends(history, self.ngram, vocabulary), vocabulary), -torch.inf
             )
         return logits
 
@@ -83,41 +83,43 @@ def choose(logits: torch.Tensor, rows: Sequence[Row], penalties: Penalties, ends
 
     None of `ends` is chosen before a row has as many tokens as it wants at least.
     """
-    logits = _not_ended(penalties.apply(logits, rows), rows, ends)
+    logits = _mask_eos(penalties.apply(logits, rows), rows, ends)
     sampling = [index for index, row in enumerate(rows) if row.request.temperature > 0]
     chosen = logits.argmax(-1) if len(sampling) < len(rows) else logits.new_zeros(len(rows), dtype=torch.long)
     if sampling:
-        drawn = _draw(_some(logits, sampling), [rows[index] for index in sampling])
-        chosen[_on(logits.device, sampling)] = drawn
+        drawn = _sample(_select(logits, sampling), [rows[index] for index in sampling])
+        chosen[_tensor_on(logits.device, sampling)] = drawn
     ids: list[int] = chosen.tolist()
     return ids
 
 
-def _not_ended(logits: torch.Tensor, rows: Sequence[Row], ends: Collection[int]) -> torch.Tensor:
+def _mask_eos(logits: torch.Tensor, rows: Sequence[Row], ends: Collection[int]) -> torch.Tensor:
     """The logits without the tokens that end a text, in the lines of rows that are too short to end."""
     short = [index for index, row in enumerate(rows) if len(row.generated) < row.request.min_new_tokens]
     known = [id for id in ends if id < logits.shape[-1]]
     if not short or not known:
         return logits
-    lines, columns = _on(logits.device, short)[:, None], _on(logits.device, known)[None]
+    lines, columns = _tensor_on(logits.device, short)[:, None], _tensor_on(logits.device, known)[None]
     return logits.index_put((lines, columns), logits.new_tensor(-torch.inf))
 
 
-def _draw(logits: torch.Tensor, rows: list[Row]) -> torch.Tensor:
+def _sample(logits: torch.Tensor, rows: list[Row]) -> torch.Tensor:
     """A token for each line; also for lines that are no numbers, which must not end the engine."""
     chosen = torch.zeros(len(rows), dtype=torch.long, device=logits.device)
-    few, lines, ids = _few(logits, [row.request.top_k for row in rows])
+    few, lines, ids = _small_top_k(logits, [row.request.top_k for row in rows])
     if few:
-        chosen[_on(logits.device, few)] = ids.gather(1, _among(lines, [rows[index] for index in few])[:, None])[:, 0]
+        chosen[_tensor_on(logits.device, few)] = ids.gather(
+            1, _sample_index(lines, [rows[index] for index in few])[:, None]
+        )[:, 0]
     if others := sorted({*range(len(rows))} - {*few}):
         asked = [rows[index] for index in others]
-        lines = _top_k(_some(logits, others).float(), [row.request.top_k for row in asked])
+        lines = _top_k(_select(logits, others).float(), [row.request.top_k for row in asked])
         lines = pad(lines, (0, -lines.shape[-1] % BLOCK), value=-torch.inf)
-        chosen[_on(logits.device, others)] = _among(lines, asked)
+        chosen[_tensor_on(logits.device, others)] = _sample_index(lines, asked)
     return chosen
 
 
-def _few(logits: torch.Tensor, top_k: list[int]) -> tuple[list[int], torch.Tensor, torch.Tensor]:
+def _small_top_k(logits: torch.Tensor, top_k: list[int]) -> tuple[list[int], torch.Tensor, torch.Tensor]:
     """The rows whose top-k is at most a block, their k logits in the order of the ids, filled up with -inf; the ids.
 
     A row of which more are as large as the last one is not among them; to see that is a wait on a GPU, where lines of
@@ -128,41 +130,44 @@ def _few(logits: torch.Tensor, top_k: list[int]) -> tuple[list[int], torch.Tenso
     if not small or logits.device.type != "cpu":
         return [], logits, logits
     k = torch.tensor([[top_k[index]] for index in small])
-    values, ids = _some(logits, small).topk(int(k.max()) + 1)
+    values, ids = _select(logits, small).topk(int(k.max()) + 1)
     clear = (values.gather(1, k) < values.gather(1, k - 1))[:, 0].tolist()
     few = [index for index, is_clear in zip(small, clear, strict=True) if is_clear]
     if not few:
         return [], logits, logits
     ids = torch.where(torch.arange(ids.shape[-1]) < k, ids, vocabulary)[clear].sort(-1).values
     lines = (
-        _some(logits, few).float().gather(1, ids.clamp(max=vocabulary - 1)).masked_fill_(ids == vocabulary, -torch.inf)
+        _select(logits, few)
+        .float()
+        .gather(1, ids.clamp(max=vocabulary - 1))
+        .masked_fill_(ids == vocabulary, -torch.inf)
     )
     missing = BLOCK - lines.shape[-1]
     return few, pad(lines, (0, missing), value=-torch.inf), pad(ids, (0, missing))
 
 
-def _among(scores: torch.Tensor, rows: list[Row]) -> torch.Tensor:
+def _sample_index(scores: torch.Tensor, rows: list[Row]) -> torch.Tensor:
     """For each line the place of what is drawn after temperature, top-p and min-p. Lines are whole blocks."""
     device, requests = scores.device, [row.request for row in rows]
-    temperatures = _on(device, [[max(request.temperature, 1e-4)] for request in requests])
+    temperatures = _tensor_on(device, [[max(request.temperature, 1e-4)] for request in requests])
     probabilities = weights = (scores / temperatures).softmax(-1)
     if any(request.min_p > 0 for request in requests):
-        least = _on(device, [[request.min_p] for request in requests]) * probabilities.amax(-1, True)
+        least = _tensor_on(device, [[request.min_p] for request in requests]) * probabilities.amax(-1, True)
         weights = probabilities * (probabilities >= least)
 
     def draws(indices: list[int]) -> torch.Tensor:
         numbers = [torch.rand((), generator=rows[index].generator, dtype=torch.float64).item() for index in indices]
-        return _on(device, numbers, torch.float64).clamp_(max=LARGEST_DRAW)[:, None]
+        return _tensor_on(device, numbers, torch.float64).clamp_(max=LARGEST_DRAW)[:, None]
 
     bounded = [index for index, request in enumerate(requests) if request.top_p < 1]
     free = [index for index, request in enumerate(requests) if request.top_p >= 1]
     chosen = torch.zeros(len(rows), dtype=torch.long, device=device)
     if free:
-        chosen[_on(device, free)] = _invert(_some(weights, free), draws(free))
+        chosen[_tensor_on(device, free)] = _inverse_cdf(_select(weights, free), draws(free))
     if bounded:
         top_p = [requests[index].top_p for index in bounded]
-        chosen[_on(device, bounded)] = _top_p(
-            _some(probabilities, bounded), _some(weights, bounded), top_p,
+        chosen[_tensor_on(device, bounded)] = _top_p(
+            _select(probabilities, bounded), _select(weights, bounded), top_p,
             lambda indices: draws([bounded[index] for index in indices]),
         )  # fmt: skip
     return chosen
@@ -173,12 +178,12 @@ def _top_k(scores: torch.Tensor, top_k: list[int]) -> torch.Tensor:
     limited = [index for index, k in enumerate(top_k) if 0 < k < scores.shape[-1]]
     if not limited:
         return scores
-    last = _on(scores.device, [[top_k[index] - 1] for index in limited])
-    some = _some(scores, limited)
+    last = _tensor_on(scores.device, [[top_k[index] - 1] for index in limited])
+    some = _select(scores, limited)
     # the k largest values are the same whatever more is asked for: a neighbour's larger k changes nothing
     smallest = some.topk(max(top_k[index] for index in limited)).values.gather(1, last)
     scores = scores.clone()
-    scores[_on(scores.device, limited)] = some.masked_fill(some < smallest, -torch.inf)
+    scores[_tensor_on(scores.device, limited)] = some.masked_fill(some < smallest, -torch.inf)
     return scores
 
 
@@ -189,20 +194,20 @@ def _top_p(
     draws: Callable[[list[int]], torch.Tensor],
 ) -> torch.Tensor:
     """Drawn by `weights` among the fewest tokens, the likeliest first, whose probabilities reach top-p."""
-    limits = _on(weights.device, top_p, torch.float64)
+    limits = _tensor_on(weights.device, top_p, torch.float64)
     chosen = torch.zeros(len(top_p), dtype=torch.long, device=weights.device)
     out = list(range(len(top_p)))
     for _ in range(ROUNDS if weights.device.type == "cpu" else 0):
-        chosen[out] = _invert(_some(weights, out), draws(out))
-        outside = _mass_before(_some(probabilities, out), chosen[out]) >= limits[out]
+        chosen[out] = _inverse_cdf(_select(weights, out), draws(out))
+        outside = _mass_before(_select(probabilities, out), chosen[out]) >= limits[out]
         out = [index for index, is_out in zip(out, outside.tolist(), strict=True) if is_out]
         if not out:
             return chosen
-    ordered, ids = _some(probabilities, out).sort(dim=-1, descending=True, stable=True)
+    ordered, ids = _select(probabilities, out).sort(dim=-1, descending=True, stable=True)
     before = ordered.double().cumsum(-1) - ordered
-    kept = _some(weights, out).gather(1, ids) * (before < _some(limits, out)[:, None])
+    kept = _select(weights, out).gather(1, ids) * (before < _select(limits, out)[:, None])
     kept[:, 0] = ordered[:, 0]  # the likeliest stays, however small top-p is
-    chosen[_on(weights.device, out)] = ids.gather(1, _invert(kept, draws(out))[:, None])[:, 0]
+    chosen[_tensor_on(weights.device, out)] = ids.gather(1, _inverse_cdf(kept, draws(out))[:, None])[:, 0]
     return chosen
 
 
@@ -218,7 +223,7 @@ def _mass_before(probabilities: torch.Tensor, tokens: torch.Tensor) -> torch.Ten
     return _running_sums(before)[:, -1]
 
 
-def _invert(weights: torch.Tensor, draws: torch.Tensor) -> torch.Tensor:
+def _inverse_cdf(weights: torch.Tensor, draws: torch.Tensor) -> torch.Tensor:
     """The token at which the running sum of a line passes the draw's share of the whole; never one of weight 0."""
     sums = _running_sums(weights)
     target = draws * sums[:, -1:]
@@ -235,13 +240,13 @@ def _running_sums(weights: torch.Tensor) -> torch.Tensor:
     return weights.view(len(weights), -1, BLOCK).sum(-1).double().cumsum(-1)
 
 
-def _marked(ids: torch.Tensor, vocabulary: int) -> torch.Tensor:
+def _mark(ids: torch.Tensor, vocabulary: int) -> torch.Tensor:
     """(rows, vocabulary): which tokens are among a row's `ids`."""
     marks = torch.zeros(len(ids), vocabulary + 1, dtype=torch.bool, device=ids.device)
     return marks.scatter_(1, ids, True)[:, :vocabulary]
 
 
-def _ends_of_ngrams(history: torch.Tensor, size: int, nothing: int) -> torch.Tensor:
+def _repeated_ngram_ends(history: torch.Tensor, size: int, nothing: int) -> torch.Tensor:
     """Tokens that would end, for a second time, a run of `size` tokens of the row; `nothing` where there is none."""
     windows = history.unfold(1, size, 1)
     begun = history[:, history.shape[1] + 1 - size :]
@@ -249,12 +254,12 @@ def _ends_of_ngrams(history: torch.Tensor, size: int, nothing: int) -> torch.Ten
     return torch.where(repeats, windows[..., -1], nothing)
 
 
-def _some(tensor: torch.Tensor, indices: list[int]) -> torch.Tensor:
+def _select(tensor: torch.Tensor, indices: list[int]) -> torch.Tensor:
     """The lines `indices`; without a copy if they are all."""
-    return tensor if len(indices) == len(tensor) else tensor[_on(tensor.device, indices)]
+    return tensor if len(indices) == len(tensor) else tensor[_tensor_on(tensor.device, indices)]
 
 
-def _on(device: torch.device, values: Any, dtype: torch.dtype | None = None) -> torch.Tensor:
+def _tensor_on(device: torch.device, values: Any, dtype: torch.dtype | None = None) -> torch.Tensor:
     """A tensor of `values` on the device. From memory that is not pinned, a copy to a GPU would be a wait."""
     tensor = torch.tensor(values, dtype=dtype)
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)

@@ -1,8 +1,8 @@
 """Is the model computed as transformers computes it? Asked at the start, before the first request.
 
 A few prompts of mixed lengths, across the edges of the cache's blocks and of the model's windows, are answered by
-transformers' own `generate`, each alone. Then the engine answers them in company, and its logits are compared with
-those of `generate`. A model that fails is computed one request at a time (`apart`), and if that differs too, it is
+transformers' own `generate`, each alone. Then the engine answers them together, and its logits are compared with
+those of `generate`. A model that fails is computed one request at a time (single.py), and if that differs too, it is
 refused. The comparison is made with plain weights, before they are packed, so that a small tolerance is enough.
 
 What a model does only far beyond these prompts is not seen by it. A model that reads places from the cache's length,
@@ -20,25 +20,25 @@ from torch import nn
 from transformers import GenerationConfig, PreTrainedModel
 
 from serve.engine import attention
+from serve.engine.batched import BatchedPasses
 from serve.engine.cache import BLOCK, bytes_per_token, one_token
 from serve.engine.engine import Engine
-from serve.engine.limits import crossable, limits, vocabulary, windows
+from serve.engine.limits import can_verify, limits, vocabulary, windows
 from serve.engine.request import Request
 from serve.engine.row import Row
-from serve.engine.together import Together
 from serve.messages import one_line
 
 log = logging.getLogger(__name__)
 NEW_TOKENS = 2
 """Tokens of an answer, the second of which comes from a decode; the shortest prompt has twice as many."""
-PIECE = 32
+CHUNK = 32
 """Tokens of a prompt that are computed at once here, so that short prompts have several pieces too."""
 TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 5e-2, torch.float16: 1e-2}
 """How far logits may be from those of `generate`, of their spread over the vocabulary. Kernels that sum in another
 order differ by some 1e-6 in float32."""
-ASTRAY = 10**6
+EXTRA_LENGTH = 10**6
 """Tokens more than there are that the cache tells of, to find a model that computes with its length."""
-MOVED = {torch.float32: 1e-5, torch.bfloat16: 2e-2, torch.float16: 5e-3}
+LENGTH_TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 2e-2, torch.float16: 5e-3}
 """Logits that are further from those of the cache's own length have moved. On a GPU two runs of the same may differ."""
 ROOM = 2**30
 """Bytes of cache for the comparison, or what the two longest prompts need; only what is needed of them is taken."""
@@ -54,7 +54,7 @@ class Probe:
 
 
 @torch.inference_mode()
-def settle(model: PreTrainedModel) -> None:
+def choose_attention(model: PreTrainedModel) -> None:
     """Choose how the model is computed: by its attention implementation, which `Engine` looks at.
 
     Raises:
@@ -66,13 +66,13 @@ def settle(model: PreTrainedModel) -> None:
         raise
     except Exception as error:  # unknown models fail in unknown ways, and a failure now is a reason not to serve
         raise ValueError(f"it cannot compute a token ({one_line(error)})") from error
-    probes = _ask_generate(model)
+    probes = _generate_references(model)
     own = model.config.get_text_config()._attn_implementation
-    why_not = _together(model, probes)
+    why_not = _try_batched(model, probes)
     if why_not is None:
         return
     _set_attention(model, own)
-    if (differs := _differs(model, probes)) is not None:
+    if (differs := _difference(model, probes)) is not None:
         raise ValueError(
             f"the engine does not answer as transformers' generate does ({why_not}; one request alone: {differs}); "
             "publish a model that generates from left to right, or serve this one with transformers itself"
@@ -81,12 +81,12 @@ def settle(model: PreTrainedModel) -> None:
 
 
 @torch.inference_mode()
-def company(model: PreTrainedModel) -> None:
+def warn_if_batch_dependent(model: PreTrainedModel) -> None:
     """Say so if an answer's last bits depend on who else is answered."""
     if model.config.get_text_config()._attn_implementation != attention.NAME:
         return
     draw = torch.Generator().manual_seed(1)
-    asked = [(_tokens(model, length, draw), _tokens(model, 2, draw)) for length in (3, PIECE + 1)]
+    asked = [(_tokens(model, length, draw), _tokens(model, 2, draw)) for length in (3, CHUNK + 1)]
     alone = [_logits(model, [one], rows=1)[0] for one in asked]
     together = _logits(model, asked, rows=len(asked))
     if _unpacked(model) or not all(torch.equal(*pair) for pair in zip(alone, together, strict=True)):
@@ -102,7 +102,7 @@ def _unpacked(model: PreTrainedModel) -> bool:
     return any(weight.dim() > 1 and id(weight) not in tables for weight in model.parameters())
 
 
-def _ask_generate(model: PreTrainedModel) -> list[Probe]:
+def _generate_references(model: PreTrainedModel) -> list[Probe]:
     """
     Raises:
         ValueError: `generate` fails, or its logits are not numbers.
@@ -137,35 +137,35 @@ def _lengths(model: PreTrainedModel) -> list[tuple[int, int]]:
     most = limits(model, ROOM, 1).context - 2 * NEW_TOKENS
     if most < 1:
         raise ValueError(f"found a context of {most + 2 * NEW_TOKENS} tokens, expected more than {2 * NEW_TOKENS}")
-    lengths = {2, PIECE + 5, BLOCK}
+    lengths = {2, CHUNK + 5, BLOCK}
     for window in windows(model):
-        if crossable(model, window):
-            lengths |= {window - 1, window, window + PIECE + 5}
+        if can_verify(model, window):
+            lengths |= {window - 1, window, window + CHUNK + 5}
     fitting = {max(1, min(length, most)) for length in lengths}
     # mixed, so that a long prompt is followed by a short one
     mixed = sorted(fitting, key=lambda length: length % 5)
     return [(length, 2 * NEW_TOKENS if length == min(fitting) else NEW_TOKENS) for length in mixed]
 
 
-def _together(model: PreTrainedModel, probes: list[Probe]) -> str | None:
+def _try_batched(model: PreTrainedModel, probes: list[Probe]) -> str | None:
     """Take the engine's own attention; why that does not do, or None."""
     try:
         _set_attention(model, attention.NAME)
     except Exception as error:  # a model that cannot change its attention says so in many ways
         return one_line(error)
     if model.config.get_text_config()._attn_implementation != attention.NAME:  # some models ignore it
-        return attention.ITS_OWN
-    return _differs(model, probes) or _reads_the_length(model, probes)
+        return attention.OWN_ATTENTION
+    return _difference(model, probes) or _reads_cache_length(model, probes)
 
 
-def _reads_the_length(model: PreTrainedModel, probes: list[Probe]) -> str | None:
+def _reads_cache_length(model: PreTrainedModel, probes: list[Probe]) -> str | None:
     """Whether the model computes with the length of the cache, in which each row has a length of its own."""
     asked = [(probe.prompt, probe.answer) for probe in probes if len(probe.prompt) <= BLOCK]
     try:
-        told, astray = (_logits(model, asked, rows=2, astray=more) for more in (0, ASTRAY))
+        told, extra_length = (_logits(model, asked, rows=2, extra_length=more) for more in (0, EXTRA_LENGTH))
     except Exception as error:  # unknown models fail in unknown ways
         return f"its attention reads the cache's length ({one_line(error)})"
-    moved = not all(_distance(*pair) < MOVED[model.dtype] for pair in zip(astray, told, strict=True))
+    moved = not all(_distance(*pair) < LENGTH_TOLERANCE[model.dtype] for pair in zip(extra_length, told, strict=True))
     return "its attention reads the cache's length" if moved else None
 
 
@@ -174,7 +174,7 @@ def _set_attention(model: PreTrainedModel, name: str) -> None:
         model.set_attn_implementation(name)
 
 
-def _differs(model: PreTrainedModel, probes: list[Probe]) -> str | None:
+def _difference(model: PreTrainedModel, probes: list[Probe]) -> str | None:
     """How the engine's logits differ from those of `generate`; None if they do not."""
     try:
         made = _logits(model, [(probe.prompt, probe.answer) for probe in probes], rows=max(2, len(probes) - 1))
@@ -194,34 +194,34 @@ def _distance(logits: torch.Tensor, expected: torch.Tensor) -> float:
 
 
 def _logits(
-    model: PreTrainedModel, asked: list[tuple[list[int], list[int]]], rows: int, astray: int = 0
+    model: PreTrainedModel, asked: list[tuple[list[int], list[int]]], rows: int, extra_length: int = 0
 ) -> list[torch.Tensor]:
     """The engine's logits where it answers each of these prompts with the tokens that go with it."""
     longest = max(len(prompt) + len(answer) for prompt, answer in asked)
-    rehearsal = _Rehearsal(model, {str(index): answer for index, (_, answer) in enumerate(asked)}, rows, longest)
-    if isinstance(rehearsal.passes, Together):
-        rehearsal.passes.cache.astray = astray
+    rehearsal = _ForcedEngine(model, {str(index): answer for index, (_, answer) in enumerate(asked)}, rows, longest)
+    if isinstance(rehearsal.passes, BatchedPasses):
+        rehearsal.passes.cache.extra_length = extra_length
     for index, (prompt, answer) in enumerate(asked):
         rehearsal.submit(Request(str(index), prompt, len(answer)))
     while not rehearsal.idle:
         rehearsal.step()
     if failures := rehearsal.failures():
         raise ValueError(failures[0].reason)
-    return [torch.stack(rehearsal.heard[str(index)]).float() for index in range(len(asked))]
+    return [torch.stack(rehearsal.logits_of[str(index)]).float() for index in range(len(asked))]
 
 
-class _Rehearsal(Engine):
+class _ForcedEngine(Engine):
     """The engine with every token given beforehand, so that ties of random models do not matter."""
 
     def __init__(self, model: PreTrainedModel, answers: dict[str, list[int]], rows: int, longest: int = 1) -> None:
         """`longest`: tokens of the longest prompt with its answer."""
         room = 4 * (longest + BLOCK) * bytes_per_token(one_token(model))
-        super().__init__(model, max_rows=rows, cache_bytes=max(ROOM, room), prefill_tokens=PIECE)
+        super().__init__(model, max_rows=rows, cache_bytes=max(ROOM, room), prefill_tokens=CHUNK)
         self.answers = answers
-        self.heard: dict[str, list[torch.Tensor]] = {id: [] for id in answers}
+        self.logits_of: dict[str, list[torch.Tensor]] = {id: [] for id in answers}
         self.eos = set()
 
     def _choose(self, logits: torch.Tensor, rows: list[Row]) -> list[int]:
         for line, row in zip(logits, rows, strict=True):
-            self.heard[row.request.id].append(line.clone())
+            self.logits_of[row.request.id].append(line.clone())
         return [self.answers[row.request.id][len(row.generated)] for row in rows]

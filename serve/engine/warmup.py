@@ -7,7 +7,7 @@ prompts are computed in smaller pieces. It knows the engine from outside.
 import logging
 import time
 
-from serve.engine.engine import SMALLEST_PIECE, Engine
+from serve.engine.engine import MIN_CHUNK, Engine
 from serve.engine.request import Request
 
 log = logging.getLogger(__name__)
@@ -30,7 +30,7 @@ def warm_up(engine: Engine, hang_seconds: float) -> None:
     for index in range(min(4, engine.max_rows)):
         engine.submit(Request(f"warm-up {index}", [0] * min(index + 4, engine.limits.context - 3), 3))
     _finish(engine)
-    count = max(1, min(SMALLEST_PIECE, engine.limits.context - 1))
+    count = max(1, min(MIN_CHUNK, engine.limits.context - 1))
     _time(engine, count)  # kernels are chosen now, which takes time as well
     _pace(engine, _time(engine, count), hang_seconds)
     engine.steps = 0
@@ -47,7 +47,7 @@ def _time(engine: Engine, count: int) -> float:
 
 def _pace(engine: Engine, seconds: float, hang_seconds: float) -> None:
     """Halve the pieces until one takes little of `hang_seconds`, if the smallest takes `seconds`."""
-    most, smallest = hang_seconds / SHARE, min(SMALLEST_PIECE, engine.prefill_tokens)
+    most, smallest = hang_seconds / SHARE, min(MIN_CHUNK, engine.prefill_tokens)
     while engine.prefill_tokens > smallest and seconds * engine.prefill_tokens / smallest > most:
         engine.prefill_tokens = max(smallest, engine.prefill_tokens // 2)
     if seconds > most:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from serve.http import metrics
-from serve.link import EngineDied, EngineRefused, Engines, Step
+from serve.link import EngineDied, EngineRefused, Engines, TokenEvent
 
 if TYPE_CHECKING:
     from serve.http.text import Decoder  # brings transformers, which the main process does not need
@@ -98,7 +98,7 @@ class Answer:
         finally:
             self._count(complete)
 
-    def _take(self, step: Step) -> str:
+    def _take(self, step: TokenEvent) -> str:
         if self._decoder.stopped:
             return ""
         self.ended = step.at
@@ -127,7 +127,7 @@ class Answer:
                 metrics.PER_TOKEN.observe((self.ended - self.first_token) / (self.tokens - 1))
 
 
-async def together(answers: list[Answer], stream: bool) -> AsyncGenerator[tuple[int, str]]:
+async def merge_pieces(answers: list[Answer], stream: bool) -> AsyncGenerator[tuple[int, str]]:
     """The pieces of several answers as they come, each with the number of its answer."""
     if len(answers) == 1:
         async with aclosing(answers[0].pieces(stream)) as pieces:

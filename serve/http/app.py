@@ -17,7 +17,7 @@ from serve.http.admission import Admission
 from serve.http.state import AppState
 from serve.link import Engines
 from serve.messages import one_line
-from serve.repository import Published, decoding, ends
+from serve.repository import Published, decoding, eos_ids
 from serve.settings import Settings
 from serve.shared import Shared
 
@@ -55,14 +55,14 @@ async def _load_text(state: AppState) -> None:
     folder, engines = state.published.folder, state.engines
 
     def load() -> "Text":
-        from serve.http import belonging  # brings transformers, which takes seconds; the engine loads meanwhile
+        from serve.http import compatibility  # brings transformers, which takes seconds; the engine loads meanwhile
 
-        return belonging.load(folder, ends(folder))
+        return compatibility.load(folder, eos_ids(folder))
 
     def check(text: "Text", vocabulary: int) -> None:
-        from serve.http import belonging
+        from serve.http import compatibility
 
-        belonging.check_ids(text, vocabulary)
+        compatibility.check_ids(text, vocabulary)
 
     try:
         text = await asyncio.to_thread(load)

@@ -13,9 +13,9 @@ from typing import Any
 from starlette.types import Receive
 
 from serve.http import metrics
-from serve.http.answer import Answer, Options, together
-from serve.http.errors import Problem, died, overloaded
-from serve.http.gone import unless_gone
+from serve.http.answer import Answer, Options, merge_pieces
+from serve.http.disconnect import cancel_on_disconnect
+from serve.http.errors import Problem, engine_problem, overload_problem
 from serve.http.state import AppState
 from serve.link import EngineDied, EngineRefused
 from serve.repository import Decoding
@@ -26,7 +26,7 @@ SHORT = 4000
 
 
 @dataclass(frozen=True)
-class Wanted:
+class Query:
     """What a request asks for. None stands for what the model was published with; `seconds` for the server's limit.
 
     `opened`: the prompt ends with the beginning of the answer's turn; `continued`: it leaves the last message's open.
@@ -48,14 +48,14 @@ class Wanted:
 
 
 @dataclass
-class Asked:
+class Generation:
     """A request that was let in: its answers in the making. `leave` gives its places back, once."""
 
     answers: list[Answer]
     leave: Callable[[], None]
 
 
-async def admit(state: AppState, wanted: Wanted) -> Asked:
+async def start(state: AppState, wanted: Query) -> Generation:
     """Let a request in.
 
     Raises:
@@ -64,9 +64,9 @@ async def admit(state: AppState, wanted: Wanted) -> Asked:
     """
     arrived = time.monotonic()
     if reason := state.unready():
-        metrics.rejected(metrics.Rejected.NOT_READY)
+        metrics.count_rejection(metrics.Rejected.NOT_READY)
         raise Problem(503, f"{reason}; try again", "not_ready", retry_after=2)
-    leave = _enter(state, wanted.n)
+    leave = _take_places(state, wanted.n)
     try:
         context = state.context  # there may be no engine any more, once the prompt is made
         prompt = await _prompt(state, wanted, context)
@@ -82,17 +82,17 @@ async def admit(state: AppState, wanted: Wanted) -> Asked:
     except BaseException:
         leave()
         raise
-    return Asked(answers, leave)
+    return Generation(answers, leave)
 
 
-def _enter(state: AppState, n: int) -> Callable[[], None]:
+def _take_places(state: AppState, n: int) -> Callable[[], None]:
     """Take n places; calling the result gives them back, however often it is called."""
     admission = state.admission
     if n > admission.most:
         message = f"n: found {n}, expected at most {admission.most}, the requests that fit in this server"
         raise Problem(422, message, "invalid_request", "n")
     if not admission.enter(n):
-        raise overloaded(admission)
+        raise overload_problem(admission)
     taken = [n]
 
     def leave() -> None:
@@ -102,7 +102,7 @@ def _enter(state: AppState, n: int) -> Callable[[], None]:
     return leave
 
 
-async def _prompt(state: AppState, wanted: Wanted, context: int) -> list[int]:
+async def _prompt(state: AppState, wanted: Query, context: int) -> list[int]:
     text = state.loaded_text
     try:
         if _short(wanted.messages):
@@ -113,7 +113,7 @@ async def _prompt(state: AppState, wanted: Wanted, context: int) -> list[int]:
         message = f"the model's chat template refuses these messages: {error}"
         raise Problem(422, message, "template", "messages") from None
     if len(prompt) >= context:
-        metrics.rejected(metrics.Rejected.TOO_LONG)
+        metrics.count_rejection(metrics.Rejected.TOO_LONG)
         # OpenAI's words and more: clients look for "maximum context length", "context_length_exceeded", "too long"
         message = (
             f"This model's maximum context length is {context} tokens, {context - 1} of which fit before an answer. "
@@ -139,7 +139,7 @@ def _short(messages: list[dict[str, Any]]) -> bool:
     return left >= 0
 
 
-def _options(defaults: Decoding, wanted: Wanted, context: int, prompt: int) -> Options:
+def _options(defaults: Decoding, wanted: Query, context: int, prompt: int) -> Options:
     """The request's own wishes, over what the model was published with."""
     most = wanted.max_new_tokens
     if most is None:
@@ -155,12 +155,12 @@ def _options(defaults: Decoding, wanted: Wanted, context: int, prompt: int) -> O
         min_p=defaults.min_p,
         seed=wanted.seed,
         stop=[wanted.stop] if isinstance(wanted.stop, str) else wanted.stop or [],
-        min_new_tokens=_least(wanted.min_tokens, defaults.min_new_tokens, most, context - prompt),
+        min_new_tokens=_min_new_tokens(wanted.min_tokens, defaults.min_new_tokens, most, context - prompt),
         ignore_eos=wanted.ignore_eos,
     )
 
 
-def _least(wanted: int | None, published: int, most: int, room: int) -> int:
+def _min_new_tokens(wanted: int | None, published: int, most: int, room: int) -> int:
     """How many tokens the answer has at least. A published number that is too large is as much as there may be, as
     transformers has it; one that was asked for is refused, as vLLM does.
 
@@ -170,7 +170,7 @@ def _least(wanted: int | None, published: int, most: int, room: int) -> int:
     if wanted is None:
         return min(published, most)
     if wanted > most:
-        metrics.rejected(metrics.Rejected.INVALID)
+        metrics.count_rejection(metrics.Rejected.INVALID)
         reason = (
             "the tokens that fit behind these messages; shorten them, or ask for less"
             if most == room
@@ -188,39 +188,39 @@ def _choices(options: Options, n: int) -> list[Options]:
     return [replace(options, seed=(options.seed + index) % 2**63) for index in range(n)]
 
 
-async def whole(receive: Receive, asked: Asked) -> None:
+async def finish(receive: Receive, asked: Generation) -> None:
     """Make the answers, unless the client leaves before.
 
     Raises:
         Problem: as `pieces` has it.
-        Gone: the client has left.
+        ClientDisconnected: the client has left.
     """
 
     async def make() -> None:
-        async for _ in pieces(asked.answers, stream=False):
+        async for _ in stream_pieces(asked.answers, stream=False):
             pass
 
     try:
-        await unless_gone(receive, make())
+        await cancel_on_disconnect(receive, make())
     finally:
         asked.leave()
 
 
-async def pieces(answers: list[Answer], stream: bool) -> AsyncGenerator[tuple[int, str]]:
+async def stream_pieces(answers: list[Answer], stream: bool) -> AsyncGenerator[tuple[int, str]]:
     """The pieces of the answers as they come, each with the number of its answer.
 
     Raises:
         Problem: 503 the engine died, or the time was over before some answer had begun; 422 the engine refuses it.
     """
     try:
-        async with aclosing(together(answers, stream)) as made:
+        async with aclosing(merge_pieces(answers, stream)) as made:
             async for piece in made:
                 yield piece
     except EngineRefused as error:
         raise Problem(422, f"the model cannot take this: {error}", "refused") from None
     except EngineDied as error:
-        raise died(error) from None
+        raise engine_problem(error) from None
     if any(answer.deadline_reached and answer.started is None for answer in answers):
-        metrics.rejected(metrics.Rejected.DEADLINE)
+        metrics.count_rejection(metrics.Rejected.DEADLINE)
         message = "the time limit was reached before the first token; try again, or with a longer limit"
         raise Problem(503, message, "deadline_reached", retry_after=2)

@@ -14,7 +14,7 @@ from typing import Any, SupportsIndex
 
 STAND_INS = (*range(0xF0000, 0xFFFFE), *range(0x100000, 0x10FFFE), *range(0xE000, 0xF900))
 PRIVATE = re.compile("[\U000f0000-\U0010ffff\ue000-\uf8ff]")
-ANSWERING = ("startswith", "endswith", "find", "rfind", "index", "rindex", "count", "isspace", "isdigit", "isalpha",
+QUERIES = ("startswith", "endswith", "find", "rfind", "index", "rindex", "count", "isspace", "isdigit", "isalpha",
          "isalnum", "isupper", "islower", "istitle", "isdecimal", "isnumeric", "isidentifier", "isprintable",
          "isascii", "__contains__", "__lt__", "__le__", "__gt__", "__ge__", "__eq__", "__ne__")  # fmt: skip
 """Methods of a string that answer with a number or a truth value."""
@@ -22,7 +22,7 @@ CASING = ("upper", "lower", "title", "capitalize", "casefold", "swapcase")
 """Methods that change letters one by one."""
 
 
-def runs(taken: frozenset[str]) -> re.Pattern[str]:
+def client_pattern(taken: frozenset[str]) -> re.Pattern[str]:
     """Finds what the client wrote, for `StandIns(taken)`."""
     own = "".join(character for character in sorted(taken) if PRIVATE.match(character))
     return re.compile(f"(?:{f'(?![{own}])' if own else ''}{PRIVATE.pattern})+")
@@ -45,9 +45,9 @@ class StandIns:
 
     def text(self, true: str) -> "ClientText":
         """What the template gets for a client's text."""
-        return ClientText(self.hidden(true), true, self)
+        return ClientText(self.hide(true), true, self)
 
-    def hidden(self, true: str) -> str:
+    def hide(self, true: str) -> str:
         for character in set(true) - self._known:
             stand_in = next((one for one in self._free if chr(one) not in self._taken), None)
             if stand_in is None:
@@ -56,7 +56,7 @@ class StandIns:
             self._of[ord(character)], self._true[stand_in] = stand_in, ord(character)
         return true.translate(self._of)
 
-    def true(self, text: str) -> str:
+    def reveal(self, text: str) -> str:
         """The text as it is without stand-ins."""
         if isinstance(text, ClientText):
             return text._true
@@ -66,9 +66,9 @@ class StandIns:
         """Whether any character of the text is the client's."""
         return not text.isascii() and any(ord(character) in self._true for character in text)
 
-    def joined(self, parts: Iterable[str]) -> "ClientText":
+    def concat(self, parts: Iterable[str]) -> "ClientText":
         parts = list(parts)
-        return ClientText("".join(parts), "".join(map(self.true, parts)), self)
+        return ClientText("".join(parts), "".join(map(self.reveal, parts)), self)
 
 
 class ClientText(str):
@@ -95,79 +95,81 @@ class ClientText(str):
         return (self[at] for at in range(len(self)))
 
     def __add__(self, other: str) -> "ClientText":
-        return self.joined([self, other]) if isinstance(other, str) else NotImplemented
+        return self.concat([self, other]) if isinstance(other, str) else NotImplemented
 
     def __radd__(self, other: str) -> "ClientText":
-        return self.joined([other, self]) if isinstance(other, str) else NotImplemented
+        return self.concat([other, self]) if isinstance(other, str) else NotImplemented
 
     def strip(self, chars: str | None = None, /) -> "ClientText":
         return self.lstrip(chars).rstrip(chars)
 
     def lstrip(self, chars: str | None = None, /) -> "ClientText":
-        return self[len(self) - len(self._true.lstrip(self._seen(chars))) :]
+        return self[len(self) - len(self._true.lstrip(self._reveal(chars))) :]
 
     def rstrip(self, chars: str | None = None, /) -> "ClientText":
-        return self[: len(self._true.rstrip(self._seen(chars)))]
+        return self[: len(self._true.rstrip(self._reveal(chars)))]
 
     def removeprefix(self, prefix: str, /) -> "ClientText":
-        return self[len(self) - len(self._true.removeprefix(self._seen(prefix))) :]
+        return self[len(self) - len(self._true.removeprefix(self._reveal(prefix))) :]
 
     def removesuffix(self, suffix: str, /) -> "ClientText":
-        return self[: len(self._true.removesuffix(self._seen(suffix)))]
+        return self[: len(self._true.removesuffix(self._reveal(suffix)))]
 
     def split(self, sep: str | None = None, maxsplit: SupportsIndex = -1) -> list[str]:
-        return self._cut(self._true.split(self._seen(sep), maxsplit), sep)
+        return self._slice_parts(self._true.split(self._reveal(sep), maxsplit), sep)
 
     def rsplit(self, sep: str | None = None, maxsplit: SupportsIndex = -1) -> list[str]:
-        return self._cut(self._true.rsplit(self._seen(sep), maxsplit), sep)
+        return self._slice_parts(self._true.rsplit(self._reveal(sep), maxsplit), sep)
 
     def splitlines(self, keepends: bool = False) -> list[str]:
-        lines = self._cut(self._true.splitlines(keepends=True), None)
+        lines = self._slice_parts(self._true.splitlines(keepends=True), None)
         lengths = map(len, self._true.splitlines(keepends))
         return [line[:length] for line, length in zip(lines, lengths, strict=True)]
 
     def partition(self, sep: str, /) -> tuple[str, str, str]:
-        at = self._true.find(self._seen(sep))
-        return self._around(at, len(sep)) if at >= 0 else (self, self[:0], self[:0])
+        at = self._true.find(self._reveal(sep))
+        return self._three_parts(at, len(sep)) if at >= 0 else (self, self[:0], self[:0])
 
     def rpartition(self, sep: str, /) -> tuple[str, str, str]:
-        at = self._true.rfind(self._seen(sep))
-        return self._around(at, len(sep)) if at >= 0 else (self[:0], self[:0], self)
+        at = self._true.rfind(self._reveal(sep))
+        return self._three_parts(at, len(sep)) if at >= 0 else (self[:0], self[:0], self)
 
     def replace(self, old: str, new: str, count: SupportsIndex = -1, /) -> "ClientText":
         if not old:
-            return self.joined([str.replace(self, old, new, count)])
+            return self.concat([str.replace(self, old, new, count)])
         parts: list[str] = []
         for part in self.split(old, count):
             parts += [part, new]
-        return self.joined(parts[:-1])
+        return self.concat(parts[:-1])
 
     def each(self, change: Callable[[str], str]) -> "ClientText":
         """With each character changed, to one or to several; what the client wrote stays the client's."""
-        return self._with(map(change, self._true))
+        return self._replace_each(map(change, self._true))
 
-    def cased(self, change: Callable[[str], str]) -> "ClientText":
+    def change_case(self, change: Callable[[str], str]) -> "ClientText":
         """With capitals or without, where a letter's neighbours may matter."""
         true = change(self._true)
-        return self._with(true) if len(true) == len(self) else self.each(change)  # a sharp s becomes two letters
+        return (
+            self._replace_each(true) if len(true) == len(self) else self.each(change)
+        )  # a sharp s becomes two letters
 
-    def joined(self, parts: Iterable[str]) -> "ClientText":
-        return self._stand_ins.joined(parts)
+    def concat(self, parts: Iterable[str]) -> "ClientText":
+        return self._stand_ins.concat(parts)
 
-    def _with(self, changed: Iterable[str]) -> "ClientText":
+    def _replace_each(self, changed: Iterable[str]) -> "ClientText":
         stand_ins = self._stand_ins
-        return stand_ins.joined(
-            stand_ins.hidden(new) if stand_ins.any_in(old) else new
+        return stand_ins.concat(
+            stand_ins.hide(new) if stand_ins.any_in(old) else new
             for new, old in zip(changed, str.__iter__(self), strict=True)
         )
 
-    def _seen(self, asked: Any) -> Any:
+    def _reveal(self, asked: Any) -> Any:
         """What a template asks with: a string, several, or nothing."""
         if isinstance(asked, tuple):
-            return tuple(map(self._seen, asked))
-        return self._stand_ins.true(asked) if isinstance(asked, str) else asked
+            return tuple(map(self._reveal, asked))
+        return self._stand_ins.reveal(asked) if isinstance(asked, str) else asked
 
-    def _cut(self, parts: list[str], sep: str | None) -> list[str]:
+    def _slice_parts(self, parts: list[str], sep: str | None) -> list[str]:
         """The pieces of this text where the true one has these parts, in their order."""
         pieces: list[str] = []
         at = 0
@@ -177,21 +179,21 @@ class ClientText(str):
             at += len(part) + len(sep or "")
         return pieces
 
-    def _around(self, at: int, length: int) -> tuple[str, str, str]:
+    def _three_parts(self, at: int, length: int) -> tuple[str, str, str]:
         return self[:at], self[at : at + length], self[at + length :]
 
 
-def _answering(name: str) -> Callable[..., Any]:
+def _query_method(name: str) -> Callable[..., Any]:
     ask = getattr(str, name)
-    return lambda text, *asked: ask(text._true, *map(text._seen, asked))
+    return lambda text, *asked: ask(text._true, *map(text._reveal, asked))
 
 
-def _casing(name: str) -> Callable[[ClientText], ClientText]:
+def _case_method(name: str) -> Callable[[ClientText], ClientText]:
     change = getattr(str, name)
-    return lambda text: text.cased(change)
+    return lambda text: text.change_case(change)
 
 
-for _name in ANSWERING:
-    setattr(ClientText, _name, _answering(_name))
+for _name in QUERIES:
+    setattr(ClientText, _name, _query_method(_name))
 for _name in CASING:
-    setattr(ClientText, _name, _casing(_name))
+    setattr(ClientText, _name, _case_method(_name))

@@ -21,19 +21,19 @@ from uvicorn._types import ASGI3Application
 from uvicorn.protocols.http.flow_control import FlowControl
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from serve.http.access import count, line
+from serve.http.access import count_answer, log_request
 from serve.http.errors import error_body
+from serve.http.http10 import without_chunks
 from serve.http.parser import Parser
 from serve.http.probe import Probe
 from serve.http.request_id import HEADER, id_of
-from serve.http.unframed import unframed
 from serve.settings import Settings
 
 MAX_HEAD = 2**15
 """Bytes of a request's first line and headers together; what clients and proxies send has a tenth of it."""
 GRACE_SECONDS = 5.0
 """For an answer that is complete at its deadline to reach its client."""
-MOST_WAITING = 16
+MAX_PIPELINED = 16
 """Requests behind the running one that are read ahead. Who leaves is noticed only while we read."""
 REASONS = {400: "Bad Request", 408: "Request Timeout", 431: "Request Header Fields Too Large"}
 
@@ -51,7 +51,7 @@ class Connection(HttpToolsProtocol):
         self.running: RequestResponseCycle | None = None  # `cycle` is the newest, which may wait behind it
         self.in_head = self.in_body = False
         self.ended = False  # what comes now is not read
-        self.left = False  # the client has closed its half
+        self.half_closed = False  # the client has closed its half
         self.fed = 0  # bytes since the connection began, the last head ended, or the last piece of a body
         self.read_timer: asyncio.TimerHandle | None = None
         self.answer_timer: asyncio.TimerHandle | None = None
@@ -66,7 +66,7 @@ class Connection(HttpToolsProtocol):
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
         self.flow = _Flow(transport, self.pipeline)
-        self._time_idleness()
+        self._start_idle_timer()
 
     def connection_lost(self, exc: Exception | None) -> None:
         for timer in (self.read_timer, self.answer_timer):
@@ -84,7 +84,7 @@ class Connection(HttpToolsProtocol):
         self.fed += len(data)
         super().data_received(data)
         if not (self.in_head or self.in_body or self.answering or self.transport.is_closing()):
-            self._time_idleness()  # uvicorn has ended it: blank lines came, or the rest of a body that was refused
+            self._start_idle_timer()  # uvicorn has ended it: blank lines came, or the rest of a body that was refused
         if self.fed > MAX_HEAD and not self.transport.is_closing() and (self.in_head or self.in_body):
             self._refuse(431, f"the request's head is longer than {MAX_HEAD} bytes, the limit of this server", "head")
 
@@ -92,8 +92,8 @@ class Connection(HttpToolsProtocol):
         """The client has closed its half, or has gone: TCP says the same of both. True keeps our half open."""
         if not self.answering or (self.in_body and self.cycle is self.running):
             return False
-        self._end_before_this()
-        self.left = True
+        self._drop_incomplete()
+        self.half_closed = True
         if self.running:
             Probe(self.loop, self.running)
         return True
@@ -104,7 +104,7 @@ class Connection(HttpToolsProtocol):
         super().on_message_begin()
         self.in_head = True
         if self.read_timer is None:
-            self._time_reading()
+            self._start_read_timer()
 
     def on_headers_complete(self) -> None:
         self.fed = 0
@@ -128,17 +128,17 @@ class Connection(HttpToolsProtocol):
         super().on_message_complete()
         self.cycle.waiting_for_100_continue = False  # all is here, and bytes of the answer may have gone ahead
         if self.cycle is self.running and not self.cycle.response_complete:
-            self._time_answer(self.cycle)
+            self._start_answer_timer(self.cycle)
 
     # uvicorn's
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         self.running = cycle
         if cycle.scope["http_version"] < "1.1":
-            app = unframed(app, cycle)
+            app = without_chunks(app, cycle)
         super()._start_asgi_task(cycle, app)
-        self._time_answer(cycle)
-        if self.left:
+        self._start_answer_timer(cycle)
+        if self.half_closed:
             Probe(self.loop, cycle)
 
     def on_response_complete(self) -> None:
@@ -156,33 +156,33 @@ class Connection(HttpToolsProtocol):
         stop_listening(self.listener)
         super().shutdown()
 
-    def _time_idleness(self) -> None:
+    def _start_idle_timer(self) -> None:
         seconds = self.timeout_keep_alive if self.cycle else max(self.timeout_keep_alive, self.read_seconds)
         self._unset_keepalive_if_required()
         self.timeout_keep_alive_task = self.loop.call_later(seconds, self.timeout_keep_alive_handler)
 
-    def _time_reading(self) -> None:
-        self.read_timer = self.loop.call_later(self.read_seconds, self._has_read_for_long)
+    def _start_read_timer(self) -> None:
+        self.read_timer = self.loop.call_later(self.read_seconds, self._on_read_timeout)
 
-    def _has_read_for_long(self) -> None:
+    def _on_read_timeout(self) -> None:
         self.read_timer = None
         if self.transport.is_closing():
             return
         if self.flow.read_paused or (self.answering and (self.in_head or self.in_body)):
-            self._time_reading()  # it is our turn, not the client's
+            self._start_read_timer()  # it is our turn, not the client's
         elif self.in_head:
             self._refuse(408, f"the request did not arrive within {self.read_seconds:g} s", "request_timeout")
         elif not self.answering:
             self.transport.close()  # the answer came before the end of the body
 
-    def _time_answer(self, cycle: RequestResponseCycle) -> None:
+    def _start_answer_timer(self, cycle: RequestResponseCycle) -> None:
         """From when it is begun, with the time of its body, and anew when that has arrived."""
         if self.answer_timer:
             self.answer_timer.cancel()  # of the request before, whose last bytes may still be on their way
         seconds = self._seconds(cycle.scope["headers"]) + GRACE_SECONDS + (self.read_seconds if cycle.more_body else 0)
-        self.answer_timer = self.loop.call_later(seconds, self._has_answered_for_long)
+        self.answer_timer = self.loop.call_later(seconds, self._on_answer_timeout)
 
-    def _has_answered_for_long(self) -> None:
+    def _on_answer_timeout(self) -> None:
         """The client does not read: what is left for it would stay here for ever."""
         if self.answering or self.transport.get_write_buffer_size():
             self.transport.abort()
@@ -197,7 +197,7 @@ class Connection(HttpToolsProtocol):
                     break
         return self.answer_seconds
 
-    def _end_before_this(self) -> None:
+    def _drop_incomplete(self) -> None:
         """The answers to what came whole are not spoilt; with the last of them the connection ends."""
         if self.in_body:
             self.pipeline.popleft()
@@ -209,7 +209,7 @@ class Connection(HttpToolsProtocol):
     def _refuse(self, status: int, message: str, code: str) -> None:
         """Answer in the application's place, which has seen nothing of the request or not all, and close."""
         if self.answering and not (self.in_body and self.cycle is self.running):
-            self._end_before_this()
+            self._drop_incomplete()
             return
         if self.in_body and self.cycle.response_started:
             (self.transport.close if self.cycle.response_complete else self.transport.abort)()
@@ -226,8 +226,8 @@ class Connection(HttpToolsProtocol):
         if self.in_body:
             state["refused"] = status  # the request's own line says it
             return
-        count("other", status)
-        line("-", "-", status, time.monotonic(), id)
+        count_answer("other", status)
+        log_request("-", "-", status, time.monotonic(), id)
 
 
 def connection(settings: Settings, listener: socket.socket) -> Callable[..., Connection]:
@@ -252,5 +252,5 @@ class _Flow(FlowControl):
         self._waiting = waiting
 
     def resume_reading(self) -> None:
-        if len(self._waiting) <= MOST_WAITING:
+        if len(self._waiting) <= MAX_PIPELINED:
             super().resume_reading()

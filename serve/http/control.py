@@ -22,7 +22,7 @@ THOUGHT = re.compile(r"\W*(?:think|thinking|thought|thoughts|reasoning)\W*", re.
 BORDER = secrets.token_hex()
 """Stands for the template's control tokens in a text where the others do not count. Nobody can guess it."""
 PIECES = 1024
-Written = tuple[int, int, int]
+Span = tuple[int, int, int]
 """A token's id, start and end in a text."""
 
 
@@ -39,13 +39,13 @@ class Control:
         content = json.loads(tokenizer.to_str())
         self._tokenizer = tokenizer
         self._tokens = {id: token for id, token in added.items() if _is_control(token, written)}
-        self._runs = client_text.runs(taken)
+        self._runs = client_text.client_pattern(taken)
         self._unknown = _unknown(content["model"], tokenizer)
         self._finder = _finder(content)
         ids = {token.content: id for id, token in self._tokens.items()}
         found = self._finder.get_added_tokens_decoder().items()
         self._ids = {id: ids[token.content] for id, token in found if token.content in ids}
-        self._in_piece = lru_cache(PIECES)(self._find)  # a template writes the same few over and over
+        self._in_piece = lru_cache(PIECES)(self._find_in_piece)  # a template writes the same few over and over
         self._plain = _plain(content, ids)
         self._border = self._plain.token_to_id(BORDER)
 
@@ -59,37 +59,37 @@ class Control:
         Raises:
             Forged: the text cannot be tokenized so.
         """
-        encoding = self._encoded(text)
-        written = self._written(shown)
-        found = self._found(text, encoding)
+        encoding = self._encode(text)
+        written = self._template_tokens(shown)
+        found = self._find_added(text, encoding)
         if len(found) == len(written) and all(
             id == own and start <= begin and end <= stop
             for (id, start, stop), (own, begin, end) in zip(found, written, strict=True)
         ):
             return list(encoding.ids)
-        return self._apart(text, written)
+        return self._tokenize_around(text, written)
 
     def sequence(self, text: str) -> list[int]:
         """The control tokens that a text becomes, whoever wrote them."""
-        return [id for id, _, _ in self._found(text, self._encoded(text))]
+        return [id for id, _, _ in self._find_added(text, self._encode(text))]
 
-    def trusted(self, text: str) -> list[int]:
+    def plain_ids(self, text: str) -> list[int]:
         """The ids of a text, whoever wrote it."""
-        return list(self._encoded(text).ids)
+        return list(self._encode(text).ids)
 
-    def _encoded(self, text: str) -> Encoding:
+    def _encode(self, text: str) -> Encoding:
         return _encoding(self._tokenizer, text)
 
-    def _found(self, text: str, encoding: Encoding) -> list[Written]:
+    def _find_added(self, text: str, encoding: Encoding) -> list[Span]:
         # not all offsets: the list takes half a second for a long text, in which no other thread may run
         place = encoding.token_to_chars  # never None for a token of a text
         found = [(id, *place(at)) for at, id in enumerate(encoding.ids) if id in self._tokens]  # type: ignore[misc]
-        return [one for one in found if one[0] != self._unknown or self._spelt(text, *one)]
+        return [one for one in found if one[0] != self._unknown or self._is_literal(text, *one)]
 
-    def _spelt(self, text: str, id: int, start: int, end: int) -> bool:
+    def _is_literal(self, text: str, id: int, start: int, end: int) -> bool:
         return text[start:end].strip() == self._tokens[id].content
 
-    def _written(self, shown: str) -> list[Written]:
+    def _template_tokens(self, shown: str) -> list[Span]:
         """The template's control tokens, of each piece between two texts of the client."""
         written, at = [], 0
         for piece in self._runs.split(shown):
@@ -98,12 +98,12 @@ class Control:
             at += len(piece)
         return written
 
-    def _find(self, piece: str) -> list[Written]:
+    def _find_in_piece(self, piece: str) -> list[Span]:
         encoding = _encoding(self._finder, piece)
         pairs = zip(encoding.ids, encoding.offsets, strict=True)
         return [(self._ids[id], start, end) for id, (start, end) in pairs if id in self._ids]
 
-    def _apart(self, text: str, written: list[Written]) -> list[int]:
+    def _tokenize_around(self, text: str, written: list[Span]) -> list[int]:
         """The text with only these control tokens, tokenized at once: what stands beside a token may matter."""
         pieces, at = [], 0
         for id, start, end in written:

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from serve.http.fields import IGNORED, MAX_ITEMS, Off, Open, Strict, Text, shallow
+from serve.http.fields import IGNORED, MAX_ITEMS, Off, Open, Strict, Text, check_depth
 
 MAX_CALLS = 128
 """Calls of tools in one turn."""
@@ -46,12 +46,12 @@ class FunctionCall(Open):
                 raise ValueError(f"are no JSON ({reason}), expected an object such as {{}}") from None
             if not isinstance(found, dict):
                 raise ValueError("are JSON, but no object; expected an object such as {}")
-            shallow(found)
+            check_depth(found)
         return arguments
 
     @property
     def for_template(self) -> dict[str, Any]:
-        return self.given(name=self.name, arguments=self.arguments)
+        return self.without_nulls(name=self.name, arguments=self.arguments)
 
 
 class ToolCall(Open):
@@ -63,7 +63,7 @@ class ToolCall(Open):
 
     @property
     def for_template(self) -> dict[str, Any]:
-        return self.given(id=self.id, type=self.type, function=self.function.for_template)
+        return self.without_nulls(id=self.id, type=self.type, function=self.function.for_template)
 
 
 class Message(Open):
@@ -109,7 +109,7 @@ class Message(Open):
     def for_template(self) -> dict[str, Any]:
         """As chat templates take it: no parts, and nothing that is null."""
         calls = [call.for_template for call in self.tool_calls or []] or None
-        return self.given(
+        return self.without_nulls(
             role=self.role,
             content=self.text if self.content is not None or not calls else None,
             name=self.name,

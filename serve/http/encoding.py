@@ -9,7 +9,7 @@ import zlib
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from serve.http.errors import error_body
-from serve.http.middleware import answer, replay, too_large
+from serve.http.middleware import replay, send_json, send_too_large
 
 GZIP = 16 + zlib.MAX_WBITS
 """zlib's word for gzip's own header and checksum."""
@@ -39,22 +39,22 @@ class Unpack:
             named = ", ".join(encodings)[:100]
             message = f"Content-Encoding: found {named!r}, expected gzip, or the body as it is without this header"
             body = error_body(message, "invalid_request_error", "unsupported_encoding")
-            return await answer(send, 415, body, ACCEPTED)
+            return await send_json(send, 415, body, ACCEPTED)
         packed = (await receive())["body"]
         try:
-            content = unpack(packed, self.most) if len(packed) <= SMALL else await self._aside(packed)
+            content = unpack(packed, self.most) if len(packed) <= SMALL else await self._unpack_in_thread(packed)
         except TooLarge:
-            return await too_large(send, self.most)
+            return await send_too_large(send, self.most)
         except (zlib.error, EOFError) as error:
             message = f"the body is not gzip, as its header Content-Encoding says: {error}"
-            return await answer(send, 400, error_body(message, "invalid_request_error", "invalid_body"), {})
+            return await send_json(send, 400, error_body(message, "invalid_request_error", "invalid_body"), {})
         about = (b"content-encoding", b"content-length")
         headers = [(name, value) for name, value in scope["headers"] if name not in about]
         headers.append((b"content-length", str(len(content)).encode()))
         scope["headers"] = headers
         return await self.app(scope, replay(content, receive), send)
 
-    async def _aside(self, packed: bytes) -> bytes:
+    async def _unpack_in_thread(self, packed: bytes) -> bytes:
         return await asyncio.to_thread(unpack, packed, self.most)
 
 

@@ -17,11 +17,11 @@ from serve.http.admission import Admission
 from serve.http.conversation import TextPart
 from serve.link import EngineDied, EngineFailed
 
-MOST = 20
+MAX_MISTAKES = 20
 """Mistakes of a request that are told."""
-LONGEST = 200
+MAX_FIELD_PATH = 200
 """Characters of a place in a body, whose names the client chooses."""
-LIKE = 0.78
+MIN_LIKENESS = 0.78
 """How alike two names are, from 0 to 1, of which one may stand for the other."""
 INNER: dict[str | int, type[BaseModel]] = {
     "stream_options": schema.StreamOptions,
@@ -48,9 +48,9 @@ class Problem(Exception):
         self.headers = {} if retry_after is None else {"retry-after": str(retry_after)}
 
 
-def overloaded(admission: Admission) -> Problem:
+def overload_problem(admission: Admission) -> Problem:
     """No room; it is counted."""
-    metrics.rejected(metrics.Rejected.OVERLOAD)
+    metrics.count_rejection(metrics.Rejected.OVERLOAD)
     seconds = admission.retry_after()
     message = f"{admission.inside} requests are inside, of {admission.most} that fit; try again in {seconds} s"
     return Problem(429, message, "overloaded", retry_after=seconds)
@@ -79,11 +79,11 @@ async def _http(_: Request, error: Exception) -> Response:
 async def _invalid(request: Request, error: Exception) -> Response:
     """What is wrong with a body, the first mistakes at once: where, what was expected, what was found."""
     assert isinstance(error, RequestValidationError)  # noqa: S101
-    metrics.rejected(metrics.Rejected.INVALID)
-    found = error.errors()[:MOST]
-    parts = [_place(one) for one in found]
+    metrics.count_rejection(metrics.Rejected.INVALID)
+    found = error.errors()[:MAX_MISTAKES]
+    parts = [_field_path(one) for one in found]
     messages = [
-        f"{part}: {_wrong(one)}{_near(request, one)}" if part else _wrong(one)
+        f"{part}: {_reason(one)}{_suggestion(request, one)}" if part else _reason(one)
         for part, one in zip(parts, found, strict=True)
     ]
     if found[0]["type"] in ("model_attributes_type", "dict_type") or found[0]["loc"] == ("body",):
@@ -93,27 +93,27 @@ async def _invalid(request: Request, error: Exception) -> Response:
     return JSONResponse(error_body(safe, "invalid_request_error", "invalid_request", parts[0] or None), 422)
 
 
-def _place(error: dict[str, Any]) -> str:
+def _field_path(error: dict[str, Any]) -> str:
     """The field, as "messages.0.content"; without pydantic's names of the alternatives that a field has."""
     if error["type"] == "json_invalid":
         return ""
     parts = [str(part) for part in error["loc"][1:]]
     chosen = parts[-1:] if error["type"] == "extra_forbidden" else []  # a name that the client chose
     place = ".".join([*(part for part in parts[: len(parts) - len(chosen)] if "[" not in part), *chosen])
-    return place if len(place) <= LONGEST else f"{place[:LONGEST]}..."
+    return place if len(place) <= MAX_FIELD_PATH else f"{place[:MAX_FIELD_PATH]}..."
 
 
-def _near(request: Request, error: dict[str, Any]) -> str:
+def _suggestion(request: Request, error: dict[str, Any]) -> str:
     """The known field that an unknown one may stand for."""
     *path, name = error["loc"]
-    if error["type"] != "extra_forbidden" or len(name) > LONGEST:
+    if error["type"] != "extra_forbidden" or len(name) > MAX_FIELD_PATH:
         return ""
-    known = {_plain(field): field for field in _fields(request, path)}
-    near = get_close_matches(_plain(name), known, n=1, cutoff=LIKE)
+    known = {_simplify(field): field for field in _fields(request, path)}
+    near = get_close_matches(_simplify(name), known, n=1, cutoff=MIN_LIKENESS)
     return f"; did you mean {known[near[0]]}?" if near else ""
 
 
-def _plain(name: str) -> str:
+def _simplify(name: str) -> str:
     """Without what tells topP and top-p from top_p."""
     return name.lower().replace("_", "").replace("-", "")
 
@@ -127,7 +127,7 @@ def _fields(request: Request, path: list[str | int]) -> list[str]:
     return list(body.model_fields)
 
 
-def _wrong(error: dict[str, Any]) -> str:
+def _reason(error: dict[str, Any]) -> str:
     if error["type"] == "json_invalid":
         return f"the body is not JSON: {error['ctx']['error']} at character {error['loc'][1]}"
     return str(error["msg"]).removeprefix("Value error, ")
@@ -162,7 +162,7 @@ def stream_of(*names: str) -> dict[str, Any]:
     return {"content": {"text/event-stream": {"itemSchema": item}}}
 
 
-def died(error: EngineDied) -> Problem:
+def engine_problem(error: EngineDied) -> Problem:
     """The engine ended, or failed with this request alone. A stream that has begun sends the body as an event."""
     if isinstance(error, EngineFailed):
         return Problem(503, f"the engine could not answer: {error}", "engine_failed", retry_after=1)

@@ -38,7 +38,7 @@ def valid_unicode(text: str) -> str:
     return text
 
 
-def shallow(given: Any) -> Any:
+def check_depth(given: Any) -> Any:
     """The JSON value, if it is not nested deeply."""
     level = [given]
     for _ in range(MAX_DEPTH + 1):
@@ -66,7 +66,7 @@ class Strict(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _asked_for(cls, given: Any) -> Any:
+    def _keep_known(cls, given: Any) -> Any:
         if not isinstance(given, dict):
             return given
         known = {name: value for name, value in given.items() if name in cls.model_fields}
@@ -83,14 +83,14 @@ class Open(BaseModel):
 
     @model_validator(mode="wrap")
     @classmethod
-    def _bounded(cls, given: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+    def _limit_size(cls, given: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
         if isinstance(given, dict) and len(given) > MAX_NAMES:
             raise ValueError(f"has {len(given)} fields, expected at most {MAX_NAMES}")
-        made = handler(shallow(given))
+        made = handler(check_depth(given))
         made._order = list(given) if isinstance(given, dict) else []
         return made
 
-    def given(self, **known: Any) -> dict[str, Any]:
+    def without_nulls(self, **known: Any) -> dict[str, Any]:
         """All fields but those that are null; `known` are ours, as a template takes them."""
         values = {**(self.model_extra or {}), **known}
         return {name: values[name] for name in [*self._order, *values] if values.get(name) is not None}

@@ -46,7 +46,7 @@ class Rejected(StrEnum):
     DEADLINE = "deadline"
 
 
-def rejected(reason: Rejected) -> None:
+def count_rejection(reason: Rejected) -> None:
     """Count a request that is turned away."""
     _REJECTED.labels(reason.value).inc()
 

@@ -16,18 +16,18 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serve.http import metrics
 from serve.http.connection import MAX_HEAD
-from serve.http.errors import error_body, overloaded
+from serve.http.errors import error_body, overload_problem
 from serve.http.state import AppState
 
 log = logging.getLogger(__name__)
-OPEN = ("/health", "/health/live", "/health/ready")
+OPEN_PATHS = ("/health", "/health/live", "/health/ready")
 READ_ON = 64 * 2**20
 """Bytes over the limit that are still read and thrown away: a client cut off while it sends does not see why."""
 CLOSE = {"connection": "close"}
 CHALLENGE = 'Basic realm="Kickoff", Bearer realm="Kickoff"'
 
 
-async def answer(send: Send, status: int, body: dict[str, object], headers: dict[str, str]) -> None:
+async def send_json(send: Send, status: int, body: dict[str, object], headers: dict[str, str]) -> None:
     content = json.dumps(body).encode()
     fields = {"content-type": "application/json", "content-length": str(len(content)), **headers}
     raw = [(name.encode(), value.encode()) for name, value in fields.items()]
@@ -35,7 +35,7 @@ async def answer(send: Send, status: int, body: dict[str, object], headers: dict
     await send({"type": "http.response.body", "body": content})
 
 
-class Mistake:
+class ServerErrors:
     """Answers 500 where a route has failed by a mistake of ours, and logs it; what has begun is cut off."""
 
     def __init__(self, app: ASGIApp) -> None:
@@ -46,19 +46,19 @@ class Mistake:
             return await self.app(scope, receive, send)
         begun = False
 
-        async def watched(message: Message) -> None:
+        async def watched_send(message: Message) -> None:
             nonlocal begun
             begun = True
             await send(message)
 
         try:
-            await self.app(scope, receive, watched)
+            await self.app(scope, receive, watched_send)
         except Exception:
             if begun:
                 raise  # uvicorn logs it, and closes the connection
             log.exception("a mistake of the server")
             message = "the server made a mistake; its log tells more"
-            await answer(send, 500, error_body(message, "server_error", "internal"), {})
+            await send_json(send, 500, error_body(message, "server_error", "internal"), {})
 
 
 class HeadLimit:
@@ -74,13 +74,13 @@ class HeadLimit:
         size = line + sum(len(name) + len(value) + 4 for name, value in scope["headers"])
         if size <= MAX_HEAD:
             return await self.app(scope, receive, send)
-        metrics.rejected(metrics.Rejected.TOO_LARGE)
+        metrics.count_rejection(metrics.Rejected.TOO_LARGE)
         message = f"the request's head has {size} bytes, and the limit of this server is {MAX_HEAD}"
         body = error_body(message, "invalid_request_error", "head_too_large")
-        return await answer(send, 431, body, CLOSE)
+        return await send_json(send, 431, body, CLOSE)
 
 
-class Key:
+class KeyCheck:
     """Asks for the key: `Authorization: Bearer`, `X-API-Key`, or Basic, which is what a browser can send for a page."""
 
     def __init__(self, app: ASGIApp, key: str) -> None:
@@ -88,17 +88,17 @@ class Key:
         self.keys = [key.encode(), key.encode("latin-1")]  # clients write other letters than ASCII's in either way
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] in OPEN or self._opens(dict(scope["headers"])):
+        if scope["type"] != "http" or scope["path"] in OPEN_PATHS or self._is_valid(dict(scope["headers"])):
             return await self.app(scope, receive, send)
-        metrics.rejected(metrics.Rejected.UNAUTHORIZED)
+        metrics.count_rejection(metrics.Rejected.UNAUTHORIZED)
         body = error_body(
             "a key is needed: send it as 'Authorization: Bearer KEY' or 'X-API-Key: KEY'",
             "authentication_error",
             "invalid_api_key",
         )
-        return await answer(send, 401, body, {"www-authenticate": CHALLENGE})
+        return await send_json(send, 401, body, {"www-authenticate": CHALLENGE})
 
-    def _opens(self, headers: dict[bytes, bytes]) -> bool:
+    def _is_valid(self, headers: dict[bytes, bytes]) -> bool:
         scheme, _, given = headers.get(b"authorization", b"").partition(b" ")
         if scheme.lower() == b"basic":
             try:
@@ -111,7 +111,7 @@ class Key:
         return sum(hmac.compare_digest(one, key) for one in sent for key in self.keys) > 0  # each time all of them
 
 
-class Room:
+class RoomCheck:
     """Answers 429 on `paths` while not a single place is free: under overload most requests end here, at little cost.
 
     A request that wants several places is turned away later, where it has been read.
@@ -125,8 +125,8 @@ class Room:
         if scope["type"] == "http" and scope["path"] in self.paths and scope["method"] == "POST":
             state: AppState = scope["app"].state.kickoff
             if state.admission.full and not state.unready():
-                problem = overloaded(state.admission)
-                return await answer(send, problem.status, problem.body, problem.headers)
+                problem = overload_problem(state.admission)
+                return await send_json(send, problem.status, problem.body, problem.headers)
         return await self.app(scope, receive, send)
 
 
@@ -141,26 +141,26 @@ class BodyLimit:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
-        told = dict(scope["headers"]).get(b"content-length", b"0")
+        declared = dict(scope["headers"]).get(b"content-length", b"0")
         try:
             async with asyncio.timeout(self.seconds):
-                body = await _body(receive, int(told) if told.isdigit() else 0, self.most)
+                body = await _body(receive, int(declared) if declared.isdigit() else 0, self.most)
         except TimeoutError:
             return await self._too_slow(send)
         except ClientDisconnect:
             return None
         if body is None:
-            return await too_large(send, self.most)
+            return await send_too_large(send, self.most)
         return await self.app(scope, replay(body, receive), send)
 
     async def _too_slow(self, send: Send) -> None:
-        metrics.rejected(metrics.Rejected.SLOW)
+        metrics.count_rejection(metrics.Rejected.SLOW)
         message = f"the body did not arrive within {self.seconds:g} s"
-        await answer(send, 408, error_body(message, "invalid_request_error", "request_timeout"), CLOSE)
+        await send_json(send, 408, error_body(message, "invalid_request_error", "request_timeout"), CLOSE)
 
 
-async def _body(receive: Receive, told: int, most: int) -> bytes | None:
-    """The body, None if it is over `most` bytes; `told` is the size that its header says."""
+async def _body(receive: Receive, declared: int, most: int) -> bytes | None:
+    """The body, None if it is over `most` bytes; `declared` is the size that its header says."""
     chunks, received, more = [], 0, True
     while more:
         message = await receive()
@@ -168,11 +168,11 @@ async def _body(receive: Receive, told: int, most: int) -> bytes | None:
             raise ClientDisconnect
         more = message.get("more_body", False)
         received += len(message.get("body", b""))
-        if max(told, received) <= most:
+        if max(declared, received) <= most:
             chunks.append(message.get("body", b""))
         elif received > most + READ_ON:
             break
-    return b"".join(chunks) if max(told, received) <= most else None
+    return b"".join(chunks) if max(declared, received) <= most else None
 
 
 def replay(body: bytes, receive: Receive) -> Receive:
@@ -185,8 +185,8 @@ def replay(body: bytes, receive: Receive) -> Receive:
     return again
 
 
-async def too_large(send: Send, most: int) -> None:
+async def send_too_large(send: Send, most: int) -> None:
     """413."""
-    metrics.rejected(metrics.Rejected.TOO_LARGE)
+    metrics.count_rejection(metrics.Rejected.TOO_LARGE)
     message = f"the body is larger than {most} bytes, the limit of this server"
-    await answer(send, 413, error_body(message, "invalid_request_error", "too_large"), CLOSE)
+    await send_json(send, 413, error_body(message, "invalid_request_error", "too_large"), CLOSE)

@@ -8,7 +8,7 @@ import re
 from starlette.types import Scope
 
 
-def plain(path: str) -> str:
+def normalize(path: str) -> str:
     """The path without doubled slashes and without one at its end."""
     return re.sub("/{2,}", "/", path).rstrip("/") or "/"
 
@@ -16,4 +16,4 @@ def plain(path: str) -> str:
 def as_route(scope: Scope) -> Scope:
     """The scope as the routes know it; the server leaves out the body of an answer to HEAD by the scope it made."""
     method = "GET" if scope["method"] == "HEAD" else scope["method"]
-    return {**scope, "method": method, "path": plain(scope["path"]), "state": scope.setdefault("state", {})}
+    return {**scope, "method": method, "path": normalize(scope["path"]), "state": scope.setdefault("state", {})}

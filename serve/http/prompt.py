@@ -18,7 +18,7 @@ from transformers import PreTrainedTokenizerFast
 
 from serve.http.client_text import StandIns
 from serve.http.control import Control, Forged
-from serve.http.template import Template, with_texts
+from serve.http.template import Template, map_texts
 from serve.messages import one_line
 
 log = logging.getLogger(__name__)
@@ -82,7 +82,7 @@ class Prompt:
             TemplateRefused: the template does not take these messages, or it cannot be said what in the prompt is the
                 template's.
         """
-        chat = [self._named(message) for message in messages]
+        chat = [self._normalize(message) for message in messages]
         refused = None
         for shape in _shapes(chat):
             try:
@@ -91,7 +91,7 @@ class Prompt:
                 refused = refused or error
         raise refused or TemplateRefused("there are no messages")
 
-    def _named(self, message: dict[str, Any]) -> dict[str, Any]:
+    def _normalize(self, message: dict[str, Any]) -> dict[str, Any]:
         """The message without what is null, as transformers passes it on; a developer is the system to most models."""
         message = {name: value for name, value in message.items() if value is not None}
         thought = next((message[name] for name in REASONING if name in message), None)
@@ -103,27 +103,27 @@ class Prompt:
 
     def _ids(self, chat: Chat, opened: bool, continued: bool) -> list[int]:
         for _ in range(_ATTEMPTS):
-            text = self._rendered(chat, opened, continued)
+            text = self._render(chat, opened, continued)
             try:
                 stand_ins = StandIns(self._taken)
                 shown = self._template.render(chat, stand_ins, opened, continued, self._special)
             except Exception as error:
                 log.debug("the template fails with stand-ins: %s", one_line(error))
                 break
-            if stand_ins.true(shown) == text:
-                return self._checked(text, shown)
-        return self._compared(chat, text, opened, continued)
+            if stand_ins.reveal(shown) == text:
+                return self._ids_from_stand_ins(text, shown)
+        return self._ids_by_comparison(chat, text, opened, continued)
 
-    def _checked(self, text: str, shown: str) -> list[int]:
+    def _ids_from_stand_ins(self, text: str, shown: str) -> list[int]:
         try:
             return self._control.ids(text, shown)
         except Forged as error:
             raise TemplateRefused(str(error)) from None
 
-    def _compared(self, chat: Chat, text: str, opened: bool, continued: bool) -> list[int]:
+    def _ids_by_comparison(self, chat: Chat, text: str, opened: bool, continued: bool) -> list[int]:
         """For a template that looks at a message in a way that stand-ins do not know: it may write the control tokens
         that it writes for any messages of this shape, and no others."""
-        anyone = [with_texts(message, lambda client: _VISIBLE.sub("x", client)) for message in chat]
+        anyone = [map_texts(message, lambda client: _VISIBLE.sub("x", client)) for message in chat]
         try:
             expected = self._control.sequence(self._text(anyone, opened, continued))
         except Exception as error:
@@ -134,9 +134,9 @@ class Prompt:
                 "what it makes of them holds the text of one of the model's tokens, and it cannot be said who wrote "
                 "it; leave that text out"
             )
-        return self._control.trusted(text)
+        return self._control.plain_ids(text)
 
-    def _rendered(self, chat: Chat, opened: bool, continued: bool) -> str:
+    def _render(self, chat: Chat, opened: bool, continued: bool) -> str:
         try:
             text = self._text(chat, opened, continued)
             text.encode()

@@ -20,13 +20,13 @@ from starlette.middleware.cors import CORSMiddleware
 from serve.http import cors, health, page, schema
 from serve.http.access import Access
 from serve.http.answer import Answer
-from serve.http.ask import Wanted, admit, pieces, whole
+from serve.http.ask import Query, finish, start, stream_pieces
 from serve.http.encoding import Unpack
 from serve.http.errors import ERRORS, KEY_ERROR, Problem, handle_errors, stream_of
-from serve.http.middleware import BodyLimit, HeadLimit, Key, Mistake, Room
-from serve.http.paths import plain
+from serve.http.middleware import BodyLimit, HeadLimit, KeyCheck, RoomCheck, ServerErrors
+from serve.http.paths import normalize
 from serve.http.state import AppState
-from serve.http.stream import begun
+from serve.http.stream import start_stream
 from serve.settings import Settings
 
 router = APIRouter()
@@ -49,12 +49,12 @@ def add_routes(app: FastAPI, settings: Settings) -> None:
     handle_errors(app)
     paths = frozenset(route.path for route in router.routes if isinstance(route, APIRoute))
     # the last one added is passed first
-    app.add_middleware(Mistake)
+    app.add_middleware(ServerErrors)
     app.add_middleware(Unpack, most=settings.max_body_bytes)
     app.add_middleware(BodyLimit, most=settings.max_body_bytes, seconds=settings.read_seconds)
-    app.add_middleware(Room, paths=ANSWERING)
+    app.add_middleware(RoomCheck, paths=ANSWERING)
     if settings.api_key is not None:
-        app.add_middleware(Key, key=settings.api_key)
+        app.add_middleware(KeyCheck, key=settings.api_key)
     app.add_middleware(HeadLimit)
     if settings.cors_origin:
         app.add_middleware(CORSMiddleware, **cors.options(settings.cors_origin))
@@ -73,26 +73,26 @@ async def predict(
     """One question, one answer; with `stream` as server-sent events: `delta` {"text"}, then `done` with the whole."""
     state: AppState = request.app.state.kickoff
     messages = [{"role": "user", "content": body.question}]
-    asked = await admit(state, _wanted(messages, body, body.max_new_tokens, x_request_timeout))
+    asked = await start(state, _query(messages, body, body.max_new_tokens, x_request_timeout))
     request.state.answers = asked.answers  # for the access log
     (answer,) = asked.answers
     if body.stream:
-        return await begun(request.receive, _predict_events(state, answer), _predict_error, asked.leave)
-    await whole(request.receive, asked)
+        return await start_stream(request.receive, _predict_events(state, answer), _predict_error, asked.leave)
+    await finish(request.receive, asked)
     return _predicted(state, answer)
 
 
-def _wanted(
+def _query(
     messages: list[dict[str, Any]],
     body: schema.PredictRequest | schema.ChatRequest,
     max_new_tokens: int | None,
     seconds: float | None,
-) -> Wanted:
-    return Wanted(messages, max_new_tokens, body.temperature, body.top_p, body.top_k, body.seed, body.stop, seconds)
+) -> Query:
+    return Query(messages, max_new_tokens, body.temperature, body.top_p, body.top_k, body.seed, body.stop, seconds)
 
 
 async def _predict_events(state: AppState, answer: Answer) -> AsyncGenerator[str]:
-    async with aclosing(pieces([answer], stream=True)) as made:
+    async with aclosing(stream_pieces([answer], stream=True)) as made:
         async for _, piece in made:
             yield _event("delta", {"text": piece})
     yield _event("done", _predicted(state, answer).model_dump())
@@ -148,21 +148,21 @@ async def chat(
     messages = [message.for_template for message in body.messages]
     most = body.max_tokens if body.max_completion_tokens is None else body.max_completion_tokens
     wanted = replace(
-        _wanted(messages, body, most, x_request_timeout),
+        _query(messages, body, most, x_request_timeout),
         n=body.n or 1,
         min_tokens=body.min_tokens,
         ignore_eos=bool(body.ignore_eos),
         opened=body.add_generation_prompt is not False,
         continued=bool(body.continue_final_message),
     )
-    asked = await admit(state, wanted)
+    asked = await start(state, wanted)
     request.state.answers = asked.answers
     id = f"chatcmpl-{uuid.uuid4().hex}"
     if body.stream:
         usage = body.stream_options is not None and bool(body.stream_options.include_usage)
         events = _chat_events(state, asked.answers, id, usage)
-        return await begun(request.receive, events, _chat_error, asked.leave)
-    await whole(request.receive, asked)
+        return await start_stream(request.receive, events, _chat_error, asked.leave)
+    await finish(request.receive, asked)
     return schema.ChatResponse(
         id=id,
         created=int(time.time()),
@@ -196,7 +196,7 @@ async def _chat_events(state: AppState, answers: list[Answer], id: str, with_usa
         return _data({**head, "choices": [choice], **nothing_yet})
 
     heard = set()
-    async with aclosing(pieces(answers, stream=True)) as made:
+    async with aclosing(stream_pieces(answers, stream=True)) as made:
         async for index, piece in made:
             yield chunk(index, {"content": piece} if index in heard else {"role": "assistant", "content": piece})
             heard.add(index)
@@ -228,7 +228,7 @@ async def models(request: Request) -> schema.ModelList:
 async def model(request: Request, id: str) -> schema.Model:
     state: AppState = request.app.state.kickoff
     # the name of a folder may begin with a slash, which an address does not keep beside another one
-    if plain(f"/{id}") not in {plain(f"/{name}") for name in (state.name, state.published.name)}:
+    if normalize(f"/{id}") not in {normalize(f"/{name}") for name in (state.name, state.published.name)}:
         raise _other_model(state, id)
     return _model(state)
 

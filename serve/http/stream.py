@@ -15,8 +15,8 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from fastapi import Response
 from starlette.types import Receive, Scope, Send
 
+from serve.http.disconnect import ClientDisconnected, cancel_on_disconnect
 from serve.http.errors import Problem
-from serve.http.gone import Gone, unless_gone
 
 SOON = 1.0
 """Seconds in which the first event, or an error, decides the status."""
@@ -45,8 +45,8 @@ class EventStream(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            with contextlib.suppress(Gone, OSError):
-                await unless_gone(receive, self._send(send))
+            with contextlib.suppress(ClientDisconnected, OSError):
+                await cancel_on_disconnect(receive, self._send(send))
         finally:
             await close(self.first, self.events, self.leave)
 
@@ -87,18 +87,18 @@ class EventStream(Response):
                 await asyncio.sleep(PAUSE - quiet)
 
 
-async def begun(
+async def start_stream(
     receive: Receive, events: AsyncGenerator[str], as_event: Callable[[Problem], str], leave: Callable[[], None]
 ) -> EventStream:
     """The stream of `events`, which is left to the response from then on; `as_event` is how a late error is told.
 
     Raises:
         Problem: of the events, which came before the first of them, and soon.
-        Gone: the client has left.
+        ClientDisconnected: the client has left.
     """
     first = asyncio.ensure_future(anext(events))
     try:
-        await unless_gone(receive, asyncio.wait({first}, timeout=SOON))
+        await cancel_on_disconnect(receive, asyncio.wait({first}, timeout=SOON))
         if first.done():
             first.result()
     except BaseException:

@@ -45,7 +45,7 @@ class Template:
         special: dict[str, Any],
     ) -> str:
         """The prompt with stand-ins in the place of all that the client wrote."""
-        shown = [with_texts(message, stand_ins.text) for message in messages]
+        shown = [map_texts(message, stand_ins.text) for message in messages]
         if continued:
             shown[-1]["content"] += stand_ins.text(CONTINUED)
         text = self._template.render(
@@ -53,33 +53,35 @@ class Template:
         )
         if not continued:
             return text
-        true = stand_ins.true(text)
+        true = stand_ins.reveal(text)
         at = true.rindex(CONTINUED.strip())
         if true.startswith(CONTINUED, at):
             return text[:at]
         return text[: len(true[:at].rstrip())]  # the template strips blanks, so they were none of the message
 
 
-def with_texts(message: dict[str, Any], change: Callable[[str], str]) -> dict[str, Any]:
+def map_texts(message: dict[str, Any], change: Callable[[str], str]) -> dict[str, Any]:
     """The message with all that the client chose changed: texts, and names but for those that every message has."""
 
-    def changed(name: str, value: Any) -> Any:
+    def change_all(name: str, value: Any) -> Any:
         if isinstance(value, str):
             return value if name in ("role", "type") and value in ROLES else change(value)
         if isinstance(value, list):
-            return [changed(name, item) for item in value]
+            return [change_all(name, item) for item in value]
         if isinstance(value, dict):
-            return {inner if inner in FIELDS else change(inner): changed(inner, item) for inner, item in value.items()}
+            return {
+                inner if inner in FIELDS else change(inner): change_all(inner, item) for inner, item in value.items()
+            }
         return value
 
-    found: dict[str, Any] = changed("", message)
+    found: dict[str, Any] = change_all("", message)
     return found
 
 
-def _joined(parts: Iterable[str]) -> str:
+def _concat(parts: Iterable[str]) -> str:
     parts = list(parts)
     client = next((part for part in parts if isinstance(part, ClientText)), None)
-    return "".join(parts) if client is None else client.joined(parts)
+    return "".join(parts) if client is None else client.concat(parts)
 
 
 def _join(values: Iterable[Any], d: str = "") -> str:
@@ -87,12 +89,12 @@ def _join(values: Iterable[Any], d: str = "") -> str:
     parts: list[str] = []
     for value in values:
         parts += [d, str(value)]
-    return _joined(parts[1:])
+    return _concat(parts[1:])
 
 
 def _title(text: Any) -> str:
     """Jinja's filter `title`, which looks for the words by a pattern."""
-    return text.cased(do_title) if isinstance(text, ClientText) else do_title(text)
+    return text.change_case(do_title) if isinstance(text, ClientText) else do_title(text)
 
 
 def _tojson(
@@ -100,21 +102,21 @@ def _tojson(
 ) -> str:
     """As transformers has it in templates: without escapes for HTML."""
     made: list[ClientText] = []
-    escaped = _escaped(value, ensure_ascii, made)
+    escaped = _escape(value, ensure_ascii, made)
     keep = ensure_ascii and not made  # stand-ins are escaped already
     text = json.dumps(escaped, ensure_ascii=keep, indent=indent, separators=separators, sort_keys=sort_keys)
-    return made[0].joined([text]) if made else text
+    return made[0].concat([text]) if made else text
 
 
-def _escaped(value: Any, ensure_ascii: bool, made: list[ClientText]) -> Any:
+def _escape(value: Any, ensure_ascii: bool, made: list[ClientText]) -> Any:
     """The value with the client's texts escaped, in which json.dumps finds nothing more to escape."""
     if isinstance(value, ClientText):
         made.append(value.each(lambda character: json.dumps(character, ensure_ascii=ensure_ascii)[1:-1]))
         return str.__str__(made[-1])
     if isinstance(value, list | tuple):
-        return [_escaped(item, ensure_ascii, made) for item in value]
+        return [_escape(item, ensure_ascii, made) for item in value]
     if isinstance(value, dict):
-        return {_escaped(name, ensure_ascii, made): _escaped(item, ensure_ascii, made) for name, item in value.items()}
+        return {_escape(name, ensure_ascii, made): _escape(item, ensure_ascii, made) for name, item in value.items()}
     return value
 
 
@@ -146,7 +148,7 @@ class _Environment(ImmutableSandboxedEnvironment):
     """As transformers makes it; what joins texts keeps them a client's."""
 
     code_generator_class = _CodeGenerator
-    concat = staticmethod(_joined)
+    concat = staticmethod(_concat)
 
     def __init__(self) -> None:
         super().__init__(trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, LoopControlExtension])

@@ -56,7 +56,7 @@ class Decoder:
         self._pieces = pieces
         self._stop = stop
         self._text = ""
-        self._given = 0
+        self._emitted = 0
         self._least, self._tokens = least, 0
         self._safe = 0
         """Characters that came with the first ids; a stop string has to end behind them."""
@@ -66,34 +66,34 @@ class Decoder:
         """The text that this id completes, often empty; after a stop string `stopped` is true and nothing follows."""
         self._tokens += 1
         piece = self._pieces.add(id)
-        return self._give(piece, last=False) if piece else ""
+        return self._emit(piece, last=False) if piece else ""
 
     def end(self) -> str:
         """What was held back: the beginning of a stop string that did not come, an incomplete character (U+FFFD)."""
-        return self._give(self._pieces.end(), last=True)
+        return self._emit(self._pieces.end(), last=True)
 
-    def _give(self, piece: str, last: bool) -> str:
+    def _emit(self, piece: str, last: bool) -> str:
         if self.stopped:
             return ""
         self._text += piece
         if self._tokens <= self._least:
             self._safe = len(self._text)
         places = [
-            (self._text.find(stop, max(self._given, self._safe + 1 - len(stop))), len(stop)) for stop in self._stop
+            (self._text.find(stop, max(self._emitted, self._safe + 1 - len(stop))), len(stop)) for stop in self._stop
         ]
         found = [(at + length, at) for at, length in places if at >= 0]
         if found:
             self.stopped = True
             _, end = min(found)
         else:
-            end = len(self._text) if last else len(self._text) - self._held()
-        given, self._given = self._text[self._given : end], max(self._given, end)
+            end = len(self._text) if last else len(self._text) - self._held_length()
+        given, self._emitted = self._text[self._emitted : end], max(self._emitted, end)
         return given
 
-    def _held(self) -> int:
+    def _held_length(self) -> int:
         """Characters at the end that may be the beginning of a stop string."""
         longest = max((len(stop) for stop in self._stop), default=1) - 1
-        for length in range(min(longest, len(self._text) - self._given), 0, -1):
+        for length in range(min(longest, len(self._text) - self._emitted), 0, -1):
             if any(stop.startswith(self._text[-length:]) for stop in self._stop):
                 return length
         return 0

@@ -32,7 +32,7 @@ STEADY: dict[type[nn.Module], type[nn.Module]] = {
 }
 
 
-def steady(model: nn.Module) -> None:
+def replace_activations(model: nn.Module) -> None:
     """Exchange the activations of `model` for steady ones."""
     found = [
         (parent, name, STEADY[type(child)])

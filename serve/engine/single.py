@@ -13,10 +13,10 @@ from transformers import PreTrainedModel
 from serve.engine.cache import bytes_per_token, empty_cache, one_token
 
 
-class Apart:
-    """The rows that are being computed, each with a cache of its own; see `Together` for the methods."""
+class SinglePasses:
+    """The rows that are being computed, each with a cache of its own; see `BatchedPasses` for the methods."""
 
-    alone = True
+    one_row = True
     """One pass a step: the engine reports between any two, and a pass that fails fails its own request only."""
 
     def __init__(self, model: PreTrainedModel) -> None:
@@ -26,14 +26,14 @@ class Apart:
         self._texts: list[list[int]] = []
         self._caches: list[Any] = []
 
-    def admit(self, length: int) -> None:
+    def add_row(self, length: int) -> None:
         self._texts.append([])
         self._caches.append(empty_cache(self.model))
 
     def compute(self, rows: list[int], tokens: list[list[int]], decode: bool) -> torch.Tensor:
-        return torch.stack([self._one(row, piece) for row, piece in zip(rows, tokens, strict=True)])
+        return torch.stack([self._compute_row(row, piece) for row, piece in zip(rows, tokens, strict=True)])
 
-    def _one(self, row: int, piece: list[int]) -> torch.Tensor:
+    def _compute_row(self, row: int, piece: list[int]) -> torch.Tensor:
         text = self._texts[row] + piece
         ids = torch.tensor([text], device=self.model.device)
         arguments: dict[str, Any] = {

@@ -13,10 +13,10 @@ from serve.engine import attention
 from serve.engine.cache import RowCache, bytes_per_token, one_token
 
 
-class Together:
+class BatchedPasses:
     """The rows that are being computed. A row is known by its index; the rows that decode come first."""
 
-    alone = False
+    one_row = False
 
     def __init__(self, model: PreTrainedModel) -> None:
         shapes = one_token(model)
@@ -25,9 +25,9 @@ class Together:
         self.bytes_per_token = bytes_per_token(shapes)
         self._keeps_logits = "logits_to_keep" in inspect.signature(model.forward).parameters
 
-    def admit(self, length: int) -> None:
+    def add_row(self, length: int) -> None:
         """A new last row, which will hold `length` tokens of a prompt."""
-        self.cache.admit(length)
+        self.cache.add_row(length)
 
     def compute(self, rows: list[int], tokens: list[list[int]], decode: bool) -> torch.Tensor:
         """Feed each of `rows` its next tokens; the logits behind the last of them, (rows, vocabulary).
@@ -35,24 +35,24 @@ class Together:
         `decode`: one token each, and `rows` are the first ones, without a gap.
 
         Raises:
-            attention.NotCarriedOut: the model asks for what attention.py does not do.
+            attention.Unsupported: the model asks for what attention.py does not do.
         """
         device = self.model.device
         counts = [len(piece) for piece in tokens]
-        pieces = self.cache.place(rows, counts, decode, device)
-        ids = torch.zeros(pieces.positions.shape, dtype=torch.long)
+        layout = self.cache.reserve(rows, counts, decode, device)
+        ids = torch.zeros(layout.positions.shape, dtype=torch.long)
         for row, piece in enumerate(tokens):
             ids[row, : len(piece)] = torch.tensor(piece)
         # logits only where some piece ends
         ends, which = torch.unique(torch.tensor(counts) - 1, return_inverse=True)
         only = {"logits_to_keep": ends.to(device)} if self._keeps_logits else {}
-        with attention.computing(pieces):
+        with attention.use_layout(layout):
             logits: torch.Tensor = self.model(
-                ids.to(device), position_ids=pieces.positions, past_key_values=self.cache, use_cache=True, **only
+                ids.to(device), position_ids=layout.positions, past_key_values=self.cache, use_cache=True, **only
             ).logits
-        if pieces.calls < pieces.updates or not pieces.updates:
-            raise attention.NotCarriedOut(attention.ITS_OWN)
-        self.cache.grow()
+        if layout.calls < layout.updates or not layout.updates:
+            raise attention.Unsupported(attention.OWN_ATTENTION)
+        self.cache.commit()
         at = which if self._keeps_logits else torch.tensor(counts) - 1
         return logits[torch.arange(len(rows)), at]
 

@@ -11,7 +11,7 @@ from uvicorn._types import ASGI3Application, ASGISendEvent
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 
-def unframed(app: ASGI3Application, cycle: RequestResponseCycle) -> ASGI3Application:
+def without_chunks(app: ASGI3Application, cycle: RequestResponseCycle) -> ASGI3Application:
     """`app`, for the request of `cycle`."""
     cycle.keep_alive = False
     cycle.waiting_for_100_continue = False  # no answer of HTTP/1.0 either
