@@ -53,7 +53,7 @@ class TokenEvent:
 
     Attributes:
         token: the token's id; meaningless if `finish` is "deadline".
-        finish: set on the last event: "stop", "length" or "deadline".
+        finish: on the last event "stop", "length" or "deadline", else None.
         started: when the engine started the request, by `time.monotonic()`, the same clock in both processes.
         at: when the event arrived in this process, by the same clock.
     """
@@ -92,8 +92,7 @@ class Ready:
     """An engine's first message.
 
     Attributes:
-        number: of the engine, from 0.
-        pid: of its process.
+        number, pid: of the engine, from 0, and of its process.
         context: the most tokens of prompt and answer together.
         vocabulary: the number of token ids that the model has an embedding for.
     """

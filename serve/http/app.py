@@ -1,6 +1,6 @@
-"""What the routes share and what runs beside them: the line to the engines, the tokenizer, the watch for the end.
+"""Starts and ends what the HTTP process runs beside its routes: the link to the engines, the tokenizer, the watches.
 
-It knows the HTTP process' life from start to end. It does not know routes.
+It knows the life cycle of the HTTP process. It does not know routes.
 """
 
 import asyncio
@@ -26,12 +26,22 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 WATCH_SECONDS = 0.1
-"""Between looks at the signal to stop."""
+"""Between two checks of the engines and of the signal to stop."""
 
 
 @asynccontextmanager
 async def open_state(settings: Settings, published: Published, socket: Path, shared: Shared) -> AsyncIterator[AppState]:
-    """Bring up what the routes need, and take it down after them."""
+    """Start what the routes need, and end it after them.
+
+    Args:
+        settings: what the options say.
+        published: the model to serve.
+        socket: path of the Unix socket for the engines.
+        shared: the flags of the server.
+
+    Yields:
+        The state for the routes; its tokenizer is loaded in the background.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to every process; the main one decides
     engines = Engines(socket)
     await engines.start()
@@ -55,7 +65,7 @@ async def _load_text(state: AppState) -> None:
     folder, engines = state.published.folder, state.engines
 
     def load() -> "Text":
-        from serve.http import compatibility  # brings transformers, which takes seconds; the engine loads meanwhile
+        from serve.http import compatibility  # imports transformers, which takes seconds; the engine loads meanwhile
 
         return compatibility.load(folder, eos_ids(folder))
 
@@ -66,21 +76,21 @@ async def _load_text(state: AppState) -> None:
 
     try:
         text = await asyncio.to_thread(load)
-        while not engines.ready:  # only an engine knows how many ids the model has
+        while not engines.ready:  # only an engine knows the size of the model's vocabulary
             await asyncio.sleep(WATCH_SECONDS)
         await asyncio.to_thread(check, text, engines.ready[0].ready.vocabulary)
     except Exception as error:
         log.error("%s cannot be served: %s", state.published.name, one_line(error))
         state.shared.refused.set()
-        os._exit(2)  # the main process sees it and leaves
+        os._exit(2)  # the main process sees the flag and ends
     state.shared.tokenizer_loaded.set()
     state.text = text
 
 
 async def _watch_the_engines(state: AppState) -> None:
-    """Kill an engine that is silent; it is replaced.
+    """Kill an engine that has been silent for --hang-seconds; LitServe restarts it.
 
-    Silence is counted in our own looks: when the whole machine was asleep, nobody was silent.
+    Silence is counted in checks, so that a machine that was asleep counts as no silence.
     """
     silent: dict[int, float] = {}
     heard: dict[int, float] = {}

@@ -1,6 +1,6 @@
-"""From a valid request to its answer: is there room, does it fit the model, and is the client still there.
+"""Turns a valid request into answers: checks that there is room and that it fits the model, and generates.
 
-It knows the answers in the making. It does not know the shape of requests and responses.
+It knows admission, the tokenizer and the answers. It does not know the form of requests and responses.
 """
 
 import asyncio
@@ -22,14 +22,17 @@ from serve.repository import Decoding
 
 NO_LIMIT = -1
 SHORT = 4000
-"""Characters that are tokenized at once, in a millisecond or two; more goes to a thread: others need not wait."""
+"""Characters that are tokenized directly, in a millisecond or two; more are tokenized in a thread, so that other
+requests need not wait."""
 
 
 @dataclass(frozen=True)
 class Query:
-    """What a request asks for. None stands for what the model was published with; `seconds` for the server's limit.
+    """What a request asks for.
 
-    `opened`: the prompt ends with the beginning of the answer's turn; `continued`: it leaves the last message's open.
+    None stands for the model's published default, in `seconds` for the server's time limit. `opened`: the prompt ends
+    with the beginning of the assistant's turn (add_generation_prompt). `continued`: the prompt leaves the last message
+    open (continue_final_message).
     """
 
     messages: list[dict[str, Any]]
@@ -49,18 +52,20 @@ class Query:
 
 @dataclass
 class Generation:
-    """A request that was let in: its answers in the making. `leave` gives its places back, once."""
+    """An admitted request: its answers, not yet generated. `leave` gives its places back, once."""
 
     answers: list[Answer]
     leave: Callable[[], None]
 
 
 async def start(state: AppState, wanted: Query) -> Generation:
-    """Let a request in.
+    """Admit a request and make its prompt.
+
+    The caller must pass the result to `finish`, or call its `leave`.
 
     Raises:
-        Problem: 503 not ready, 429 no room, 400 too long for the model, 422 refused by its chat template, or more
-            tokens wanted at least than there may be.
+        Problem: 503 not ready; 429 no room; 400 too long for the model; 422 refused by the chat template, or min_tokens
+            above the most tokens of the answer.
     """
     arrived = time.monotonic()
     if reason := state.unready():
@@ -68,7 +73,7 @@ async def start(state: AppState, wanted: Query) -> Generation:
         raise Problem(503, f"{reason}; try again", "not_ready", retry_after=2)
     leave = _take_places(state, wanted.n)
     try:
-        context = state.context  # there may be no engine any more, once the prompt is made
+        context = state.context  # the engine may die while the prompt is made
         prompt = await _prompt(state, wanted, context)
         options = _options(state.defaults, wanted, context, len(prompt))
         limit, text = state.settings.timeout, state.loaded_text
@@ -86,7 +91,7 @@ async def start(state: AppState, wanted: Query) -> Generation:
 
 
 def _take_places(state: AppState, n: int) -> Callable[[], None]:
-    """Take n places; calling the result gives them back, however often it is called."""
+    """Take n places; the returned function gives them back, once, however often it is called."""
     admission = state.admission
     if n > admission.most:
         message = f"n: found {n}, expected at most {admission.most}, the requests that fit in this server"
@@ -109,12 +114,12 @@ async def _prompt(state: AppState, wanted: Query, context: int) -> list[int]:
             prompt = text.prompt_ids(wanted.messages, wanted.opened, wanted.continued)
         else:
             prompt = await asyncio.to_thread(text.prompt_ids, wanted.messages, wanted.opened, wanted.continued)
-    except ValueError as error:  # the template's own words
+    except ValueError as error:  # its text is the template's own
         message = f"the model's chat template refuses these messages: {error}"
         raise Problem(422, message, "template", "messages") from None
     if len(prompt) >= context:
         metrics.count_rejection(metrics.Rejected.TOO_LONG)
-        # OpenAI's words and more: clients look for "maximum context length", "context_length_exceeded", "too long"
+        # OpenAI's words and more: clients search for "maximum context length", "context_length_exceeded", "too long"
         message = (
             f"This model's maximum context length is {context} tokens, {context - 1} of which fit before an answer. "
             f"However, your messages resulted in {len(prompt)} tokens, so the prompt is too long; shorten it."
@@ -124,7 +129,7 @@ async def _prompt(state: AppState, wanted: Query, context: int) -> list[int]:
 
 
 def _short(messages: list[dict[str, Any]]) -> bool:
-    """Whether all texts, names and numbers in them are few characters. It looks at no more of them than it has to."""
+    """Whether the messages have at most `SHORT` characters in all. Stops counting as soon as they have more."""
     left = SHORT
     values: list[Any] = [*messages]
     while values and left >= 0:
@@ -140,7 +145,7 @@ def _short(messages: list[dict[str, Any]]) -> bool:
 
 
 def _options(defaults: Decoding, wanted: Query, context: int, prompt: int) -> Options:
-    """The request's own wishes, over what the model was published with."""
+    """The request's options, with the model's published defaults filled in. `prompt`: its tokens."""
     most = wanted.max_new_tokens
     if most is None:
         most = context if defaults.max_new_tokens is None else defaults.max_new_tokens
@@ -161,11 +166,12 @@ def _options(defaults: Decoding, wanted: Query, context: int, prompt: int) -> Op
 
 
 def _min_new_tokens(wanted: int | None, published: int, most: int, room: int) -> int:
-    """How many tokens the answer has at least. A published number that is too large is as much as there may be, as
-    transformers has it; one that was asked for is refused, as vLLM does.
+    """The least tokens of the answer.
+
+    A published number above `most` is lowered to it, as in transformers; a requested one is refused, as in vLLM.
 
     Raises:
-        Problem: `wanted` is more than `most`.
+        Problem: `wanted` is above `most`.
     """
     if wanted is None:
         return min(published, most)
@@ -182,17 +188,17 @@ def _min_new_tokens(wanted: int | None, published: int, most: int, room: int) ->
 
 
 def _choices(options: Options, n: int) -> list[Options]:
-    """A seed gives each of n choices an answer of its own, the same each time."""
+    """The options of each of n choices: with a seed they differ from each other, and repeat from request to request."""
     if options.seed is None:
         return [options] * n
     return [replace(options, seed=(options.seed + index) % 2**63) for index in range(n)]
 
 
 async def finish(receive: Receive, asked: Generation) -> None:
-    """Make the answers, unless the client leaves before.
+    """Generate the answers; cancel them if the client disconnects.
 
     Raises:
-        Problem: as `pieces` has it.
+        Problem: see `stream_pieces`.
         ClientDisconnected: the client has left.
     """
 
@@ -207,10 +213,11 @@ async def finish(receive: Receive, asked: Generation) -> None:
 
 
 async def stream_pieces(answers: list[Answer], stream: bool) -> AsyncGenerator[tuple[int, str]]:
-    """The pieces of the answers as they come, each with the number of its answer.
+    """Yield the pieces of the answers as they arrive, each with the index of its answer.
 
     Raises:
-        Problem: 503 the engine died, or the time was over before some answer had begun; 422 the engine refuses it.
+        Problem: 503 the engine died, or the time limit was reached before an answer's first token; 422 the engine
+            refuses the request.
     """
     try:
         async with aclosing(merge_pieces(answers, stream)) as made:

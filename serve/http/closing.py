@@ -1,7 +1,7 @@
-"""While the server is about to stop, each answer asks its client to come back on another connection.
+"""Adds `Connection: close` to every response while the server shuts down.
 
-A load balancer that keeps connections open then meets this server no more. It knows one header; it does not know why or
-how the server stops.
+A load balancer that keeps connections open then opens its next one to another server. It knows one header. It does not
+know why or how the server stops.
 """
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -10,7 +10,7 @@ from serve.http.state import AppState
 
 
 class Closing:
-    """Adds `Connection: close` to every answer once the server has been told to stop."""
+    """The middleware; it does nothing until the server is shutting down."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app

@@ -1,4 +1,4 @@
-"""Work that ends as soon as its client leaves.
+"""Cancels work whose client has disconnected.
 
 It knows ASGI's messages. It does not know what the work is.
 """
@@ -14,17 +14,17 @@ T = TypeVar("T")
 
 
 class ClientDisconnected(HTTPException):
-    """The client left; nobody reads this answer."""
+    """The client has disconnected; nobody reads the response."""
 
     def __init__(self) -> None:
         super().__init__(499, "the client has left")
 
 
 async def cancel_on_disconnect(receive: Receive, work: Awaitable[T]) -> T:
-    """The result of `work`; it is cancelled as soon as the client leaves.
+    """Return the result of `work`; cancel it as soon as the client disconnects.
 
     Raises:
-        ClientDisconnected: the client has left.
+        ClientDisconnected: the client has disconnected.
     """
     task = asyncio.ensure_future(work)
     disconnect = asyncio.ensure_future(_wait_for_disconnect(receive))

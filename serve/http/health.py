@@ -1,6 +1,6 @@
-"""The routes that a person or a system asks about the server itself: health checks and metrics.
+"""The routes about the server itself: health checks and metrics.
 
-It knows the state of the HTTP process. It does not know requests or answers.
+It knows the state of the HTTP process. It does not know questions or answers.
 """
 
 from fastapi import APIRouter, Request, Response
@@ -48,6 +48,7 @@ async def health(request: Request) -> schema.Health:
 
 @router.get("/metrics", response_class=PlainTextResponse, responses=KEY_ERROR, summary="For Prometheus")
 async def show_metrics(request: Request) -> Response:
+    # the engines' counts are a step old, so that a request that has just left may still count there
     state: AppState = request.app.state.kickoff
     running = min(sum(engine.counts["running"] for engine in state.engines.ready), state.admission.inside)
     metrics.RUNNING.set(running)

@@ -1,7 +1,7 @@
-"""What every request passes before its route: its head is not too long, its key fits, there is room, and its body is
-not too large and comes in time. A route's own mistake is answered here, too.
+"""The middleware before every route: limits on head and body, the key, room, and the 500 of an unexpected error.
 
-Plain ASGI, since starlette's BaseHTTPMiddleware hides from a route that its client has left.
+It is plain ASGI, since starlette's BaseHTTPMiddleware hides a disconnected client from the route. It does not know what
+a request asks.
 """
 
 import asyncio
@@ -21,13 +21,15 @@ from serve.http.state import AppState
 
 log = logging.getLogger(__name__)
 OPEN_PATHS = ("/health", "/health/live", "/health/ready")
+"""Need no key."""
 READ_ON = 64 * 2**20
-"""Bytes over the limit that are still read and thrown away: a client cut off while it sends does not see why."""
+"""Bytes over the limit that are read and discarded: a client cut off while it sends would not see the 413."""
 CLOSE = {"connection": "close"}
 CHALLENGE = 'Basic realm="Kickoff", Bearer realm="Kickoff"'
 
 
 async def send_json(send: Send, status: int, body: dict[str, object], headers: dict[str, str]) -> None:
+    """Send a whole response with a JSON body."""
     content = json.dumps(body).encode()
     fields = {"content-type": "application/json", "content-length": str(len(content)), **headers}
     raw = [(name.encode(), value.encode()) for name, value in fields.items()]
@@ -36,7 +38,7 @@ async def send_json(send: Send, status: int, body: dict[str, object], headers: d
 
 
 class ServerErrors:
-    """Answers 500 where a route has failed by a mistake of ours, and logs it; what has begun is cut off."""
+    """Logs an unexpected error of a route and responds 500; a response that has begun is cut off."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -44,17 +46,17 @@ class ServerErrors:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
-        begun = False
+        started = False
 
         async def watched_send(message: Message) -> None:
-            nonlocal begun
-            begun = True
+            nonlocal started
+            started = True
             await send(message)
 
         try:
             await self.app(scope, receive, watched_send)
         except Exception:
-            if begun:
+            if started:
                 raise  # uvicorn logs it, and closes the connection
             log.exception("a mistake of the server")
             message = "the server made a mistake; its log tells more"
@@ -62,7 +64,7 @@ class ServerErrors:
 
 
 class HeadLimit:
-    """Answers 431 to a request whose first line and headers are over MAX_HEAD bytes, before a key is asked for."""
+    """Responds 431 to a request whose first line and headers are over MAX_HEAD bytes, before the key is checked."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -81,11 +83,11 @@ class HeadLimit:
 
 
 class KeyCheck:
-    """Asks for the key: `Authorization: Bearer`, `X-API-Key`, or Basic, which is what a browser can send for a page."""
+    """Responds 401 without the key: `Authorization: Bearer`, `X-API-Key`, or Basic, which browsers send."""
 
     def __init__(self, app: ASGIApp, key: str) -> None:
         self.app = app
-        self.keys = [key.encode(), key.encode("latin-1")]  # clients write other letters than ASCII's in either way
+        self.keys = [key.encode(), key.encode("latin-1")]  # clients encode non-ASCII characters in either way
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["path"] in OPEN_PATHS or self._is_valid(dict(scope["headers"])):
@@ -108,13 +110,15 @@ class KeyCheck:
         elif scheme.lower() != b"bearer":
             given = b""
         sent = (given.strip(), headers.get(b"x-api-key", b"").strip())
-        return sum(hmac.compare_digest(one, key) for one in sent for key in self.keys) > 0  # each time all of them
+        return (
+            sum(hmac.compare_digest(one, key) for one in sent for key in self.keys) > 0
+        )  # compares all of them each time, so that timing tells nothing
 
 
 class RoomCheck:
-    """Answers 429 on `paths` while not a single place is free: under overload most requests end here, at little cost.
+    """Responds 429 on `paths` while no place is free, so that under overload most requests end here, at little cost.
 
-    A request that wants several places is turned away later, where it has been read.
+    A request for several places is rejected later, once it has been read.
     """
 
     def __init__(self, app: ASGIApp, paths: frozenset[str]) -> None:
@@ -131,8 +135,7 @@ class RoomCheck:
 
 
 class BodyLimit:
-    """Answers 413 to a body over `most` bytes, of which no more than that is kept, and 408 to one that takes longer
-    than `seconds` to arrive."""
+    """Responds 413 to a body over `most` bytes, of which no more are kept, and 408 to one not complete in `seconds`."""
 
     def __init__(self, app: ASGIApp, most: int, seconds: float) -> None:
         self.app = app
@@ -160,7 +163,7 @@ class BodyLimit:
 
 
 async def _body(receive: Receive, declared: int, most: int) -> bytes | None:
-    """The body, None if it is over `most` bytes; `declared` is the size that its header says."""
+    """Read the body; None if it is over `most` bytes. `declared`: the size in its Content-Length, else 0."""
     chunks, received, more = [], 0, True
     while more:
         message = await receive()
@@ -176,7 +179,7 @@ async def _body(receive: Receive, declared: int, most: int) -> bytes | None:
 
 
 def replay(body: bytes, receive: Receive) -> Receive:
-    """A `receive` that gives the body, and then what comes after it."""
+    """Make a `receive` that returns the whole body, and after it what `receive` returns."""
     whole: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
     async def again() -> Message:
@@ -186,7 +189,7 @@ def replay(body: bytes, receive: Receive) -> Receive:
 
 
 async def send_too_large(send: Send, most: int) -> None:
-    """413."""
+    """Respond 413 and count it."""
     metrics.count_rejection(metrics.Rejected.TOO_LARGE)
     message = f"the body is larger than {most} bytes, the limit of this server"
     await send_json(send, 413, error_body(message, "invalid_request_error", "too_large"), CLOSE)

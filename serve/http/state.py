@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 @dataclass
 class AppState:
-    """What the routes share, in the HTTP process. `text` is there once the tokenizer has been loaded."""
+    """What the routes share. `text` is None until the tokenizer is loaded."""
 
     settings: Settings
     published: Published
@@ -30,15 +30,15 @@ class AppState:
 
     @property
     def name(self) -> str:
-        """What clients call the model."""
+        """The model's name for clients."""
         return self.settings.served_model_name or self.published.name
 
     def unwelcome(self) -> str | None:
-        """Why requests should go elsewhere; None if they are welcome. Those that come are answered if they can be."""
+        """Why requests should go elsewhere; None if they are welcome. Those that arrive are answered if possible."""
         return "the server is stopping" if self.shared.stopping.is_set() else self.unready()
 
     def unready(self) -> str | None:
-        """Why nothing can be answered now; None if all is well."""
+        """Why no request can be answered now; None if the server is ready."""
         if not self.engines.ready and self.engines.were_ready:
             return "the engine died and is being started anew"
         if not self.engines.ready or self.text is None:
@@ -49,12 +49,13 @@ class AppState:
 
     @property
     def loaded_text(self) -> "Text":
-        assert self.text is not None  # noqa: S101 - asked only where unready() is None
+        """The tokenizer; to be asked for only where `unready` is None."""
+        assert self.text is not None  # noqa: S101 - for mypy
         return self.text
 
     @property
     def context(self) -> int:
-        """Tokens for prompt and answer together."""
+        """The most tokens of prompt and answer together; to be asked for only where `unready` is None."""
         context = self.engines.context
-        assert context is not None  # noqa: S101 - asked only where unready() is None
+        assert context is not None  # noqa: S101 - for mypy
         return context
