@@ -1,9 +1,9 @@
-"""Text of a client in the hands of a chat template: it looks like any text, and no control token can be made of it.
+"""Client text that a chat template can process like any string, but that stays distinguishable from the template's own.
 
 Each character of the client is replaced by a stand-in, a private-use character that nothing else uses. Whatever the
-template does with the text, what it wrote itself and what the client wrote can be told apart afterwards, character by
-character. A `ClientText` holds the stand-ins, and answers what the template asks as the true text would: whether it
-holds `</think>`, where to split it, whether it is blank.
+template does with the text, each character of the result shows whether the template or the client wrote it. A
+`ClientText` holds the stand-ins and answers the template's questions as the original text would: whether it contains
+`</think>`, where to split it, whether it is blank.
 
 It knows strings. It does not know templates or tokenizers.
 """
@@ -17,26 +17,30 @@ PRIVATE = re.compile("[\U000f0000-\U0010ffff\ue000-\uf8ff]")
 QUERIES = ("startswith", "endswith", "find", "rfind", "index", "rindex", "count", "isspace", "isdigit", "isalpha",
          "isalnum", "isupper", "islower", "istitle", "isdecimal", "isnumeric", "isidentifier", "isprintable",
          "isascii", "__contains__", "__lt__", "__le__", "__gt__", "__ge__", "__eq__", "__ne__")  # fmt: skip
-"""Methods of a string that answer with a number or a truth value."""
+"""Methods of str that return a number or a boolean."""
 CASING = ("upper", "lower", "title", "capitalize", "casefold", "swapcase")
-"""Methods that change letters one by one."""
+"""Methods of str that change the case."""
 
 
 def client_pattern(taken: frozenset[str]) -> re.Pattern[str]:
-    """Finds what the client wrote, for `StandIns(taken)`."""
+    """Compile the pattern that finds the client's text in the output of a template, for `StandIns(taken)`."""
     own = "".join(character for character in sorted(taken) if PRIVATE.match(character))
     return re.compile(f"(?:{f'(?![{own}])' if own else ''}{PRIVATE.pattern})+")
 
 
 class Exhausted(ValueError):
-    """More different characters than there are stand-ins."""
+    """The text has more different characters than there are stand-ins."""
 
 
 class StandIns:
     """The stand-ins of one conversation."""
 
     def __init__(self, taken: frozenset[str]) -> None:
-        """`taken`: characters that the template or the tokenizer's own tokens hold, which stand for themselves."""
+        """Start without any stand-in.
+
+        Args:
+            taken: characters of the template and of the tokenizer's own tokens, which are no stand-ins.
+        """
         self._free = iter(STAND_INS)
         self._taken = taken
         self._known: set[str] = set()
@@ -44,10 +48,15 @@ class StandIns:
         self._true: dict[int, int] = {}
 
     def text(self, true: str) -> "ClientText":
-        """What the template gets for a client's text."""
+        """Wrap a client's text for the template."""
         return ClientText(self.hide(true), true, self)
 
     def hide(self, true: str) -> str:
+        """Replace each character by its stand-in.
+
+        Raises:
+            Exhausted: there are not enough stand-ins.
+        """
         for character in set(true) - self._known:
             stand_in = next((one for one in self._free if chr(one) not in self._taken), None)
             if stand_in is None:
@@ -57,22 +66,23 @@ class StandIns:
         return true.translate(self._of)
 
     def reveal(self, text: str) -> str:
-        """The text as it is without stand-ins."""
+        """Replace the stand-ins in `text` by the original characters."""
         if isinstance(text, ClientText):
             return text._true
         return text if text.isascii() else str.translate(text, self._true)
 
     def any_in(self, text: str) -> bool:
-        """Whether any character of the text is the client's."""
+        """Whether any character of `text` is a stand-in."""
         return not text.isascii() and any(ord(character) in self._true for character in text)
 
     def concat(self, parts: Iterable[str]) -> "ClientText":
+        """Join the parts, some of which may be a client's."""
         parts = list(parts)
         return ClientText("".join(parts), "".join(map(self.reveal, parts)), self)
 
 
 class ClientText(str):
-    """Stand-ins, mixed with the template's own characters where it has joined them. Answers as the true text would."""
+    """A string of stand-ins, and of the template's characters joined to them, that behaves like the original text."""
 
     _true: str
     _stand_ins: StandIns
@@ -143,17 +153,18 @@ class ClientText(str):
         return self.concat(parts[:-1])
 
     def each(self, change: Callable[[str], str]) -> "ClientText":
-        """With each character changed, to one or to several; what the client wrote stays the client's."""
+        """Replace each character by one or more; those of the client stay the client's."""
         return self._replace_each(map(change, self._true))
 
     def change_case(self, change: Callable[[str], str]) -> "ClientText":
-        """With capitals or without, where a letter's neighbours may matter."""
+        """Apply a method that changes the case, whose result may depend on neighbouring letters."""
         true = change(self._true)
         return (
             self._replace_each(true) if len(true) == len(self) else self.each(change)
         )  # a sharp s becomes two letters
 
     def concat(self, parts: Iterable[str]) -> "ClientText":
+        """Join the parts, as `StandIns.concat`."""
         return self._stand_ins.concat(parts)
 
     def _replace_each(self, changed: Iterable[str]) -> "ClientText":
@@ -164,13 +175,13 @@ class ClientText(str):
         )
 
     def _reveal(self, asked: Any) -> Any:
-        """What a template asks with: a string, several, or nothing."""
+        """Replace the stand-ins in an argument: a string, a tuple of strings, or None."""
         if isinstance(asked, tuple):
             return tuple(map(self._reveal, asked))
         return self._stand_ins.reveal(asked) if isinstance(asked, str) else asked
 
     def _slice_parts(self, parts: list[str], sep: str | None) -> list[str]:
-        """The pieces of this text where the true one has these parts, in their order."""
+        """Cut this text where the original is cut into `parts`, in order."""
         pieces: list[str] = []
         at = 0
         for part in parts:

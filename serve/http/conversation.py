@@ -35,7 +35,7 @@ class FunctionCall(Open):
 
     @field_validator("arguments")
     @classmethod
-    def _an_object(cls, arguments: str | dict[str, Any]) -> str | dict[str, Any]:
+    def _check_arguments(cls, arguments: str | dict[str, Any]) -> str | dict[str, Any]:
         if isinstance(arguments, str) and arguments.strip():
             try:
                 value = json.loads(arguments)
@@ -91,14 +91,14 @@ class Message(Open):
 
     @field_validator("content")
     @classmethod
-    def _only_an_assistant_says_nothing(cls, content: Any, info: ValidationInfo) -> Any:
+    def _check_content(cls, content: Any, info: ValidationInfo) -> Any:
         if content is None and info.data.get("role", "assistant") != "assistant":
             raise ValueError("is missing or null, expected a text or a list of text parts")
         return content
 
     @field_validator("tool_calls")
     @classmethod
-    def _only_an_assistant_calls(cls, calls: list[ToolCall] | None, info: ValidationInfo) -> list[ToolCall] | None:
+    def _check_calls(cls, calls: list[ToolCall] | None, info: ValidationInfo) -> list[ToolCall] | None:
         if calls and info.data.get("role", "assistant") != "assistant":
             raise ValueError(f"found in a turn of the {info.data['role']}, expected in an assistant's")
         return calls

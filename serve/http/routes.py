@@ -1,6 +1,6 @@
-"""The HTTP interface: /predict, /v1/chat/completions, /v1/models and the page; health and metrics are in `health.py`.
+"""The HTTP routes: /predict, /v1/chat/completions, /v1/models and the page; health and metrics are in `health.py`.
 
-It gives answers their shape. How they come about is in `ask.py`.
+It knows the form of requests and responses. It does not know how answers are generated (`ask.py`).
 """
 
 import json
@@ -33,9 +33,9 @@ router = APIRouter()
 STARTED = int(time.time())
 DAY = 86400
 LINE_ENDS = {0x85: "\\u0085", 0x2028: "\\u2028", 0x2029: "\\u2029"}
-"""What some clients take for the end of a line, and so of an event's data."""
+"""Characters that some clients take for a line end, which would end an event's data."""
 ANSWERING = frozenset({"/predict", "/v1/chat/completions"})
-"""What needs the engine, and so a place."""
+"""Routes that need the engine, and so a place."""
 Deadline = Annotated[
     float | None,
     Header(gt=0, le=DAY, allow_inf_nan=False, description="Seconds; at most the server's limit."),
@@ -44,11 +44,11 @@ Deadline = Annotated[
 
 
 def add_routes(app: FastAPI, settings: Settings) -> None:
-    """Everything that the HTTP process answers."""
+    """Add all routes, the middleware and the error handlers to `app`."""
     app.include_router(router)
     handle_errors(app)
     paths = frozenset(route.path for route in router.routes if isinstance(route, APIRoute))
-    # the last one added is passed first
+    # a request passes the middleware added last first
     app.add_middleware(ServerErrors)
     app.add_middleware(Unpack, most=settings.max_body_bytes)
     app.add_middleware(BodyLimit, most=settings.max_body_bytes, seconds=settings.read_seconds)
@@ -124,7 +124,7 @@ def _usage(answers: list[Answer]) -> schema.Usage:
 
 
 def _timing(answers: list[Answer]) -> schema.Timing:
-    """Of the first to begin and the last to end."""
+    """The times of the first answer to start and the last to end."""
     arrived, ended = answers[0].arrived, max(answer.ended for answer in answers)
     started = min((answer.started for answer in answers if answer.started is not None), default=ended)
     first = min((answer.first_token for answer in answers if answer.first_token is not None), default=ended)
@@ -195,13 +195,13 @@ async def _chat_events(state: AppState, answers: list[Answer], id: str, with_usa
         choice = {"index": index, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
         return _data({**head, "choices": [choice], **nothing_yet})
 
-    heard = set()
+    started = set()
     async with aclosing(stream_pieces(answers, stream=True)) as made:
         async for index, piece in made:
-            yield chunk(index, {"content": piece} if index in heard else {"role": "assistant", "content": piece})
-            heard.add(index)
+            yield chunk(index, {"content": piece} if index in started else {"role": "assistant", "content": piece})
+            started.add(index)
     for index, answer in enumerate(answers):
-        yield chunk(index, {} if index in heard else {"role": "assistant", "content": ""}, answer.finish_reason)
+        yield chunk(index, {} if index in started else {"role": "assistant", "content": ""}, answer.finish_reason)
     if with_usage:
         yield _data({**head, "choices": [], "usage": _usage(answers).model_dump()})
     yield "data: [DONE]\n\n"
@@ -227,7 +227,7 @@ async def models(request: Request) -> schema.ModelList:
 )
 async def model(request: Request, id: str) -> schema.Model:
     state: AppState = request.app.state.kickoff
-    # the name of a folder may begin with a slash, which an address does not keep beside another one
+    # a folder's name may begin with a slash, which is lost beside another one in an address
     if normalize(f"/{id}") not in {normalize(f"/{name}") for name in (state.name, state.published.name)}:
         raise _other_model(state, id)
     return _model(state)

@@ -1,6 +1,6 @@
-"""Requests and responses of the HTTP interface, with their limits and examples: what /docs shows is checked here.
+"""Requests and responses of the HTTP interface, with their limits and examples, as /docs shows them.
 
-It knows JSON. It does not know the model: what depends on it (its context, its name) is checked by the routes.
+It knows JSON. It does not know the model: the routes check what depends on it (its context, its name).
 """
 
 from typing import Annotated, Any, Literal
@@ -21,7 +21,7 @@ from serve.http.fields import IGNORED, MAX_ITEMS, Name, NoList, NoObject, Off, S
 MAX_STOP = 16
 MAX_CHOICES = 8
 MAX_PIECES = 2000
-"""Parts of texts and calls of tools in a whole conversation; reading more would hold up everybody else."""
+"""Text parts and tool calls of a whole conversation; validating more would delay all other clients."""
 MAX_INTEGER = 2**31 - 1
 
 
@@ -31,7 +31,7 @@ def _not_blank(text: str) -> str:
     return text
 
 
-def _some(tokens: int) -> int:
+def _not_zero(tokens: int) -> int:
     if tokens == 0:
         raise ValueError("is 0, expected at least 1, or -1 for as many as fit")
     return tokens
@@ -40,10 +40,10 @@ def _some(tokens: int) -> int:
 Question = Annotated[Text, AfterValidator(_not_blank)]
 Stop = Annotated[str, StringConstraints(min_length=1, max_length=256), AfterValidator(valid_unicode)]
 Stops = Annotated[list[Stop], Field(max_length=MAX_STOP, fail_fast=True)]
-Tokens = Annotated[int, Field(ge=-1, le=MAX_INTEGER), AfterValidator(_some)]
-"""-1 is no limit but the model's context, as vLLM's clients say it; more than fits is as much as fits."""
+Tokens = Annotated[int, Field(ge=-1, le=MAX_INTEGER), AfterValidator(_not_zero)]
+"""-1, from vLLM's clients, is no limit but the context; a limit that does not fit is lowered to the context."""
 LIMIT = "Null or left out: as the model was published. -1: as many as fit."
-"""Clients that were given no limit may send null."""
+"""Null is allowed since some clients send it where their user sets no limit."""
 Least = Annotated[int, Field(ge=0, le=MAX_INTEGER)]
 TopK = Annotated[int, Field(ge=-1, le=MAX_INTEGER, description="0 and -1 are off.")]
 Temperature = Annotated[float, Field(ge=0, le=2, allow_inf_nan=False, description="0 is greedy.")]
@@ -173,7 +173,7 @@ class ChatRequest(Strict):
     function_call: Literal["none", "auto"] | None = None
     modalities: Annotated[list[Literal["text"]], Field(max_length=MAX_ITEMS, fail_fast=True)] | None = None
     logit_bias: NoObject = None
-    # of vLLM, SGLang and llama.cpp, as their clients send them when they ask for nothing
+    # fields of vLLM, SGLang and llama.cpp, accepted with the values that have no effect
     best_of: Literal[1] | None = None
     use_beam_search: Off = None
     length_penalty: Annotated[float, Field(ge=1, le=1)] | None = None
@@ -202,31 +202,31 @@ class ChatRequest(Strict):
 
     @field_validator("tools")
     @classmethod
-    def _none_is_called(cls, tools: list[Any] | None, info: ValidationInfo) -> list[Any] | None:
+    def _check_tools(cls, tools: list[Any] | None, info: ValidationInfo) -> list[Any] | None:
         if tools and info.data.get("tool_choice") != "none":
             raise ValueError("this server calls no tools; leave them out, or send tool_choice none")
         return tools
 
     @field_validator("messages", mode="before")
     @classmethod
-    def _of_few_pieces(cls, messages: Any) -> Any:
+    def _limit_pieces(cls, messages: Any) -> Any:
         turns = [one for one in messages if isinstance(one, dict)] if isinstance(messages, list) else []
         lists = [one.get(name) for one in turns for name in ("content", "tool_calls")]
-        found = sum(len(one) for one in lists if isinstance(one, list))
-        if found > MAX_PIECES:
-            raise ValueError(f"have {found} parts and tool calls together, expected at most {MAX_PIECES}")
+        count = sum(len(one) for one in lists if isinstance(one, list))
+        if count > MAX_PIECES:
+            raise ValueError(f"have {count} parts and tool calls together, expected at most {MAX_PIECES}")
         return messages
 
     @field_validator("messages")
     @classmethod
-    def _ends_with_a_question(cls, messages: list[Message]) -> list[Message]:
+    def _check_last_message(cls, messages: list[Message]) -> list[Message]:
         if messages[-1].role == "user" and not messages[-1].text.strip():
             raise ValueError("the last message is empty or only spaces, expected a question")
         return messages
 
     @field_validator("continue_final_message")
     @classmethod
-    def _continues_an_assistant(cls, continued: bool | None, info: ValidationInfo) -> bool | None:
+    def _check_continued(cls, continued: bool | None, info: ValidationInfo) -> bool | None:
         if not continued or "messages" not in info.data:
             return continued
         if info.data.get("add_generation_prompt"):
