@@ -1,7 +1,7 @@
-"""Forward passes of many rows at once, each with its row of one cache and its own positions.
+"""Computes forward passes of many rows at once, over one cache with a row for each.
 
-It is the fast path. It needs a model whose attention is the one of attention.py; whether the model is computed as it
-should be, `verify` finds out before it is used.
+It is the fast path. The model must use the attention of attention.py; `verify` checks its results before it is used. It
+does not know requests.
 """
 
 import inspect
@@ -14,7 +14,7 @@ from serve.engine.cache import RowCache, bytes_per_token, one_token
 
 
 class BatchedPasses:
-    """The rows that are being computed. A row is known by its index; the rows that decode come first."""
+    """The rows that run, known by their indices; rows that decode come first."""
 
     one_row = False
 
@@ -26,24 +26,30 @@ class BatchedPasses:
         self._keeps_logits = "logits_to_keep" in inspect.signature(model.forward).parameters
 
     def add_row(self, length: int) -> None:
-        """A new last row, which will hold `length` tokens of a prompt."""
+        """Add a last row, with room for a prompt of `length` tokens."""
         self.cache.add_row(length)
 
     def compute(self, rows: list[int], tokens: list[list[int]], decode: bool) -> torch.Tensor:
-        """Feed each of `rows` its next tokens; the logits behind the last of them, (rows, vocabulary).
+        """Compute the next tokens of some rows in one forward pass.
 
-        `decode`: one token each, and `rows` are the first ones, without a gap.
+        Args:
+            rows: indices of the rows.
+            tokens: for each of them the token ids that follow those in the cache.
+            decode: one token each, and `rows` are the first ones, without a gap.
+
+        Returns:
+            The logits after the last token of each row, (rows, vocabulary).
 
         Raises:
-            attention.Unsupported: the model asks for what attention.py does not do.
+            attention.Unsupported: the model needs an attention that attention.py does not implement.
         """
         device = self.model.device
-        counts = [len(piece) for piece in tokens]
+        counts = [len(chunk) for chunk in tokens]
         layout = self.cache.reserve(rows, counts, decode, device)
         ids = torch.zeros(layout.positions.shape, dtype=torch.long)
-        for row, piece in enumerate(tokens):
-            ids[row, : len(piece)] = torch.tensor(piece)
-        # logits only where some piece ends
+        for row, chunk in enumerate(tokens):
+            ids[row, : len(chunk)] = torch.tensor(chunk)
+        # compute logits only at positions where a chunk ends
         ends, which = torch.unique(torch.tensor(counts) - 1, return_inverse=True)
         only = {"logits_to_keep": ends.to(device)} if self._keeps_logits else {}
         with attention.use_layout(layout):
@@ -57,13 +63,13 @@ class BatchedPasses:
         return logits[torch.arange(len(rows)), at]
 
     def arrange(self, order: list[int]) -> None:
-        """Row i is what row order[i] was; the others are dropped."""
+        """Make row order[i] row i; drop the others."""
         self.cache.arrange(order)
 
     def wipe(self, row: int) -> None:
-        """Nothing of the row may reach another that comes to lie there."""
+        """Zero a row, so that nothing of it reaches the row that takes its place."""
         self.cache.wipe(row)
 
     def release(self) -> None:
-        """Give the memory back; there must be no rows."""
+        """Free the cache's memory; there must be no rows."""
         self.cache.release()

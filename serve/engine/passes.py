@@ -10,14 +10,19 @@ class Passes(Protocol):
 
     bytes_per_token: int
     one_row: bool
-    """A pass takes one row."""
+    """A pass computes one row only."""
 
-    def add_row(self, length: int) -> None: ...
+    def add_row(self, length: int) -> None:
+        """Add a last row for a prompt of `length` tokens."""
 
-    def compute(self, rows: list[int], tokens: list[list[int]], decode: bool) -> torch.Tensor: ...
+    def compute(self, rows: list[int], tokens: list[list[int]], decode: bool) -> torch.Tensor:
+        """Compute the next `tokens` of each of `rows`; returns logits (rows, vocabulary)."""
 
-    def arrange(self, order: list[int]) -> None: ...
+    def arrange(self, order: list[int]) -> None:
+        """Make row order[i] row i; drop the others."""
 
-    def wipe(self, row: int) -> None: ...
+    def wipe(self, row: int) -> None:
+        """Remove what a row has written, since it may not be numbers."""
 
-    def release(self) -> None: ...
+    def release(self) -> None:
+        """Free the memory; there must be no rows."""

@@ -1,9 +1,10 @@
-"""Choosing the next token of every row from its line of logits, for all rows at once and with one wait for the device.
+"""Chooses the next token of every row from its logits, for all rows at once and with one device synchronization.
 
-Each row has settings and random numbers of its own. Every sum is over one row, in an order that depends on the
-vocabulary alone, so a row's token does not depend on the rows beside it, to the last bit.
+Each row has its own settings and random numbers. Every sum is over one row, in an order that depends on the vocabulary
+only, so a row's token does not depend on the rows beside it, to the last bit.
 
-The order is transformers': penalties, no end of text in a row that is too short, temperature, top-k, top-p, min-p.
+The order of the steps is that of transformers: penalties, minimum length, temperature, top-k (Fan et al., 2018), top-p
+(Holtzman et al., 2020), min-p (Nguyen et al., 2024).
 It does not know models or the cache.
 """
 
@@ -18,17 +19,16 @@ from transformers import GenerationConfig
 from serve.engine.request import Request
 
 BLOCK = 256
-"""Probabilities are summed in blocks of so many, and then over the blocks."""
+"""Probabilities are summed within blocks of this size, and then over the blocks."""
 ROUNDS = 8
-"""How often a token outside of top-p is drawn again before the vocabulary is sorted. On a CPU a draw takes a tenth of
-the time of sorting, and the first is inside with the probability top-p or more. A GPU sorts at once: looking whether a
-token is inside would be a wait."""
+"""Rounds of rejection sampling for top-p before the vocabulary is sorted. On a CPU a draw takes a tenth of the time of
+sorting, and each is inside with probability top-p or more. A GPU sorts at once: checking a draw would synchronize."""
 LARGEST_DRAW = 1 - 2**-40
-"""Below 1, so that rounding cannot lead behind the last token."""
+"""Below 1, so that rounding cannot select a token after the last."""
 
 
 class Row(Protocol):
-    """What choosing a token needs to know of a running request."""
+    """The part of a running request that sampling needs."""
 
     request: Request
     generator: torch.Generator
@@ -37,25 +37,29 @@ class Row(Protocol):
 
 @dataclass(frozen=True)
 class Penalties:
-    """The published settings that change greedy answers too; 1 and 0 are off."""
+    """The published settings that also change greedy answers; 1 and 0 are off.
+
+    `repetition` is the penalty of CTRL (Keskar et al., 2019), `ngram` is no_repeat_ngram_size.
+    """
 
     repetition: float = 1.0
     ngram: int = 0
 
     @classmethod
     def published(cls, config: GenerationConfig) -> "Penalties":
+        """Read them from the model's generation config."""
         repetition = config.repetition_penalty
         return cls(1.0 if repetition is None else float(repetition), config.no_repeat_ngram_size or 0)
 
     def apply(self, logits: torch.Tensor, rows: Sequence[Row]) -> torch.Tensor:
-        """The logits after the penalties for what each row has said, its prompt included."""
+        """Apply the penalties for the tokens of each row, its prompt included, to logits (rows, vocabulary)."""
         if self.repetition == 1 and not self.ngram:
             return logits
         vocabulary = logits.shape[-1]
-        said = [[*row.request.prompt, *row.generated] for row in rows]
-        longest = max(len(ids) for ids in said)
-        # shorter rows are filled up at the left with an id past the vocabulary; what falls on it is cut off
-        padded = [[vocabulary] * (longest - len(ids)) + ids for ids in said]
+        texts = [[*row.request.prompt, *row.generated] for row in rows]
+        longest = max(len(ids) for ids in texts)
+        # shorter rows are padded on the left with an id after the vocabulary, whose column is cut off
+        padded = [[vocabulary] * (longest - len(ids)) + ids for ids in texts]
         history = _tensor_on(logits.device, padded).clamp_(max=vocabulary)
         if self.repetition != 1:
             repeated = _mark(history, vocabulary)
@@ -68,7 +72,14 @@ class Penalties:
         return logits
 
 
+def eos_ids(config: GenerationConfig) -> set[int]:
+    """The end-of-text ids; empty if the model has none, which `repository.py` refuses."""
+    ids = config.eos_token_id
+    return set(ids) if isinstance(ids, list) else {ids} - {None}
+
+
 def generator(seed: int | None) -> torch.Generator:
+    """Make a request's source of random numbers; None takes a seed from the system."""
     generator = torch.Generator()
     if seed is None:
         generator.seed()
@@ -79,9 +90,16 @@ def generator(seed: int | None) -> torch.Generator:
 
 @torch.inference_mode()
 def choose(logits: torch.Tensor, rows: Sequence[Row], penalties: Penalties, ends: Collection[int] = ()) -> list[int]:
-    """A token for each row from its line of `logits` (rows, vocabulary): the likeliest, or drawn if it samples.
+    """Choose a token for each row: the likeliest, or a sample if its temperature is above 0.
 
-    None of `ends` is chosen before a row has as many tokens as it wants at least.
+    Args:
+        logits: (rows, vocabulary).
+        rows: the running requests, in the order of the logits.
+        penalties: of the model.
+        ends: end-of-text ids, not chosen before a row has its `min_new_tokens`.
+
+    Returns:
+        A token id for each row.
     """
     logits = _mask_eos(penalties.apply(logits, rows), rows, ends)
     sampling = [index for index, row in enumerate(rows) if row.request.temperature > 0]
@@ -94,7 +112,7 @@ def choose(logits: torch.Tensor, rows: Sequence[Row], penalties: Penalties, ends
 
 
 def _mask_eos(logits: torch.Tensor, rows: Sequence[Row], ends: Collection[int]) -> torch.Tensor:
-    """The logits without the tokens that end a text, in the lines of rows that are too short to end."""
+    """Mask the end-of-text ids in rows that have fewer tokens than their `min_new_tokens`."""
     short = [index for index, row in enumerate(rows) if len(row.generated) < row.request.min_new_tokens]
     known = [id for id in ends if id < logits.shape[-1]]
     if not short or not known:
@@ -104,7 +122,7 @@ def _mask_eos(logits: torch.Tensor, rows: Sequence[Row], ends: Collection[int]) 
 
 
 def _sample(logits: torch.Tensor, rows: list[Row]) -> torch.Tensor:
-    """A token for each line; also for lines that are no numbers, which must not end the engine."""
+    """Sample a token for each line; lines that are not finite give any token, since they must not end the engine."""
     chosen = torch.zeros(len(rows), dtype=torch.long, device=logits.device)
     few, lines, ids = _small_top_k(logits, [row.request.top_k for row in rows])
     if few:
@@ -120,10 +138,13 @@ def _sample(logits: torch.Tensor, rows: list[Row]) -> torch.Tensor:
 
 
 def _small_top_k(logits: torch.Tensor, top_k: list[int]) -> tuple[list[int], torch.Tensor, torch.Tensor]:
-    """The rows whose top-k is at most a block, their k logits in the order of the ids, filled up with -inf; the ids.
+    """Reduce the rows whose top-k is at most `BLOCK` to their k logits.
 
-    A row of which more are as large as the last one is not among them; to see that is a wait on a GPU, where lines of
-    the whole vocabulary take no longer.
+    A row with ties at its k-th logit is not reduced. On a GPU no row is: the check for ties would synchronize, and
+    lines of the whole vocabulary take no longer.
+
+    Returns:
+        The indices of the rows; their k logits in the order of the ids, padded with -inf, (rows, BLOCK); their ids.
     """
     vocabulary = logits.shape[-1]
     small = [index for index, k in enumerate(top_k) if 0 < k <= min(BLOCK, vocabulary - 1)]
@@ -147,7 +168,7 @@ def _small_top_k(logits: torch.Tensor, top_k: list[int]) -> tuple[list[int], tor
 
 
 def _sample_index(scores: torch.Tensor, rows: list[Row]) -> torch.Tensor:
-    """For each line the place of what is drawn after temperature, top-p and min-p. Lines are whole blocks."""
+    """Sample a column of each line of `scores` after temperature, top-p and min-p. Lines are whole blocks long."""
     device, requests = scores.device, [row.request for row in rows]
     temperatures = _tensor_on(device, [[max(request.temperature, 1e-4)] for request in requests])
     probabilities = weights = (scores / temperatures).softmax(-1)
@@ -174,13 +195,13 @@ def _sample_index(scores: torch.Tensor, rows: list[Row]) -> torch.Tensor:
 
 
 def _top_k(scores: torch.Tensor, top_k: list[int]) -> torch.Tensor:
-    """Only the k largest of a line stay, and those equal to the last of them; 0 is off."""
+    """Mask all but the k largest of each line, and those that equal the k-th; 0 is off."""
     limited = [index for index, k in enumerate(top_k) if 0 < k < scores.shape[-1]]
     if not limited:
         return scores
     last = _tensor_on(scores.device, [[top_k[index] - 1] for index in limited])
     some = _select(scores, limited)
-    # the k largest values are the same whatever more is asked for: a neighbour's larger k changes nothing
+    # the k largest are the same for any larger k, so that other rows' k changes nothing
     smallest = some.topk(max(top_k[index] for index in limited)).values.gather(1, last)
     scores = scores.clone()
     scores[_tensor_on(scores.device, limited)] = some.masked_fill(some < smallest, -torch.inf)
@@ -193,7 +214,7 @@ def _top_p(
     top_p: list[float],
     draws: Callable[[list[int]], torch.Tensor],
 ) -> torch.Tensor:
-    """Drawn by `weights` among the fewest tokens, the likeliest first, whose probabilities reach top-p."""
+    """Sample by `weights` among the fewest likeliest tokens whose probabilities sum to at least top-p."""
     limits = _tensor_on(weights.device, top_p, torch.float64)
     chosen = torch.zeros(len(top_p), dtype=torch.long, device=weights.device)
     out = list(range(len(top_p)))
@@ -206,16 +227,16 @@ def _top_p(
     ordered, ids = _select(probabilities, out).sort(dim=-1, descending=True, stable=True)
     before = ordered.double().cumsum(-1) - ordered
     kept = _select(weights, out).gather(1, ids) * (before < _select(limits, out)[:, None])
-    kept[:, 0] = ordered[:, 0]  # the likeliest stays, however small top-p is
+    kept[:, 0] = ordered[:, 0]  # the likeliest is always kept, however small top-p is
     chosen[_tensor_on(weights.device, out)] = ids.gather(1, _inverse_cdf(kept, draws(out))[:, None])[:, 0]
     return chosen
 
 
 def _mass_before(probabilities: torch.Tensor, tokens: torch.Tensor) -> torch.Tensor:
-    """The sum of the probabilities of all tokens that are likelier, or as likely and of a smaller id."""
+    """Sum the probabilities of all tokens that are likelier, or as likely with a smaller id, for each row."""
     own = probabilities.gather(1, tokens[:, None])
     ids = torch.arange(probabilities.shape[-1], dtype=torch.int32, device=probabilities.device)
-    # truth values as numbers of the same type: three times as fast as with torch.where
+    # comparisons as floats: three times as fast as torch.where
     before = torch.gt(probabilities, own, out=torch.empty_like(probabilities))
     equal = torch.eq(probabilities, own, out=torch.empty_like(probabilities))
     smaller = torch.lt(ids, tokens[:, None].int(), out=torch.empty_like(probabilities))
@@ -224,42 +245,42 @@ def _mass_before(probabilities: torch.Tensor, tokens: torch.Tensor) -> torch.Ten
 
 
 def _inverse_cdf(weights: torch.Tensor, draws: torch.Tensor) -> torch.Tensor:
-    """The token at which the running sum of a line passes the draw's share of the whole; never one of weight 0."""
+    """Find where each line's cumulative sum exceeds the draw times its total; never a token of weight 0."""
     sums = _running_sums(weights)
     target = draws * sums[:, -1:]
     block = (sums <= target).sum(-1, keepdim=True).clamp_(max=sums.shape[-1] - 1)
     end, start = sums.gather(1, block), pad(sums, (1, 0)).gather(1, block)
-    places = block * BLOCK + torch.arange(BLOCK, device=weights.device)
-    inside = weights.gather(1, places).double().cumsum(-1)
+    columns = block * BLOCK + torch.arange(BLOCK, device=weights.device)
+    inside = weights.gather(1, columns).double().cumsum(-1)
     rest = ((target - start) / (end - start)).clamp_(0, LARGEST_DRAW) * inside[:, -1:]
     return block[:, 0] * BLOCK + (inside <= rest).sum(-1).clamp_(max=BLOCK - 1)
 
 
 def _running_sums(weights: torch.Tensor) -> torch.Tensor:
-    """(rows, blocks): the sum of each line up to the end of each block."""
+    """The cumulative sum of each line at the end of each block, (rows, blocks)."""
     return weights.view(len(weights), -1, BLOCK).sum(-1).double().cumsum(-1)
 
 
 def _mark(ids: torch.Tensor, vocabulary: int) -> torch.Tensor:
-    """(rows, vocabulary): which tokens are among a row's `ids`."""
+    """Mark the tokens that are among a row's `ids`, (rows, vocabulary)."""
     marks = torch.zeros(len(ids), vocabulary + 1, dtype=torch.bool, device=ids.device)
     return marks.scatter_(1, ids, True)[:, :vocabulary]
 
 
 def _repeated_ngram_ends(history: torch.Tensor, size: int, nothing: int) -> torch.Tensor:
-    """Tokens that would end, for a second time, a run of `size` tokens of the row; `nothing` where there is none."""
+    """The tokens that would complete an n-gram of `size` that the row already has; `nothing` elsewhere."""
     windows = history.unfold(1, size, 1)
-    begun = history[:, history.shape[1] + 1 - size :]
-    repeats = (windows[..., :-1] == begun[:, None]).all(-1)
+    beginning = history[:, history.shape[1] + 1 - size :]
+    repeats = (windows[..., :-1] == beginning[:, None]).all(-1)
     return torch.where(repeats, windows[..., -1], nothing)
 
 
 def _select(tensor: torch.Tensor, indices: list[int]) -> torch.Tensor:
-    """The lines `indices`; without a copy if they are all."""
+    """Select the lines `indices`; no copy if they are all of them."""
     return tensor if len(indices) == len(tensor) else tensor[_tensor_on(tensor.device, indices)]
 
 
 def _tensor_on(device: torch.device, values: Any, dtype: torch.dtype | None = None) -> torch.Tensor:
-    """A tensor of `values` on the device. From memory that is not pinned, a copy to a GPU would be a wait."""
+    """Make a tensor on the device. A copy to a GPU from memory that is not pinned would synchronize."""
     tensor = torch.tensor(values, dtype=dtype)
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)

@@ -12,7 +12,7 @@ from fastapi.responses import JSONResponse
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
-from serve.http import metrics, schema
+from serve.http import metrics, responses, schema
 from serve.http.admission import Admission
 from serve.http.conversation import TextPart
 from serve.link import EngineDied, EngineFailed
@@ -134,15 +134,18 @@ def _reason(error: dict[str, Any]) -> str:
 
 
 ERRORS: dict[int | str, dict[str, Any]] = {
-    400: {"model": schema.Error, "description": "The body cannot be read, or the question is too long for the model."},
-    401: {"model": schema.Error, "description": "A key is needed, and this is not it."},
-    408: {"model": schema.Error, "description": "The request did not arrive in time."},
-    413: {"model": schema.Error, "description": "The body is over the limit."},
-    415: {"model": schema.Error, "description": "The body is packed, and not as gzip."},
-    422: {"model": schema.Error, "description": "The request is not valid."},
-    431: {"model": schema.Error, "description": "The first line and the headers are over the limit."},
-    429: {"model": schema.Error, "description": "Too many requests inside; Retry-After tells when to come again."},
-    503: {"model": schema.Error, "description": "Loading, stopping, or the engine died."},
+    400: {
+        "model": responses.Error,
+        "description": "The body cannot be read, or the question is too long for the model.",
+    },
+    401: {"model": responses.Error, "description": "A key is needed, and this is not it."},
+    408: {"model": responses.Error, "description": "The request did not arrive in time."},
+    413: {"model": responses.Error, "description": "The body is over the limit."},
+    415: {"model": responses.Error, "description": "The body is packed, and not as gzip."},
+    422: {"model": responses.Error, "description": "The request is not valid."},
+    431: {"model": responses.Error, "description": "The first line and the headers are over the limit."},
+    429: {"model": responses.Error, "description": "Too many requests inside; Retry-After tells when to come again."},
+    503: {"model": responses.Error, "description": "Loading, stopping, or the engine died."},
 }
 # by reference: FastAPI would announce a model as HTML or plain text on the routes that answer so
 KEY_ERROR: dict[int | str, dict[str, Any]] = {

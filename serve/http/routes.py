@@ -17,7 +17,7 @@ from fastapi.routing import APIRoute
 from pydantic import WithJsonSchema
 from starlette.middleware.cors import CORSMiddleware
 
-from serve.http import cors, health, page, schema
+from serve.http import cors, health, page, responses, schema
 from serve.http.access import Access
 from serve.http.answer import Answer
 from serve.http.ask import Query, finish, start, stream_pieces
@@ -63,13 +63,13 @@ def add_routes(app: FastAPI, settings: Settings) -> None:
 
 @router.post(
     "/predict",
-    response_model=schema.PredictResponse,
+    response_model=responses.PredictResponse,
     responses={200: stream_of("delta", "done", "error"), **ERRORS},
     summary="Answer a question",
 )
 async def predict(
     request: Request, body: schema.PredictRequest, x_request_timeout: Deadline = None
-) -> Response | schema.PredictResponse:
+) -> Response | responses.PredictResponse:
     """One question, one answer; with `stream` as server-sent events: `delta` {"text"}, then `done` with the whole."""
     state: AppState = request.app.state.kickoff
     messages = [{"role": "user", "content": body.question}]
@@ -106,8 +106,8 @@ def _event(name: str, data: dict[str, Any]) -> str:
     return f"event: {name}\n{_data(data)}"
 
 
-def _predicted(state: AppState, answer: Answer) -> schema.PredictResponse:
-    return schema.PredictResponse(
+def _predicted(state: AppState, answer: Answer) -> responses.PredictResponse:
+    return responses.PredictResponse(
         answer=answer.text,
         model=state.name,
         revision=state.published.revision,
@@ -118,29 +118,29 @@ def _predicted(state: AppState, answer: Answer) -> schema.PredictResponse:
     )
 
 
-def _usage(answers: list[Answer]) -> schema.Usage:
+def _usage(answers: list[Answer]) -> responses.Usage:
     prompt, completion = len(answers[0].prompt), sum(answer.tokens for answer in answers)
-    return schema.Usage(prompt_tokens=prompt, completion_tokens=completion, total_tokens=prompt + completion)
+    return responses.Usage(prompt_tokens=prompt, completion_tokens=completion, total_tokens=prompt + completion)
 
 
-def _timing(answers: list[Answer]) -> schema.Timing:
+def _timing(answers: list[Answer]) -> responses.Timing:
     """The times of the first answer to start and the last to end."""
     arrived, ended = answers[0].arrived, max(answer.ended for answer in answers)
     started = min((answer.started for answer in answers if answer.started is not None), default=ended)
     first = min((answer.first_token for answer in answers if answer.first_token is not None), default=ended)
     queued, first_token, total = (round((at - arrived) * 1000, 2) for at in (started, first, ended))
-    return schema.Timing(queued_ms=max(0.0, queued), first_token_ms=first_token, total_ms=total)
+    return responses.Timing(queued_ms=max(0.0, queued), first_token_ms=first_token, total_ms=total)
 
 
 @router.post(
     "/v1/chat/completions",
-    response_model=schema.ChatResponse,
-    responses={200: stream_of(), 404: {"model": schema.Error, "description": "Another model is served."}, **ERRORS},
+    response_model=responses.ChatResponse,
+    responses={200: stream_of(), 404: {"model": responses.Error, "description": "Another model is served."}, **ERRORS},
     summary="Continue a conversation, as OpenAI's clients ask for it",
 )
 async def chat(
     request: Request, body: schema.ChatRequest, x_request_timeout: Deadline = None
-) -> Response | schema.ChatResponse:
+) -> Response | responses.ChatResponse:
     """`stream` gives chat.completion.chunk events and [DONE]."""
     state: AppState = request.app.state.kickoff
     if body.model not in (None, state.name, state.published.name):
@@ -163,13 +163,13 @@ async def chat(
         events = _chat_events(state, asked.answers, id, usage)
         return await start_stream(request.receive, events, _chat_error, asked.leave)
     await finish(request.receive, asked)
-    return schema.ChatResponse(
+    return responses.ChatResponse(
         id=id,
         created=int(time.time()),
         model=state.name,
         choices=[
-            schema.Choice(
-                index=index, message=schema.ChoiceMessage(content=answer.text), finish_reason=answer.finish_reason
+            responses.Choice(
+                index=index, message=responses.ChoiceMessage(content=answer.text), finish_reason=answer.finish_reason
             )
             for index, answer in enumerate(asked.answers)
         ],
@@ -216,16 +216,18 @@ def _data(data: dict[str, Any]) -> str:
 
 
 @router.get("/v1/models", responses=KEY_ERROR, summary="The served model")
-async def models(request: Request) -> schema.ModelList:
-    return schema.ModelList(data=[_model(request.app.state.kickoff)])
+async def models(request: Request) -> responses.ModelList:
+    """A list of one."""
+    return responses.ModelList(data=[_model(request.app.state.kickoff)])
 
 
 @router.get(
     "/v1/models/{id:path}",
-    responses={404: {"model": schema.Error, "description": "Another model is served."}, **KEY_ERROR},
+    responses={404: {"model": responses.Error, "description": "Another model is served."}, **KEY_ERROR},
     summary="The served model by its name",
 )
-async def model(request: Request, id: str) -> schema.Model:
+async def model(request: Request, id: str) -> responses.Model:
+    """404 if another model is asked for."""
     state: AppState = request.app.state.kickoff
     # a folder's name may begin with a slash, which is lost beside another one in an address
     if normalize(f"/{id}") not in {normalize(f"/{name}") for name in (state.name, state.published.name)}:
@@ -238,10 +240,10 @@ def _other_model(state: AppState, asked: str) -> Problem:
     return Problem(404, message, "model_not_found", "model")
 
 
-def _model(state: AppState) -> schema.Model:
+def _model(state: AppState) -> responses.Model:
     name = state.published.name
     owner = "local" if state.published.revision.startswith("sha256:") else name.split("/")[0]
-    return schema.Model(
+    return responses.Model(
         id=state.name,
         created=STARTED,
         owned_by=owner,
@@ -252,6 +254,7 @@ def _model(state: AppState) -> schema.Model:
 
 @router.get("/", response_class=HTMLResponse, responses=KEY_ERROR, summary="A page to ask from")
 async def index(request: Request) -> Response:
+    """The page for people."""
     state: AppState = request.app.state.kickoff
     return HTMLResponse(page.html(state.settings.api_key is not None), headers=page.HEADERS)
 

@@ -1,4 +1,4 @@
-"""Requests and responses of the HTTP interface, with their limits and examples, as /docs shows them.
+"""The requests of the HTTP interface, with their limits and examples, as /docs shows them.
 
 It knows JSON. It does not know the model: the routes check what depends on it (its context, its name).
 """
@@ -7,7 +7,6 @@ from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     ConfigDict,
     Field,
     StringConstraints,
@@ -68,63 +67,26 @@ class PredictRequest(Strict):
     stream: bool = Field(False, description="Server-sent events: delta ..., then done (or error).")
 
 
-class Usage(BaseModel):
-    """In tokens; the token that ends the answer counts."""
-
-    prompt_tokens: int
-    completion_tokens: int
-    total_tokens: int
-
-
-class Timing(BaseModel):
-    """In milliseconds since the request arrived."""
-
-    queued_ms: float = Field(description="Until the model began with the request.")
-    first_token_ms: float
-    total_ms: float
-
-
-class PredictResponse(BaseModel):
-    """The answer, and what gave it."""
-
-    answer: str
-    model: str
-    revision: str
-    finish_reason: Literal["stop", "length"]
-    deadline_reached: bool = Field(description="The time limit ended the answer.")
-    usage: Usage
-    timing: Timing
-
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "answer": "Eleven players.",
-                    "model": "owner/soccer",
-                    "revision": "6f1b0ad1a1f4b3e4a5c1f2d3c4b5a69788776655",
-                    "finish_reason": "stop",
-                    "deadline_reached": False,
-                    "usage": {"prompt_tokens": 14, "completion_tokens": 4, "total_tokens": 18},
-                    "timing": {"queued_ms": 0.4, "first_token_ms": 21.3, "total_ms": 58.9},
-                }
-            ]
-        }
-    )
-
-
 class StreamOptions(Strict):
+    """What a stream sends beside the answer."""
+
     include_usage: bool | None = None
     continuous_usage_stats: bool | None = Field(None, description="Taken and not used. vLLM's.")
     include_obfuscation: Off = None
 
 
 class ResponseFormat(Strict):
+    """Only plain text is supported."""
+
     type: Literal["text"]
 
 
 class ChatRequest(Strict):
-    """OpenAI's chat completions. What would change the answer and is not carried out is refused, unless it asks for
-    nothing; so is an unknown field."""
+    """OpenAI's chat completions.
+
+    A field that would change the answer and is not supported is refused, unless its value has no effect; so is an
+    unknown field.
+    """
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -235,64 +197,3 @@ class ChatRequest(Strict):
         if last.role != "assistant" or last.content is None or last.tool_calls:
             raise ValueError("the last message is no text of an assistant, expected one that the answer goes on with")
         return continued
-
-
-class ChoiceMessage(BaseModel):
-    role: Literal["assistant"] = "assistant"
-    content: str
-    refusal: None = None
-
-
-class Choice(BaseModel):
-    index: int
-    message: ChoiceMessage
-    finish_reason: Literal["stop", "length"]
-    logprobs: None = None
-
-
-class ChatResponse(BaseModel):
-    """OpenAI's chat.completion, with revision, deadline_reached and timing added."""
-
-    id: str
-    object: Literal["chat.completion"] = "chat.completion"
-    created: int
-    model: str
-    choices: list[Choice]
-    usage: Usage
-    system_fingerprint: str = Field(description="The model's revision.")
-    revision: str
-    deadline_reached: bool
-    timing: Timing
-
-
-class Model(BaseModel):
-    """The served model, in OpenAI's form."""
-
-    id: str
-    object: Literal["model"] = "model"
-    created: int
-    owned_by: str
-    revision: str
-    max_model_len: int | None = Field(description="Tokens for question and answer together.")
-
-
-class ModelList(BaseModel):
-    object: Literal["list"] = "list"
-    data: list[Model]
-
-
-class ErrorDetail(BaseModel):
-    message: str
-    type: str
-    param: str | None = None
-    code: str
-
-
-class Error(BaseModel):
-    """Every error, on every route: OpenAI's form."""
-
-    error: ErrorDetail
-
-
-class Health(BaseModel):
-    status: str
