@@ -1,8 +1,8 @@
-"""The settings of generation_config.json: carried out, without effect on an answer, or a reason to refuse the model.
+"""Sorts the settings of generation_config.json: supported, without effect, or a reason to refuse the model.
 
-Every setting that transformers knows is in one of the tables below, and a setting in none of them is refused by its
-name: an answer that silently differs from what was published would be worse. It does not know files, and it needs
-neither torch nor transformers, whose import takes seconds.
+Every setting that transformers knows is in one of the tables below; any other is refused by its name, because an answer
+that silently differs from the published model would be worse. It does not know files, and it imports neither torch nor
+transformers, which take seconds to load.
 """
 
 from collections.abc import Callable
@@ -13,31 +13,31 @@ from serve.context import NAMES
 Check = tuple[Callable[[Any], bool], str]
 
 
-def _number(value: Any) -> bool:
+def _is_number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool)
 
 
-def _whole(value: Any, least: int = 0) -> bool:
+def _is_count(value: Any, least: int = 0) -> bool:
     return isinstance(value, int) and not isinstance(value, bool) and value >= least
 
 
-def _ids(value: Any) -> bool:
-    return all(_whole(id) for id in value) and value != [] if isinstance(value, list) else _whole(value)
+def _is_ids(value: Any) -> bool:
+    return all(_is_count(id) for id in value) and value != [] if isinstance(value, list) else _is_count(value)
 
 
 HONOURED: dict[str, Check] = {
     "do_sample": (lambda value: isinstance(value, bool), "true or false"),
-    "temperature": (lambda value: _number(value) and 0 <= value < float("inf"), "a number from 0"),
-    "top_k": (_whole, "a whole number from 0"),
-    "top_p": (lambda value: _number(value) and 0 < value <= 1, "a number above 0 and up to 1"),
-    "min_p": (lambda value: _number(value) and 0 <= value <= 1, "a number from 0 to 1"),
-    "repetition_penalty": (lambda value: _number(value) and 0 < value < float("inf"), "a number above 0"),
-    "no_repeat_ngram_size": (_whole, "a whole number from 0"),
-    "min_new_tokens": (_whole, "a whole number from 0"),
-    "max_new_tokens": (lambda value: _whole(value, 1), "a whole number from 1"),
-    "eos_token_id": (_ids, "a token id or a list of them"),
+    "temperature": (lambda value: _is_number(value) and 0 <= value < float("inf"), "a number from 0"),
+    "top_k": (_is_count, "a whole number from 0"),
+    "top_p": (lambda value: _is_number(value) and 0 < value <= 1, "a number above 0 and up to 1"),
+    "min_p": (lambda value: _is_number(value) and 0 <= value <= 1, "a number from 0 to 1"),
+    "repetition_penalty": (lambda value: _is_number(value) and 0 < value < float("inf"), "a number above 0"),
+    "no_repeat_ngram_size": (_is_count, "a whole number from 0"),
+    "min_new_tokens": (_is_count, "a whole number from 0"),
+    "max_new_tokens": (lambda value: _is_count(value, 1), "a whole number from 1"),
+    "eos_token_id": (_is_ids, "a token id or a list of them"),
 }
-"""Carried out, where the value is what it should be."""
+"""Supported, if the value passes the check; the text says what is expected."""
 
 NEUTRAL = {
     *("bos_token_id", "pad_token_id", "decoder_start_token_id"),  # the template brings the first, nothing is padded
@@ -51,7 +51,7 @@ NEUTRAL = {
     *("prompt_lookup_num_tokens", "max_matching_ngram_size"),
     *("transformers_version", "_from_model_config", "_commit_hash", "_name_or_path"),
 }
-"""Speed, memory, what `generate` returns beside the tokens, and who wrote the file: no answer depends on it."""
+"""No answer depends on these: speed, memory, extra outputs of `generate`, and which version wrote the file."""
 
 OFF: dict[str, list[Any]] = {
     **{name: [1] for name in ("num_beams", "num_beam_groups", "num_return_sequences")},
@@ -65,39 +65,45 @@ OFF: dict[str, list[Any]] = {
     **{name: [] for name in ("top_h", "watermarking_config", "dola_layers", "assistant_ensemble_weight", "max_time")},
     "cache_implementation": ["dynamic", "static", "hybrid", "sliding_window", "offloaded", "offloaded_static"],
 }
-"""Not carried out; the values beside null with which a setting has no effect. A quantized cache changes answers."""
+"""Not supported; the values, besides null, for which the setting has no effect. A quantized cache changes answers."""
 
 
-def not_carried_out(generation: dict[str, Any] | None, model: dict[str, Any]) -> list[str]:
-    """Each setting that the server cannot carry out, with its value and what would do; none: the model can be served.
+def unsupported_settings(generation: dict[str, Any] | None, model: dict[str, Any]) -> list[str]:
+    """List the settings that the server does not support; empty if the model can be served.
 
-    `generation` is generation_config.json. Without that file transformers takes what config.json (`model`) says.
+    Args:
+        generation: content of generation_config.json; None if there is no such file, as transformers then reads the
+            settings from config.json.
+        model: content of config.json.
+
+    Returns:
+        For each setting one text with its value and, if known, what is expected.
     """
     nested = [model.get(name) for name in ("decoder", "generator", "text_config")]
     text: dict[str, Any] = next((config for config in nested if isinstance(config, dict)), {})
     if generation is None:
         known = HONOURED.keys() | OFF.keys() | {"max_length"}
         generation = {name: value for name, value in {**text, **model}.items() if name in known}
-    context = next((both[name] for both in (text, model) for name in NAMES if _whole(both.get(name))), None)
-    found = [_complaint(name, value, context) for name, value in generation.items() if value is not None]
+    context = next((both[name] for both in (text, model) for name in NAMES if _is_count(both.get(name))), None)
+    complaints = [_complaint(name, value, context) for name, value in generation.items() if value is not None]
     if generation.get("do_sample") is True and generation.get("temperature") == 0:
-        found.append("temperature=0 (expected above 0 where do_sample is true)")
-    return [complaint for complaint in found if complaint]
+        complaints.append("temperature=0 (expected above 0 where do_sample is true)")
+    return [complaint for complaint in complaints if complaint]
 
 
 def _complaint(name: str, value: Any, context: int | None) -> str | None:
     if name in HONOURED:
         fits, expected = HONOURED[name]
-        return None if fits(value) else f"{_shown(name, value)} (expected {expected})"
+        return None if fits(value) else f"{_show(name, value)} (expected {expected})"
     if name == "max_length":  # of question and answer together
-        if context is not None and _whole(value, context):
-            return None  # the context ends an answer before
-        return f"{_shown(name, value)} (expected max_new_tokens in its place)"
+        if context is not None and _is_count(value, context):
+            return None  # the context ends an answer before this limit does
+        return f"{_show(name, value)} (expected max_new_tokens in its place)"
     if name in NEUTRAL or (name in OFF and value in OFF[name]):
         return None
-    return _shown(name, value) if name in OFF else f"{_shown(name, value)} (not known here)"
+    return _show(name, value) if name in OFF else f"{_show(name, value)} (not known here)"
 
 
-def _shown(name: str, value: Any) -> str:
+def _show(name: str, value: Any) -> str:
     written = repr(value)
     return f"{name}={written if len(written) <= 60 else written[:60] + '...'}"

@@ -1,12 +1,12 @@
-"""The line between the HTTP process and the engines' processes: one Unix socket, one JSON object a line.
+"""Connects the HTTP process and the engines' processes: a Unix socket with one JSON object per line.
 
 HTTP to engine: {"submit": {...}} and {"cancel": id}. Engine to HTTP: {"ready": {...}} once it can answer, then one
-message a step, {"beat": {...}, "tokens": [[id, token, finish, started], ...], "failed": [[id, reason], ...]}, the beat
-alone twice a second when idle, and {"refused": [id, reason]}.
+message per step, {"beat": {...}, "tokens": [[id, token, finish, started], ...], "failed": [[id, reason], ...]}, the
+beat alone twice a second when idle, and {"refused": [id, reason]}.
 
-When either process dies, however it dies, the system closes its end and the other side learns of it at once: every
-waiting request of that engine fails with `EngineDied`, and an engine whose HTTP process is gone leaves. LitServe's own
-queues do not tell (a request then waits for ever), and take a round trip through a third process for each message.
+When either process dies, the system closes its end of the socket, so the other side knows at once: every request in
+that engine fails with `EngineDied`, and an engine without an HTTP process exits. With LitServe's own queues a request
+would wait for ever, and each message would pass through a third process.
 
 It knows neither HTTP nor models.
 """
@@ -24,18 +24,19 @@ from pathlib import Path
 from typing import Any
 
 MAX_LINE = 2**26
-"""Bytes of a message; a prompt of a million tokens is far below."""
+"""Bytes of a message; a prompt of a million tokens needs far fewer."""
 BEAT_SECONDS = 0.5
+"""Between two messages of an idle engine."""
 SILENT_SECONDS = 3.0
-"""A few beats: an engine that says nothing for so long may hang."""
+"""A few beats: an engine that is silent for this long may hang."""
 
 
 class EngineRefused(Exception):
-    """The engine cannot carry the request out; the text says why. Others are not concerned."""
+    """The engine cannot compute the request; the text says why. Other requests are not affected."""
 
 
 class LinkLost(Exception):
-    """The HTTP process is gone. Any other error of the system is the engine's own, which ends alone by it."""
+    """The HTTP process is gone. Any other OSError is the engine's own, and ends only this engine."""
 
 
 class EngineDied(Exception):
@@ -43,15 +44,18 @@ class EngineDied(Exception):
 
 
 class EngineFailed(EngineDied):
-    """The engine gave this request up, as it ran out of memory, and goes on with the others; the text says why."""
+    """The engine gave up this request only, for lack of memory for example; the text says why."""
 
 
 @dataclass(frozen=True)
-class Step:
-    """A token of a request; `finish` on its last: "stop", "length", or "deadline", which brings no token.
+class TokenEvent:
+    """A generated token of a request, or its end.
 
-    Times are `time.monotonic()`, the same clock in both processes: when the engine began with the request, and when
-    the token came here.
+    Attributes:
+        token: the token's id; meaningless if `finish` is "deadline".
+        finish: on the last event "stop", "length" or "deadline", else None.
+        started: when the engine started the request, by `time.monotonic()`, the same clock in both processes.
+        at: when the event arrived in this process, by the same clock.
     """
 
     token: int
@@ -61,22 +65,22 @@ class Step:
 
 
 class _Pending:
-    """A request in the engine. `eager`: wake its reader at each token, not only at the end."""
+    """A request that an engine computes. `eager`: wake its reader at each token, not only at the end."""
 
     def __init__(self, eager: bool) -> None:
         self.eager = eager
-        self.steps: list[Step] = []
+        self.events: list[TokenEvent] = []
         self.error: Exception | None = None
         self.wake = asyncio.Event()
 
-    def add(self, step: Step) -> None:
-        self.steps.append(step)
-        if self.eager or step.finish:
+    def add(self, event: TokenEvent) -> None:
+        self.events.append(event)
+        if self.eager or event.finish:
             self.wake.set()
 
     def end(self) -> None:
         now = time.monotonic()
-        self.add(Step(-1, "deadline", self.steps[0].started if self.steps else now, now))
+        self.add(TokenEvent(-1, "deadline", self.events[0].started if self.events else now, now))
 
     def fail(self, error: Exception) -> None:
         self.error = error
@@ -85,7 +89,13 @@ class _Pending:
 
 @dataclass(frozen=True)
 class Ready:
-    """What an engine says first: its number from 0, its process, tokens for prompt and answer together, and ids."""
+    """An engine's first message.
+
+    Attributes:
+        number, pid: of the engine, from 0, and of its process.
+        context: the most tokens of prompt and answer together.
+        vocabulary: the number of token ids that the model has an embedding for.
+    """
 
     number: int
     pid: int
@@ -93,8 +103,8 @@ class Ready:
     vocabulary: int
 
 
-class _Engine:
-    """One engine as the HTTP process sees it, from its first word to its end."""
+class _EngineConnection:
+    """The HTTP process' end of one engine's connection, from its first message on."""
 
     def __init__(self, writer: asyncio.StreamWriter, ready: Ready) -> None:
         self.writer, self.ready = writer, ready
@@ -104,14 +114,14 @@ class _Engine:
 
     @property
     def beat_age(self) -> float:
-        """Seconds since it last said anything."""
+        """Seconds since the engine's last message."""
         return time.monotonic() - self.last_beat
 
     def send(self, message: dict[str, Any]) -> None:
         if not self.writer.is_closing():
             self.writer.write(json.dumps(message).encode() + b"\n")
 
-    def received(self, message: dict[str, Any]) -> None:
+    def handle(self, message: dict[str, Any]) -> None:
         self.last_beat = time.monotonic()
         self.counts.update(message.get("beat", {}))
         if "refused" in message:
@@ -123,25 +133,26 @@ class _Engine:
                 pending.fail(EngineFailed(reason))
         for id, token, finish, started in message.get("tokens", []):
             if pending := self.pending.get(id):
-                pending.add(Step(token, finish, started, self.last_beat))
+                pending.add(TokenEvent(token, finish, started, self.last_beat))
 
 
 class Engines:
-    """The HTTP process' side: all engines, the least loaded of which takes a request. Runs in the event loop."""
+    """The HTTP process' side: all engines; the least loaded takes a request. Runs in the event loop."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self.ready: list[_Engine] = []
+        self.ready: list[_EngineConnection] = []
         self.were_ready = False
-        """One of them has been ready before."""
+        """Whether any engine has ever been ready."""
         self._server: asyncio.Server | None = None
 
     async def start(self) -> None:
-        """Wait for engines to connect."""
-        self._server = await asyncio.start_unix_server(self._serve, self.path, limit=MAX_LINE)
+        """Accept connections of engines."""
+        self._server = await asyncio.start_unix_server(self._read_engine, self.path, limit=MAX_LINE)
         self.path.chmod(0o600)
 
     async def close(self) -> None:
+        """Close the socket and all connections."""
         if self._server:
             self._server.close()
         for engine in self.ready:
@@ -149,25 +160,30 @@ class Engines:
 
     @property
     def context(self) -> int | None:
-        """Tokens for prompt and answer together that each of them can take; None while there is none."""
+        """The most tokens of prompt and answer together that every engine can take; None while no engine is ready."""
         return min((engine.ready.context for engine in self.ready), default=None)
 
     @property
     def beat_age(self) -> float:
-        """Seconds since any of them last said anything."""
+        """Seconds since the last message of any engine; 0 while none is ready."""
         return min((engine.beat_age for engine in self.ready), default=0.0)
 
     async def generate(
         self, id: str, request: dict[str, Any], deadline: float, eager: bool
-    ) -> AsyncGenerator[list[Step]]:
-        """The tokens of a request as they come, those of several steps together if the reader is slow.
+    ) -> AsyncGenerator[list[TokenEvent]]:
+        """Yield the tokens of a request as they arrive, those of several steps together if the reader is slow.
 
-        At `deadline` (the event loop's clock) the last step says so. `eager` False gives all at the end, at less cost.
-        Leaving the iterator early frees the request's place in the engine.
+        Closing the iterator early cancels the request in the engine.
+
+        Args:
+            id: of the request, unique among those that run.
+            request: the fields of the engine's `Request` without the id.
+            deadline: when to stop, by the event loop's clock; the last event then has `finish` "deadline".
+            eager: yield each token; False yields all of them at the end, at a lower cost.
 
         Raises:
-            EngineDied: no engine is there, it left in the middle, or failed with this request (`EngineFailed`).
-            EngineRefused: it cannot carry the request out.
+            EngineDied: no engine is ready, the engine died, or it failed with this request (`EngineFailed`).
+            EngineRefused: the engine cannot compute the request.
         """
         engine = self._least_loaded()
         pending = engine.pending[id] = _Pending(eager)
@@ -181,23 +197,23 @@ class Engines:
                 if pending.error:
                     finished = True
                     raise pending.error
-                steps, pending.steps = pending.steps, []
-                finished = any(step.finish in ("stop", "length") for step in steps)
-                yield steps
+                events, pending.events = pending.events, []
+                finished = any(event.finish in ("stop", "length") for event in events)
+                yield events
         finally:
             timer.cancel()
             del engine.pending[id]
             if not finished:
                 engine.send({"cancel": id})
 
-    def _least_loaded(self) -> _Engine:
-        """One that has been silent for long gets nothing as long as another one speaks."""
+    def _least_loaded(self) -> _EngineConnection:
+        """The engine with the fewest requests; one that has been silent for long is taken only if all have."""
         if not self.ready:
             raise EngineDied
         return min(self.ready, key=lambda engine: (engine.beat_age > SILENT_SECONDS, len(engine.pending)))
 
     def finish_within(self, seconds: float) -> None:
-        """End what is still running after `seconds` with the answers as far as they are."""
+        """After `seconds`, end all running requests; each returns its partial answer."""
         asyncio.get_running_loop().call_later(seconds, self._end_all)
 
     def _end_all(self) -> None:
@@ -205,18 +221,18 @@ class Engines:
             for pending in engine.pending.values():
                 pending.end()
 
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        """From an engine's start to its end."""
+    async def _read_engine(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """Handle one engine's connection from its first message to its end."""
         engine = None
         try:
             while line := await reader.readline():
                 message = json.loads(line)
                 if engine is None:
-                    engine = _Engine(writer, Ready(**message["ready"]))
+                    engine = _EngineConnection(writer, Ready(**message["ready"]))
                     self.ready.append(engine)
                     self.were_ready = True
                 else:
-                    engine.received(message)
+                    engine.handle(message)
         except ConnectionError:
             pass
         finally:
@@ -228,13 +244,17 @@ class Engines:
 
 
 class EngineLink:
-    """The engine process' side: commands are taken between steps, events are sent after each."""
+    """The engine process' side: commands are read between steps, events are sent after each step."""
 
     def __init__(self, path: Path, gone: Callable[[], None]) -> None:
-        """`gone` is called in a thread of its own as soon as the HTTP process has closed its end.
+        """Connect to the HTTP process.
+
+        Args:
+            path: of the Unix socket.
+            gone: called in a thread of its own as soon as the HTTP process has closed its end.
 
         Raises:
-            LinkLost: no HTTP process is there.
+            LinkLost: there is no HTTP process.
         """
         self._gone = gone
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
@@ -243,7 +263,7 @@ class EngineLink:
         threading.Thread(target=self._read, name="commands", daemon=True).start()
 
     def _connect(self, path: Path, patience_seconds: float = 30) -> None:
-        """The HTTP process and this one start side by side; whoever is first waits."""
+        """Connect, waiting for an HTTP process that has not yet started to listen."""
         give_up = time.monotonic() + patience_seconds
         while True:
             try:
@@ -254,16 +274,17 @@ class EngineLink:
                 time.sleep(0.02)
 
     def commands(self, wait: bool) -> list[dict[str, Any]]:
-        """What has come since the last call; with `wait`, up to half a second is spent waiting for the first."""
-        taken = []
+        """Return the commands since the last call; with `wait`, wait up to `BEAT_SECONDS` for the first."""
+        commands = []
         with contextlib.suppress(queue.Empty):
-            taken.append(self._commands.get(block=wait, timeout=BEAT_SECONDS if wait else None))
+            commands.append(self._commands.get(block=wait, timeout=BEAT_SECONDS if wait else None))
             while True:
-                taken.append(self._commands.get_nowait())
-        return taken
+                commands.append(self._commands.get_nowait())
+        return commands
 
     def send(self, message: dict[str, Any]) -> None:
-        """
+        """Send a message.
+
         Raises:
             LinkLost: the HTTP process is gone.
         """

@@ -1,6 +1,6 @@
-"""The log of every process of the server: lines for people, or one JSON object a line.
+"""Configures the log of each server process: lines for people, or one JSON object per line.
 
-It knows Python's logging. What a line says is decided where it is written; `extra={"fields": {...}}` are its parts.
+It knows Python's logging. The caller decides what a line says; `extra={"fields": {...}}` holds its fields.
 """
 
 import json
@@ -9,25 +9,30 @@ from datetime import UTC, datetime
 from typing import Any
 
 
-class AsJson(logging.Formatter):
-    """time, level, logger and message, then the line's own fields."""
+class JsonFormatter(logging.Formatter):
+    """Formats a record as a JSON object: time, level, logger and message, then the record's own fields."""
 
     def format(self, record: logging.LogRecord) -> str:
+        """Return the record as one line of JSON."""
         at = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
-        said: dict[str, Any] = {"time": at, "level": record.levelname.lower(), "logger": record.name}
-        said |= {"message": record.getMessage(), **getattr(record, "fields", {})}
+        line: dict[str, Any] = {"time": at, "level": record.levelname.lower(), "logger": record.name}
+        line |= {"message": record.getMessage(), **getattr(record, "fields", {})}
         if record.exc_info:
-            said["error"] = self.formatException(record.exc_info)
-        return json.dumps(said, ensure_ascii=False)
+            line["error"] = self.formatException(record.exc_info)
+        return json.dumps(line, ensure_ascii=False)
 
 
 def configure(as_json: bool) -> None:
-    """For this process and those that are forked from it."""
+    """Configure the log of this process and of those forked from it.
+
+    Args:
+        as_json: write JSON objects in place of lines for people.
+    """
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S")
     if as_json:
         for handler in logging.getLogger().handlers:
-            handler.setFormatter(AsJson())
-    # the access log has a line for such a request
+            handler.setFormatter(JsonFormatter())
+    # the access log already has a line for such a request
     logging.getLogger("uvicorn.error").addFilter(lambda record: record.msg != "Invalid HTTP request received.")
-    # it warns of each process that has ended by the time it ends them; why one ended is said elsewhere
+    # at shutdown it warns about every process that has already ended; the reason is logged elsewhere
     logging.getLogger("litserve.server").setLevel(logging.ERROR)

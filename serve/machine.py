@@ -1,7 +1,7 @@
-"""What the server's processes need of the machine, tried before any of them starts, so that its lack is one line.
+"""Checks what the server's processes need from the machine, before any of them starts.
 
-Where it is lacking, some process in the middle of a library would end with a traceback, or all of them would wait.
-It knows the system. It does not know models, or what the server does.
+Without these checks a process would end with a traceback from inside a library, or all processes would wait for ever.
+It knows the operating system. It does not know models or what the server does.
 """
 
 import ctypes
@@ -12,27 +12,28 @@ from multiprocessing.sharedctypes import RawValue
 from pathlib import Path
 
 DESCRIPTORS = 64
-"""Open files that the processes need before anybody has connected, and some connections."""
-LONGEST = "listener-12345678"
-"""A socket's name as multiprocessing makes them, in a folder of a name like `LIKE`; ours are shorter."""
-LIKE = "pymp-"
+"""Open files that the processes need before the first client connects, and for some connections."""
+LONGEST_NAME = "listener-12345678"
+"""The longest socket name that multiprocessing makes, in a folder named `PREFIX`...; our own names are shorter."""
+PREFIX = "pymp-"
 BYTES = 2**16
 
 
 class Unfit(Exception):
-    """The server cannot run here. The text says what is lacking and what to do."""
+    """The server cannot run on this machine. The text says what is missing and what to do."""
 
 
 def check() -> None:
-    """
+    """Check open files, the temporary folder and shared memory.
+
     Raises:
-        Unfit: something is lacking.
+        Unfit: one of them is missing or too small.
     """
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft != resource.RLIM_INFINITY and soft < DESCRIPTORS:
         raise Unfit(f"open files: found a limit of {soft}, expected at least {DESCRIPTORS}; raise it with ulimit -n")
     try:
-        _try_the_folder()
+        _try_temporary_folder()
     except OSError as error:
         raise Unfit(f"temporary folder: {error}; set TMPDIR to a short folder that can be written") from None
     try:
@@ -41,9 +42,9 @@ def check() -> None:
         raise Unfit(f"shared memory: {error}; give this machine or container a /dev/shm that can be written") from None
 
 
-def _try_the_folder() -> None:
-    with tempfile.TemporaryDirectory(prefix=LIKE) as folder:
-        path = Path(folder) / LONGEST
+def _try_temporary_folder() -> None:
+    with tempfile.TemporaryDirectory(prefix=PREFIX) as folder:
+        path = Path(folder) / LONGEST_NAME
         with socket.socket(socket.AF_UNIX) as probe:
             try:
                 probe.bind(str(path))

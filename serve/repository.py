@@ -1,7 +1,7 @@
-"""The published model: brought here from the Hub or found in a folder, and refused if it cannot be served.
+"""Finds a published model in a folder or fetches it from the Hub, and refuses one that cannot be served.
 
-What a repository must hold is the Hub's convention: config.json, safetensors weights, a tokenizer with a chat template
-and an end-of-text token. It knows files and the Hub. It does not load weights, and it never needs torch.
+A repository must follow the Hub's conventions: config.json, safetensors weights, a tokenizer with a chat template, and
+an end-of-text token. It knows files and the Hub. It does not load weights, and it never imports torch.
 """
 
 import errno
@@ -26,12 +26,12 @@ from huggingface_hub.errors import (
 from huggingface_hub.utils._http import default_client_factory  # the public API only replaces the whole client
 
 from serve import weights
-from serve.decoding import HONOURED, not_carried_out
+from serve.decoding import HONOURED, unsupported_settings
 from serve.messages import one_line
 
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 FORBIDDEN = {errno.EACCES, errno.EPERM}
-"""Of the folder that files are fetched to: no room in it, or no leave to write."""
+"""Errors of the folder that files are fetched to: `FULL` has no room, `FORBIDDEN` no permission to write."""
 SMALL_FILES = ["*.json", "*.jinja", "*.txt", "*.model"]
 
 
@@ -41,7 +41,7 @@ class Refused(Exception):
 
 @dataclass(frozen=True)
 class Published:
-    """A model on this machine. `revision` is the commit on the Hub, or a digest of a folder's files."""
+    """A model on this machine. `revision` is the commit on the Hub, or a digest of the folder's files."""
 
     name: str
     revision: str
@@ -50,7 +50,7 @@ class Published:
 
 @dataclass(frozen=True)
 class Decoding:
-    """What generation_config.json says about how to answer, where a request says nothing."""
+    """The published decoding defaults, used where a request says nothing; from generation_config.json."""
 
     max_new_tokens: int | None
     temperature: float
@@ -61,10 +61,15 @@ class Decoding:
 
 
 def find(model: str, revision: str | None, timeout_seconds: float = 10.0) -> Published:
-    """The files of `model`, a folder or `owner/name` on the Hub, complete and fit to be served.
+    """Find or fetch a model's files and check that they can be served.
+
+    Args:
+        model: a folder, or owner/name on the Hub.
+        revision: commit, tag or branch; None is the default branch. Not for a folder.
+        timeout_seconds: longest time to wait for the Hub without an answer.
 
     Raises:
-        Refused: they cannot be had, or something is missing.
+        Refused: the files are not available, or something is missing.
     """
     if Path(model).is_dir():
         if revision is not None:
@@ -78,7 +83,10 @@ def find(model: str, revision: str | None, timeout_seconds: float = 10.0) -> Pub
 
 
 def decoding(folder: Path) -> Decoding:
-    """The published decoding defaults; transformers' own where the file is silent (greedy, top_k 50 if sampling)."""
+    """Read the published decoding defaults from `folder`.
+
+    A setting that the file leaves out has transformers' default (greedy; top_k 50 if sampling).
+    """
     config = _generation_config(folder)
     sampling = config.get("do_sample") is True
     temperature, top_p, top_k = config.get("temperature"), config.get("top_p"), config.get("top_k")
@@ -92,8 +100,8 @@ def decoding(folder: Path) -> Decoding:
     )
 
 
-def ends(folder: Path) -> list[int]:
-    """The ids that end an answer."""
+def eos_ids(folder: Path) -> list[int]:
+    """Read the end-of-text token ids, which end an answer, from `folder`."""
     ids = _generation_config(folder)["eos_token_id"]
     return ids if isinstance(ids, list) else [ids]
 
@@ -122,14 +130,14 @@ def _from_hub(model: str, revision: str | None, timeout_seconds: float) -> Publi
 
 
 def _why_not_fetched(error: BaseException) -> str:
-    """The Hub's fault or this machine's: what the error was raised from says which."""
+    """Say whether the Hub or this machine is at fault, by the errors that `error` was raised from."""
     causes = [error]
     while (cause := causes[-1].__cause__ or causes[-1].__context__) and cause not in causes:
         causes.append(cause)
     for cause in causes:
         number = getattr(cause, "errno", None)
-        full = number in FULL or any(f"os error {one})" in str(cause) for one in FULL)  # the latter where xet writes
-        # without a name it may be of a connection, which a firewall forbids
+        full = number in FULL or any(f"os error {code})" in str(cause) for code in FULL)  # the latter is xet's
+        # an error without a file name may be a connection's that a firewall forbids
         if full or (isinstance(cause, OSError) and number in FORBIDDEN and cause.filename is not None):
             cache = huggingface_hub.constants.HF_HUB_CACHE
             return f"cannot be written to {cache} ({one_line(cause)}); make room or set HF_HOME"
@@ -137,14 +145,14 @@ def _why_not_fetched(error: BaseException) -> str:
 
 
 def _fetch_weights(asked: str, model: str, folder: Path) -> None:
-    """The one file, or the files that the index names, and no copy of them in another form."""
+    """Fetch the single weights file, or the files that the index names; no copy of them in another format."""
     huggingface_hub.snapshot_download(model, revision=folder.name, allow_patterns=weights.SINGLE)
-    if not (folder / weights.SINGLE).exists() and (names := _weights(asked, folder, weights.named)):
+    if not (folder / weights.SINGLE).exists() and (names := _weights(asked, folder, weights.indexed_files)):
         escaped = [glob.escape(name) for name in names]
         huggingface_hub.snapshot_download(model, revision=folder.name, allow_patterns=escaped)
 
 
-def _weights(asked: str, folder: Path, which: Callable[[Path], list[str]] = weights.loaded) -> list[str]:
+def _weights(asked: str, folder: Path, which: Callable[[Path], list[str]] = weights.weight_files) -> list[str]:
     try:
         return which(folder)
     except ValueError as error:
@@ -152,7 +160,7 @@ def _weights(asked: str, folder: Path, which: Callable[[Path], list[str]] = weig
 
 
 def _limit_waiting(timeout_seconds: float) -> None:
-    """Give up on a Hub that does not answer; listing calls ask for no time-out at all, which a hook overrules."""
+    """Set a time-out for all calls to the Hub; a hook sets it for listing calls too, which switch it off."""
     limit = httpx2.Timeout(timeout_seconds)
 
     def bound(request: httpx2.Request) -> None:
@@ -191,7 +199,7 @@ def _check(asked: str, folder: Path, with_weights: bool = True) -> None:
 def _refuse_unknown_decoding(asked: str, folder: Path) -> None:
     path = folder / "generation_config.json"
     published = _json(asked, path) if path.exists() else None
-    if found := not_carried_out(published, _json(asked, folder / "config.json")):
+    if found := unsupported_settings(published, _json(asked, folder / "config.json")):
         raise Refused(
             f"{asked}: {path.name if path.exists() else 'config.json'} asks for {', '.join(found)}, which this server "
             f"does not carry out; it knows {', '.join(HONOURED)}. Take out of the file what is not needed"
@@ -205,7 +213,7 @@ def _has_template(asked: str, folder: Path) -> bool:
 
 
 def _generation_config(folder: Path) -> dict[str, Any]:
-    """generation_config.json; without it what config.json says, as transformers does."""
+    """The content of generation_config.json, or else of config.json, as in transformers."""
     path = folder / "generation_config.json"
     return _json(str(folder), path if path.exists() else folder / "config.json")
 
@@ -223,10 +231,10 @@ def _json(asked: str, path: Path) -> dict[str, Any]:
 
 
 def _digest(folder: Path) -> str:
-    """SHA-256 over the names and contents of what is served, so that equal folders have equal revisions."""
+    """SHA-256 over the names and contents of the served files, so that equal folders have equal revisions."""
     digest = hashlib.sha256()
     served = [path for pattern in SMALL_FILES for path in folder.glob(pattern)]
-    for path in sorted([*served, *(folder / name for name in weights.loaded(folder))]):
+    for path in sorted([*served, *(folder / name for name in weights.weight_files(folder))]):
         digest.update(path.name.encode())
         with path.open("rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())

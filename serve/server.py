@@ -1,8 +1,8 @@
-"""The main process: it starts the others through LitServe, has the engines watched (`watch.py`), and ends them.
+"""The main process: starts the other processes through LitServe, watches the engines (`watch.py`), and ends them all.
 
-LitServe starts an engine for each device and one process that answers HTTP, and starts an engine that died anew. What
-it leaves open is added here, by its public names alone: how often that may happen, exit codes, a signal that lets
-running requests finish, any address. It knows processes and signals; it does not know routes or models.
+LitServe starts one engine per device and one process that answers HTTP, and restarts an engine that died. This module
+adds what LitServe lacks, through its public names only: a limit on restarts, exit codes, a graceful shutdown, and any
+address to listen on. It knows processes and signals. It does not know routes or models.
 """
 
 import logging
@@ -22,7 +22,7 @@ import litserve as ls
 from fastapi import FastAPI
 
 from serve.engine.device import accelerators
-from serve.http.app import run_beside
+from serve.http.app import open_state
 from serve.http.closing import Closing
 from serve.http.connection import connection, stop_listening
 from serve.http.routes import add_routes
@@ -35,20 +35,26 @@ from serve.worker import REFUSED, AnswerAPI
 
 log = logging.getLogger(__name__)
 PARENT_SECONDS = 0.2
-"""Between looks whether the main process is there."""
+"""Between two checks that the main process is alive."""
 STOPPED_NOW = 130
-"""Exit code after a second Ctrl-C, as shells have it."""
+"""Exit code after a second Ctrl-C, the one that shells use."""
 BACKLOG = 2048
-"""Connections that the system takes before we do; uvicorn's number."""
+"""Connections that the system holds until they are accepted; uvicorn's default."""
 GRACE_SECONDS = 5
-"""Over the time to drain, before LitServe kills the HTTP process."""
+"""Added to --drain-seconds before LitServe kills the HTTP process."""
 
 
 class Server:
-    """The server from start to end; `serve` is called once."""
+    """The server from start to end; `run` is called once."""
 
     def __init__(self, settings: Settings, published: Published, listener: socket.socket) -> None:
-        """`listener`: see `listen`."""
+        """Prepare LitServe; no process is started yet.
+
+        Args:
+            settings: what the options say.
+            published: the model to serve.
+            listener: a bound socket, see `listen`.
+        """
         self.settings, self.listener = settings, listener
         devices = accelerators(settings.device)
         self.shared = Shared(engines=len(devices) * settings.workers)
@@ -66,8 +72,12 @@ class Server:
         self.litserve.app = _app(settings, published, path, self.shared, listener)
         self.litserve.uvicorn_graceful_timeout = int(settings.drain_seconds) + GRACE_SECONDS
 
-    def serve(self) -> int:
-        """Run until a signal or an error; the exit code."""
+    def run(self) -> int:
+        """Run until a signal or an error.
+
+        Returns:
+            The exit code: 0 after a signal, else the reason of `watch.py` or of LitServe's failure.
+        """
         signal.signal(signal.SIGTERM, self._stop)
         signal.signal(signal.SIGINT, self._stop)
         os.register_at_fork(after_in_child=_end_with_the_main_process)
@@ -75,13 +85,13 @@ class Server:
         try:
             threading.Thread(target=watch.run, name="watch", daemon=True).start()
             self.litserve.run(
-                # LitServe takes three hosts and not every port: the socket is ours, and these two are not used
+                # LitServe accepts three hosts and not every port: the socket is ours, and these two are ignored
                 host="127.0.0.1",
                 port=8000,
                 fd=self.listener.fileno(),
                 num_api_servers=1,
                 log_level="warning",
-                log_config=None,  # uvicorn's lines go where ours go
+                log_config=None,  # uvicorn's lines go into our log
                 access_log=False,
                 http=connection(self.settings, self.listener),
                 timeout_keep_alive=self.settings.keep_alive,
@@ -91,13 +101,13 @@ class Server:
         except KeyboardInterrupt:
             log.info("stopped while it started")  # LitServe's run() was not ready for one
         except (OSError, EOFError, RuntimeError) as error:  # RuntimeError: no thread could be started
-            self._failed(error)
+            self._report_failure(error)
         finally:
-            self._end_all()
+            self._kill_all()
         return self.exit_code
 
-    def _failed(self, error: Exception) -> None:
-        """LitServe's run() is over, since the system refused it something or one of its processes is gone."""
+    def _report_failure(self, error: Exception) -> None:
+        """Set the exit code after LitServe's run() has failed: the system refused something, or a process is gone."""
         if self.shared.was_ready():
             self.exit_code = self.exit_code or DIED
             log.error("server: %s, leaving", one_line(error))
@@ -109,30 +119,30 @@ class Server:
             )  # fmt: skip
 
     def _stop(self, *_: object) -> None:
-        """Readiness goes off at once; after a pause, in which load balancers notice, the port closes."""
-        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # who sends it twice does not mean more by it
+        """Report not ready at once, wait for load balancers to notice (--drain-delay), and shut down."""
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)  # a second SIGTERM means no more than the first
         signal.signal(signal.SIGINT, self._stop_now)
         if not self.exit_code:
             log.info("stopping: running requests have %.0f s to finish", self.settings.drain_seconds)
             self.shared.stopping.set()
             time.sleep(self.settings.drain_delay)
-        raise KeyboardInterrupt  # what LitServe's run() takes for the word to shut down gracefully
+        raise KeyboardInterrupt  # LitServe's run() then shuts down gracefully
 
     def _stop_now(self, *_: object) -> None:
-        """A second Ctrl-C: whoever types it has waited enough."""
+        """End at once, after a second Ctrl-C."""
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         log.info("stopping at once: running requests are cut off")
-        self._end_all()
+        self._kill_all()
         os._exit(STOPPED_NOW)
 
-    def _end_all(self) -> None:
+    def _kill_all(self) -> None:
         self.shared.ended.set()
         for process in multiprocessing.active_children():
             process.kill()
         self._folder.cleanup()
 
     def _engines(self) -> Sequence[BaseProcess]:
-        """Not there before LitServe has started them."""
+        """The engines' processes; empty until LitServe has started them."""
         return getattr(self.litserve, "inference_workers", [])
 
     def _give_up(self, code: int, reason: str) -> None:
@@ -146,27 +156,31 @@ class Server:
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A bound socket. Port 0 is any that is free.
+    """Bind a socket without listening on it yet.
+
+    Args:
+        host: a name or an address.
+        port: 0 is any free port.
 
     Raises:
-        OSError: the address cannot be had.
+        OSError: the address is not available.
     """
     family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     listener = socket.socket(family, kind, protocol)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    # connections inherit it: else the pieces of a stream wait for each other
+    # connections inherit it: without it, a stream's small packets would wait for each other
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
     listener.bind(address)
     return listener
 
 
 def _app(settings: Settings, published: Published, path: Path, shared: Shared, listener: socket.socket) -> FastAPI:
-    """Our application in the place of LitServe's, whose routes read queues that nobody fills."""
+    """Make the application that replaces LitServe's, whose routes read queues that nobody fills."""
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with run_beside(settings, published, path, shared) as serving:
-            app.state.serving = serving
+        async with open_state(settings, published, path, shared) as state:
+            app.state.kickoff = state
             _listen(listener, shared)
             yield
         stop_listening(listener)
@@ -178,7 +192,7 @@ def _app(settings: Settings, published: Published, path: Path, shared: Shared, l
 
 
 def _listen(listener: socket.socket, shared: Shared) -> None:
-    """uvicorn would do it, but a port can be bound twice as long as nobody listens, and it would end in a traceback."""
+    """Listen before uvicorn does, which would fail with a traceback: two servers can bind a port until one listens."""
     try:
         listener.listen(BACKLOG)
     except OSError as error:
@@ -188,8 +202,8 @@ def _listen(listener: socket.socket, shared: Shared) -> None:
 
 
 def _end_with_the_main_process() -> None:
-    """In a process that LitServe has forked: one answers HTTP, one keeps LitServe's queues and would stay for ever."""
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # the handlers are the main process'
+    """End this process once the main one is gone: LitServe's queue manager would stay for ever."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)  # the inherited handlers belong to the main process
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     parent = os.getppid()
 

@@ -1,7 +1,7 @@
-"""Which files hold a model's weights, as transformers looks for them: one file, or an index and the files it names.
+"""Finds the files that hold a model's weights as transformers does: one file, or an index and the files it lists.
 
-A repository may hold the same weights many times (consolidated.safetensors, original/, onnx/, GGUF): none of that is
-fetched. It knows names of files. It does not read weights, and it knows neither the Hub nor torch.
+A repository may hold the same weights in other formats too (consolidated.safetensors, original/, onnx/, GGUF); those
+are not fetched. It knows file names. It does not read weights, and it knows neither the Hub nor torch.
 """
 
 import json
@@ -11,18 +11,18 @@ SINGLE = "model.safetensors"
 INDEX = "model.safetensors.index.json"
 
 
-def named(folder: Path) -> list[str]:
-    """The files that the index names; none if there is no index, which is to be there before them.
+def indexed_files(folder: Path) -> list[str]:
+    """List the files that the index in `folder` names; empty if there is no index.
 
     Raises:
-        ValueError: it is no index, or names what is not beside it.
+        ValueError: the index cannot be read, or names a file outside the folder.
     """
     path = folder / INDEX
     if not path.exists():
         return []
     try:
-        places = json.loads(path.read_text())["weight_map"]
-        names = sorted(set(places.values()))
+        weight_map = json.loads(path.read_text())["weight_map"]
+        names = sorted(set(weight_map.values()))
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         raise ValueError(f"{INDEX} cannot be read; publish the model again") from None
     for name in names:
@@ -31,6 +31,9 @@ def named(folder: Path) -> list[str]:
     return names
 
 
-def loaded(folder: Path) -> list[str]:
-    """The files that transformers loads from `folder`, there or not; the single file goes before an index."""
-    return [SINGLE] if (folder / SINGLE).exists() else named(folder) or [SINGLE]
+def weight_files(folder: Path) -> list[str]:
+    """List the files that transformers would load from `folder`, whether they exist or not.
+
+    The single file takes precedence over an index.
+    """
+    return [SINGLE] if (folder / SINGLE).exists() else indexed_files(folder) or [SINGLE]

@@ -1,7 +1,7 @@
-"""The engine's process, as LitServe starts it: `AnswerAPI` and `EngineLoop`.
+"""Runs an engine in the process that LitServe starts for it: `AnswerAPI` and `EngineLoop`.
 
-It knows LitServe, the link to the HTTP process and the engine. Nothing here brings torch before the engine is loaded,
-since the main process imports this file too.
+It knows LitServe, the link to the HTTP process and the engine. It imports torch only when it loads the engine, since
+the main process imports this file too.
 """
 
 import dataclasses
@@ -29,42 +29,46 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 REFUSED = 2
-"""Exit code of an engine whose model cannot be served: starting it anew would not help."""
+"""Exit code of an engine whose model cannot be served: a restart would not help."""
 FAILED = 1
-"""Exit code of an engine that was ready before and could not load the model this time."""
-ALONE = 3
+"""Exit code of an engine that has been ready before and failed to load the model this time."""
+HTTP_GONE = 3
 """Exit code of an engine whose HTTP process is gone."""
 
 
 class AnswerAPI(ls.LitAPI):
-    """What LitServe carries into the engine's process."""
+    """What LitServe hands to the engine's process."""
 
     def __init__(self, settings: Settings, published: Published, socket: Path, shared: Shared) -> None:
         super().__init__(stream=True, loop=EngineLoop())
         self.settings, self.published, self.socket, self.shared = settings, published, socket, shared
 
     def setup(self, device: str) -> None:
-        """Takes no time: LitServe opens the port after it, and clients are told that the model is being loaded."""
+        """Prepare the process without loading the model.
+
+        LitServe opens the port only after this returns; clients can then be told that the model is being loaded.
+        """
         if self.shared.ended.is_set():
-            sys.exit()  # LitServe has started this process in place of one that was ended
+            sys.exit()  # LitServe has restarted a process that the main process ended
         signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to every process; the main one decides
         logs.configure(self.settings.log_json)
 
 
 class EngineLoop(LitLoop):
-    """Loads the model; then commands, a step, its tokens, and again. LitServe's queues stay empty."""
+    """Loads the model, then repeats: read commands, compute a step, send its tokens. LitServe's queues stay empty."""
 
     def run(self, lit_api: AnswerAPI, device: str, worker_id: int, *_: Any, **__: Any) -> None:
+        """Run the engine numbered `worker_id` until its process ends."""
         try:
             link = EngineLink(lit_api.socket, gone=partial(_leave, lit_api.shared))
-            engine = _loaded(lit_api, device, worker_id)
+            engine = _load_or_exit(lit_api, device, worker_id)
             lit_api.shared.loaded[worker_id].set()
             lit_api.shared.ready[worker_id].set(os.getpid())
             ready = Ready(
                 number=worker_id, pid=os.getpid(), context=engine.limits.context, vocabulary=engine.limits.vocabulary
             )
             link.send({"ready": dataclasses.asdict(ready)})
-            _answer(engine, link)
+            _run_steps(engine, link)
         except LinkLost as error:
             log.info("engine: %s", one_line(error))
             _leave(lit_api.shared)
@@ -73,16 +77,18 @@ class EngineLoop(LitLoop):
 def _leave(shared: Shared) -> None:
     if not shared.stopping.is_set() and not shared.refused.is_set():
         log.info("engine: the HTTP process is gone, leaving")
-    os._exit(ALONE)
+    os._exit(HTTP_GONE)
 
 
-def _loaded(lit_api: AnswerAPI, device: str, worker_id: int) -> "Engine":
-    """Ends the process if the model cannot be served, or not now."""
-    began = time.monotonic()  # bringing torch is a part of it, often the longest
+def _load_or_exit(lit_api: AnswerAPI, device: str, worker_id: int) -> "Engine":
+    """Load the engine, or end the process if that fails."""
+    began = time.monotonic()  # importing torch is a part of it, often the longest
     try:
         engine = _load(lit_api, device)
     except Exception as error:
-        if lit_api.shared.loaded[worker_id].is_set():  # the model can be served; the memory may be there next time
+        if lit_api.shared.loaded[
+            worker_id
+        ].is_set():  # the model itself can be served; next time there may be enough memory
             log.error("engine: the model could not be loaded anew: %s", one_line(error))
             sys.exit(FAILED)
         log.error("%s cannot be served: %s", lit_api.published.name, one_line(error))
@@ -93,37 +99,38 @@ def _loaded(lit_api: AnswerAPI, device: str, worker_id: int) -> "Engine":
 
 
 def _load(lit_api: AnswerAPI, device: str) -> "Engine":
-    """
+    """Load the model and warm up its engine.
+
     Raises:
-        Exception: whatever it is, the model cannot be served.
+        Exception: of any class; the model cannot be served.
     """
-    # threads that spin for milliseconds, as they do by default, keep the HTTP process on the same cores from its
-    # work; with 2,000 rounds a busy neighbour costs a third of the speed and with 100,000 four fifths, but with
-    # 10,000 a quiet machine is a fifth faster than with 2,000; read when torch is loaded
+    # By default OpenMP threads spin for milliseconds, which takes the cores from the HTTP process. A busy neighbour
+    # costs a third of the speed at 2,000 rounds and four fifths at 100,000, but a quiet machine is a fifth faster at
+    # 10,000 than at 2,000. torch reads the variable when it is imported.
     os.environ.setdefault("GOMP_SPINCOUNT", "10000")
-    # oneDNN makes kernels for each number of rows and keeps 1024 of them by default, 300 MiB that fill over hours;
-    # a step needs five, and with a hundred kept a soak is as fast and its memory flat
+    # oneDNN makes kernels for each number of rows and caches 1024 of them by default, 300 MiB after some hours. A step
+    # needs five; with a cache of 100 a soak test is as fast and its memory stays flat.
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "100")
     from serve.engine import threads
-    from serve.engine.engine import Engine  # brings torch, which only this process needs
+    from serve.engine.engine import Engine  # imports torch, which only this process needs
     from serve.engine.memory import free_memory
     from serve.engine.model import load
-    from serve.engine.promises import broken
+    from serve.engine.promises import unmet_promises
     from serve.engine.warmup import warm_up
 
     settings = lit_api.settings
     model = load(lit_api.published.folder, device, settings.dtype, threads.count(share=settings.workers))
-    # engines on one device load side by side: each leaves the others as much as it takes
+    # engines on one device load in parallel: each takes half of its share of the free memory
     memory = settings.cache_bytes or free_memory(device) // (2 * settings.workers)
     engine = Engine(model, max_rows=settings.max_running, cache_bytes=memory)
     warm_up(engine, settings.hang_seconds)
-    for line in broken(model, engine.limits):
+    for line in unmet_promises(model, engine.limits):
         log.warning("engine: %s", line)
     return engine
 
 
-def _answer(engine: "Engine", link: EngineLink) -> None:
-    """For ever.
+def _run_steps(engine: "Engine", link: EngineLink) -> None:
+    """Compute steps for ever.
 
     Raises:
         LinkLost: the HTTP process is gone.
@@ -135,12 +142,12 @@ def _answer(engine: "Engine", link: EngineLink) -> None:
         tokens = engine.step()
         failed = [[failure.id, failure.reason] for failure in engine.failures()]
         beat = {"steps": engine.steps, "running": engine.running, "waiting": engine.waiting}
-        told = [[t.id, t.token, t.finish, t.began] for t in tokens]
-        link.send({"beat": beat, "tokens": told, "failed": failed})
+        events = [[t.id, t.token, t.finish, t.began] for t in tokens]
+        link.send({"beat": beat, "tokens": events, "failed": failed})
 
 
 def _carry_out(command: dict[str, Any], engine: "Engine") -> dict[str, Any] | None:
-    """Gives what to tell the HTTP process if a request cannot be carried out."""
+    """Submit or cancel a request; returns the message to send if the engine refuses it."""
     from serve.engine.request import Request
 
     if "cancel" in command:

@@ -203,7 +203,7 @@ def requests(context: int) -> list[Request]:
 
 
 def path_of(model: PreTrainedModel) -> str:
-    return "together" if model.config.get_text_config()._attn_implementation == attention.NAME else "apart"
+    return "batched" if model.config.get_text_config()._attn_implementation == attention.NAME else "single"
 
 
 @pytest.mark.parametrize("name", MODELS)
@@ -218,7 +218,7 @@ def test_answers_are_generates_or_the_model_is_refused(
         assert name in REFUSED
         assert re.fullmatch(REFUSED[name], str(error))
         return
-    assert path_of(model) == ("apart" if name in APART else "together")
+    assert path_of(model) == ("single" if name in APART else "batched")
     slower = [record.message for record in caplog.records if "each request is computed by itself" in record.message]
     assert [APART[name] in message for message in slower] == [True] if name in APART else not slower
     model.generation_config = GenerationConfig(pad_token_id=0)
@@ -231,5 +231,5 @@ def test_answers_are_generates_or_the_model_is_refused(
     for request in asked:
         assert answers(alone, [request]) == {request.id: expected[request.id]}
     model.set_attn_implementation(own)
-    assert path_of(model) == "apart"
+    assert path_of(model) == "single"
     assert answers(Engine(model, prefill_tokens=48), asked) == expected

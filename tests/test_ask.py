@@ -13,9 +13,9 @@ from test_templates import STYLES, text_of
 
 from serve.http import ask
 from serve.http.admission import Admission
-from serve.http.app import Serving
-from serve.http.ask import Wanted
+from serve.http.ask import Query
 from serve.http.errors import Problem
+from serve.http.state import AppState
 from serve.http.text import Text
 from serve.link import Engines
 from serve.repository import Decoding, Published
@@ -27,7 +27,7 @@ READY = b'{"ready": {"number": 0, "pid": 0, "context": 128, "vocabulary": 400}}\
 
 
 @asynccontextmanager
-async def served(text: Text, folder: Path) -> AsyncIterator[tuple[Serving, Connection]]:
+async def served(text: Text, folder: Path) -> AsyncIterator[tuple[AppState, Connection]]:
     engines = Engines(folder / "engine")
     await engines.start()
     reader, writer = await asyncio.open_unix_connection(folder / "engine")
@@ -35,14 +35,14 @@ async def served(text: Text, folder: Path) -> AsyncIterator[tuple[Serving, Conne
     while not engines.ready:
         await asyncio.sleep(0.01)
     published, defaults = Published("tiny", "1", folder), Decoding(9, 0, 1, 0)
-    yield Serving(Settings("tiny"), published, engines, Shared(1), Admission(4), defaults, text), (reader, writer)
+    yield AppState(Settings("tiny"), published, engines, Shared(1), Admission(4), defaults, text), (reader, writer)
     writer.close()
     await engines.close()
 
 
-def wanted(messages: list[dict[str, Any]], **more: Any) -> Wanted:
+def wanted(messages: list[dict[str, Any]], **more: Any) -> Query:
     options = dict.fromkeys(("max_new_tokens", "temperature", "top_p", "top_k", "seed", "stop", "seconds"))
-    return Wanted(messages, **{**options, **more})
+    return Query(messages, **{**options, **more})
 
 
 @pytest.mark.parametrize("name", ["llama 2", "zephyr"])
@@ -55,9 +55,9 @@ def test_an_answer_that_goes_on_in_a_message_has_its_blank(
     said = [{"role": "user", "content": "What is 2 plus 2?"}, {"role": "assistant", "content": "2 plus 2 is"}]
 
     async def answer() -> str:
-        async with served(text, tmp_path) as (serving, (reader, writer)):
-            asked = await ask.admit(serving, wanted(said, continued=continued))
-            made = asyncio.create_task(anext(ask.pieces(asked.answers, stream=False)))
+        async with served(text, tmp_path) as (state, (reader, writer)):
+            asked = await ask.start(state, wanted(said, continued=continued))
+            made = asyncio.create_task(anext(ask.stream_pieces(asked.answers, stream=False)))
             id = json.loads(await reader.readline())["submit"]["id"]
             tokens = [[id, ids[0], None, 0.0], [id, ids[1], "length", 0.0]]
             writer.write(json.dumps({"tokens": tokens}).encode() + b"\n")
@@ -76,17 +76,17 @@ def test_an_engine_that_dies_while_a_long_prompt_is_made_is_a_503(published: Pat
             return super().prompt_ids([{"role": "user", "content": "What is 2 plus 2?"}])
 
     async def refused() -> Problem:
-        async with served(Slow(published), tmp_path) as (serving, (_, writer)):
+        async with served(Slow(published), tmp_path) as (state, (_, writer)):
 
             async def answer() -> None:
-                asked = await ask.admit(serving, wanted([{"role": "user", "content": "x" * 5000}]))
-                async for _ in ask.pieces(asked.answers, stream=False):
+                asked = await ask.start(state, wanted([{"role": "user", "content": "x" * 5000}]))
+                async for _ in ask.stream_pieces(asked.answers, stream=False):
                     pass
 
             answering = asyncio.create_task(answer())
             await asyncio.to_thread(making.wait)
             writer.close()
-            while serving.engines.ready:
+            while state.engines.ready:
                 await asyncio.sleep(0.01)
             dead.set()
             with pytest.raises(Problem) as problem:

@@ -17,7 +17,7 @@ from served import Served
 
 from serve.http import errors, schema
 from serve.http.ask import _short
-from serve.http.fields import MAX_DEPTH, shallow
+from serve.http.fields import MAX_DEPTH, check_depth
 from serve.http.routes import router
 
 MANY = 60_000
@@ -121,7 +121,7 @@ def test_every_list_of_a_request_has_an_end_and_every_object_is_strict_or_open(m
 def test_a_refusal_is_little_work(path: str, body: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of the messages that are built, and of the names that are compared, with their length."""
     work: Counter[str] = Counter()
-    wrong, compare = errors._wrong, errors.get_close_matches
+    wrong, compare = errors._reason, errors.get_close_matches
 
     def counted(error: dict[str, Any]) -> str:
         work["messages"] += 1
@@ -131,7 +131,7 @@ def test_a_refusal_is_little_work(path: str, body: Any, monkeypatch: pytest.Monk
         work["letters"] += len(word)
         return compare(word, *others, **options)
 
-    monkeypatch.setattr(errors, "_wrong", counted)
+    monkeypatch.setattr(errors, "_reason", counted)
     monkeypatch.setattr(errors, "get_close_matches", compared)
     app = FastAPI()
     app.include_router(router)
@@ -143,8 +143,8 @@ def test_a_refusal_is_little_work(path: str, body: Any, monkeypatch: pytest.Monk
 
     response = asyncio.run(post())
     assert response.status_code == 422
-    assert 1 <= work["messages"] <= errors.MOST
-    assert work["letters"] <= errors.MOST * errors.LONGEST
+    assert 1 <= work["messages"] <= errors.MAX_MISTAKES
+    assert work["letters"] <= errors.MAX_MISTAKES * errors.MAX_FIELD_PATH
     assert len(response.content) < 5000
 
 
@@ -174,9 +174,9 @@ def nested(depth: int, opened: str = "[", closed: str = "]", inner: str = "") ->
 
 def test_the_depth_that_is_taken() -> None:
     for opened, closed, inner in ("[", "]", ""), ('{"a":', "}", "1"):
-        assert shallow(json.loads(nested(MAX_DEPTH, opened, closed, inner)))
+        assert check_depth(json.loads(nested(MAX_DEPTH, opened, closed, inner)))
         with pytest.raises(ValueError, match="inside each other"):
-            shallow(json.loads(nested(MAX_DEPTH + 1, opened, closed, inner)))
+            check_depth(json.loads(nested(MAX_DEPTH + 1, opened, closed, inner)))
 
 
 FUNCTION = '{"messages": [{"role": "assistant", "tool_calls": [{"function": {"name": "f", "arguments": %s}}]}], "n": 1}'

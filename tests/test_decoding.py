@@ -11,7 +11,7 @@ import torch
 from served import Served, httpx2
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
-from serve.decoding import HONOURED, NEUTRAL, OFF, not_carried_out
+from serve.decoding import HONOURED, NEUTRAL, OFF, unsupported_settings
 from serve.repository import Decoding, Refused, decoding, find
 
 REFUSED: list[tuple[str, Any]] = [
@@ -131,8 +131,8 @@ def test_every_setting_that_transformers_knows_is_decided_upon() -> None:
 
 def test_transformers_own_defaults_are_served() -> None:
     defaults = {**GenerationConfig._get_default_generation_params(), "max_length": None}
-    assert not_carried_out(defaults, {"n_positions": 1024}) == []
-    assert not_carried_out(GenerationConfig().to_dict(), {"n_positions": 1024}) == []
+    assert unsupported_settings(defaults, {"n_positions": 1024}) == []
+    assert unsupported_settings(GenerationConfig().to_dict(), {"n_positions": 1024}) == []
 
 
 @pytest.mark.parametrize("nested", [False, True], ids=["at the top", "in text_config"])

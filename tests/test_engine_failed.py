@@ -10,12 +10,12 @@ from test_engine_memory import CPU, GPU, PYTHON, expected, failing, run
 from transformers import GPT2LMHeadModel, PreTrainedModel
 
 from serve.engine import sampling
-from serve.engine.apart import Apart
 from serve.engine.cache import RowCache
-from serve.engine.engine import NO_NUMBERS, Engine
-from serve.engine.memory import ran_out
+from serve.engine.engine import NON_FINITE, Engine
+from serve.engine.memory import is_out_of_memory
 from serve.engine.model import load
 from serve.engine.request import Request
+from serve.engine.single import SinglePasses
 from serve.engine.warmup import warm_up
 
 CUBLAS = RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`")
@@ -26,7 +26,7 @@ ERRORS = pytest.mark.parametrize("error", [GPU, CPU, PYTHON, CUBLAS], ids=["gpu"
 def slow(never_ending: Path) -> PreTrainedModel:
     """A model on the slow path, as one whose attention is its own."""
     model = GPT2LMHeadModel.from_pretrained(never_ending, dtype=torch.float32).eval()
-    assert isinstance(Engine(model).passes, Apart)
+    assert isinstance(Engine(model).passes, SinglePasses)
     return model
 
 
@@ -221,7 +221,7 @@ def test_what_is_not_a_number_stays_with_the_request_that_made_it(never_ending: 
     engine.submit(Request("bad", [399] * 3, 5))
     engine.submit(Request("good", [5, 6, 7], 5))
     assert len(run(engine)["good"]) == 5
-    assert [(failure.id, failure.reason) for failure in engine.failures()] == [("bad", NO_NUMBERS)] * 2
+    assert [(failure.id, failure.reason) for failure in engine.failures()] == [("bad", NON_FINITE)] * 2
 
 
 @pytest.mark.parametrize("by", ["its own piece", "cancel"])
@@ -292,8 +292,8 @@ def test_a_piece_of_a_prompt_takes_little_of_the_silence_that_ends_an_engine(
 def test_what_libraries_say_when_there_is_no_memory() -> None:
     memory, kernel = (RuntimeError(f"could not create a {what}") for what in ("memory object", "primitive"))
     for error in (GPU, CPU, PYTHON, CUBLAS, RuntimeError("std::bad_alloc"), memory, kernel):
-        assert ran_out(error)
-    assert not ran_out(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
+        assert is_out_of_memory(error)
+    assert not is_out_of_memory(RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
 
 
 @pytest.mark.parametrize("path", ["fast", "slow"])

@@ -11,11 +11,11 @@ import torch
 from served import ROOT, Served
 from transformers import PreTrainedModel
 
+from serve.engine.batched import BatchedPasses
 from serve.engine.cache import RowCache
-from serve.engine.engine import CALM_STEPS, Engine
+from serve.engine.engine import BACKOFF_STEPS, Engine
 from serve.engine.model import load
 from serve.engine.request import Request
-from serve.engine.together import Together
 
 GPU = torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nmore lines")
 CPU = RuntimeError(
@@ -120,7 +120,7 @@ def test_running_out_of_memory_again_and_again_ends_nothing_and_makes_groups_sma
     assert not failed & made.keys()
     assert len(failed) <= 8 + 4
     assert made["39"] == expected(model, asked[39])
-    engine.submit(Request("long", [5], 3 * CALM_STEPS))
+    engine.submit(Request("long", [5], 3 * BACKOFF_STEPS))
     run(engine)
     for request in asked[:8]:
         engine.submit(request)
@@ -130,7 +130,7 @@ def test_running_out_of_memory_again_and_again_ends_nothing_and_makes_groups_sma
 
 def test_memory_is_free_after_a_failure(model: PreTrainedModel) -> None:
     engine = Engine(model)
-    assert isinstance(engine.passes, Together)
+    assert isinstance(engine.passes, BatchedPasses)
     engine.submit(Request("x", [5] * 3000, 5))
     with failing(model, CPU, is_prefill):
         run(engine)
@@ -153,7 +153,7 @@ def held(cache: RowCache) -> int:
 def test_the_cache_keeps_to_its_bytes_in_any_company(model: PreTrainedModel) -> None:
     torch.manual_seed(0)
     engine = Engine(model, cache_bytes=Engine(model).passes.bytes_per_token * 4000, prefill_tokens=64)
-    assert isinstance(engine.passes, Together)
+    assert isinstance(engine.passes, BatchedPasses)
     most = 0
     lengths = [1, 3, 700, 40, 1200, 2, 64, 65, 300]
     for index in range(30):

@@ -13,7 +13,7 @@ from conftest import ROWS
 from served import ROOT, Served
 from test_serve_process import LONG, ask, lives, pool, status, until
 
-from serve.worker import ALONE
+from serve.worker import HTTP_GONE
 
 __all__ = ["pool"]
 QUESTION = {"question": ROWS[1]["question"]}
@@ -126,13 +126,13 @@ class Engine:
     def failures(self):
         return []
 
-worker._loaded = lambda *_: Engine()
+worker._load_or_exit = lambda *_: Engine()
 worker.EngineLoop().run(types.SimpleNamespace(socket=Path(sys.argv[1]), shared=Shared(1)), "cpu", 0)
 """
 """An engine's process whose steps do nothing, or fail for a reason of the system."""
 
 
-@pytest.mark.parametrize(("end", "code"), [("no file", 1), ("no HTTP process", ALONE)])
+@pytest.mark.parametrize(("end", "code"), [("no file", 1), ("no HTTP process", HTTP_GONE)])
 def test_only_an_engine_whose_http_process_is_gone_says_so(end: str, code: int, tmp_path: Path) -> None:
     """Whatever else the system refuses it is its own end: the server starts it anew instead of leaving."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:

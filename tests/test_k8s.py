@@ -25,7 +25,7 @@ from job.errors import ConfigError, Exit
 from k8s import render
 from serve.__main__ import KEY
 from serve.__main__ import app as serve_app
-from serve.http.middleware import OPEN
+from serve.http.middleware import OPEN_PATHS
 from serve.http.routes import router
 from serve.settings import Settings
 
@@ -476,7 +476,7 @@ SERVING = pytest.mark.parametrize("name", [name for name in NAMES if name.starts
 def test_probes(name: str) -> None:
     served = {route.path for route in router.routes if "GET" in route.methods}
     expected = {"startupProbe": "/health/ready", "readinessProbe": "/health/ready", "livenessProbe": "/health/live"}
-    assert set(expected.values()) <= served & set(OPEN)
+    assert set(expected.values()) <= served & set(OPEN_PATHS)
     for probe, path in expected.items():
         found = container(name)[probe]
         assert found["httpGet"] == {"path": "/health" if "vllm" in name else path, "port": "http"}  # and no header

@@ -222,9 +222,9 @@ def test_a_context_smaller_than_promised_is_said_with_its_reason(never_ending: P
     loaded.generation_config = GenerationConfig(eos_token_id=0, max_new_tokens=300)
     whole = Engine(loaded).limits
     assert whole.context == 4096
-    assert promises.broken(loaded, whole) == []
+    assert promises.unmet_promises(loaded, whole) == []
     small = Engine(loaded, cache_bytes=2**21).limits
-    lines = promises.broken(loaded, small)
+    lines = promises.unmet_promises(loaded, small)
     assert len(lines) == 2
     assert lines[0].startswith(f"context: {small.context} tokens for question and answer together")
     assert "config.json promises 4096; memory for keys and values has no room for more: see --cache-bytes" in lines[0]

@@ -128,7 +128,12 @@ def test_one_draw_in_two_to_the_53rd_is_no_token_behind_the_last() -> None:
     weights = torch.zeros(1, sampling.BLOCK * 3)
     weights[0, 5], weights[0, sampling.BLOCK + 7] = 0.25, 0.75
     draws = torch.tensor([0.0, 0.2499, 0.2501, 1.0], dtype=torch.float64).clamp(max=sampling.LARGEST_DRAW)[:, None]
-    assert sampling._invert(weights.expand(4, -1), draws).tolist() == [5, 5, sampling.BLOCK + 7, sampling.BLOCK + 7]
+    assert sampling._inverse_cdf(weights.expand(4, -1), draws).tolist() == [
+        5,
+        5,
+        sampling.BLOCK + 7,
+        sampling.BLOCK + 7,
+    ]
 
 
 LOGITS = torch.randn(24, 50257, generator=torch.Generator().manual_seed(1)) * 4
@@ -205,7 +210,7 @@ def test_nothing_is_read_back_from_the_device_before_all_tokens_are_drawn() -> N
     """On "meta", where there is nothing to read: it raises. A GPU is waited for once, when the tokens are there."""
     rows = [row(prompt=[1, 2, 1], **wishes) for wishes in MIX]
     logits = torch.empty(len(rows), 50257, device="meta", dtype=torch.bfloat16)
-    drawn = sampling._draw(Penalties(1.2, 2).apply(logits, rows)[1:], rows[1:])
+    drawn = sampling._sample(Penalties(1.2, 2).apply(logits, rows)[1:], rows[1:])
     assert (drawn.shape, drawn.device.type) == ((len(rows) - 1,), "meta")
     with pytest.raises((RuntimeError, NotImplementedError)):
         drawn.tolist()

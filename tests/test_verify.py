@@ -14,10 +14,10 @@ from test_architectures import GPT, LONGROPE, MODELS, SIZES, build, path_of
 from transformers import AutoConfig, PreTrainedModel, masking_utils
 
 from serve.engine import attention, verify
-from serve.engine.attention import NotCarriedOut, Pieces
+from serve.engine.attention import Layout, Unsupported
 from serve.engine.cache import bytes_per_token, one_token
 from serve.engine.engine import Engine
-from serve.engine.limits import crossable, limits
+from serve.engine.limits import can_verify, limits
 from serve.engine.model import _dtype, _PackedLinear, load
 from serve.engine.request import Request
 
@@ -34,7 +34,7 @@ def test_a_model_whose_answers_depend_on_company_is_computed_one_request_at_a_ti
         ),
         with_kwargs=True,
     )
-    verify.settle(model)
+    verify.choose_attention(model)
     assert path_of(model) == "apart"
     assert "each request is computed by itself, which is slower, since after" in caplog.text
 
@@ -42,10 +42,10 @@ def test_a_model_whose_answers_depend_on_company_is_computed_one_request_at_a_ti
 def test_a_model_that_is_not_computed_in_pieces_is_refused(tmp_path: Path) -> None:
     model = build("llama", SIZES, tmp_path)
     model.model.layers[0].register_forward_hook(
-        lambda module, arguments, output: output * (1.1 if output.shape[1] == verify.PIECE else 1)
+        lambda module, arguments, output: output * (1.1 if output.shape[1] == verify.CHUNK else 1)
     )
     with pytest.raises(ValueError, match=r"does not answer as transformers' generate does \(.*alone.*\); publish"):
-        verify.settle(model)
+        verify.choose_attention(model)
 
 
 @pytest.mark.parametrize("kind", ["raises", "not a number"])
@@ -59,7 +59,7 @@ def test_a_model_that_generate_cannot_answer_with_is_refused_in_one_line(tmp_pat
 
     model.model.layers[0].register_forward_hook(broken)
     with pytest.raises(ValueError, match="first|numbers") as refused:
-        verify.settle(model)
+        verify.choose_attention(model)
     assert "\n" not in str(refused.value)
 
 
@@ -78,7 +78,7 @@ def test_a_window_that_is_off_by_one_token_is_found(
         return plain(sliding_window + (by if attention._current else 0))
 
     monkeypatch.setattr(masking_utils, "sliding_window_overlay", overlay)
-    verify.settle(model)
+    verify.choose_attention(model)
     assert taken
     assert path_of(model) == "apart"
 
@@ -86,27 +86,27 @@ def test_a_window_that_is_off_by_one_token_is_found(
 @pytest.mark.parametrize("lost", ["positions", "block"])
 def test_a_mistake_of_the_cache_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, lost: str) -> None:
     model = build("llama", SIZES, tmp_path)
-    right = Pieces.causal
+    right = Layout.causal
 
-    def wrong(pieces: Pieces) -> torch.Tensor:
-        if lost == "block" and pieces.decode:
-            return right(pieces) & (torch.arange(pieces.columns) < 64)
-        if lost == "positions" and pieces.decode:  # all rows as long as the longest
-            return (torch.arange(pieces.columns) <= pieces.positions.max()).expand(len(pieces.starts), 1, 1, -1)
-        return right(pieces)
+    def wrong(layout: Layout) -> torch.Tensor:
+        if lost == "block" and layout.decode:
+            return right(layout) & (torch.arange(layout.columns) < 64)
+        if lost == "positions" and layout.decode:  # all rows as long as the longest
+            return (torch.arange(layout.columns) <= layout.positions.max()).expand(len(layout.starts), 1, 1, -1)
+        return right(layout)
 
-    monkeypatch.setattr(Pieces, "causal", wrong)
-    verify.settle(model)
+    monkeypatch.setattr(Layout, "causal", wrong)
+    verify.choose_attention(model)
     assert path_of(model) == "apart"
 
 
-def pieces() -> Pieces:
-    return Pieces([0], [4], 64, torch.arange(8)[None].clamp(max=3), False)
+def layout() -> Layout:
+    return Layout([0], [4], 64, torch.arange(8)[None].clamp(max=3), False)
 
 
 def attend(module: torch.nn.Module | None = None, mask: torch.Tensor | None = None, **arguments: Any) -> torch.Tensor:
     q, k = torch.randn(1, 2, 8, 4), torch.randn(1, 2, 64, 4)
-    with attention.computing(pieces()):
+    with attention.use_layout(layout()):
         output, _ = attention._attend(module or torch.nn.Module(), q, k, k, mask, **arguments)
     return output
 
@@ -121,7 +121,7 @@ def attend(module: torch.nn.Module | None = None, mask: torch.Tensor | None = No
     ids=lambda arguments: next(iter(arguments)),
 )  # fmt: skip
 def test_an_attention_argument_that_is_not_carried_out_is_refused(arguments: dict[str, Any]) -> None:
-    with pytest.raises(NotCarriedOut):
+    with pytest.raises(Unsupported):
         attend(**arguments)
 
 
@@ -133,14 +133,14 @@ def test_attention_arguments_that_say_nothing_are_taken() -> None:
 
 
 def test_a_mask_that_was_not_made_here_is_refused() -> None:
-    with pytest.raises(NotCarriedOut, match="a mask of its own"):
+    with pytest.raises(Unsupported, match="a mask of its own"):
         attend(mask=torch.zeros(1, 1, 8, 64))
 
 
 def test_attention_that_is_not_causal_is_refused() -> None:
     module = torch.nn.Module()
     module.is_causal = False  # type: ignore[assignment]
-    with pytest.raises(NotCarriedOut, match="not causal"):
+    with pytest.raises(Unsupported, match="not causal"):
         attend(module)
 
 
@@ -188,14 +188,14 @@ def test_a_window_is_crossed_where_the_device_can_afford_it(
     """The sizes of gemma-3-270m, gemma-3-1b, gpt-oss-20b and Mistral-7B-v0.1."""
     config = AutoConfig.for_model(kind, hidden_size=size[0], num_hidden_layers=size[1], sliding_window=window)
     model: Any = SimpleNamespace(config=config, device=torch.device(device))
-    assert crossable(model, window) == crossed
+    assert can_verify(model, window) == crossed
 
 
 def test_a_far_window_has_room_in_the_comparison(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(verify, "ROOM", 2**16)
     model = build("mistral", SIZES | {"sliding_window": 100}, tmp_path)
     assert 2**16 // 2 // bytes_per_token(one_token(model)) < 137
-    verify.settle(model)
+    verify.choose_attention(model)
     assert path_of(model) == "together"
 
 
@@ -209,7 +209,7 @@ def test_a_model_that_reads_places_from_the_caches_length_is_found_however_far(t
         return (arguments[0] * (2 if length > 50_000 else 1), *arguments[1:]), keywords
 
     model.model.layers[0].register_forward_pre_hook(far, with_kwargs=True)
-    verify.settle(model)
+    verify.choose_attention(model)
     assert path_of(model) == "apart"
 
 
@@ -233,14 +233,14 @@ def test_a_request_that_fills_the_context_is_answered_as_by_generate(name: str, 
 
 def bits(model: PreTrainedModel, asked: list[Request], rows: int) -> dict[str, torch.Tensor]:
     """Every logit behind each prompt and each token of its answer."""
-    rehearsal = verify._Rehearsal(
+    rehearsal = verify._ForcedEngine(
         model, {one.id: [7 + index % 50 for index in range(one.max_new_tokens)] for one in asked}, rows
     )
     for one in asked:
         rehearsal.submit(one)
     while not rehearsal.idle:
         rehearsal.step()
-    return {id: torch.stack(lines) for id, lines in rehearsal.heard.items()}
+    return {id: torch.stack(lines) for id, lines in rehearsal.logits_of.items()}
 
 
 @pytest.fixture

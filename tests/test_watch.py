@@ -45,7 +45,7 @@ class Watched:
     def is_ready(self, process: BaseProcess) -> None:
         self.shared.loaded[0].set()
         self.shared.ready[0].set(process.pid or 0)
-        time.sleep(3 * watch.LOOK_SECONDS)
+        time.sleep(3 * watch.POLL_SECONDS)
 
 
 def test_a_first_load_that_works_may_take_any_time(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -71,7 +71,7 @@ def test_a_reload_that_works_and_comes_to_no_end_is_killed(monkeypatch: pytest.M
 
 def test_an_engine_that_is_not_started_anew_ends_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
     """LitServe's thread for it ends where the system refuses it a process."""
-    monkeypatch.setattr(watch, "REPLACED_SECONDS", 1.0)
+    monkeypatch.setattr(watch, "REPLACEMENT_SECONDS", 1.0)
     watched = Watched()
     first = watched.start(work, 60)
     watched.is_ready(first)
@@ -82,7 +82,7 @@ def test_an_engine_that_is_not_started_anew_ends_the_server(monkeypatch: pytest.
 
 def test_deaths_count_together_until_an_engine_was_ready(monkeypatch: pytest.MonkeyPatch) -> None:
     """A load that hangs may take longer than the time within which deaths are counted."""
-    monkeypatch.setattr(watch, "WITHIN_SECONDS", 0.5)
+    monkeypatch.setattr(watch, "RESTART_WINDOW_SECONDS", 0.5)
     watched = Watched()
     ready = [True, True, False, False, False]
     for one in ready:

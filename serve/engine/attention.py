@@ -1,15 +1,15 @@
-"""Attention over rows that stand at different places of their texts. It registers itself with transformers as "rows".
+"""Attention over rows at different positions of their texts, registered with transformers as "rows".
 
-Each row attends to its own columns of the cache, at its own positions: the masks that a model asks for (causal, sliding
-window, chunks) are computed from the positions of each row. An argument that is not carried out here is refused, so a
-model that needs more than this is never computed wrongly; `verify` then takes a slower path.
+Each row attends to its own columns of the cache at its own positions: the masks that a model asks for (causal, sliding
+window, chunks) are computed from each row's positions. An argument that is not implemented here raises an error, so
+that a model that needs more is never computed wrongly; `verify` then takes a slower path.
 
-On a CPU a row's result is the same, to the last bit, whatever rows are computed beside it. torch's kernel sums in
-another order when a prompt is padded, or when another thread takes a row. So prompts are attended one by one at their
-own length, and single tokens by products that do not have this. What a row's neighbours add is columns behind its own,
-and those add exact zeros.
+On a CPU, a row's result is the same to the last bit whatever rows are computed beside it. torch's kernel sums in
+another order when a prompt is padded, or when another thread computes the row. So prompts are computed one by one at
+their own length, and single tokens by products that do not have this dependence. Longer neighbours only add columns
+after a row's own, which contribute exact zeros.
 
-It knows nothing of requests. Outside of `computing` it is transformers' own "sdpa" attention.
+It does not know requests. Outside of `use_layout` it is transformers' own "sdpa" attention.
 """
 
 from collections.abc import Callable, Iterator
@@ -24,23 +24,28 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import causal_mask_function, sdpa_mask
 
 NAME = "rows"
-ITS_OWN = "its attention is its own"
+OWN_ATTENTION = "its attention is its own"
 HARMLESS = {"position_ids", "use_cache", "output_attentions", "output_hidden_states", "return_dict"}
-"""Arguments that other attention functions want and that change nothing in this one."""
+"""Arguments for other attention functions, which have no effect in this one."""
 
 
-class NotCarriedOut(ValueError):
-    """The model asks for something that this attention does not do; the text says what."""
+class Unsupported(ValueError):
+    """The model needs something that this attention does not implement; the text says what."""
 
 
 _sdpa: Callable[..., tuple[torch.Tensor, None]] = sdpa_attention_forward
 
 
 @dataclass
-class Pieces:
-    """What a forward pass computes: of each row `counts` tokens, the first of them at position `starts`.
+class Layout:
+    """What a forward pass computes.
 
-    `decode`: one token a row, rows side by side. Otherwise prompts, padded on the right.
+    Attributes:
+        starts: the position of each row's first token.
+        counts: the number of each row's tokens.
+        columns: of the cache that are read, the same for all rows.
+        positions: (rows, tokens), of each token.
+        decode: one token per row, of consecutive rows. Otherwise chunks of prompts, padded on the right.
     """
 
     starts: list[int]
@@ -49,29 +54,28 @@ class Pieces:
     positions: torch.Tensor
     decode: bool
     updates: int = 0
-    """How many layers wrote into the cache."""
+    """Number of layers that wrote into the cache."""
     calls: int = 0
-    """How many layers attended here; fewer than wrote means that the model has an attention of its own."""
+    """Number of calls of this attention; fewer than `updates` means that the model has an attention of its own."""
     masks: dict[int, tuple[torch.Tensor, int | None]] = field(default_factory=dict)
-    """The masks that were made for this pass and their windows, by where the mask lies in memory. They are held here,
-    so that no other tensor comes to lie there."""
+    """The masks made for this pass and their windows, by the mask's address. Holding them keeps the address in use."""
     _causal: torch.Tensor | None = None
 
     def causal(self) -> torch.Tensor:
-        """(rows, 1, tokens, columns): True where a token may look."""
+        """The causal mask, (rows, 1, tokens, columns): True where a token attends to a column."""
         if self._causal is None:
             columns = torch.arange(self.columns, device=self.positions.device)
             self._causal = columns <= self.positions[:, None, :, None]
         return self._causal
 
 
-_current: list[Pieces] = []
+_current: list[Layout] = []
 
 
 @contextmanager
-def computing(pieces: Pieces) -> Iterator[None]:
-    """The forward pass inside computes these pieces."""
-    _current[:] = [pieces]
+def use_layout(layout: Layout) -> Iterator[None]:
+    """Use `layout` for the forward pass in this context."""
+    _current[:] = [layout]
     try:
         yield
     finally:
@@ -87,30 +91,43 @@ def _attend(
     scaling: float | None = None,
     **kwargs: Any,
 ) -> tuple[torch.Tensor, None]:
-    """(rows, heads, tokens, head size) and as many or fewer key heads; gives (rows, tokens, heads, head size)."""
+    """Compute attention as transformers asks for it.
+
+    Args:
+        module: the layer.
+        query: (rows, heads, tokens, head size).
+        key: (rows, key heads, columns, head size), where key heads divide heads.
+        value: (rows, key heads, columns, value size).
+        attention_mask: made by `_mask`; None is causal.
+        scaling: of the scores; None is head size ** -0.5.
+        kwargs: further arguments, refused if they would have an effect.
+
+    Returns:
+        The output, (rows, tokens, heads, value size), and no weights.
+    """
     if not _current:
         return _sdpa(module, query, key, value, attention_mask, scaling=scaling, **kwargs)
-    (pieces,) = _current
-    pieces.calls += 1
-    _refuse_what_is_not_carried_out(pieces, module, attention_mask, kwargs)
-    if query.shape[2] != pieces.positions.shape[1] or key.shape[2] != pieces.columns:
-        raise NotCarriedOut(f"its attention has {query.shape[2]} tokens over {key.shape[2]} columns")
+    (layout,) = _current
+    layout.calls += 1
+    _refuse_unsupported(layout, module, attention_mask, kwargs)
+    if query.shape[2] != layout.positions.shape[1] or key.shape[2] != layout.columns:
+        raise Unsupported(f"its attention has {query.shape[2]} tokens over {key.shape[2]} columns")
     if not _row_by_row(query):
-        whole = attention_mask is None and not pieces.decode and not any(pieces.starts)
-        mask = pieces.causal() if attention_mask is None and not whole else attention_mask
+        full_prompt = attention_mask is None and not layout.decode and not any(layout.starts)
+        mask = layout.causal() if attention_mask is None and not full_prompt else attention_mask
         return _sdpa(module, query, key, value, mask, scaling=scaling)
     grouped = key.shape[1] != query.shape[1]
-    if pieces.decode:
-        mask = pieces.causal() if attention_mask is None else attention_mask
+    if layout.decode:
+        mask = layout.causal() if attention_mask is None else attention_mask
         return _decode(query, key, value, mask, scaling), None
     output = query.new_zeros(*query.shape[:3], value.shape[3])
-    for row, (start, count) in enumerate(zip(pieces.starts, pieces.counts, strict=True)):
+    for row, (start, count) in enumerate(zip(layout.starts, layout.counts, strict=True)):
         q = query[row : row + 1, :, :count]
         k, v = (tensor[row : row + 1, :, : start + count] for tensor in (key, value))
         if attention_mask is None and start == 0:
             own = scaled_dot_product_attention(q, k, v, is_causal=True, scale=scaling, enable_gqa=grouped)
         else:
-            mask = pieces.causal() if attention_mask is None else attention_mask
+            mask = layout.causal() if attention_mask is None else attention_mask
             mask = mask[row : row + 1, :, :count, : start + count]
             own = scaled_dot_product_attention(q, k, v, mask, scale=scaling, enable_gqa=grouped)
         output[row, :, :count] = own[0]
@@ -120,8 +137,9 @@ def _attend(
 def _decode(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor, scaling: float | None
 ) -> torch.Tensor:
-    """One token a row, as two products: torch's kernel gives other last bits in another thread, and which thread takes
-    a row depends on how many there are.
+    """Compute one token per row by two products.
+
+    With torch's kernel the last bits depend on the thread that computes a row, and that on the number of rows.
     """
     rows, heads, _, size = query.shape
     grouped = (query * (size**-0.5 if scaling is None else scaling)).reshape(rows, key.shape[1], -1, size)
@@ -130,32 +148,33 @@ def _decode(
 
 
 def _row_by_row(query: torch.Tensor) -> bool:
-    """On a GPU a kernel for each row would cost more than the last bits are worth."""
+    """Whether to compute each row alone: not on a GPU, where a kernel per row would cost more than it is worth."""
     return query.is_cpu
 
 
-def _refuse_what_is_not_carried_out(
-    pieces: Pieces, module: torch.nn.Module, attention_mask: torch.Tensor | None, arguments: dict[str, Any]
+def _refuse_unsupported(
+    layout: Layout, module: torch.nn.Module, attention_mask: torch.Tensor | None, arguments: dict[str, Any]
 ) -> None:
-    """
+    """Check the arguments of `_attend`.
+
     Raises:
-        NotCarriedOut: an argument would change the result, and nothing here looks at it.
+        Unsupported: an argument would change the result and is not implemented here.
     """
     window = None
     if attention_mask is not None:
-        if attention_mask.data_ptr() not in pieces.masks:
-            raise NotCarriedOut("its attention brings a mask of its own")
-        window = pieces.masks[attention_mask.data_ptr()][1]
+        if attention_mask.data_ptr() not in layout.masks:
+            raise Unsupported("its attention brings a mask of its own")
+        window = layout.masks[attention_mask.data_ptr()][1]
     is_causal = arguments.get("is_causal")
     if not (getattr(module, "is_causal", True) if is_causal is None else is_causal):
-        raise NotCarriedOut("its attention is not causal")
+        raise Unsupported("its attention is not causal")
     for name, value in arguments.items():
         if name == "sliding_window" and value not in (None, window):
-            raise NotCarriedOut(f"its attention has sliding_window={value}, and its mask has {window}")
+            raise Unsupported(f"its attention has sliding_window={value}, and its mask has {window}")
         neutral = value is None or value is False or (name == "dropout" and value == 0)
         if not neutral and name not in {"sliding_window", "is_causal", *HARMLESS}:
             shown = value if isinstance(value, int | float | str) else type(value).__name__
-            raise NotCarriedOut(f"its attention has {name}={shown}")
+            raise Unsupported(f"its attention has {name}={shown}")
 
 
 def _mask(
@@ -169,25 +188,25 @@ def _mask(
     local_size: int | None = None,
     **kwargs: Any,
 ) -> torch.Tensor | None:
-    """The mask that a model asks for, with each row at its own positions; None where it is the causal one."""
+    """Make the mask that a model asks for, with each row at its own positions; None if it is causal."""
     if not _current:
         plain: torch.Tensor | None = sdpa_mask(
             batch_size, q_length, kv_length, q_offset, kv_offset, mask_function, attention_mask, local_size, **kwargs
         )
         return plain
-    (pieces,) = _current
+    (layout,) = _current
     if kwargs.get("use_vmap") or (attention_mask is not None and not bool(attention_mask.all())):
-        raise NotCarriedOut("its attention has a mask that is not a function of positions")
+        raise Unsupported("its attention has a mask that is not a function of positions")
     if mask_function is causal_mask_function:
         return None
-    device = pieces.positions.device
+    device = layout.positions.device
     rows, head = torch.arange(batch_size, device=device)[:, None, None, None], torch.zeros(1, 1, 1, 1, device=device)
-    columns = torch.arange(pieces.columns, device=device)[None, None, None]
-    mask = torch.as_tensor(mask_function(rows, head.long(), pieces.positions[:, None, :, None], columns))
-    mask = mask.expand(batch_size, 1, q_length, pieces.columns).contiguous()
-    if bool((mask & ~pieces.causal()).any()):
-        raise NotCarriedOut("its attention looks at tokens that come later")
-    pieces.masks[mask.data_ptr()] = mask, local_size
+    columns = torch.arange(layout.columns, device=device)[None, None, None]
+    mask = torch.as_tensor(mask_function(rows, head.long(), layout.positions[:, None, :, None], columns))
+    mask = mask.expand(batch_size, 1, q_length, layout.columns).contiguous()
+    if bool((mask & ~layout.causal()).any()):
+        raise Unsupported("its attention looks at tokens that come later")
+    layout.masks[mask.data_ptr()] = mask, local_size
     return mask
 
 

@@ -1,8 +1,8 @@
-"""The key-value cache of the running requests.
+"""The key-value cache of the running rows.
 
-A request has a row of it, and a token's column is its position. A step writes its tokens and reads the cache as it
-lies: no gather, no block table. What a row's neighbours do changes only how many columns are masked behind its own, in
-blocks that begin at its first token, so an answer does not depend on who else is served.
+Each request has a row, and a token's column is its position. A step writes its tokens and reads the cache in place: no
+gather, no block table. Neighbouring rows change only how many columns after a row's own are masked, in whole blocks, so
+an answer does not depend on which other requests run.
 
 It knows rows and columns. It does not know requests.
 """
@@ -14,21 +14,21 @@ import torch
 from transformers import PreTrainedModel
 from transformers.cache_utils import Cache, CacheLayerMixin, DynamicCache, DynamicLayer, DynamicSlidingWindowLayer
 
-from serve.engine.attention import Pieces
+from serve.engine.attention import Layout
 
 BLOCK = 64
-"""Columns of the cache are looked at in whole blocks, so that sums over them have the same order in any company."""
+"""Columns are read in whole blocks, so that sums over them have the same order whatever rows run."""
 PROMPT_BLOCK = 8
-"""Prompts are padded to a multiple of it: for each new number of tokens oneDNN makes kernels and keeps them."""
+"""Prompts are padded to a multiple of this: oneDNN compiles and caches kernels for each new number of tokens."""
 OTHERWISE = "serve this model with transformers itself"
 NO_KEYS = "found {}, which keeps no keys and values of attention; " + OTHERWISE
 
 
 def empty_cache(model: PreTrainedModel) -> DynamicCache:
-    """transformers' own cache for one text.
+    """Make transformers' own cache for one text.
 
     Raises:
-        ValueError: the model keeps another state than keys and values of attention, or none.
+        ValueError: the model has no cache, or one with a state other than keys and values.
     """
     if "past_key_values" not in inspect.signature(model.forward).parameters:
         raise ValueError(NO_KEYS.format(type(model).__name__))
@@ -44,7 +44,9 @@ def empty_cache(model: PreTrainedModel) -> DynamicCache:
 
 @torch.inference_mode()
 def one_token(model: PreTrainedModel) -> list[list[torch.Tensor]]:
-    """Keys and values of one token in each layer, which tells their shapes; a layer that uses another's has none.
+    """Compute one token and return each layer's keys and values, for their shapes.
+
+    A layer that shares another layer's keys and values has none.
 
     Raises:
         ValueError: see `empty_cache`.
@@ -58,54 +60,65 @@ def one_token(model: PreTrainedModel) -> list[list[torch.Tensor]]:
 
 
 def bytes_per_token(layers: list[list[torch.Tensor]]) -> int:
+    """Bytes of the cache that a token needs, from the result of `one_token`."""
     return sum(tensor.numel() * tensor.element_size() for layer in layers for tensor in layer)
 
 
 class RowCache(Cache):
     """Keys and values of the rows. A token's column is its position, so nothing moves while a row grows.
 
-    Each layer holds (rows, heads, columns, head size) twice, allocated to what is needed and allocated anew to grow.
+    Each layer has two tensors (rows, heads, columns, head size), sized to what is needed and reallocated to grow.
     """
 
     def __init__(self, shapes: list[list[torch.Tensor]]) -> None:
-        """`shapes`: keys and values of one token, see `one_token`."""
+        """Make an empty cache; `shapes` is the result of `one_token`."""
         self.rows = [_RowLayer(self, layer) for layer in shapes]
         super().__init__(layers=list(self.rows))
         self.lengths: list[int] = []
         self.reserved: list[int] = []
-        self.pieces: Pieces | None = None
-        self.astray = 0
-        """Columns more than there are that the model is told of; `verify` finds out whether it computes with them."""
-        self.places: list[int] = []
+        self.layout: Layout | None = None
+        self.extra_length = 0
+        """Added to the length that the model sees; `verify` sets it to find a model that computes with the length."""
+        self.targets: list[int] = []
         self.indices = torch.empty(0, dtype=torch.long)
 
-    def admit(self, reserved: int) -> None:
-        """An empty row behind the others. Once it is written to, there is room for `reserved` tokens."""
+    def add_row(self, reserved: int) -> None:
+        """Add an empty last row; its first write allocates room for `reserved` tokens."""
         self.lengths.append(0)
         self.reserved.append(reserved)
 
-    def place(self, rows: list[int], counts: list[int], decode: bool, device: torch.device) -> Pieces:
-        """Make room for so many tokens more in each of `rows`, and say where they lie."""
+    def reserve(self, rows: list[int], counts: list[int], decode: bool, device: torch.device) -> Layout:
+        """Allocate room for the next tokens.
+
+        Args:
+            rows: indices of the rows that are written to.
+            counts: the number of new tokens of each.
+            decode: one token per row.
+            device: of the layout's positions.
+
+        Returns:
+            Where the tokens are written.
+        """
         starts = [self.lengths[row] for row in rows]
         ends = [start + count for start, count in zip(starts, counts, strict=True)]
         columns = -(-max(ends) // BLOCK) * BLOCK
-        self._make_room(columns)
+        self._allocate(columns)
         width = 1 if decode else -(-max(counts) // PROMPT_BLOCK) * PROMPT_BLOCK
-        # what pads a prompt stands at the place of its last token: there is such a place, and it sees something
+        # padding has the position of the prompt's last token, which exists and attends to something
         ahead = torch.arange(width).minimum(torch.tensor(counts)[:, None] - 1)
         positions = (torch.tensor(starts)[:, None] + ahead).to(device)
-        self.pieces, self.places = Pieces(starts, counts, columns, positions, decode), rows
+        self.layout, self.targets = Layout(starts, counts, columns, positions, decode), rows
         self.indices = torch.tensor(rows, device=device)
-        return self.pieces
+        return self.layout
 
-    def grow(self) -> None:
-        """The tokens of the last `place` are there."""
-        assert self.pieces is not None  # noqa: S101 - `place` came before
-        for row, count in zip(self.places, self.pieces.counts, strict=True):
+    def commit(self) -> None:
+        """Count the tokens of the last `reserve`, which have been written."""
+        assert self.layout is not None  # noqa: S101 - `reserve` was called
+        for row, count in zip(self.targets, self.layout.counts, strict=True):
             self.lengths[row] += count
 
     def arrange(self, order: list[int]) -> None:
-        """Row i is what row order[i] was; the others are dropped."""
+        """Make row order[i] row i; drop the others."""
         moved = [(new, old) for new, old in enumerate(order) if new != old]
         for held in (held for layer in self.rows for held in layer.held):
             if moved and held.shape[0]:
@@ -115,27 +128,27 @@ class RowCache(Cache):
         self.lengths = [self.lengths[old] for old in order]
         self.reserved = [self.reserved[old] for old in order]
         if not order:
-            self.pieces = None
+            self.layout = None
 
     def wipe(self, row: int) -> None:
-        """Write zeros over a row: what is not a number reaches even those who mask it."""
+        """Write zeros over a row: NaN would reach other rows even through a mask."""
         for held in (held for layer in self.rows for held in layer.held):
             held[row : row + 1] = 0
 
     def release(self) -> None:
-        """Give the memory back; there must be no rows."""
+        """Free the memory; there must be no rows."""
         for layer in self.rows:
             layer.held = [held[:0, :, :0].clone() for held in layer.held]
 
-    def _make_room(self, columns: int) -> None:
-        """Allocate anew, layer by layer, what has too few rows or columns."""
+    def _allocate(self, columns: int) -> None:
+        """Reallocate, layer by layer, the tensors with too few rows or columns."""
         rows, used = len(self.lengths), max(self.lengths)
         for layer in self.rows:
             for kind, held in enumerate(layer.held):
                 if held.shape[0] >= rows and held.shape[2] >= columns:
                     continue
                 room = -(-max(columns, used, *self.reserved) // BLOCK) * BLOCK
-                # zeros: what the mask hides still takes part in products, and NaN times zero is NaN
+                # zeros, since masked columns still take part in products, and NaN times zero is NaN
                 fresh = held.new_zeros(1 << (rows - 1).bit_length(), held.shape[1], room + BLOCK, held.shape[3])
                 count, width = min(rows, held.shape[0]), min(used, held.shape[2])
                 fresh[:count, :, :width] = held[:count, :, :width]
@@ -144,7 +157,7 @@ class RowCache(Cache):
 
 
 class _RowLayer(CacheLayerMixin):
-    """One model layer's part, as transformers' attention asks for it."""
+    """The cache of one layer, with the interface of transformers' caches."""
 
     def __init__(self, cache: RowCache, shapes: list[torch.Tensor]) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -153,34 +166,38 @@ class _RowLayer(CacheLayerMixin):
         self.is_initialized = True
 
     def lazy_initialization(self, key_states: torch.Tensor, value_states: torch.Tensor) -> None:
-        """Nothing to do: `RowCache` allocates."""
+        """Do nothing: `RowCache` allocates."""
 
     def update(
         self, key_states: torch.Tensor, value_states: torch.Tensor, *args: Any, **kwargs: Any
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        pieces, rows = self.cache.pieces, self.cache.places
-        assert pieces is not None  # noqa: S101 - `place` came before
-        pieces.updates += 1
+        """Write the new keys and values; return all of the pass' rows, (rows, heads, columns, head size)."""
+        layout, rows = self.cache.layout, self.cache.targets
+        assert layout is not None  # noqa: S101 - `reserve` was called
+        layout.updates += 1
         for held, new in zip(self.held, (key_states, value_states), strict=True):
-            if pieces.decode:
-                held[self.cache.indices, :, pieces.positions[:, 0]] = new[:, :, 0]
+            if layout.decode:
+                held[self.cache.indices, :, layout.positions[:, 0]] = new[:, :, 0]
             else:
-                for index, (row, start, count) in enumerate(zip(rows, pieces.starts, pieces.counts, strict=True)):
+                for index, (row, start, count) in enumerate(zip(rows, layout.starts, layout.counts, strict=True)):
                     held[row, :, start : start + count] = new[index, :, :count]
         first = rows[0]
         if rows == list(range(first, first + len(rows))):
-            keys, values = (held[first : first + len(rows), :, : pieces.columns] for held in self.held)
+            keys, values = (held[first : first + len(rows), :, : layout.columns] for held in self.held)
         else:
-            keys, values = (held[self.cache.indices, :, : pieces.columns] for held in self.held)
+            keys, values = (held[self.cache.indices, :, : layout.columns] for held in self.held)
         return keys, values
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
-        assert self.cache.pieces is not None  # noqa: S101 - `place` came before
-        return self.cache.pieces.columns + self.cache.astray, 0
+        """The number of columns that a mask has, and the first of them."""
+        assert self.cache.layout is not None  # noqa: S101 - `reserve` was called
+        return self.cache.layout.columns + self.cache.extra_length, 0
 
     def get_seq_length(self) -> int:
-        assert self.cache.pieces is not None  # noqa: S101 - `place` came before
-        return self.cache.pieces.columns - self.cache.pieces.positions.shape[1] + self.cache.astray
+        """The length before this pass, the same for all rows; their own lengths are in the layout."""
+        assert self.cache.layout is not None  # noqa: S101 - `reserve` was called
+        return self.cache.layout.columns - self.cache.layout.positions.shape[1] + self.cache.extra_length
 
     def get_max_length(self) -> int:
+        """No limit."""
         return -1

@@ -1,10 +1,10 @@
-"""Calls of the model in a thread that can still have kernels.
+"""Calls the model in a thread in which oneDNN still works.
 
-oneDNN remembers for each thread, and for as long as it lives, that it had no memory for a kernel. All that need a new
-kernel fail in that thread from then on, whatever memory there is, and torch has no name for making it forget. So the
-calls go on in a new thread, as soon as there is memory for one.
+Once oneDNN has had no memory for a kernel, every call that needs a new kernel fails in that thread for as long as it
+lives, however much memory there is, and torch has no function to reset this. So the calls move to a new thread as soon
+as there is memory for one.
 
-It knows threads and what oneDNN says. It does not know what is called.
+It knows threads and oneDNN's errors. It does not know what is called.
 """
 
 import mmap
@@ -17,21 +17,21 @@ import torch
 NO_KERNEL = "could not create a primitive"
 NO_THREAD = "can't start new thread"
 THREAD_BYTES = 2**27
-"""Addresses that a thread needs for its stack and its heap. Where they are not to be had, the C library may end the
-process instead of saying so."""
+"""Bytes of address space for a thread's stack and heap. Without them the C library may abort the process."""
 P = ParamSpec("P")
 T = TypeVar("T")
 
 
 class Calls:
-    """In the thread that asks, until oneDNN has failed there."""
+    """Calls functions in the caller's thread, or in one of its own once oneDNN has failed there."""
 
     def __init__(self) -> None:
         self._thread: ThreadPoolExecutor | None = None
         self._spoiled = False
 
     def __call__(self, function: Callable[P, T], *arguments: P.args, **named: P.kwargs) -> T:
-        if self._spoiled and _room_for_a_thread():
+        """Call `function` with these arguments and return its result."""
+        if self._spoiled and _can_start_thread():
             self._leave()
             self._thread, self._spoiled = ThreadPoolExecutor(1, "passes"), False
         try:
@@ -40,7 +40,7 @@ class Calls:
             return self._thread.submit(torch.inference_mode()(function), *arguments, **named).result()
         except RuntimeError as error:
             if NO_THREAD in str(error):
-                self._leave()  # what was given to it must never run
+                self._leave()  # the submitted call must never run
             self._spoiled = self._spoiled or NO_KERNEL in str(error) or NO_THREAD in str(error)
             raise
 
@@ -50,7 +50,7 @@ class Calls:
         self._thread = None
 
 
-def _room_for_a_thread() -> bool:
+def _can_start_thread() -> bool:
     try:
         mmap.mmap(-1, THREAD_BYTES).close()
     except OSError:

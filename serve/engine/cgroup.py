@@ -1,7 +1,7 @@
-"""What the container allows: processors and memory, as control groups say it, version 2 and version 1.
+"""Reads a container's limits on processors and memory from control groups, version 2 and version 1.
 
-A limit counts if it is the process' own group's or one above it, as far as they can be seen. It reads files only;
-`root` is where they are. Where there are none, as on macOS, nothing is limited.
+The limits of the process' own group and of all visible groups above it count. It reads files below `root` only; where
+there are none, as on macOS, there are no limits.
 """
 
 from collections.abc import Iterator
@@ -11,28 +11,28 @@ ROOT = Path("/")
 
 
 def processors(root: Path = ROOT) -> float | None:
-    """How many processors' time the tightest quota gives; None: no quota."""
-    quotas = [_words(folder / "cpu.max") for folder in _folders(root, "cpu")]
+    """Return the smallest quota, in processors; None: no quota."""
+    quotas = [_read_words(folder / "cpu.max") for folder in _folders(root, "cpu")]
     for folder in _folders(root, "cpu"):
-        quotas.append([*_words(folder / "cpu.cfs_quota_us"), *_words(folder / "cpu.cfs_period_us")])
+        quotas.append([*_read_words(folder / "cpu.cfs_quota_us"), *_read_words(folder / "cpu.cfs_period_us")])
     shares = [int(quota[0]) / int(quota[1]) for quota in quotas if len(quota) == 2 and quota[0].isdigit()]
     return min(shares, default=None)
 
 
 def free_memory(root: Path = ROOT) -> int | None:
-    """Bytes until the nearest limit; None: no limit. File pages that the system would drop count as free."""
+    """Return the bytes left until the nearest limit; None: no limit. File pages that can be reclaimed count as free."""
     rooms = []
     for folder in _folders(root, "memory"):
-        new = [_number(folder / name) for name in ("memory.max", "memory.high")]
-        limits = [limit for limit in [*new, _number(folder / "memory.limit_in_bytes")] if limit is not None]
-        used = _number(folder / "memory.current") or _number(folder / "memory.usage_in_bytes")
+        new = [_read_number(folder / name) for name in ("memory.max", "memory.high")]
+        limits = [limit for limit in [*new, _read_number(folder / "memory.limit_in_bytes")] if limit is not None]
+        used = _read_number(folder / "memory.current") or _read_number(folder / "memory.usage_in_bytes")
         if limits and used is not None:
-            rooms.append(max(0, min(limits) - max(0, used - _droppable(folder))))
+            rooms.append(max(0, min(limits) - max(0, used - _reclaimable(folder))))
     return min(rooms, default=None)
 
 
 def _folders(root: Path, controller: str) -> Iterator[Path]:
-    """The process' group for `controller` and those above it, under every mount that is usual."""
+    """Yield the folders of the process' group for `controller` and of those above it, below all usual mounts."""
     mounts = root / "sys/fs/cgroup"
     lines = (root / "proc/self/cgroup").read_text().splitlines() if (root / "proc/self/cgroup").exists() else []
     for line in lines:
@@ -43,28 +43,28 @@ def _folders(root: Path, controller: str) -> Iterator[Path]:
             bases = [mounts / controllers, mounts / controller]
         else:
             continue
-        # a container sees its own group as the mount itself, though its path may be the host's
-        places = [Path(group.lstrip("/")), *Path(group.lstrip("/")).parents]
+        # a container sees its own group as the mount itself, but its path may be the host's
+        groups = [Path(group.lstrip("/")), *Path(group.lstrip("/")).parents]
         for base in bases:
-            yield from (base / place for place in places if (base / place).is_dir())
+            yield from (base / path for path in groups if (base / path).is_dir())
 
 
-def _droppable(folder: Path) -> int:
-    """Bytes of files that nobody has used lately; version 1 counts those of the groups below under another name."""
-    counts = dict(line.split(" ", 1) for line in _text(folder / "memory.stat").splitlines() if " " in line)
+def _reclaimable(folder: Path) -> int:
+    """Bytes of inactive file pages; version 1 has another name for the sum with the groups below."""
+    counts = dict(line.split(" ", 1) for line in _read_text(folder / "memory.stat").splitlines() if " " in line)
     return int(counts.get("total_inactive_file", counts.get("inactive_file", 0)))
 
 
-def _number(path: Path) -> int | None:
-    text = _text(path)
+def _read_number(path: Path) -> int | None:
+    text = _read_text(path)
     return int(text) if text.isdigit() else None
 
 
-def _words(path: Path) -> list[str]:
-    return _text(path).split()
+def _read_words(path: Path) -> list[str]:
+    return _read_text(path).split()
 
 
-def _text(path: Path) -> str:
+def _read_text(path: Path) -> str:
     try:
         return path.read_text().strip()
     except OSError:

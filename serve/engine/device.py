@@ -1,7 +1,6 @@
-"""Which devices the engines run on. "auto" is for torch to say, since a GPU that is there may be none it can use.
+"""Finds the devices that the engines run on. "auto" asks torch, which may be unable to use a GPU of the machine.
 
-It is asked by processes that must stay small, so torch is asked in a process of its own, and only where there is a
-driver.
+Its caller must stay small, so torch is asked in a process of its own, and only where there is a driver.
 """
 
 import ctypes
@@ -29,14 +28,20 @@ else:
             reason = reason or str(error)
 print(json.dumps([usable, reason]))
 """
-"""A sum on each GPU: torch counts those too that it has no code for."""
+"""Computes a sum on each GPU, since torch also counts GPUs that it has no kernels for."""
 SECONDS = 120.0
+"""Longest time for torch to say which GPUs it can use."""
 
 
 def accelerators(device: str) -> list[str]:
-    """The devices that `device` ("auto", "cpu" or "cuda") stands for: every GPU that torch can use, or the CPU.
+    """List the devices to start engines on.
 
-    "cuda" where there is none is cuda:0 all the same, and the engine says why that cannot be.
+    Args:
+        device: "auto", "cpu" or "cuda".
+
+    Returns:
+        Every GPU that torch can use, or the CPU. For "cuda" without a GPU it is cuda:0, and the engine then reports why
+        it cannot use it.
     """
     if device == "cpu":
         return ["cpu"]
@@ -57,7 +62,7 @@ def _gpus() -> list[str]:
 
 
 def _driver() -> bool:
-    """Without it torch finds no GPU; and without the seconds that asking torch takes."""
+    """Whether there is a driver, without which torch finds no GPU; asking torch would take seconds."""
     try:
         ctypes.CDLL(DRIVER)
     except OSError:

@@ -1,12 +1,12 @@
-"""Continuous batching: the requests, and their steps, over a model that model.py has loaded.
+"""Schedules requests over a loaded model by continuous batching (Orca; Yu et al., 2022) with chunked prefill.
 
-Requests join and leave a running batch between steps (continuous batching). A step is either a prefill (a piece of the
-prompts of some requests, in one forward pass) or a decode (one token for every request whose prompt is computed). A
-long prompt is computed in pieces, between which the others go on.
+Requests join and leave the running batch between steps. A step is one forward pass: a prefill (a chunk of some
+requests' prompts) or a decode (one token for every request whose prompt is computed). A long prompt is computed in
+chunks, between which other requests decode.
 
-It does not know text, HTTP, clients or deadlines: ids come in, ids go out, and whoever asked may cancel. What would
-make a forward pass fail has to be refused before (`Engine.limits` says what fits); a pass that runs out of memory
-fails its own requests only.
+It does not know text, HTTP, clients or deadlines: token ids come in, token ids go out, and the caller may cancel. A
+request that would make a pass fail is refused (`Engine.limits`); a pass that runs out of memory fails its own requests
+only.
 """
 
 import logging
@@ -15,32 +15,32 @@ from collections import deque
 from typing import Literal
 
 import torch
-from transformers import GenerationConfig, PreTrainedModel
+from transformers import PreTrainedModel
 
 from serve.engine import attention
-from serve.engine.apart import Apart
+from serve.engine.batched import BatchedPasses
 from serve.engine.cache import BLOCK
 from serve.engine.calls import Calls
 from serve.engine.limits import limits
-from serve.engine.memory import ran_out
+from serve.engine.memory import is_out_of_memory
 from serve.engine.passes import Passes
 from serve.engine.request import Failure, Request, Token
 from serve.engine.row import Row
-from serve.engine.sampling import Penalties, choose, generator
-from serve.engine.together import Together
+from serve.engine.sampling import Penalties, choose, eos_ids, generator
+from serve.engine.single import SinglePasses
 from serve.messages import one_line
 
 log = logging.getLogger(__name__)
-DECODES_PER_PREFILL = 8
-"""After a prefill, one decode for each so many running rows: when many run, those that came meanwhile start together,
-and a prompt alone takes about as long as a few of them. 6 % more tokens at 32 clients, 5 % under overload."""
-MOST_CAUTION = 10
-"""How often groups are halved, at most."""
-CALM_STEPS = 200
-"""After so many steps without running out of memory, groups may be twice as large again."""
-NO_NUMBERS = "the model's result is not a number here; publish a model whose weights fit its number format"
-SMALLEST_PIECE = 32
-"""Tokens of a prompt that are computed at once when memory is short, or the machine slow."""
+ROWS_PER_DECODE = 8
+"""After a prefill, run rows // 8 decodes (at least one) before the next, so that arrivals are prefilled together: a
+prompt alone takes about as long as a few. 6 % more tokens per second at 32 clients, 5 % under overload."""
+MAX_BACKOFF = 10
+"""How often the batch is halved, at most."""
+BACKOFF_STEPS = 200
+"""After this many steps without running out of memory, the batch may double again."""
+NON_FINITE = "the model's result is not a number here; publish a model whose weights fit its number format"
+MIN_CHUNK = 32
+"""Fewest tokens of a chunk, when memory is short or the machine slow."""
 
 
 class Engine:
@@ -49,43 +49,54 @@ class Engine:
     def __init__(
         self, model: PreTrainedModel, *, max_rows: int = 32, cache_bytes: int = 2**30, prefill_tokens: int = 512
     ) -> None:
+        """Prepare the engine; nothing is computed yet but one token.
+
+        Args:
+            model: from `model.load`.
+            max_rows: requests that run at once.
+            cache_bytes: memory for keys and values.
+            prefill_tokens: tokens of a prefill pass.
+        """
         self.model = model
         self.max_rows = max_rows
         self.prefill_tokens = prefill_tokens
         together = model.config.get_text_config()._attn_implementation == attention.NAME
-        self.passes: Passes = Together(model) if together else Apart(model)
+        self.passes: Passes = BatchedPasses(model) if together else SinglePasses(model)
         self._call = Calls()
         self.limits = limits(model, cache_bytes, self.passes.bytes_per_token)
         self.steps = 0
         self._waiting: deque[Request] = deque()
-        self._rows: list[Row] = []  # as in the cache; those that are joining come last
+        self._rows: list[Row] = []  # in the order of the cache; those still prefilling come last
         self._failures: list[Failure] = []
         self._decodes_due = 0
-        self._torn = False
-        """Rows are being moved; if that fails, nobody knows what lies where."""
-        self._caution, self._calm_since = 0, 0
-        self.eos = _eos(model.generation_config)
+        self._rows_moving = False
+        """Rows are being moved; if that fails, the content of the cache is unknown."""
+        self._backoff, self._backoff_since = 0, 0
+        self.eos = eos_ids(model.generation_config)
         self._penalties = Penalties.published(model.generation_config)
 
     @property
     def running(self) -> int:
+        """The number of requests that run."""
         return len(self._rows)
 
     @property
     def waiting(self) -> int:
+        """The number of requests that wait."""
         return len(self._waiting)
 
     @property
     def idle(self) -> bool:
+        """Whether there is nothing to compute."""
         return not self._rows and not self._waiting
 
     def submit(self, request: Request) -> None:
         """Queue a request.
 
         Raises:
-            ValueError: it does not keep to `limits`; the engine goes on unharmed.
+            ValueError: it exceeds `limits`; the engine is unaffected.
         """
-        if not request.prompt or request.max_new_tokens < 1 or _final_length(request) > self.limits.context:
+        if not request.prompt or request.max_new_tokens < 1 or request.final_length > self.limits.context:
             raise ValueError(
                 f"{len(request.prompt)} + {request.max_new_tokens} tokens, expected 1 to {self.limits.context} together"
             )
@@ -95,106 +106,111 @@ class Engine:
 
     @torch.inference_mode()
     def cancel(self, id: str) -> None:
-        """Forget a request, wherever it is; its place is free for the next step."""
+        """Drop a request, waiting or running; its place is free for the next step."""
         self._waiting = deque(request for request in self._waiting if request.id != id)
         try:
             self._forget({id})
             return
         except (RuntimeError, MemoryError) as error:
-            if not ran_out(error):
+            if not is_out_of_memory(error):
                 raise
             reason = one_line(error)
-        self._ran_out_of_memory(set(), reason)
+        self._fail_group(set(), reason)
 
     def failures(self) -> list[Failure]:
-        """The requests that failed since this was asked last; they are gone."""
+        """Return the requests that have failed since the last call; they no longer run."""
         failed, self._failures = self._failures, []
         return failed
 
     @torch.inference_mode()
     def step(self) -> list[Token]:
-        """One forward pass; the tokens it made. Nothing to do: an empty list, at once."""
-        pieces = {} if self._decodes_due > 0 and self._decoding else self._next_pieces()
-        if not pieces and not self._rows:
+        """Compute one forward pass.
+
+        Returns:
+            The tokens it generated; empty, at once, if there is nothing to compute.
+        """
+        chunks = {} if self._decodes_due > 0 and self._decoding else self._next_chunks()
+        if not chunks and not self._rows:
             return []
         self.steps += 1
-        indices = sorted(pieces) or self._next_decoding()
+        indices = sorted(chunks) or self._next_decodes()
         group = {self._rows[index].request.id for index in indices}
         try:
-            tokens = self._prefill(pieces) if pieces else self._decode(indices)
+            tokens = self._prefill(chunks) if chunks else self._decode(indices)
         except (RuntimeError, MemoryError) as error:
-            if not ran_out(error):
+            if not is_out_of_memory(error):
                 raise
             reason = one_line(error)
         else:
-            if self._caution and self.steps - self._calm_since >= CALM_STEPS:
-                self._caution, self._calm_since = self._caution - 1, self.steps
+            if self._backoff and self.steps - self._backoff_since >= BACKOFF_STEPS:
+                self._backoff, self._backoff_since = self._backoff - 1, self.steps
             return tokens
-        # here and not above, where the error's frames still hold the pass's tensors
-        self._ran_out_of_memory(group, reason)
+        # not in the except block, where the error's frames still hold the pass's tensors
+        self._fail_group(group, reason)
         return []
 
     @property
     def _decoding(self) -> int:
-        return sum(not row.joining for row in self._rows)
+        return sum(not row.prefilling for row in self._rows)
 
-    def _next_pieces(self) -> dict[int, int]:
-        """The rows of the next prefill and how many tokens of each, in turn; waiting requests become rows before.
+    def _next_chunks(self) -> dict[int, int]:
+        """Start waiting requests, and choose the rows of the next prefill and the number of tokens of each.
 
-        Pieces begin at multiples of `prefill_tokens`, whoever else is there.
+        Rows take turns, the one computed longest ago first. Chunks start at multiples of `prefill_tokens`, whatever
+        else runs.
         """
-        self._admit()
-        budget = max(self.prefill_tokens >> self._caution, min(SMALLEST_PIECE, self.prefill_tokens))
-        joining = [index for index, row in enumerate(self._rows) if row.joining]
-        pieces: dict[int, int] = {}
-        for index in sorted(joining, key=lambda index: self._rows[index].turn):
+        self._start_waiting()
+        budget = max(self.prefill_tokens >> self._backoff, min(MIN_CHUNK, self.prefill_tokens))
+        prefilling = [index for index, row in enumerate(self._rows) if row.prefilling]
+        chunks: dict[int, int] = {}
+        for index in sorted(prefilling, key=lambda index: self._rows[index].turn):
             row = self._rows[index]
             count = min(len(row.request.prompt) - row.computed, budget)
-            if pieces and (self.passes.alone or (len(pieces) + 1) * max(count, *pieces.values()) > budget):
+            if chunks and (self.passes.one_row or (len(chunks) + 1) * max(count, *chunks.values()) > budget):
                 break
-            pieces[index] = count
-        return pieces
+            chunks[index] = count
+        return chunks
 
-    def _next_decoding(self) -> list[int]:
-        """The rows of the next decode: all, or in turn the one whose last pass was longest ago."""
+    def _next_decodes(self) -> list[int]:
+        """The rows of the next decode: all, or, if a pass computes one row, the one computed longest ago."""
         indices = range(self._decoding)
-        return [min(indices, key=lambda index: self._rows[index].turn)] if self.passes.alone else list(indices)
+        return [min(indices, key=lambda index: self._rows[index].turn)] if self.passes.one_row else list(indices)
 
-    def _admit(self) -> None:
-        """The oldest waiting requests become rows, as many as memory allows."""
-        most = max(1, self.max_rows >> self._caution)
-        longest = max((_final_length(row.request) for row in self._rows), default=0)
+    def _start_waiting(self) -> None:
+        """Start the oldest waiting requests, as many as memory allows."""
+        most = max(1, self.max_rows >> self._backoff)
+        longest = max((row.request.final_length for row in self._rows), default=0)
         while self._waiting and len(self._rows) < most:
-            longest = max(longest, _final_length(self._waiting[0]))
+            longest = max(longest, self._waiting[0].final_length)
             if (len(self._rows) + 1) * (longest + BLOCK) > self.limits.cache_tokens:
                 break
             request = self._waiting.popleft()
             self._rows.append(Row(request, generator(request.seed), turn=self.steps))
-            self.passes.admit(len(request.prompt))
+            self.passes.add_row(len(request.prompt))
 
-    def _prefill(self, pieces: dict[int, int]) -> list[Token]:
-        group = sorted(pieces)
+    def _prefill(self, chunks: dict[int, int]) -> list[Token]:
+        group = sorted(chunks)
         rows = [self._rows[index] for index in group]
         tokens = [
-            row.request.prompt[row.computed : row.computed + pieces[index]]
+            row.request.prompt[row.computed : row.computed + chunks[index]]
             for index, row in zip(group, rows, strict=True)
         ]
         now = time.monotonic()
         logits = self._call(self.passes.compute, group, tokens, decode=False)
         for index, row in zip(group, rows, strict=True):
             row.began = row.began or now
-            row.computed += pieces[index]
+            row.computed += chunks[index]
             row.turn = self.steps
-        broken = self._broken(logits, group)  # before rows move, which take along their own columns only
-        complete = [at for at, row in enumerate(rows) if not row.joining and row.request.id not in broken]
-        kept = [index for index, row in enumerate(self._rows) if row.request.id not in broken]
-        order = sorted(kept, key=lambda index: self._rows[index].joining)
+        failed = self._fail_non_finite(logits, group)  # before rows move: a move copies a row's own columns only
+        complete = [at for at, row in enumerate(rows) if not row.prefilling and row.request.id not in failed]
+        kept = [index for index, row in enumerate(self._rows) if row.request.id not in failed]
+        order = sorted(kept, key=lambda index: self._rows[index].prefilling)
         self._arrange(order)
-        rounds = max(1, self._decoding // DECODES_PER_PREFILL)
-        self._decodes_due = rounds * self._decoding if self.passes.alone else rounds
+        rounds = max(1, self._decoding // ROWS_PER_DECODE)
+        self._decodes_due = rounds * self._decoding if self.passes.one_row else rounds
         if not complete:
             return []
-        return self._take(logits[complete], [order.index(group[at]) for at in complete])
+        return self._add_tokens(logits[complete], [order.index(group[at]) for at in complete])
 
     def _decode(self, indices: list[int]) -> list[Token]:
         self._decodes_due -= 1
@@ -202,13 +218,13 @@ class Engine:
             self._rows[index].turn = self.steps
         last = [[self._rows[index].generated[-1]] for index in indices]
         logits = self._call(self.passes.compute, indices, last, decode=True)
-        return self._take(logits, indices)
+        return self._add_tokens(logits, indices)
 
-    def _take(self, logits: torch.Tensor, indices: list[int]) -> list[Token]:
-        """Choose a token for each of the rows `indices` from its line of `logits`; rows that end leave the batch."""
-        broken = self._broken(logits, indices)
-        if broken:
-            sound = [at for at, index in enumerate(indices) if self._rows[index].request.id not in broken]
+    def _add_tokens(self, logits: torch.Tensor, indices: list[int]) -> list[Token]:
+        """Choose a token for each of the rows `indices` from its line of `logits`; finished rows leave the batch."""
+        failed = self._fail_non_finite(logits, indices)
+        if failed:
+            sound = [at for at, index in enumerate(indices) if self._rows[index].request.id not in failed]
             logits, indices = logits[sound], [indices[at] for at in sound]
         rows = [self._rows[index] for index in indices]
         tokens = []
@@ -220,34 +236,34 @@ class Engine:
             elif len(row.generated) == row.request.max_new_tokens:
                 finish = "length"
             tokens.append(Token(row.request.id, token, finish, row.began))
-        self._drop({token.id for token in tokens if token.finish} | broken)
+        self._drop({token.id for token in tokens if token.finish} | failed)
         return tokens
 
-    def _broken(self, logits: torch.Tensor, indices: list[int]) -> set[str]:
-        """Those of the rows `indices` whose line of `logits` is not numbers: they fail, and what they hold is gone."""
-        sound = torch.isfinite(logits.max(-1).values).tolist()
-        broken = [index for index, good in zip(indices, sound, strict=True) if not good]
-        for index in broken:
+    def _fail_non_finite(self, logits: torch.Tensor, indices: list[int]) -> set[str]:
+        """Fail the rows `indices` whose line of `logits` is not finite, and zero them; returns their requests' ids."""
+        finite = torch.isfinite(logits.max(-1).values).tolist()
+        failed = [index for index, is_finite in zip(indices, finite, strict=True) if not is_finite]
+        for index in failed:
             self.passes.wipe(index)
-        ids = {self._rows[index].request.id for index in broken}
-        self._failures += [Failure(id, NO_NUMBERS) for id in sorted(ids)]
+        ids = {self._rows[index].request.id for index in failed}
+        self._failures += [Failure(id, NON_FINITE) for id in sorted(ids)]
         return ids
 
     def _choose(self, logits: torch.Tensor, rows: list[Row]) -> list[int]:
         return choose(logits, rows, self._penalties, self.eos)
 
     def _forget(self, ids: set[str], failed: bool = False) -> None:
-        """Drop rows that have not come to their end. Of a pass that failed, nobody has looked at what it wrote."""
+        """Drop unfinished rows; zero those whose last pass wrote values that were not checked."""
         for index, row in enumerate(self._rows):
-            if row.request.id in ids and (failed or row.joining):
+            if row.request.id in ids and (failed or row.prefilling):
                 self.passes.wipe(index)
         self._drop(ids)
 
     def _drop(self, ids: set[str]) -> None:
-        """Forget these rows. The last of those that decode fill the holes, so that little moves."""
+        """Drop rows. The last decoding rows fill the gaps, so that few rows move."""
         kept = [index for index, row in enumerate(self._rows) if row.request.id not in ids]
         if len(kept) < len(self._rows):
-            decoding = sum(not self._rows[index].joining for index in kept)
+            decoding = sum(not self._rows[index].prefilling for index in kept)
             stay = {index for index in kept if index < decoding}
             movers = [index for index in kept[:decoding] if index >= decoding]
             order = [index if index in stay else movers.pop() for index in range(decoding)]
@@ -255,38 +271,28 @@ class Engine:
 
     def _arrange(self, order: list[int]) -> None:
         if order != list(range(len(self._rows))):
-            self._torn = True
+            self._rows_moving = True
             self.passes.arrange(order)
             self._rows = [self._rows[index] for index in order]
-            self._torn = False
+            self._rows_moving = False
 
-    def _ran_out_of_memory(self, group: set[str], reason: str) -> None:
-        """The group has failed; what it held is free, and the next groups are smaller for a while."""
-        everybody = {row.request.id for row in self._rows}
+    def _fail_group(self, group: set[str], reason: str) -> None:
+        """Fail the requests of a pass that ran out of memory, free what they hold, and halve the batch for a while."""
+        all_ids = {row.request.id for row in self._rows}
         try:
-            if not self._torn:
+            if not self._rows_moving:
                 self._forget(group, failed=True)
         except (RuntimeError, MemoryError) as error:
-            if not ran_out(error):
+            if not is_out_of_memory(error):
                 raise
-        if self._torn:
-            group = everybody
+        if self._rows_moving:
+            group = all_ids
             self._arrange([])  # moves nothing
-        log.error("engine: out of memory; %d of %d requests fail (%s)", len(group), len(everybody), reason)
-        told = f"out of memory ({reason}); try again, or with a shorter prompt"
-        self._failures += [Failure(id, told) for id in sorted(group - {failure.id for failure in self._failures})]
+        log.error("engine: out of memory; %d of %d requests fail (%s)", len(group), len(all_ids), reason)
+        message = f"out of memory ({reason}); try again, or with a shorter prompt"
+        self._failures += [Failure(id, message) for id in sorted(group - {failure.id for failure in self._failures})]
         if not self._rows:
             self.passes.release()
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
-        self._caution, self._calm_since = min(self._caution + 1, MOST_CAUTION), self.steps
-
-
-def _final_length(request: Request) -> int:
-    return len(request.prompt) + request.max_new_tokens
-
-
-def _eos(config: GenerationConfig) -> set[int]:
-    """Empty for a model that never ends a text, which `repository.py` does not let in."""
-    ids = config.eos_token_id
-    return set(ids) if isinstance(ids, list) else {ids} - {None}
+        self._backoff, self._backoff_since = min(self._backoff + 1, MAX_BACKOFF), self.steps

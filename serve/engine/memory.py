@@ -1,4 +1,4 @@
-"""Memory: how much is free for the cache, what the allocator does with what tensors give back, and errors of memory.
+"""Memory: how much is free, how the allocator handles freed memory, and which errors mean that there is none.
 
 It knows the machine and torch's devices. It does not know models or requests.
 """
@@ -20,15 +20,15 @@ OUT_OF_MEMORY = (
     "could not create a primitive", "could not execute a primitive", "can't start new thread",
     "alloc_failed", "bad_alloc", "bad allocation",
 )  # fmt: skip
-"""What torch's allocator, CUDA, cuBLAS, oneDNN (of a kernel that it has no memory for, too), C++ and Python say."""
+"""Messages of torch's allocator, CUDA, cuBLAS, oneDNN (also for a kernel without memory), C++ and Python."""
 TRIM_THRESHOLD, TOP_PAD, MMAP_THRESHOLD, MMAP_MAX = -1, -2, -3, -4
-"""The numbers of mallopt's parameters in malloc.h."""
+"""mallopt's parameters, as in malloc.h."""
 DONTNEED = 4
-"""madvise's number for pages that this process no longer needs; the system may keep them for the next start."""
+"""madvise's MADV_DONTNEED: this process no longer needs the pages; the system may keep them cached."""
 
 
 def free_memory(device: str, root: Path = cgroup.ROOT) -> int:
-    """Bytes that are free on the device; on a CPU the container's limit counts, not only the machine's memory."""
+    """Return the free bytes of a device; on a CPU the container's limit counts as well as the machine's memory."""
     if torch.device(device).type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     machine, container = _free_on_machine(root), cgroup.free_memory(root)
@@ -41,25 +41,25 @@ def _free_on_machine(root: Path) -> int:
     for line in lines:
         if line.startswith("MemAvailable:"):
             return int(line.split()[1]) * 1024
-    # macOS, and whatever else does not say: half of the memory is as good a guess as any
+    # macOS and others have no such file: guess half of the memory
     return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2
 
 
-def ran_out(error: BaseException) -> bool:
-    """Whether there was no memory. torch has a class of its own for a GPU's, and only words for all else."""
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error means that there was no memory. torch has a class for a GPU's, and else only messages."""
     text = str(error).lower()
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or any(words in text for words in OUT_OF_MEMORY)
 
 
 def return_freed_memory() -> None:
-    """While a model is loaded: what a tensor gives back goes to the system at once, not into holes of the heap."""
+    """Return freed tensors to the system at once, not into holes of the heap; for the time of loading."""
     if libc := _glibc():
         libc.mallopt(MMAP_MAX, 65536)
         libc.mallopt(MMAP_THRESHOLD, 2**20)
 
 
 def keep_freed_memory() -> None:
-    """While the engine steps: keep what tensors gave back, since mapping large blocks anew zeroes their pages."""
+    """Keep freed tensors in the heap, since mapping large blocks again zeroes their pages; for the time of steps."""
     if libc := _glibc():
         libc.malloc_trim(0)
         libc.mallopt(MMAP_MAX, 0)
@@ -68,21 +68,21 @@ def keep_freed_memory() -> None:
 
 
 def forget_pages(tensor: torch.Tensor) -> None:
-    """Give back the pages of the weights' file behind a tensor that nobody has written to; they could be read again."""
+    """Release the pages of a tensor that is mapped from the weights' file and unchanged; they can be read again."""
     libc = _glibc()
-    if libc is None or tensor.device.type != "cpu" or not _of_a_file(tensor.data_ptr()):
+    if libc is None or tensor.device.type != "cpu" or not _is_file_mapped(tensor.data_ptr()):
         return
     first = -(-tensor.data_ptr() // mmap.PAGESIZE) * mmap.PAGESIZE
-    whole = (tensor.data_ptr() + tensor.nbytes - first) // mmap.PAGESIZE * mmap.PAGESIZE
-    if whole > 0:
-        libc.madvise(ctypes.c_void_p(first), ctypes.c_size_t(whole), DONTNEED)
+    length = (tensor.data_ptr() + tensor.nbytes - first) // mmap.PAGESIZE * mmap.PAGESIZE
+    if length > 0:
+        libc.madvise(ctypes.c_void_p(first), ctypes.c_size_t(length), DONTNEED)
 
 
-def _of_a_file(address: int) -> bool:
-    """Other memory would lose what it holds."""
+def _is_file_mapped(address: int) -> bool:
+    """Whether the address is mapped from a file; other memory would lose its content."""
     for line in Path("/proc/self/maps").read_text().splitlines():
-        place, _, _, _, _, *name = line.split(maxsplit=5)
-        begin, end = (int(bound, 16) for bound in place.split("-"))
+        addresses, _, _, _, _, *name = line.split(maxsplit=5)
+        begin, end = (int(bound, 16) for bound in addresses.split("-"))
         if begin <= address < end:
             return bool(name) and name[0].startswith("/")
     return False

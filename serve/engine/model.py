@@ -1,11 +1,11 @@
-"""Loading a published model for inference: its device and number format, and its weights as the device likes them.
+"""Loads a published model for inference: device, number format, and weights in the layout that the device needs.
 
-On a CPU, weights of linear layers are laid out for oneDNN once, in bfloat16 where the processor computes in it, and
-all else stays in float32. In bfloat16 that is 1.6 to 1.8 times the tokens a second of a model that is bfloat16
-throughout, and closer to the float32 model, since only products are rounded; in float32 it is 1.5 to 3 times what
-torch's own linear layers give on an AMD processor without AVX-512. On a GPU the model is converted.
+On a CPU, the weights of linear layers are packed for oneDNN once, in bfloat16 if the processor computes in it; all else
+stays in float32. In bfloat16 this gives 1.6 to 1.8 times the tokens per second of a model that is bfloat16 throughout,
+and is closer to the float32 model, since only products are rounded. In float32 it gives 1.5 to 3 times the tokens per
+second of torch's own linear layers on an AMD processor without AVX-512. On a GPU the model is converted.
 
-It knows transformers' models and torch. It does not know requests, nor the machine's limits.
+It knows transformers' models and torch. It does not know requests or the machine's limits.
 """
 
 import logging
@@ -19,26 +19,33 @@ from transformers.pytorch_utils import Conv1D
 from transformers.utils import logging as transformers_logging
 
 from serve.engine import memory, verify
-from serve.engine.steady import steady
+from serve.engine.activations import replace_activations
 from serve.engine.threads import count
 
 log = logging.getLogger(__name__)
 Dtype = Literal["auto", "bfloat16", "float16", "float32"]
 PACKABLE = (nn.Linear, Conv1D)
 PROBE = 8
-"""Tokens of the forward passes that compare packed with plain weights."""
+"""Tokens of the passes that compare packed with plain weights."""
 TOLERANCE = 0.05
-"""How far packed weights may take the logits from those of plain ones, of their norm."""
+"""Largest distance of the logits with packed weights from those with plain ones, relative to their norm."""
 
 
 def load(folder: Path, device: str, dtype: Dtype, threads: int | None = None) -> PreTrainedModel:
-    """The model in `folder`, ready for inference on `device` ("cpu", "cuda:0", ...).
+    """Load a model and verify it.
+
+    Args:
+        folder: of the published model.
+        device: "cpu", "cuda:0", ...
+        dtype: "auto" is the best that the device computes in.
+        threads: on a CPU; None is what `threads.count` says.
 
     Raises:
-        ValueError, OSError: the files are not a causal language model, or the device cannot compute in `dtype`.
+        OSError: the files cannot be read.
+        ValueError: the files are not a causal language model, or the device cannot compute in `dtype`.
     """
     transformers_logging.disable_progress_bar()
-    transformers_logging.set_verbosity_error()  # of prompts that hold the padding token, which is harmless
+    transformers_logging.set_verbosity_error()  # it warns about prompts with the padding token, which are harmless
     if torch.device(device).type == "cuda" and not torch.cuda.is_available():
         raise ValueError(
             f"device: found {device}, and torch {torch.__version__} can use no GPU here; give the container one "
@@ -53,24 +60,24 @@ def load(folder: Path, device: str, dtype: Dtype, threads: int | None = None) ->
     if on_cpu:
         if reason := _pack(model, chosen):
             log.warning("engine: packed weights cannot be used for this model (%s); plain float32 instead", reason)
-            del model  # the plain weights are gone: they gave way to the packed ones
+            del model  # packing has replaced the plain weights
             model = _read(folder, device, torch.float32)
         memory.keep_freed_memory()
-    verify.company(model)
+    verify.warn_if_batch_dependent(model)
     return model
 
 
 def _read(folder: Path, device: str, dtype: torch.dtype) -> PreTrainedModel:
-    """The model with plain weights, compared with transformers' own way of computing it."""
+    """Load the model with plain weights, and verify it against transformers' `generate`."""
     loading: Any = AutoModelForCausalLM.from_pretrained
     model: PreTrainedModel
-    model, found = loading(folder, dtype=dtype, local_files_only=True, use_safetensors=True, output_loading_info=True)
-    if missing := sorted(found["missing_keys"]):  # transformers would go on with random numbers in their place
+    model, info = loading(folder, dtype=dtype, local_files_only=True, use_safetensors=True, output_loading_info=True)
+    if missing := sorted(info["missing_keys"]):  # transformers would use random numbers instead
         raise ValueError(f"its weights lack {', '.join(missing[:3])}{' and more' if missing[3:] else ''}")
     nn.Module.to(model, device).eval().requires_grad_(False)
-    verify.settle(model)
+    verify.choose_attention(model)
     if torch.device(device).type == "cpu":
-        steady(model)
+        replace_activations(model)
     return model
 
 
@@ -92,10 +99,10 @@ def _dtype(device: torch.device, requested: Dtype) -> torch.dtype:
 
 
 class _PackedLinear(nn.Module):
-    """A linear layer whose weights oneDNN has laid out in a `dtype` of its own; takes and gives float32.
+    """A linear layer with weights packed by oneDNN in `dtype`; input and output are float32.
 
-    One row alone is computed twice: oneDNN has a kernel of its own for it, which sums in another order than the one
-    for more rows and takes as long as that for two.
+    A single row is computed twice: oneDNN's kernel for one row sums in another order than the one for more rows, and
+    takes as long as that for two.
     """
 
     def __init__(self, weight: torch.Tensor, bias: torch.Tensor | None, dtype: torch.dtype) -> None:
@@ -106,24 +113,29 @@ class _PackedLinear(nn.Module):
 
     def forward(self, input: torch.Tensor) -> torch.Tensor:
         rows = input.reshape(-1, input.shape[-1]).to(self.dtype)
-        taken = rows.expand(2, -1) if len(rows) == 1 else rows
-        output = torch.ops.mkldnn._linear_pointwise(taken, self.weight, self.bias, "none", [], "")[: len(rows)]
+        padded = rows.expand(2, -1) if len(rows) == 1 else rows
+        output = torch.ops.mkldnn._linear_pointwise(padded, self.weight, self.bias, "none", [], "")[: len(rows)]
         return output.float().view(*input.shape[:-1], -1)  # type: ignore[no-any-return]
 
 
 @torch.inference_mode()
 def _pack(model: PreTrainedModel, dtype: torch.dtype) -> str | None:
-    """Exchange the linear layers for packed ones, each in the place of its own, so that never more than one is there
-    twice. Gives why the result cannot be used, if so."""
+    """Replace the linear layers by packed ones, one at a time, so that at most one is in memory twice.
+
+    Returns:
+        Why the result cannot be used; None if it can.
+    """
     ids = torch.arange(PROBE)[None]
     plain, embeddings = model(ids).logits, cast(nn.Embedding, model.get_input_embeddings())
-    read_on = embeddings.weight.data_ptr()  # where they are tied to the last layer's weights
-    places = [(parent, name) for parent in model.modules() for name, child in parent.named_children() if _fits(child)]
+    shared = embeddings.weight.data_ptr()  # may be tied to the last layer's weights, and is still needed
+    layers = [
+        (parent, name) for parent in model.modules() for name, child in parent.named_children() if _is_packable(child)
+    ]
     try:
-        for parent, name in places:
+        for parent, name in layers:
             layer = getattr(parent, name)
-            setattr(parent, name, _packed(layer, dtype))
-            if layer.weight.data_ptr() != read_on:
+            setattr(parent, name, _pack_layer(layer, dtype))
+            if layer.weight.data_ptr() != shared:
                 memory.forget_pages(layer.weight)
             del layer
         difference = float((model(ids).logits - plain).norm() / plain.norm())
@@ -132,9 +144,9 @@ def _pack(model: PreTrainedModel, dtype: torch.dtype) -> str | None:
     return None if difference < TOLERANCE else f"its logits differ by {difference:.0%}"
 
 
-def _fits(layer: nn.Module) -> bool:
+def _is_packable(layer: nn.Module) -> bool:
     return type(layer) in PACKABLE
 
 
-def _packed(layer: Any, dtype: torch.dtype) -> _PackedLinear:
+def _pack_layer(layer: Any, dtype: torch.dtype) -> _PackedLinear:
     return _PackedLinear(layer.weight.t() if type(layer) is Conv1D else layer.weight, layer.bias, dtype)

@@ -1,4 +1,4 @@
-"""What the engine asks of the forward passes; `Together` and `Apart` are the two ways. It knows no requests."""
+"""Passes: the interface of a forward pass. `BatchedPasses` and `SinglePasses` implement it; it knows no requests."""
 
 from typing import Protocol
 
@@ -6,18 +6,23 @@ import torch
 
 
 class Passes(Protocol):
-    """The forward passes: `Together` or `Apart`."""
+    """What the engine calls; see `BatchedPasses` for what each method does."""
 
     bytes_per_token: int
-    alone: bool
-    """A pass takes one row."""
+    one_row: bool
+    """A pass computes one row only."""
 
-    def admit(self, length: int) -> None: ...
+    def add_row(self, length: int) -> None:
+        """Add a last row for a prompt of `length` tokens."""
 
-    def compute(self, rows: list[int], tokens: list[list[int]], decode: bool) -> torch.Tensor: ...
+    def compute(self, rows: list[int], tokens: list[list[int]], decode: bool) -> torch.Tensor:
+        """Compute the next `tokens` of each of `rows`; returns logits (rows, vocabulary)."""
 
-    def arrange(self, order: list[int]) -> None: ...
+    def arrange(self, order: list[int]) -> None:
+        """Make row order[i] row i; drop the others."""
 
-    def wipe(self, row: int) -> None: ...
+    def wipe(self, row: int) -> None:
+        """Remove what a row has written, since it may not be numbers."""
 
-    def release(self) -> None: ...
+    def release(self) -> None:
+        """Free the memory; there must be no rows."""

@@ -1,18 +1,18 @@
-"""What the repository promises about lengths, held against what this machine gives: a line where it is less.
+"""Compares the lengths that the repository promises with the engine's limits, for a warning.
 
-It knows a model's config and the engine's limits. It refuses nothing: a shorter context serves most questions.
+It knows a model's config and the engine's limits. It refuses nothing, since a shorter context serves most questions.
 """
 
 from transformers import PreTrainedModel
 
 from serve.engine.cache import BLOCK
-from serve.engine.limits import promised
+from serve.engine.limits import config_context
 from serve.engine.request import Limits
 
 
-def broken(model: PreTrainedModel, limits: Limits) -> list[str]:
-    """A line for each promise that is not kept: of the context, and of the longest answer."""
-    context, _ = promised(model.config.get_text_config()) or (limits.context, "")
+def unmet_promises(model: PreTrainedModel, limits: Limits) -> list[str]:
+    """Return a line for each promise that is not kept: the context, and the longest answer."""
+    context, _ = config_context(model.config.get_text_config()) or (limits.context, "")
     lines = []
     if limits.context < context:
         by_memory = limits.cache_tokens - BLOCK <= limits.context

@@ -1,4 +1,4 @@
-"""What goes into the engine and what comes out of it: ids, never text."""
+"""The engine's input and output: token ids, never text."""
 
 from dataclasses import dataclass
 from typing import Literal
@@ -8,7 +8,7 @@ from typing import Literal
 class Request:
     """What to generate. `temperature` 0 is greedy; `top_k` 0, `top_p` 1 and `min_p` 0 are off.
 
-    No end-of-text token is chosen before `min_new_tokens`. With `ignore_eos` it is a token like any other.
+    No end-of-text token is chosen before `min_new_tokens`. With `ignore_eos`, it does not end the answer.
     """
 
     id: str
@@ -22,10 +22,15 @@ class Request:
     min_new_tokens: int = 0
     ignore_eos: bool = False
 
+    @property
+    def final_length(self) -> int:
+        """The most tokens of prompt and answer together."""
+        return len(self.prompt) + self.max_new_tokens
+
 
 @dataclass(frozen=True)
 class Token:
-    """One generated token; `finish` is set on a request's last one ("stop": it is an end-of-text token).
+    """A generated token; `finish` is set on a request's last one ("stop": it is an end-of-text token).
 
     `began` is when the request's first forward pass began, by `time.monotonic()`.
     """
@@ -38,7 +43,7 @@ class Token:
 
 @dataclass(frozen=True)
 class Failure:
-    """A request that could not be answered to its end; the others go on."""
+    """A request that failed; other requests are not affected."""
 
     id: str
     reason: str
@@ -46,9 +51,13 @@ class Failure:
 
 @dataclass(frozen=True)
 class Limits:
-    """What a request must keep to: `context` tokens for prompt and answer together; ids below `vocabulary`.
+    """The limits of a request.
 
-    `reason` says where the context is from.
+    Attributes:
+        context: the most tokens of prompt and answer together.
+        vocabulary: token ids are below it.
+        cache_tokens: of all running requests together.
+        reason: why the context is not larger.
     """
 
     context: int

@@ -1,4 +1,4 @@
-"""A request that is running, and how far it is. It does not know where its keys and values lie."""
+"""The state of a running request. It does not know where its keys and values are."""
 
 from dataclasses import dataclass, field
 
@@ -9,7 +9,7 @@ from serve.engine.request import Request
 
 @dataclass
 class Row:
-    """A running request."""
+    """A running request and what has been computed of it."""
 
     request: Request
     generator: torch.Generator
@@ -17,10 +17,11 @@ class Row:
     computed: int = 0
     """Tokens of the prompt that are in the cache."""
     turn: int = 0
-    """The step in which it came, or was computed last."""
+    """The step in which it started, or was computed last."""
     began: float = 0.0
-    """When its first pass began."""
+    """When its first pass started, by `time.monotonic()`; 0 before."""
 
     @property
-    def joining(self) -> bool:
+    def prefilling(self) -> bool:
+        """Whether its prompt is not yet computed."""
         return self.computed < len(self.request.prompt)

@@ -1,14 +1,14 @@
-"""Is the model computed as transformers computes it? Asked at the start, before the first request.
+"""Verifies at the start that the engine computes the model as transformers does.
 
-A few prompts of mixed lengths, across the edges of the cache's blocks and of the model's windows, are answered by
-transformers' own `generate`, each alone. Then the engine answers them in company, and its logits are compared with
-those of `generate`. A model that fails is computed one request at a time (`apart`), and if that differs too, it is
-refused. The comparison is made with plain weights, before they are packed, so that a small tolerance is enough.
+transformers' `generate` answers a few prompts one by one; their lengths cross the edges of the cache's blocks and of
+the model's windows. The engine then answers them together, and its logits are compared with those of `generate`. A
+model that fails is computed one request at a time (single.py); if that differs too, it is refused. Weights are still
+plain, not packed, so that the tolerance can be small.
 
-What a model does only far beyond these prompts is not seen by it. A model that reads places from the cache's length,
-which is one for all rows, is found all the same: that length is made a million longer, and no logit may move.
+What a model does only far beyond these lengths is not detected. A model that computes positions from the cache's
+length, which is one for all rows, is detected: with that length a million larger, no logit may change.
 
-It knows the engine from outside, and transformers. It has no list of models.
+It knows the engine's public methods, and transformers. It has no list of models.
 """
 
 import logging
@@ -20,33 +20,33 @@ from torch import nn
 from transformers import GenerationConfig, PreTrainedModel
 
 from serve.engine import attention
+from serve.engine.batched import BatchedPasses
 from serve.engine.cache import BLOCK, bytes_per_token, one_token
 from serve.engine.engine import Engine
-from serve.engine.limits import crossable, limits, vocabulary, windows
+from serve.engine.limits import can_verify, limits, vocabulary, windows
 from serve.engine.request import Request
 from serve.engine.row import Row
-from serve.engine.together import Together
 from serve.messages import one_line
 
 log = logging.getLogger(__name__)
 NEW_TOKENS = 2
-"""Tokens of an answer, the second of which comes from a decode; the shortest prompt has twice as many."""
-PIECE = 32
-"""Tokens of a prompt that are computed at once here, so that short prompts have several pieces too."""
+"""Tokens of an answer, the second from a decode; the answer to the shortest prompt has twice as many."""
+CHUNK = 32
+"""Prefill tokens here, so that short prompts have several chunks too."""
 TOLERANCE = {torch.float32: 1e-3, torch.bfloat16: 5e-2, torch.float16: 1e-2}
-"""How far logits may be from those of `generate`, of their spread over the vocabulary. Kernels that sum in another
-order differ by some 1e-6 in float32."""
-ASTRAY = 10**6
-"""Tokens more than there are that the cache tells of, to find a model that computes with its length."""
-MOVED = {torch.float32: 1e-5, torch.bfloat16: 2e-2, torch.float16: 5e-3}
-"""Logits that are further from those of the cache's own length have moved. On a GPU two runs of the same may differ."""
+"""Largest distance of the logits from those of `generate`, relative to their spread over the vocabulary. Kernels that
+sum in another order differ by about 1e-6 in float32."""
+EXTRA_LENGTH = 10**6
+"""Tokens added to the cache's length, to find a model that computes with it."""
+LENGTH_TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 2e-2, torch.float16: 5e-3}
+"""Largest distance of the logits from those at the true length. On a GPU two equal runs may differ."""
 ROOM = 2**30
-"""Bytes of cache for the comparison, or what the two longest prompts need; only what is needed of them is taken."""
+"""Bytes of cache for the comparison, or more if the two longest prompts need it; only what is used is allocated."""
 
 
 @dataclass(frozen=True)
 class Probe:
-    """A prompt, what `generate` answers, and the logits of each answered token, (tokens, vocabulary)."""
+    """A prompt, the answer of `generate`, and the logits of each of its tokens, (tokens, vocabulary)."""
 
     prompt: list[int]
     answer: list[int]
@@ -54,25 +54,28 @@ class Probe:
 
 
 @torch.inference_mode()
-def settle(model: PreTrainedModel) -> None:
-    """Choose how the model is computed: by its attention implementation, which `Engine` looks at.
+def choose_attention(model: PreTrainedModel) -> None:
+    """Choose the fast path or the slow one, by setting the attention implementation that `Engine` reads.
+
+    Args:
+        model: with plain weights.
 
     Raises:
-        ValueError: the engine cannot answer as the model does; the text says why.
+        ValueError: the engine cannot compute the model as transformers does; the text says why.
     """
     try:
         one_token(model)
     except ValueError:
         raise
-    except Exception as error:  # unknown models fail in unknown ways, and a failure now is a reason not to serve
+    except Exception as error:  # unknown models raise anything; any failure is a reason to refuse
         raise ValueError(f"it cannot compute a token ({one_line(error)})") from error
-    probes = _ask_generate(model)
+    probes = _generate_references(model)
     own = model.config.get_text_config()._attn_implementation
-    why_not = _together(model, probes)
+    why_not = _try_batched(model, probes)
     if why_not is None:
         return
     _set_attention(model, own)
-    if (differs := _differs(model, probes)) is not None:
+    if (differs := _difference(model, probes)) is not None:
         raise ValueError(
             f"the engine does not answer as transformers' generate does ({why_not}; one request alone: {differs}); "
             "publish a model that generates from left to right, or serve this one with transformers itself"
@@ -81,12 +84,12 @@ def settle(model: PreTrainedModel) -> None:
 
 
 @torch.inference_mode()
-def company(model: PreTrainedModel) -> None:
-    """Say so if an answer's last bits depend on who else is answered."""
+def warn_if_batch_dependent(model: PreTrainedModel) -> None:
+    """Log a warning if the last bits of an answer depend on the requests computed beside it."""
     if model.config.get_text_config()._attn_implementation != attention.NAME:
         return
     draw = torch.Generator().manual_seed(1)
-    asked = [(_tokens(model, length, draw), _tokens(model, 2, draw)) for length in (3, PIECE + 1)]
+    asked = [(_tokens(model, length, draw), _tokens(model, 2, draw)) for length in (3, CHUNK + 1)]
     alone = [_logits(model, [one], rows=1)[0] for one in asked]
     together = _logits(model, asked, rows=len(asked))
     if _unpacked(model) or not all(torch.equal(*pair) for pair in zip(alone, together, strict=True)):
@@ -97,15 +100,16 @@ def company(model: PreTrainedModel) -> None:
 
 
 def _unpacked(model: PreTrainedModel) -> bool:
-    """Whether there are weights of products that were not packed: experts, or all where packing is not possible."""
+    """Whether some weights of products are not packed: experts, or all where packing is not possible."""
     tables = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
     return any(weight.dim() > 1 and id(weight) not in tables for weight in model.parameters())
 
 
-def _ask_generate(model: PreTrainedModel) -> list[Probe]:
-    """
+def _generate_references(model: PreTrainedModel) -> list[Probe]:
+    """Answer the prompts with `generate`.
+
     Raises:
-        ValueError: `generate` fails, or its logits are not numbers.
+        ValueError: `generate` fails, or its logits are not finite.
     """
     draw = torch.Generator().manual_seed(0)
     published, model.generation_config = model.generation_config, GenerationConfig(pad_token_id=0)
@@ -119,7 +123,7 @@ def _ask_generate(model: PreTrainedModel) -> list[Probe]:
                 return_dict_in_generate=True, output_logits=True,
             )  # fmt: skip
             probes.append(Probe(prompt, made.sequences[0, length:].tolist(), torch.cat(made.logits).float()))
-    except Exception as error:  # whatever a model does wrong is a reason not to serve it
+    except Exception as error:  # any failure is a reason to refuse
         raise ValueError(f"transformers' own generate fails with it ({one_line(error)})") from error
     finally:
         model.generation_config = published
@@ -133,39 +137,39 @@ def _tokens(model: PreTrainedModel, count: int, draw: torch.Generator) -> list[i
 
 
 def _lengths(model: PreTrainedModel) -> list[tuple[int, int]]:
-    """Lengths of prompts and answers: short, over two pieces, across a block's edge, and across each window's edge."""
+    """Lengths of prompts and answers: short, over two chunks, across a block's edge, and across each window's edge."""
     most = limits(model, ROOM, 1).context - 2 * NEW_TOKENS
     if most < 1:
         raise ValueError(f"found a context of {most + 2 * NEW_TOKENS} tokens, expected more than {2 * NEW_TOKENS}")
-    lengths = {2, PIECE + 5, BLOCK}
+    lengths = {2, CHUNK + 5, BLOCK}
     for window in windows(model):
-        if crossable(model, window):
-            lengths |= {window - 1, window, window + PIECE + 5}
+        if can_verify(model, window):
+            lengths |= {window - 1, window, window + CHUNK + 5}
     fitting = {max(1, min(length, most)) for length in lengths}
-    # mixed, so that a long prompt is followed by a short one
+    # shuffled, so that a short prompt follows a long one
     mixed = sorted(fitting, key=lambda length: length % 5)
     return [(length, 2 * NEW_TOKENS if length == min(fitting) else NEW_TOKENS) for length in mixed]
 
 
-def _together(model: PreTrainedModel, probes: list[Probe]) -> str | None:
-    """Take the engine's own attention; why that does not do, or None."""
+def _try_batched(model: PreTrainedModel, probes: list[Probe]) -> str | None:
+    """Set the engine's own attention; returns why it cannot be used, or None."""
     try:
         _set_attention(model, attention.NAME)
-    except Exception as error:  # a model that cannot change its attention says so in many ways
+    except Exception as error:  # a model whose attention cannot be replaced raises anything
         return one_line(error)
     if model.config.get_text_config()._attn_implementation != attention.NAME:  # some models ignore it
-        return attention.ITS_OWN
-    return _differs(model, probes) or _reads_the_length(model, probes)
+        return attention.OWN_ATTENTION
+    return _difference(model, probes) or _reads_cache_length(model, probes)
 
 
-def _reads_the_length(model: PreTrainedModel, probes: list[Probe]) -> str | None:
-    """Whether the model computes with the length of the cache, in which each row has a length of its own."""
+def _reads_cache_length(model: PreTrainedModel, probes: list[Probe]) -> str | None:
+    """Check that the model does not compute with the cache's length, since each row has a length of its own."""
     asked = [(probe.prompt, probe.answer) for probe in probes if len(probe.prompt) <= BLOCK]
     try:
-        told, astray = (_logits(model, asked, rows=2, astray=more) for more in (0, ASTRAY))
-    except Exception as error:  # unknown models fail in unknown ways
+        plain, longer = (_logits(model, asked, rows=2, extra_length=extra) for extra in (0, EXTRA_LENGTH))
+    except Exception as error:  # unknown models raise anything
         return f"its attention reads the cache's length ({one_line(error)})"
-    moved = not all(_distance(*pair) < MOVED[model.dtype] for pair in zip(astray, told, strict=True))
+    moved = not all(_distance(*pair) < LENGTH_TOLERANCE[model.dtype] for pair in zip(longer, plain, strict=True))
     return "its attention reads the cache's length" if moved else None
 
 
@@ -174,11 +178,11 @@ def _set_attention(model: PreTrainedModel, name: str) -> None:
         model.set_attn_implementation(name)
 
 
-def _differs(model: PreTrainedModel, probes: list[Probe]) -> str | None:
-    """How the engine's logits differ from those of `generate`; None if they do not."""
+def _difference(model: PreTrainedModel, probes: list[Probe]) -> str | None:
+    """Describe how the engine's logits differ from those of `generate`; None if they do not."""
     try:
         made = _logits(model, [(probe.prompt, probe.answer) for probe in probes], rows=max(2, len(probes) - 1))
-    except Exception as error:  # unknown models fail in unknown ways
+    except Exception as error:  # unknown models raise anything
         return one_line(error)
     for probe, logits in zip(probes, made, strict=True):
         distance = _distance(logits, probe.logits)
@@ -188,40 +192,47 @@ def _differs(model: PreTrainedModel, probes: list[Probe]) -> str | None:
 
 
 def _distance(logits: torch.Tensor, expected: torch.Tensor) -> float:
-    """How far some token's logits are from the expected ones, of their spread over the vocabulary."""
+    """The largest distance of a token's logits from the expected ones, relative to their spread."""
     spread = (expected - expected.mean(-1, keepdim=True)).norm(dim=-1)
     return float(((logits - expected).norm(dim=-1) / spread.clamp_min(1e-9)).max())
 
 
 def _logits(
-    model: PreTrainedModel, asked: list[tuple[list[int], list[int]]], rows: int, astray: int = 0
+    model: PreTrainedModel, asked: list[tuple[list[int], list[int]]], rows: int, extra_length: int = 0
 ) -> list[torch.Tensor]:
-    """The engine's logits where it answers each of these prompts with the tokens that go with it."""
+    """Compute the engine's logits for each prompt and the given answer to it, (tokens, vocabulary) each."""
     longest = max(len(prompt) + len(answer) for prompt, answer in asked)
-    rehearsal = _Rehearsal(model, {str(index): answer for index, (_, answer) in enumerate(asked)}, rows, longest)
-    if isinstance(rehearsal.passes, Together):
-        rehearsal.passes.cache.astray = astray
+    engine = _ForcedEngine(model, {str(index): answer for index, (_, answer) in enumerate(asked)}, rows, longest)
+    if isinstance(engine.passes, BatchedPasses):
+        engine.passes.cache.extra_length = extra_length
     for index, (prompt, answer) in enumerate(asked):
-        rehearsal.submit(Request(str(index), prompt, len(answer)))
-    while not rehearsal.idle:
-        rehearsal.step()
-    if failures := rehearsal.failures():
+        engine.submit(Request(str(index), prompt, len(answer)))
+    while not engine.idle:
+        engine.step()
+    if failures := engine.failures():
         raise ValueError(failures[0].reason)
-    return [torch.stack(rehearsal.heard[str(index)]).float() for index in range(len(asked))]
+    return [torch.stack(engine.logits_of[str(index)]).float() for index in range(len(asked))]
 
 
-class _Rehearsal(Engine):
-    """The engine with every token given beforehand, so that ties of random models do not matter."""
+class _ForcedEngine(Engine):
+    """An engine that generates given tokens (teacher forcing), so that ties do not matter; keeps the logits."""
 
     def __init__(self, model: PreTrainedModel, answers: dict[str, list[int]], rows: int, longest: int = 1) -> None:
-        """`longest`: tokens of the longest prompt with its answer."""
+        """Prepare the engine.
+
+        Args:
+            model: to compute.
+            answers: the tokens to generate, by request id.
+            rows: requests that run at once.
+            longest: tokens of the longest prompt with its answer.
+        """
         room = 4 * (longest + BLOCK) * bytes_per_token(one_token(model))
-        super().__init__(model, max_rows=rows, cache_bytes=max(ROOM, room), prefill_tokens=PIECE)
+        super().__init__(model, max_rows=rows, cache_bytes=max(ROOM, room), prefill_tokens=CHUNK)
         self.answers = answers
-        self.heard: dict[str, list[torch.Tensor]] = {id: [] for id in answers}
+        self.logits_of: dict[str, list[torch.Tensor]] = {id: [] for id in answers}
         self.eos = set()
 
     def _choose(self, logits: torch.Tensor, rows: list[Row]) -> list[int]:
         for line, row in zip(logits, rows, strict=True):
-            self.heard[row.request.id].append(line.clone())
+            self.logits_of[row.request.id].append(line.clone())
         return [self.answers[row.request.id][len(row.generated)] for row in rows]

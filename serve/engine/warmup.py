@@ -1,23 +1,26 @@
-"""Before the first request: libraries choose their kernels, a model that fails does so, and a pass is timed.
+"""Warms up the engine before the first request: libraries choose their kernels, and a pass is timed.
 
-An engine says nothing while a pass lasts, and one that says nothing for too long is ended as hung. So on a slow machine
-prompts are computed in smaller pieces. It knows the engine from outside.
+An engine sends nothing during a pass, and one that is silent for too long is killed as hung. So on a slow machine the
+prefill chunks are made smaller. It knows the engine's public methods only.
 """
 
 import logging
 import time
 
-from serve.engine.engine import SMALLEST_PIECE, Engine
+from serve.engine.engine import MIN_CHUNK, Engine
 from serve.engine.request import Request
 
 log = logging.getLogger(__name__)
 SHARE = 10
-"""A piece of a prompt may take this part of the silence after which an engine counts as hung: behind a long text, and
-on a busy machine, the same piece takes several times as long."""
+"""A chunk may take a tenth of --hang-seconds: after a long text, or on a busy machine, it takes far longer."""
 
 
 def warm_up(engine: Engine, hang_seconds: float) -> None:
-    """A few requests of unlike lengths, and the size of a prompt's pieces by the time that a small one takes.
+    """Run a few requests of different lengths, and set the chunk size by the time of a small one.
+
+    Args:
+        engine: not yet used.
+        hang_seconds: --hang-seconds.
 
     Raises:
         ValueError: the model fails, or its answers would never end.
@@ -30,15 +33,15 @@ def warm_up(engine: Engine, hang_seconds: float) -> None:
     for index in range(min(4, engine.max_rows)):
         engine.submit(Request(f"warm-up {index}", [0] * min(index + 4, engine.limits.context - 3), 3))
     _finish(engine)
-    count = max(1, min(SMALLEST_PIECE, engine.limits.context - 1))
-    _time(engine, count)  # kernels are chosen now, which takes time as well
+    count = max(1, min(MIN_CHUNK, engine.limits.context - 1))
+    _time(engine, count)  # not timed: kernels are chosen now
     _pace(engine, _time(engine, count), hang_seconds)
     engine.steps = 0
     log.info("engine: context of %d tokens (%s)", engine.limits.context, engine.limits.reason)
 
 
 def _time(engine: Engine, count: int) -> float:
-    """Seconds for a pass over a prompt of `count` tokens."""
+    """Measure the seconds of a pass over a prompt of `count` tokens."""
     began = time.monotonic()
     engine.submit(Request("timed", [0] * count, 1))
     _finish(engine)
@@ -46,8 +49,8 @@ def _time(engine: Engine, count: int) -> float:
 
 
 def _pace(engine: Engine, seconds: float, hang_seconds: float) -> None:
-    """Halve the pieces until one takes little of `hang_seconds`, if the smallest takes `seconds`."""
-    most, smallest = hang_seconds / SHARE, min(SMALLEST_PIECE, engine.prefill_tokens)
+    """Halve the chunk size until a chunk takes at most a tenth of `hang_seconds`; the smallest takes `seconds`."""
+    most, smallest = hang_seconds / SHARE, min(MIN_CHUNK, engine.prefill_tokens)
     while engine.prefill_tokens > smallest and seconds * engine.prefill_tokens / smallest > most:
         engine.prefill_tokens = max(smallest, engine.prefill_tokens // 2)
     if seconds > most:
@@ -55,7 +58,7 @@ def _pace(engine: Engine, seconds: float, hang_seconds: float) -> None:
             "engine: %d tokens of a prompt take %.1f s here, and after %.0f s of silence it is ended as hung; "
             "raise --hang-seconds", smallest, seconds, hang_seconds,
         )  # fmt: skip
-    log.debug("engine: prompts are computed in pieces of %d tokens", engine.prefill_tokens)
+    log.debug("engine: prompts are computed in chunks of %d tokens", engine.prefill_tokens)
 
 
 def _finish(engine: Engine) -> None:

@@ -1,6 +1,6 @@
-"""An answer in the making: from prompt ids through the engine to text, its reason to end, its counts and times.
+"""Generates one answer: sends prompt ids to an engine, decodes its tokens, and records counts and times.
 
-It knows the engine's line, the tokenizer's decoder and the metrics. It does not know HTTP.
+It knows the link to the engines, the tokenizer's decoder and the metrics. It does not know HTTP.
 """
 
 import asyncio
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from serve.http import metrics
-from serve.link import EngineDied, EngineRefused, Engines, Step
+from serve.link import EngineDied, EngineRefused, Engines, TokenEvent
 
 if TYPE_CHECKING:
     from serve.http.text import Decoder  # brings transformers, which the main process does not need
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Options:
-    """How to answer, every default filled in. `seed` None draws anew each time."""
+    """How to generate, with every default filled in. `seed` None gives a different sample each time."""
 
     max_new_tokens: int
     temperature: float
@@ -34,7 +34,10 @@ class Options:
 
 
 class Answer:
-    """`pieces` makes it; what it came to can be read afterwards. Times are `time.monotonic()`."""
+    """An answer, which `pieces` generates; its text, reason to end, counts and times can be read afterwards.
+
+    Times are by `time.monotonic()`.
+    """
 
     def __init__(
         self,
@@ -58,11 +61,14 @@ class Answer:
         self.ended = arrived
 
     async def pieces(self, stream: bool) -> AsyncGenerator[str]:
-        """The text as it grows, or at once. Leaving early cancels the request.
+        """Generate the answer and yield its text. Closing the iterator early cancels the request.
+
+        Args:
+            stream: yield the text as it grows; False yields it once, unless stop strings have to be looked for.
 
         Raises:
-            EngineDied: the engine left in the middle, or failed with this request.
-            EngineRefused: it cannot carry the request out.
+            EngineDied: the engine died, or failed with this request.
+            EngineRefused: the engine cannot compute the request.
         """
         request = {
             "prompt": self.prompt,
@@ -78,14 +84,14 @@ class Answer:
         metrics.TOKENS.labels("in").inc(len(self.prompt))
         complete = False
         try:
-            # stop strings have to be looked for as the tokens come
+            # stop strings must be looked for as the tokens arrive
             eager = stream or bool(self._options.stop)
             generated = self._engines.generate(uuid.uuid4().hex, request, self._deadline, eager)
             async with aclosing(generated) as batches:
-                async for steps in batches:
-                    # a token may come right behind the deadline, before this task has its turn; it is too late
-                    end = next((index for index, step in enumerate(steps, 1) if step.finish), None)
-                    piece = "".join(self._take(step) for step in steps[:end])
+                async for events in batches:
+                    # a token may arrive after the deadline, before this task runs; it is too late
+                    end = next((index for index, event in enumerate(events, 1) if event.finish), None)
+                    piece = "".join(self._take(event) for event in events[:end])
                     if piece:
                         self.text += piece
                         yield piece
@@ -98,20 +104,20 @@ class Answer:
         finally:
             self._count(complete)
 
-    def _take(self, step: Step) -> str:
+    def _take(self, event: TokenEvent) -> str:
         if self._decoder.stopped:
             return ""
-        self.ended = step.at
-        if step.finish == "deadline":
+        self.ended = event.at
+        if event.finish == "deadline":
             self.deadline_reached = True
             return self._decoder.end()
         self.tokens += 1
         if self.started is None:
-            self.started, self.first_token = step.started, step.at
-        piece = "" if step.finish == "stop" else self._decoder.add(step.token)
-        if step.finish and not self._decoder.stopped:
+            self.started, self.first_token = event.started, event.at
+        piece = "" if event.finish == "stop" else self._decoder.add(event.token)
+        if event.finish and not self._decoder.stopped:
             piece += self._decoder.end()
-        if step.finish == "stop" or self._decoder.stopped:
+        if event.finish == "stop" or self._decoder.stopped:
             self.finish_reason = "stop"
         return piece
 
@@ -127,8 +133,8 @@ class Answer:
                 metrics.PER_TOKEN.observe((self.ended - self.first_token) / (self.tokens - 1))
 
 
-async def together(answers: list[Answer], stream: bool) -> AsyncGenerator[tuple[int, str]]:
-    """The pieces of several answers as they come, each with the number of its answer."""
+async def merge_pieces(answers: list[Answer], stream: bool) -> AsyncGenerator[tuple[int, str]]:
+    """Yield the pieces of several answers as they arrive, each with the index of its answer."""
     if len(answers) == 1:
         async with aclosing(answers[0].pieces(stream)) as pieces:
             async for piece in pieces:
@@ -151,7 +157,7 @@ async def together(answers: list[Answer], stream: bool) -> AsyncGenerator[tuple[
         while open_answers:
             item = await ready.get()
             if isinstance(item, BaseException):
-                for answer in answers:  # the others end with it
+                for answer in answers:  # one failure ends all of them
                     answer.failed = True
                 raise item
             if item is None:

@@ -1,6 +1,6 @@
-"""What the routes share and what runs beside them: the line to the engines, the tokenizer, the watch for the end.
+"""Starts and ends what the HTTP process runs beside its routes: the link to the engines, the tokenizer, the watches.
 
-It knows the HTTP process' life from start to end. It does not know routes.
+It knows the life cycle of the HTTP process. It does not know routes.
 """
 
 import asyncio
@@ -9,15 +9,15 @@ import os
 import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from serve.http import metrics
 from serve.http.admission import Admission
+from serve.http.state import AppState
 from serve.link import Engines
 from serve.messages import one_line
-from serve.repository import Decoding, Published, decoding, ends
+from serve.repository import Published, decoding, eos_ids
 from serve.settings import Settings
 from serve.shared import Shared
 
@@ -26,121 +26,87 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 WATCH_SECONDS = 0.1
-"""Between looks at the signal to stop."""
-
-
-@dataclass
-class Serving:
-    """What the routes share, in the HTTP process. `text` is there once the tokenizer has been loaded."""
-
-    settings: Settings
-    published: Published
-    engines: Engines
-    shared: Shared
-    admission: Admission
-    defaults: Decoding
-    text: "Text | None" = None
-
-    @property
-    def name(self) -> str:
-        """What clients call the model."""
-        return self.settings.served_model_name or self.published.name
-
-    def unwelcome(self) -> str | None:
-        """Why requests should go elsewhere; None if they are welcome. Those that come are answered if they can be."""
-        return "the server is stopping" if self.shared.stopping.is_set() else self.unready()
-
-    def unready(self) -> str | None:
-        """Why nothing can be answered now; None if all is well."""
-        if not self.engines.ready and self.engines.were_ready:
-            return "the engine died and is being started anew"
-        if not self.engines.ready or self.text is None:
-            return "the model is being loaded"
-        if self.engines.beat_age > self.settings.hang_seconds:
-            return f"the engine has not reported for {self.engines.beat_age:.0f} s"
-        return None
-
-    @property
-    def loaded_text(self) -> "Text":
-        assert self.text is not None  # noqa: S101 - asked only where unready() is None
-        return self.text
-
-    @property
-    def context(self) -> int:
-        """Tokens for prompt and answer together."""
-        context = self.engines.context
-        assert context is not None  # noqa: S101 - asked only where unready() is None
-        return context
+"""Between two checks of the engines and of the signal to stop."""
 
 
 @asynccontextmanager
-async def run_beside(settings: Settings, published: Published, socket: Path, shared: Shared) -> AsyncIterator[Serving]:
-    """Bring up what the routes need, and take it down after them."""
+async def open_state(settings: Settings, published: Published, socket: Path, shared: Shared) -> AsyncIterator[AppState]:
+    """Start what the routes need, and end it after them.
+
+    Args:
+        settings: what the options say.
+        published: the model to serve.
+        socket: path of the Unix socket for the engines.
+        shared: the flags of the server.
+
+    Yields:
+        The state for the routes; its tokenizer is loaded in the background.
+    """
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C goes to every process; the main one decides
     engines = Engines(socket)
     await engines.start()
     places = settings.max_running * shared.engines + settings.max_waiting
-    serving = Serving(settings, published, engines, shared, Admission(places), decoding(published.folder))
+    state = AppState(settings, published, engines, shared, Admission(places), decoding(published.folder))
     metrics.MODEL.info({"model": published.name, "revision": published.revision})
     tasks = [
-        asyncio.create_task(_load_text(serving)),
-        asyncio.create_task(_watch_the_end(serving)),
-        asyncio.create_task(_watch_the_engines(serving)),
+        asyncio.create_task(_load_text(state)),
+        asyncio.create_task(_watch_the_end(state)),
+        asyncio.create_task(_watch_the_engines(state)),
     ]
     try:
-        yield serving
+        yield state
     finally:
         for task in tasks:
             task.cancel()
         await engines.close()
 
 
-async def _load_text(serving: Serving) -> None:
-    folder, engines = serving.published.folder, serving.engines
+async def _load_text(state: AppState) -> None:
+    folder, engines = state.published.folder, state.engines
 
     def load() -> "Text":
-        from serve.http import belonging  # brings transformers, which takes seconds; the engine loads meanwhile
+        from serve.http import compatibility  # imports transformers, which takes seconds; the engine loads meanwhile
 
-        return belonging.load(folder, ends(folder))
+        return compatibility.load(folder, eos_ids(folder))
 
     def check(text: "Text", vocabulary: int) -> None:
-        from serve.http import belonging
+        from serve.http import compatibility
 
-        belonging.check_ids(text, vocabulary)
+        compatibility.check_ids(text, vocabulary)
 
     try:
         text = await asyncio.to_thread(load)
-        while not engines.ready:  # only an engine knows how many ids the model has
+        while not engines.ready:  # only an engine knows the size of the model's vocabulary
             await asyncio.sleep(WATCH_SECONDS)
         await asyncio.to_thread(check, text, engines.ready[0].ready.vocabulary)
     except Exception as error:
-        log.error("%s cannot be served: %s", serving.published.name, one_line(error))
-        serving.shared.refused.set()
-        os._exit(2)  # the main process sees it and leaves
-    serving.shared.tokenizer_loaded.set()
-    serving.text = text
+        log.error("%s cannot be served: %s", state.published.name, one_line(error))
+        state.shared.refused.set()
+        os._exit(2)  # the main process sees the flag and ends
+    state.shared.tokenizer_loaded.set()
+    state.text = text
 
 
-async def _watch_the_engines(serving: Serving) -> None:
-    """Kill an engine that is silent; it is replaced.
+async def _watch_the_engines(state: AppState) -> None:
+    """Kill an engine that has been silent for --hang-seconds; LitServe restarts it.
 
-    Silence is counted in our own looks: when the whole machine was asleep, nobody was silent.
+    Silence is counted in checks, so that a machine that was asleep counts as no silence.
     """
     silent: dict[int, float] = {}
     heard: dict[int, float] = {}
     while True:
         await asyncio.sleep(WATCH_SECONDS)
-        for engine in serving.engines.ready:
+        for engine in state.engines.ready:
             pid = engine.ready.pid
             silent[pid] = silent.get(pid, 0.0) + WATCH_SECONDS if engine.last_beat == heard.get(pid) else 0.0
             heard[pid] = engine.last_beat
-            if silent[pid] > serving.settings.hang_seconds:
+            if silent[pid] > state.settings.hang_seconds:
                 log.error("engine: no word for %.0f s (--hang-seconds), killing it", silent[pid])
                 os.kill(pid, signal.SIGKILL)
                 silent[pid] = 0.0
 
 
-async def _watch_the_end(serving: Serving) -> None:
-    while not serving.shared.stopping.is_set():
+async def _watch_the_end(state: AppState) -> None:
+    while not state.shared.stopping.is_set():
         await asyncio.sleep(WATCH_SECONDS)
-    serving.engines.finish_within(serving.settings.drain_delay + serving.settings.drain_seconds)
+    state.engines.finish_within(state.settings.drain_delay + state.settings.drain_seconds)

@@ -1,6 +1,6 @@
-"""From a valid request to its answer: is there room, does it fit the model, and is the client still there.
+"""Turns a valid request into answers: checks that there is room and that it fits the model, and generates.
 
-It knows the answers in the making. It does not know the shape of requests and responses.
+It knows admission, the tokenizer and the answers. It does not know the form of requests and responses.
 """
 
 import asyncio
@@ -13,23 +13,26 @@ from typing import Any
 from starlette.types import Receive
 
 from serve.http import metrics
-from serve.http.answer import Answer, Options, together
-from serve.http.app import Serving
-from serve.http.errors import Problem, died, overloaded
-from serve.http.gone import unless_gone
+from serve.http.answer import Answer, Options, merge_pieces
+from serve.http.disconnect import cancel_on_disconnect
+from serve.http.errors import Problem, engine_problem, overload_problem
+from serve.http.state import AppState
 from serve.link import EngineDied, EngineRefused
 from serve.repository import Decoding
 
 NO_LIMIT = -1
 SHORT = 4000
-"""Characters that are tokenized at once, in a millisecond or two; more goes to a thread: others need not wait."""
+"""Characters that are tokenized directly, in a millisecond or two; more are tokenized in a thread, so that other
+requests need not wait."""
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """What a request asks for. None stands for what the model was published with; `seconds` for the server's limit.
+class Query:
+    """What a request asks for.
 
-    `opened`: the prompt ends with the beginning of the answer's turn; `continued`: it leaves the last message's open.
+    None stands for the model's published default, in `seconds` for the server's time limit. `opened`: the prompt ends
+    with the beginning of the assistant's turn (add_generation_prompt). `continued`: the prompt leaves the last message
+    open (continue_final_message).
     """
 
     messages: list[dict[str, Any]]
@@ -48,51 +51,53 @@ class Wanted:
 
 
 @dataclass
-class Asked:
-    """A request that was let in: its answers in the making. `leave` gives its places back, once."""
+class Generation:
+    """An admitted request: its answers, not yet generated. `leave` gives its places back, once."""
 
     answers: list[Answer]
     leave: Callable[[], None]
 
 
-async def admit(serving: Serving, wanted: Wanted) -> Asked:
-    """Let a request in.
+async def start(state: AppState, wanted: Query) -> Generation:
+    """Admit a request and make its prompt.
+
+    The caller must pass the result to `finish`, or call its `leave`.
 
     Raises:
-        Problem: 503 not ready, 429 no room, 400 too long for the model, 422 refused by its chat template, or more
-            tokens wanted at least than there may be.
+        Problem: 503 not ready; 429 no room; 400 too long for the model; 422 refused by the chat template, or min_tokens
+            above the most tokens of the answer.
     """
     arrived = time.monotonic()
-    if reason := serving.unready():
-        metrics.rejected(metrics.Rejected.NOT_READY)
+    if reason := state.unready():
+        metrics.count_rejection(metrics.Rejected.NOT_READY)
         raise Problem(503, f"{reason}; try again", "not_ready", retry_after=2)
-    leave = _enter(serving, wanted.n)
+    leave = _take_places(state, wanted.n)
     try:
-        context = serving.context  # there may be no engine any more, once the prompt is made
-        prompt = await _prompt(serving, wanted, context)
-        options = _options(serving.defaults, wanted, context, len(prompt))
-        limit, text = serving.settings.timeout, serving.loaded_text
+        context = state.context  # the engine may die while the prompt is made
+        prompt = await _prompt(state, wanted, context)
+        options = _options(state.defaults, wanted, context, len(prompt))
+        limit, text = state.settings.timeout, state.loaded_text
         seconds = limit if wanted.seconds is None else min(wanted.seconds, limit)
         before = prompt if wanted.continued else []
         least = wanted.min_tokens or 0
         answers = [
-            Answer(serving.engines, text.decoder(options.stop, least, before), prompt, one, arrived, seconds)
+            Answer(state.engines, text.decoder(options.stop, least, before), prompt, one, arrived, seconds)
             for one in _choices(options, wanted.n)
         ]
     except BaseException:
         leave()
         raise
-    return Asked(answers, leave)
+    return Generation(answers, leave)
 
 
-def _enter(serving: Serving, n: int) -> Callable[[], None]:
-    """Take n places; calling the result gives them back, however often it is called."""
-    admission = serving.admission
+def _take_places(state: AppState, n: int) -> Callable[[], None]:
+    """Take n places; the returned function gives them back, once, however often it is called."""
+    admission = state.admission
     if n > admission.most:
         message = f"n: found {n}, expected at most {admission.most}, the requests that fit in this server"
         raise Problem(422, message, "invalid_request", "n")
     if not admission.enter(n):
-        raise overloaded(admission)
+        raise overload_problem(admission)
     taken = [n]
 
     def leave() -> None:
@@ -102,19 +107,19 @@ def _enter(serving: Serving, n: int) -> Callable[[], None]:
     return leave
 
 
-async def _prompt(serving: Serving, wanted: Wanted, context: int) -> list[int]:
-    text = serving.loaded_text
+async def _prompt(state: AppState, wanted: Query, context: int) -> list[int]:
+    text = state.loaded_text
     try:
         if _short(wanted.messages):
             prompt = text.prompt_ids(wanted.messages, wanted.opened, wanted.continued)
         else:
             prompt = await asyncio.to_thread(text.prompt_ids, wanted.messages, wanted.opened, wanted.continued)
-    except ValueError as error:  # the template's own words
+    except ValueError as error:  # its text is the template's own
         message = f"the model's chat template refuses these messages: {error}"
         raise Problem(422, message, "template", "messages") from None
     if len(prompt) >= context:
-        metrics.rejected(metrics.Rejected.TOO_LONG)
-        # OpenAI's words and more: clients look for "maximum context length", "context_length_exceeded", "too long"
+        metrics.count_rejection(metrics.Rejected.TOO_LONG)
+        # OpenAI's words and more: clients search for "maximum context length", "context_length_exceeded", "too long"
         message = (
             f"This model's maximum context length is {context} tokens, {context - 1} of which fit before an answer. "
             f"However, your messages resulted in {len(prompt)} tokens, so the prompt is too long; shorten it."
@@ -124,7 +129,7 @@ async def _prompt(serving: Serving, wanted: Wanted, context: int) -> list[int]:
 
 
 def _short(messages: list[dict[str, Any]]) -> bool:
-    """Whether all texts, names and numbers in them are few characters. It looks at no more of them than it has to."""
+    """Whether the messages have at most `SHORT` characters in all. Stops counting as soon as they have more."""
     left = SHORT
     values: list[Any] = [*messages]
     while values and left >= 0:
@@ -139,8 +144,8 @@ def _short(messages: list[dict[str, Any]]) -> bool:
     return left >= 0
 
 
-def _options(defaults: Decoding, wanted: Wanted, context: int, prompt: int) -> Options:
-    """The request's own wishes, over what the model was published with."""
+def _options(defaults: Decoding, wanted: Query, context: int, prompt: int) -> Options:
+    """The request's options, with the model's published defaults filled in. `prompt`: its tokens."""
     most = wanted.max_new_tokens
     if most is None:
         most = context if defaults.max_new_tokens is None else defaults.max_new_tokens
@@ -155,22 +160,23 @@ def _options(defaults: Decoding, wanted: Wanted, context: int, prompt: int) -> O
         min_p=defaults.min_p,
         seed=wanted.seed,
         stop=[wanted.stop] if isinstance(wanted.stop, str) else wanted.stop or [],
-        min_new_tokens=_least(wanted.min_tokens, defaults.min_new_tokens, most, context - prompt),
+        min_new_tokens=_min_new_tokens(wanted.min_tokens, defaults.min_new_tokens, most, context - prompt),
         ignore_eos=wanted.ignore_eos,
     )
 
 
-def _least(wanted: int | None, published: int, most: int, room: int) -> int:
-    """How many tokens the answer has at least. A published number that is too large is as much as there may be, as
-    transformers has it; one that was asked for is refused, as vLLM does.
+def _min_new_tokens(wanted: int | None, published: int, most: int, room: int) -> int:
+    """The least tokens of the answer.
+
+    A published number above `most` is lowered to it, as in transformers; a requested one is refused, as in vLLM.
 
     Raises:
-        Problem: `wanted` is more than `most`.
+        Problem: `wanted` is above `most`.
     """
     if wanted is None:
         return min(published, most)
     if wanted > most:
-        metrics.rejected(metrics.Rejected.INVALID)
+        metrics.count_rejection(metrics.Rejected.INVALID)
         reason = (
             "the tokens that fit behind these messages; shorten them, or ask for less"
             if most == room
@@ -182,45 +188,46 @@ def _least(wanted: int | None, published: int, most: int, room: int) -> int:
 
 
 def _choices(options: Options, n: int) -> list[Options]:
-    """A seed gives each of n choices an answer of its own, the same each time."""
+    """The options of each of n choices: with a seed they differ from each other, and repeat from request to request."""
     if options.seed is None:
         return [options] * n
     return [replace(options, seed=(options.seed + index) % 2**63) for index in range(n)]
 
 
-async def whole(receive: Receive, asked: Asked) -> None:
-    """Make the answers, unless the client leaves before.
+async def finish(receive: Receive, asked: Generation) -> None:
+    """Generate the answers; cancel them if the client disconnects.
 
     Raises:
-        Problem: as `pieces` has it.
-        Gone: the client has left.
+        Problem: see `stream_pieces`.
+        ClientDisconnected: the client has left.
     """
 
     async def make() -> None:
-        async for _ in pieces(asked.answers, stream=False):
+        async for _ in stream_pieces(asked.answers, stream=False):
             pass
 
     try:
-        await unless_gone(receive, make())
+        await cancel_on_disconnect(receive, make())
     finally:
         asked.leave()
 
 
-async def pieces(answers: list[Answer], stream: bool) -> AsyncGenerator[tuple[int, str]]:
-    """The pieces of the answers as they come, each with the number of its answer.
+async def stream_pieces(answers: list[Answer], stream: bool) -> AsyncGenerator[tuple[int, str]]:
+    """Yield the pieces of the answers as they arrive, each with the index of its answer.
 
     Raises:
-        Problem: 503 the engine died, or the time was over before some answer had begun; 422 the engine refuses it.
+        Problem: 503 the engine died, or the time limit was reached before an answer's first token; 422 the engine
+            refuses the request.
     """
     try:
-        async with aclosing(together(answers, stream)) as made:
+        async with aclosing(merge_pieces(answers, stream)) as made:
             async for piece in made:
                 yield piece
     except EngineRefused as error:
         raise Problem(422, f"the model cannot take this: {error}", "refused") from None
     except EngineDied as error:
-        raise died(error) from None
+        raise engine_problem(error) from None
     if any(answer.deadline_reached and answer.started is None for answer in answers):
-        metrics.rejected(metrics.Rejected.DEADLINE)
+        metrics.count_rejection(metrics.Rejected.DEADLINE)
         message = "the time limit was reached before the first token; try again, or with a longer limit"
         raise Problem(503, message, "deadline_reached", retry_after=2)

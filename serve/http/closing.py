@@ -1,16 +1,16 @@
-"""While the server is about to stop, each answer asks its client to come back on another connection.
+"""Adds `Connection: close` to every response while the server shuts down.
 
-A load balancer that keeps connections open then meets this server no more. It knows one header; it does not know why or
-how the server stops.
+A load balancer that keeps connections open then opens its next one to another server. It knows one header. It does not
+know why or how the server stops.
 """
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from serve.http.app import Serving
+from serve.http.state import AppState
 
 
 class Closing:
-    """Adds `Connection: close` to every answer once the server has been told to stop."""
+    """The middleware; it does nothing until the server is shutting down."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -18,10 +18,10 @@ class Closing:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
-        serving: Serving = scope["app"].state.serving
+        state: AppState = scope["app"].state.kickoff
 
         async def closing(message: Message) -> None:
-            if message["type"] == "http.response.start" and serving.shared.stopping.is_set():
+            if message["type"] == "http.response.start" and state.shared.stopping.is_set():
                 others = [(name, value) for name, value in message.get("headers", []) if name.lower() != b"connection"]
                 message = {**message, "headers": [*others, (b"connection", b"close")]}
             await send(message)

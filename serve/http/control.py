@@ -1,8 +1,8 @@
-"""Control tokens: which they are, where a template wrote them, and text in which nobody else's count.
+"""Tokenizes a prompt so that only the template can write control tokens.
 
-Control tokens are the special ones, and those that a template writes around the turns of a chat without their being
-special (`[INST]`, `<start_of_turn>` in some tokenizers). A token that is neither, such as a pair of line ends, is text
-like any other; so are those of a thought, which an assistant's own words hold.
+Control tokens are the special tokens, and those that a template writes around the turns of a chat although they are not
+marked special (`[INST]`, `<start_of_turn>` in some tokenizers). Any other added token, such as two line ends, is plain
+text; so are the tokens around a thought (`<think>`), since an assistant's message contains them.
 
 It knows the tokenizers library. It does not know templates.
 """
@@ -20,77 +20,84 @@ from serve.http import client_text
 
 THOUGHT = re.compile(r"\W*(?:think|thinking|thought|thoughts|reasoning)\W*", re.IGNORECASE)
 BORDER = secrets.token_hex()
-"""Stands for the template's control tokens in a text where the others do not count. Nobody can guess it."""
+"""Replaces the template's control tokens in a text whose other control tokens are plain text. Nobody can guess it."""
 PIECES = 1024
-Written = tuple[int, int, int]
+"""Pieces of template text whose control tokens are cached."""
+Span = tuple[int, int, int]
 """A token's id, start and end in a text."""
 
 
 class Forged(ValueError):
-    """The text would become a control token that the template has not written."""
+    """The prompt would contain a control token that the template has not written."""
 
 
 class Control:
     """The control tokens of a tokenizer. Threads may share it."""
 
     def __init__(self, tokenizer: Tokenizer, written: list[str], taken: frozenset[str]) -> None:
-        """`written`: what the template writes for some chats; `taken`: characters that are no stand-ins."""
+        """Find the control tokens.
+
+        Args:
+            tokenizer: the model's.
+            written: prompts that the template makes of some chats.
+            taken: characters that are no stand-ins.
+        """
         added = tokenizer.get_added_tokens_decoder()
         content = json.loads(tokenizer.to_str())
         self._tokenizer = tokenizer
         self._tokens = {id: token for id, token in added.items() if _is_control(token, written)}
-        self._runs = client_text.runs(taken)
+        self._runs = client_text.client_pattern(taken)
         self._unknown = _unknown(content["model"], tokenizer)
         self._finder = _finder(content)
         ids = {token.content: id for id, token in self._tokens.items()}
         found = self._finder.get_added_tokens_decoder().items()
         self._ids = {id: ids[token.content] for id, token in found if token.content in ids}
-        self._in_piece = lru_cache(PIECES)(self._find)  # a template writes the same few over and over
+        self._in_piece = lru_cache(PIECES)(self._find_in_piece)  # a template repeats the same few
         self._plain = _plain(content, ids)
         self._border = self._plain.token_to_id(BORDER)
 
     def ids(self, text: str, shown: str) -> list[int]:
-        """The ids of a prompt in which only the template's control tokens are some.
+        """Tokenize a prompt; only what the template wrote becomes a control token.
 
         Args:
             text: the prompt.
-            shown: the same with stand-ins in the place of what the client wrote.
+            shown: the prompt with stand-ins in place of the client's text.
 
         Raises:
-            Forged: the text cannot be tokenized so.
+            Forged: the tokenizer cannot do that.
         """
-        encoding = self._encoded(text)
-        written = self._written(shown)
-        found = self._found(text, encoding)
+        encoding = self._encode(text)
+        written = self._template_tokens(shown)
+        found = self._find_added(text, encoding)
         if len(found) == len(written) and all(
             id == own and start <= begin and end <= stop
             for (id, start, stop), (own, begin, end) in zip(found, written, strict=True)
         ):
             return list(encoding.ids)
-        return self._apart(text, written)
+        return self._tokenize_around(text, written)
 
     def sequence(self, text: str) -> list[int]:
-        """The control tokens that a text becomes, whoever wrote them."""
-        return [id for id, _, _ in self._found(text, self._encoded(text))]
+        """The ids of the control tokens in a text, whoever wrote them."""
+        return [id for id, _, _ in self._find_added(text, self._encode(text))]
 
-    def trusted(self, text: str) -> list[int]:
-        """The ids of a text, whoever wrote it."""
-        return list(self._encoded(text).ids)
+    def plain_ids(self, text: str) -> list[int]:
+        """The ids of a text; control tokens count, whoever wrote them."""
+        return list(self._encode(text).ids)
 
-    def _encoded(self, text: str) -> Encoding:
+    def _encode(self, text: str) -> Encoding:
         return _encoding(self._tokenizer, text)
 
-    def _found(self, text: str, encoding: Encoding) -> list[Written]:
-        # not all offsets: the list takes half a second for a long text, in which no other thread may run
+    def _find_added(self, text: str, encoding: Encoding) -> list[Span]:
+        # not `encoding.offsets`: for a long text the list takes half a second, in which no other thread runs
         place = encoding.token_to_chars  # never None for a token of a text
         found = [(id, *place(at)) for at, id in enumerate(encoding.ids) if id in self._tokens]  # type: ignore[misc]
-        return [one for one in found if one[0] != self._unknown or self._spelt(text, *one)]
+        return [one for one in found if one[0] != self._unknown or self._is_literal(text, *one)]
 
-    def _spelt(self, text: str, id: int, start: int, end: int) -> bool:
+    def _is_literal(self, text: str, id: int, start: int, end: int) -> bool:
         return text[start:end].strip() == self._tokens[id].content
 
-    def _written(self, shown: str) -> list[Written]:
-        """The template's control tokens, of each piece between two texts of the client."""
+    def _template_tokens(self, shown: str) -> list[Span]:
+        """Find the control tokens that the template wrote, in each piece between two texts of the client."""
         written, at = [], 0
         for piece in self._runs.split(shown):
             at = shown.index(piece, at)
@@ -98,13 +105,13 @@ class Control:
             at += len(piece)
         return written
 
-    def _find(self, piece: str) -> list[Written]:
+    def _find_in_piece(self, piece: str) -> list[Span]:
         encoding = _encoding(self._finder, piece)
         pairs = zip(encoding.ids, encoding.offsets, strict=True)
         return [(self._ids[id], start, end) for id, (start, end) in pairs if id in self._ids]
 
-    def _apart(self, text: str, written: list[Written]) -> list[int]:
-        """The text with only these control tokens, tokenized at once: what stands beside a token may matter."""
+    def _tokenize_around(self, text: str, written: list[Span]) -> list[int]:
+        """Tokenize the text with these control tokens only; in one call, since a token may depend on its neighbours."""
         pieces, at = [], 0
         for id, start, end in written:
             start, end = _with_blanks(text, self._tokens[id], start, end)
@@ -120,7 +127,7 @@ class Control:
 
 
 def _encoding(tokenizer: Tokenizer, text: str) -> Encoding:
-    """A batch of one, for the time of which other threads may run; `encode` would stop them."""
+    """Tokenize a batch of one, which lets other threads run; `encode` holds the interpreter lock."""
     (encoding,) = tokenizer.encode_batch([text], add_special_tokens=False)
     return encoding
 
@@ -134,7 +141,7 @@ def _is_control(token: AddedToken, written: list[str]) -> bool:
 
 
 def _with_blanks(text: str, token: AddedToken, start: int, end: int) -> tuple[int, int]:
-    """Some tokens swallow the blanks beside them."""
+    """Extend a token's span by the blanks that it includes (lstrip, rstrip)."""
     if token.lstrip:
         start = len(text[:start].rstrip())
     if token.rstrip:
@@ -143,17 +150,17 @@ def _with_blanks(text: str, token: AddedToken, start: int, end: int) -> tuple[in
 
 
 def _finder(content: dict[str, Any]) -> Tokenizer:
-    """Finds the tokenizer's added tokens, and takes what is between them for one token."""
+    """Make a tokenizer that finds the added tokens and makes one token of all that is between two of them."""
     model = {"type": "WordLevel", "vocab": {"": 0}, "unk_token": ""}
     nothing = dict.fromkeys(("pre_tokenizer", "post_processor", "decoder", "truncation", "padding"))
     return Tokenizer.from_str(json.dumps({**content, **nothing, "model": model}))
 
 
 def _plain(content: dict[str, Any], control: Collection[str]) -> Tokenizer:
-    """The same tokenizer, to which the text of a control token is text, and a border is a token."""
+    """Make a copy of the tokenizer for which the text of a control token is plain text, and `BORDER` a token."""
     names = {token: secrets.token_hex() for token in control}
     model = content["model"]
-    if model["type"] == "BPE":  # what it merges it can write; the rest it looks up, in some tokenizers by whole words
+    if model["type"] == "BPE":  # keep tokens that merges produce: their text is tokenized by merges anyway
         pairs = [pair.split(" ") if isinstance(pair, str) else pair for pair in model["merges"]]
         for part in {part for left, right in pairs for part in (left, right, left + right)} & names.keys():
             del names[part]
@@ -177,7 +184,7 @@ def _plain(content: dict[str, Any], control: Collection[str]) -> Tokenizer:
 
 
 def _unknown(model: dict[str, Any], tokenizer: Tokenizer) -> int | None:
-    """The id of what the model does not know, which text of any kind may become."""
+    """The id of the unknown token, which any text may become; None if there is none."""
     if isinstance(model.get("unk_id"), int):
         return int(model["unk_id"])
     return tokenizer.token_to_id(model["unk_token"]) if model.get("unk_token") is not None else None

@@ -1,6 +1,6 @@
-"""The messages of a chat request: OpenAI's, and what other clients and chat templates add to them.
+"""The messages of a chat request: OpenAI's format, with what other clients and chat templates add to it.
 
-It knows JSON. It does not know templates, nor the rest of a request.
+It knows JSON. It does not know templates or the rest of a request.
 """
 
 import json
@@ -8,10 +8,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from serve.http.fields import IGNORED, MAX_ITEMS, Off, Open, Strict, Text, shallow
+from serve.http.fields import IGNORED, MAX_ITEMS, Off, Open, Strict, Text, check_depth
 
 MAX_CALLS = 128
-"""Calls of tools in one turn."""
+"""Tool calls in one turn."""
 
 
 class TextPart(Strict):
@@ -19,7 +19,7 @@ class TextPart(Strict):
 
     type: Literal["text"]
     text: Text
-    # what clients of several servers put beside a text, which is the same without
+    # clients of some servers send these beside a text; they do not change it
     cache_control: Any = IGNORED
     annotations: Any = IGNORED
     citations: Any = IGNORED
@@ -35,23 +35,26 @@ class FunctionCall(Open):
 
     @field_validator("arguments")
     @classmethod
-    def _an_object(cls, arguments: str | dict[str, Any]) -> str | dict[str, Any]:
+    def _check_arguments(cls, arguments: str | dict[str, Any]) -> str | dict[str, Any]:
         if isinstance(arguments, str) and arguments.strip():
             try:
-                found = json.loads(arguments)
+                value = json.loads(arguments)
             except RecursionError:
                 raise ValueError("are nested too deeply, expected an object such as {}") from None
             except ValueError as error:
-                reason = str(error).partition(";")[0]  # of a number that is too long it tells Python's own setting
+                reason = str(error).partition(";")[
+                    0
+                ]  # for a number with too many digits the rest names a setting of Python
                 raise ValueError(f"are no JSON ({reason}), expected an object such as {{}}") from None
-            if not isinstance(found, dict):
+            if not isinstance(value, dict):
                 raise ValueError("are JSON, but no object; expected an object such as {}")
-            shallow(found)
+            check_depth(value)
         return arguments
 
     @property
     def for_template(self) -> dict[str, Any]:
-        return self.given(name=self.name, arguments=self.arguments)
+        """The call as chat templates expect it."""
+        return self.without_nulls(name=self.name, arguments=self.arguments)
 
 
 class ToolCall(Open):
@@ -63,7 +66,8 @@ class ToolCall(Open):
 
     @property
     def for_template(self) -> dict[str, Any]:
-        return self.given(id=self.id, type=self.type, function=self.function.for_template)
+        """The tool call as chat templates expect it."""
+        return self.without_nulls(id=self.id, type=self.type, function=self.function.for_template)
 
 
 class Message(Open):
@@ -79,7 +83,7 @@ class Message(Open):
     tool_calls: Annotated[list[ToolCall], Field(max_length=MAX_CALLS, fail_fast=True)] | None = None
     tool_call_id: Text | None = None
     reasoning_content: Text | None = Field(None, description="What the assistant thought. Not OpenAI's.")
-    # what other servers take for the wish to continue this turn, and what would have to be read or heard
+    # other servers' names for continue_final_message, and other kinds of content
     prefix: Off = Field(None, description="Refused: send continue_final_message.")
     partial: Off = Field(None, description="Refused: send continue_final_message.")
     function_call: None = Field(None, description="Refused: send tool_calls.")
@@ -87,29 +91,30 @@ class Message(Open):
 
     @field_validator("content")
     @classmethod
-    def _only_an_assistant_says_nothing(cls, content: Any, info: ValidationInfo) -> Any:
+    def _check_content(cls, content: Any, info: ValidationInfo) -> Any:
         if content is None and info.data.get("role", "assistant") != "assistant":
             raise ValueError("is missing or null, expected a text or a list of text parts")
         return content
 
     @field_validator("tool_calls")
     @classmethod
-    def _only_an_assistant_calls(cls, calls: list[ToolCall] | None, info: ValidationInfo) -> list[ToolCall] | None:
+    def _check_calls(cls, calls: list[ToolCall] | None, info: ValidationInfo) -> list[ToolCall] | None:
         if calls and info.data.get("role", "assistant") != "assistant":
             raise ValueError(f"found in a turn of the {info.data['role']}, expected in an assistant's")
         return calls
 
     @property
     def text(self) -> str:
+        """The content as one string."""
         if isinstance(self.content, list):
             return "".join(part.text for part in self.content)
         return self.content or ""
 
     @property
     def for_template(self) -> dict[str, Any]:
-        """As chat templates take it: no parts, and nothing that is null."""
+        """The message as chat templates expect it: content as one string, and no nulls."""
         calls = [call.for_template for call in self.tool_calls or []] or None
-        return self.given(
+        return self.without_nulls(
             role=self.role,
             content=self.text if self.content is not None or not calls else None,
             name=self.name,

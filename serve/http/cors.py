@@ -1,9 +1,10 @@
-"""Pages of other sites: which of them may ask this server from a browser (CORS). Nobody, unless an origin is named.
+"""CORS: which other sites' pages may call this server from a browser. None, unless --cors-origin names their origin.
 
-It knows origins, as browsers send them, and the headers that let a page ask. Curl and other programs need none of this.
+It knows origins as browsers send them, and the options of starlette's middleware. Programs such as curl need no CORS.
 """
 
 import re
+from collections.abc import Sequence
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -12,10 +13,10 @@ DAY = 86400
 
 
 def origin(text: str) -> str:
-    """The origin if a browser could send it as it is; "*" stands for any.
+    """Return `text` if it is an origin exactly as browsers send it; "*" stands for any.
 
     Raises:
-        ValueError: it never would, and so no page could ever ask; the text says what to write.
+        ValueError: no browser would send it, so it would match no page; the text says what to write.
     """
     if text == "*":
         return text
@@ -34,9 +35,11 @@ def origin(text: str) -> str:
     return text
 
 
-def options(origins: tuple[str, ...]) -> dict[str, Any]:
-    """What starlette's CORSMiddleware takes. Any header may be sent (OpenAI's client sends a dozen of its own); cookies
-    are never asked for, since the key comes in a header."""
+def options(origins: Sequence[str]) -> dict[str, Any]:
+    """The options of starlette's CORSMiddleware for these origins.
+
+    Any header may be sent (OpenAI's client sends a dozen of its own). Cookies are not allowed: the key is a header.
+    """
     return {
         "allow_origins": origins,
         "allow_methods": ("GET", "HEAD", "POST"),

@@ -1,4 +1,4 @@
-"""Packed bodies: gzip is unpacked, up to the size that a plain body may have; any other encoding is refused with 415.
+"""Decompresses gzip bodies, up to the size limit of plain ones; refuses any other Content-Encoding with 415.
 
 It knows Content-Encoding and gzip. It does not know what a body says.
 """
@@ -9,23 +9,23 @@ import zlib
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from serve.http.errors import error_body
-from serve.http.middleware import answer, replay, too_large
+from serve.http.middleware import replay, send_json, send_too_large
 
 GZIP = 16 + zlib.MAX_WBITS
-"""zlib's word for gzip's own header and checksum."""
+"""zlib's wbits value for gzip's header and checksum."""
 SMALL = 2**14
-"""Bytes that are unpacked at once, in a millisecond; others need not wait for more."""
+"""Compressed bytes that are unpacked directly, in a millisecond; more are unpacked in a thread."""
 MOST_MEMBERS = 100
-"""Of one file. Tools write one; thousands of empty ones cost far more time than bytes."""
+"""Members of one gzip file. Tools write one; thousands of empty ones would take long at few bytes."""
 ACCEPTED = {"accept-encoding": "gzip"}
 
 
 class TooLarge(Exception):
-    """The unpacked body is over the limit, or made to take long."""
+    """The unpacked body is over the limit, or has too many members."""
 
 
 class Unpack:
-    """Unpacks the body of a request; to be passed once it is whole. `most` bounds the unpacked bytes."""
+    """The middleware; the body must be complete when it arrives here. `most` limits the unpacked bytes."""
 
     def __init__(self, app: ASGIApp, most: int) -> None:
         self.app = app
@@ -39,31 +39,32 @@ class Unpack:
             named = ", ".join(encodings)[:100]
             message = f"Content-Encoding: found {named!r}, expected gzip, or the body as it is without this header"
             body = error_body(message, "invalid_request_error", "unsupported_encoding")
-            return await answer(send, 415, body, ACCEPTED)
+            return await send_json(send, 415, body, ACCEPTED)
         packed = (await receive())["body"]
         try:
-            content = unpack(packed, self.most) if len(packed) <= SMALL else await self._aside(packed)
+            content = unpack(packed, self.most) if len(packed) <= SMALL else await self._unpack_in_thread(packed)
         except TooLarge:
-            return await too_large(send, self.most)
+            return await send_too_large(send, self.most)
         except (zlib.error, EOFError) as error:
             message = f"the body is not gzip, as its header Content-Encoding says: {error}"
-            return await answer(send, 400, error_body(message, "invalid_request_error", "invalid_body"), {})
+            return await send_json(send, 400, error_body(message, "invalid_request_error", "invalid_body"), {})
         about = (b"content-encoding", b"content-length")
         headers = [(name, value) for name, value in scope["headers"] if name not in about]
         headers.append((b"content-length", str(len(content)).encode()))
         scope["headers"] = headers
         return await self.app(scope, replay(content, receive), send)
 
-    async def _aside(self, packed: bytes) -> bytes:
+    async def _unpack_in_thread(self, packed: bytes) -> bytes:
         return await asyncio.to_thread(unpack, packed, self.most)
 
 
 def unpack(packed: bytes, most: int) -> bytes:
-    """The content of all members of a gzip file.
+    """Return the content of all members of a gzip file.
 
     Raises:
-        TooLarge: it is over `most` bytes; no more than that has been unpacked.
-        EOFError, zlib.error: it is cut off, or no gzip.
+        TooLarge: the content is over `most` bytes, of which no more have been unpacked, or there are too many members.
+        EOFError: the file is truncated.
+        zlib.error: it is not gzip.
     """
     content, members = bytearray(), 0
     while packed:

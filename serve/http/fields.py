@@ -1,7 +1,7 @@
-"""What all objects of a request have in common: unknown names, nulls, and how much of a mistake is looked at.
+"""Base classes and types of request fields: unknown names, nulls, and limits on validation.
 
-A body may hold a million mistakes. They are found in the process that answers everybody else, so a list stops at its
-first one, and an object shows only some of its unknown names.
+A body may hold a million mistakes, and the process that validates it also answers all other clients. So validation of
+a list stops at the first mistake, and that of an object reports only some of its unknown names.
 
 It knows JSON. It does not know which fields there are.
 """
@@ -21,16 +21,21 @@ from pydantic import (
 )
 
 MAX_UNKNOWN = 20
-"""Unknown names of an object that are told to its client."""
+"""Unknown names of an object that the response lists."""
 MAX_NAMES = 100
-"""Names in an object that takes any."""
+"""Names in an object that accepts any name."""
 MAX_DEPTH = 64
-"""Lists and objects inside each other; a chat template that goes through more of them fails."""
+"""Levels of nested lists and objects; a chat template that walks through more of them fails."""
 MAX_ITEMS = 1000
-"""In a list, where nothing else limits it."""
+"""Items of a list that has no other limit."""
 
 
 def valid_unicode(text: str) -> str:
+    """Return `text`.
+
+    Raises:
+        ValueError: it holds half of a surrogate pair, which cannot be encoded.
+    """
     try:
         text.encode()
     except UnicodeEncodeError as error:
@@ -38,8 +43,12 @@ def valid_unicode(text: str) -> str:
     return text
 
 
-def shallow(given: Any) -> Any:
-    """The JSON value, if it is not nested deeply."""
+def check_depth(given: Any) -> Any:
+    """Return the JSON value `given`.
+
+    Raises:
+        ValueError: it is nested more than `MAX_DEPTH` levels deep.
+    """
     level = [given]
     for _ in range(MAX_DEPTH + 1):
         level = [one for one in level if isinstance(one, (dict, list))]
@@ -54,19 +63,22 @@ Name = Annotated[str, StringConstraints(max_length=4096), AfterValidator(valid_u
 Off = Literal[False] | None
 NoList = Annotated[list[Any], Field(max_length=0)] | None
 NoObject = Annotated[dict[Any, Any], Field(max_length=0)] | None
-"""With names of any kind: pydantic would look at each before it counts them."""
+"""Keys of type Any: pydantic would validate each key before it counts them."""
 IGNORED = Field(None, description="Taken and not used.")
 
 
 class Strict(BaseModel):
-    """JSON types are taken as they are: "1" is no number, and 1 is no truth value. An unknown name is refused, unless
-    it is null: clients that send all that they know ask for nothing with it."""
+    """An object whose fields are checked strictly.
+
+    JSON types are not converted: "1" is no number, and 1 is no boolean. An unknown name is refused unless its value is
+    null, which some clients send for every field that they know.
+    """
 
     model_config = ConfigDict(strict=True, extra="forbid")
 
     @model_validator(mode="before")
     @classmethod
-    def _asked_for(cls, given: Any) -> Any:
+    def _keep_known(cls, given: Any) -> Any:
         if not isinstance(given, dict):
             return given
         known = {name: value for name, value in given.items() if name in cls.model_fields}
@@ -75,22 +87,24 @@ class Strict(BaseModel):
 
 
 class Open(BaseModel):
-    """Takes any further name, for a chat template that may know it. It may write an object as JSON, so the order of
-    the names is kept."""
+    """An object that accepts further names, which a chat template may use.
+
+    The order of the names is kept, since a template may write the object as JSON.
+    """
 
     model_config = ConfigDict(extra="allow")
     _order: list[str] = PrivateAttr(default_factory=list)
 
     @model_validator(mode="wrap")
     @classmethod
-    def _bounded(cls, given: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+    def _limit_size(cls, given: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
         if isinstance(given, dict) and len(given) > MAX_NAMES:
             raise ValueError(f"has {len(given)} fields, expected at most {MAX_NAMES}")
-        made = handler(shallow(given))
+        made = handler(check_depth(given))
         made._order = list(given) if isinstance(given, dict) else []
         return made
 
-    def given(self, **known: Any) -> dict[str, Any]:
-        """All fields but those that are null; `known` are ours, as a template takes them."""
+    def without_nulls(self, **known: Any) -> dict[str, Any]:
+        """Return all fields that are not null, in their order; `known` replaces the declared ones."""
         values = {**(self.model_extra or {}), **known}
         return {name: values[name] for name in [*self._order, *values] if values.get(name) is not None}

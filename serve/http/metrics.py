@@ -1,6 +1,6 @@
-"""What /metrics shows, in Prometheus' names and base units.
+"""Declares the metrics of /metrics, with Prometheus' naming and base units.
 
-It knows counters. Who counts what is in `answer.py`, `routes.py` and what stands before the routes.
+It knows counters. It does not know who counts: `answer.py`, `ask.py`, `health.py` and the middleware.
 """
 
 from enum import StrEnum
@@ -34,7 +34,7 @@ BEAT_AGE = Gauge("kickoff_engine_heartbeat_age_seconds", "Since it last reported
 
 
 class Rejected(StrEnum):
-    """Every reason to turn a request away. All of them are shown from the start, with 0."""
+    """Every reason to reject a request. All of them are shown from the start, with 0."""
 
     OVERLOAD = "overload"
     TOO_LARGE = "too_large"
@@ -46,8 +46,8 @@ class Rejected(StrEnum):
     DEADLINE = "deadline"
 
 
-def rejected(reason: Rejected) -> None:
-    """Count a request that is turned away."""
+def count_rejection(reason: Rejected) -> None:
+    """Count a rejected request."""
     _REJECTED.labels(reason.value).inc()
 
 

@@ -1,7 +1,7 @@
-"""What every request passes before its route: its head is not too long, its key fits, there is room, and its body is
-not too large and comes in time. A route's own mistake is answered here, too.
+"""The middleware before every route: limits on head and body, the key, room, and the 500 of an unexpected error.
 
-Plain ASGI, since starlette's BaseHTTPMiddleware hides from a route that its client has left.
+It is plain ASGI, since starlette's BaseHTTPMiddleware hides a disconnected client from the route. It does not know what
+a request asks.
 """
 
 import asyncio
@@ -15,19 +15,21 @@ from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serve.http import metrics
-from serve.http.app import Serving
 from serve.http.connection import MAX_HEAD
-from serve.http.errors import error_body, overloaded
+from serve.http.errors import error_body, overload_problem
+from serve.http.state import AppState
 
 log = logging.getLogger(__name__)
-OPEN = ("/health", "/health/live", "/health/ready")
+OPEN_PATHS = ("/health", "/health/live", "/health/ready")
+"""Need no key."""
 READ_ON = 64 * 2**20
-"""Bytes over the limit that are still read and thrown away: a client cut off while it sends does not see why."""
+"""Bytes over the limit that are read and discarded: a client cut off while it sends would not see the 413."""
 CLOSE = {"connection": "close"}
 CHALLENGE = 'Basic realm="Kickoff", Bearer realm="Kickoff"'
 
 
-async def answer(send: Send, status: int, body: dict[str, object], headers: dict[str, str]) -> None:
+async def send_json(send: Send, status: int, body: dict[str, object], headers: dict[str, str]) -> None:
+    """Send a whole response with a JSON body."""
     content = json.dumps(body).encode()
     fields = {"content-type": "application/json", "content-length": str(len(content)), **headers}
     raw = [(name.encode(), value.encode()) for name, value in fields.items()]
@@ -35,8 +37,8 @@ async def answer(send: Send, status: int, body: dict[str, object], headers: dict
     await send({"type": "http.response.body", "body": content})
 
 
-class Mistake:
-    """Answers 500 where a route has failed by a mistake of ours, and logs it; what has begun is cut off."""
+class ServerErrors:
+    """Logs an unexpected error of a route and responds 500; a response that has begun is cut off."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -44,25 +46,25 @@ class Mistake:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
-        begun = False
+        started = False
 
-        async def watched(message: Message) -> None:
-            nonlocal begun
-            begun = True
+        async def watched_send(message: Message) -> None:
+            nonlocal started
+            started = True
             await send(message)
 
         try:
-            await self.app(scope, receive, watched)
+            await self.app(scope, receive, watched_send)
         except Exception:
-            if begun:
+            if started:
                 raise  # uvicorn logs it, and closes the connection
             log.exception("a mistake of the server")
             message = "the server made a mistake; its log tells more"
-            await answer(send, 500, error_body(message, "server_error", "internal"), {})
+            await send_json(send, 500, error_body(message, "server_error", "internal"), {})
 
 
 class HeadLimit:
-    """Answers 431 to a request whose first line and headers are over MAX_HEAD bytes, before a key is asked for."""
+    """Responds 431 to a request whose first line and headers are over MAX_HEAD bytes, before the key is checked."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -74,31 +76,31 @@ class HeadLimit:
         size = line + sum(len(name) + len(value) + 4 for name, value in scope["headers"])
         if size <= MAX_HEAD:
             return await self.app(scope, receive, send)
-        metrics.rejected(metrics.Rejected.TOO_LARGE)
+        metrics.count_rejection(metrics.Rejected.TOO_LARGE)
         message = f"the request's head has {size} bytes, and the limit of this server is {MAX_HEAD}"
         body = error_body(message, "invalid_request_error", "head_too_large")
-        return await answer(send, 431, body, CLOSE)
+        return await send_json(send, 431, body, CLOSE)
 
 
-class Key:
-    """Asks for the key: `Authorization: Bearer`, `X-API-Key`, or Basic, which is what a browser can send for a page."""
+class KeyCheck:
+    """Responds 401 without the key: `Authorization: Bearer`, `X-API-Key`, or Basic, which browsers send."""
 
     def __init__(self, app: ASGIApp, key: str) -> None:
         self.app = app
-        self.keys = [key.encode(), key.encode("latin-1")]  # clients write other letters than ASCII's in either way
+        self.keys = [key.encode(), key.encode("latin-1")]  # clients encode non-ASCII characters in either way
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] in OPEN or self._opens(dict(scope["headers"])):
+        if scope["type"] != "http" or scope["path"] in OPEN_PATHS or self._is_valid(dict(scope["headers"])):
             return await self.app(scope, receive, send)
-        metrics.rejected(metrics.Rejected.UNAUTHORIZED)
+        metrics.count_rejection(metrics.Rejected.UNAUTHORIZED)
         body = error_body(
             "a key is needed: send it as 'Authorization: Bearer KEY' or 'X-API-Key: KEY'",
             "authentication_error",
             "invalid_api_key",
         )
-        return await answer(send, 401, body, {"www-authenticate": CHALLENGE})
+        return await send_json(send, 401, body, {"www-authenticate": CHALLENGE})
 
-    def _opens(self, headers: dict[bytes, bytes]) -> bool:
+    def _is_valid(self, headers: dict[bytes, bytes]) -> bool:
         scheme, _, given = headers.get(b"authorization", b"").partition(b" ")
         if scheme.lower() == b"basic":
             try:
@@ -108,13 +110,15 @@ class Key:
         elif scheme.lower() != b"bearer":
             given = b""
         sent = (given.strip(), headers.get(b"x-api-key", b"").strip())
-        return sum(hmac.compare_digest(one, key) for one in sent for key in self.keys) > 0  # each time all of them
+        return (
+            sum(hmac.compare_digest(one, key) for one in sent for key in self.keys) > 0
+        )  # compares all of them each time, so that timing tells nothing
 
 
-class Room:
-    """Answers 429 on `paths` while not a single place is free: under overload most requests end here, at little cost.
+class RoomCheck:
+    """Responds 429 on `paths` while no place is free, so that under overload most requests end here, at little cost.
 
-    A request that wants several places is turned away later, where it has been read.
+    A request for several places is rejected later, once it has been read.
     """
 
     def __init__(self, app: ASGIApp, paths: frozenset[str]) -> None:
@@ -123,16 +127,15 @@ class Room:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["path"] in self.paths and scope["method"] == "POST":
-            serving: Serving = scope["app"].state.serving
-            if serving.admission.full and not serving.unready():
-                problem = overloaded(serving.admission)
-                return await answer(send, problem.status, problem.body, problem.headers)
+            state: AppState = scope["app"].state.kickoff
+            if state.admission.full and not state.unready():
+                problem = overload_problem(state.admission)
+                return await send_json(send, problem.status, problem.body, problem.headers)
         return await self.app(scope, receive, send)
 
 
 class BodyLimit:
-    """Answers 413 to a body over `most` bytes, of which no more than that is kept, and 408 to one that takes longer
-    than `seconds` to arrive."""
+    """Responds 413 to a body over `most` bytes, of which no more are kept, and 408 to one not complete in `seconds`."""
 
     def __init__(self, app: ASGIApp, most: int, seconds: float) -> None:
         self.app = app
@@ -141,26 +144,26 @@ class BodyLimit:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
-        told = dict(scope["headers"]).get(b"content-length", b"0")
+        declared = dict(scope["headers"]).get(b"content-length", b"0")
         try:
             async with asyncio.timeout(self.seconds):
-                body = await _body(receive, int(told) if told.isdigit() else 0, self.most)
+                body = await _body(receive, int(declared) if declared.isdigit() else 0, self.most)
         except TimeoutError:
             return await self._too_slow(send)
         except ClientDisconnect:
             return None
         if body is None:
-            return await too_large(send, self.most)
+            return await send_too_large(send, self.most)
         return await self.app(scope, replay(body, receive), send)
 
     async def _too_slow(self, send: Send) -> None:
-        metrics.rejected(metrics.Rejected.SLOW)
+        metrics.count_rejection(metrics.Rejected.SLOW)
         message = f"the body did not arrive within {self.seconds:g} s"
-        await answer(send, 408, error_body(message, "invalid_request_error", "request_timeout"), CLOSE)
+        await send_json(send, 408, error_body(message, "invalid_request_error", "request_timeout"), CLOSE)
 
 
-async def _body(receive: Receive, told: int, most: int) -> bytes | None:
-    """The body, None if it is over `most` bytes; `told` is the size that its header says."""
+async def _body(receive: Receive, declared: int, most: int) -> bytes | None:
+    """Read the body; None if it is over `most` bytes. `declared`: the size in its Content-Length, else 0."""
     chunks, received, more = [], 0, True
     while more:
         message = await receive()
@@ -168,15 +171,15 @@ async def _body(receive: Receive, told: int, most: int) -> bytes | None:
             raise ClientDisconnect
         more = message.get("more_body", False)
         received += len(message.get("body", b""))
-        if max(told, received) <= most:
+        if max(declared, received) <= most:
             chunks.append(message.get("body", b""))
         elif received > most + READ_ON:
             break
-    return b"".join(chunks) if max(told, received) <= most else None
+    return b"".join(chunks) if max(declared, received) <= most else None
 
 
 def replay(body: bytes, receive: Receive) -> Receive:
-    """A `receive` that gives the body, and then what comes after it."""
+    """Make a `receive` that returns the whole body, and after it what `receive` returns."""
     whole: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
     async def again() -> Message:
@@ -185,8 +188,8 @@ def replay(body: bytes, receive: Receive) -> Receive:
     return again
 
 
-async def too_large(send: Send, most: int) -> None:
-    """413."""
-    metrics.rejected(metrics.Rejected.TOO_LARGE)
+async def send_too_large(send: Send, most: int) -> None:
+    """Respond 413 and count it."""
+    metrics.count_rejection(metrics.Rejected.TOO_LARGE)
     message = f"the body is larger than {most} bytes, the limit of this server"
-    await answer(send, 413, error_body(message, "invalid_request_error", "too_large"), CLOSE)
+    await send_json(send, 413, error_body(message, "invalid_request_error", "too_large"), CLOSE)

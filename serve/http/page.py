@@ -1,8 +1,7 @@
-"""Page: the page for a person at `GET /`, and the headers it has to go out with.
+"""The page for people at `GET /`, with its headers.
 
-It reads `page.html` once and knows that the file holds one style and one script: their hashes in the
-Content-Security-Policy let the browser run these two and nothing else. It does not know what the page asks the
-server, nor who serves it.
+It reads `page.html` once. The file holds one style and one script; their hashes in the Content-Security-Policy allow
+the browser these two and nothing else. It does not know what the page asks the server.
 """
 
 import base64
@@ -14,15 +13,17 @@ HTML = Path(__file__).with_name("page.html").read_text(encoding="utf-8")
 
 
 def html(guarded: bool) -> str:
-    """The page; of a `guarded` server its curl command sends the key that is in the environment.
+    """Return the page.
 
-    The browser itself has asked for the key when it was sent here, and sends it with what the page asks.
+    Args:
+        guarded: the server needs a key. The page's curl command then sends the one in the environment; the browser has
+            asked for the key before it loads the page, and sends it with the page's requests.
     """
     return HTML.replace("<html ", "<html data-key ", 1) if guarded else HTML
 
 
 def _hash_of(tag: str) -> str:
-    """The source expression that allows the page's only element of this kind."""
+    """The source expression of the policy for the page's only element `tag`."""
     contents = re.findall(rf"<{tag}>(.*?)</{tag}>", HTML, re.DOTALL)
     if len(contents) != 1:
         raise ValueError(f"page.html has {len(contents)} <{tag}> elements; expected one, without attributes")

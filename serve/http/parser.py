@@ -1,6 +1,7 @@
-"""The HTTP parser for a server that upgrades to nothing: a request that offers HTTP/2 or WebSocket is one of HTTP/1.1.
+"""Parses HTTP/1.1 and ignores offers to upgrade to HTTP/2 or WebSocket.
 
-httptools stops at the head of such a request and never gives its body; Java's HttpClient offers HTTP/2 with its first.
+httptools stops after the head of such a request and never parses its body; Java's HttpClient offers HTTP/2 with its
+first request.
 
 It knows httptools and its callbacks. It does not know what they do.
 """
@@ -10,11 +11,11 @@ from typing import Any
 import httptools
 
 FRAMING = (b"content-length", b"transfer-encoding", b"connection")
-"""The headers that tell where a request ends, and whether another follows."""
+"""The headers that decide where a request ends and whether another follows."""
 
 
 class Parser:
-    """Takes the place of httptools' own; `protocol` has its callbacks."""
+    """Replaces `httptools.HttpRequestParser`; `protocol` has the callbacks. Methods are as in httptools."""
 
     def __init__(self, protocol: Any) -> None:
         self.protocol = protocol
@@ -24,14 +25,15 @@ class Parser:
 
     def _new(self) -> Any:
         parser = httptools.HttpRequestParser(self)
-        # as uvicorn sets it: the first of two requests is answered, even if it has asked to close
+        # as in uvicorn: the first of two pipelined requests is answered even if it says `Connection: close`
         parser.set_dangerous_leniencies(lenient_data_after_close=True)
         return parser
 
     def feed_data(self, data: bytes) -> None:
-        """
+        """Parse the next bytes.
+
         Raises:
-            httptools.HttpParserError: it is no HTTP.
+            httptools.HttpParserError: they are not HTTP.
         """
         try:
             self._parser.feed_data(data)
@@ -54,7 +56,7 @@ class Parser:
     def get_method(self) -> bytes:
         return bytes(self._parser.get_method())
 
-    # httptools' callbacks; `again`: the head has been told before
+    # httptools' callbacks; `again`: a second parser reads the same head, which has been reported
 
     def on_message_begin(self) -> None:
         if not self.again:

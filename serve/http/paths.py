@@ -1,6 +1,6 @@
-"""One address, however it is written: doubled and trailing slashes count for nothing, and HEAD is a GET without body.
+"""Normalizes addresses: repeated and trailing slashes are removed, and HEAD is routed as GET.
 
-It knows ASGI's scope. It does not know which addresses there are.
+It knows ASGI's scope. It does not know which addresses exist.
 """
 
 import re
@@ -8,12 +8,12 @@ import re
 from starlette.types import Scope
 
 
-def plain(path: str) -> str:
-    """The path without doubled slashes and without one at its end."""
+def normalize(path: str) -> str:
+    """Remove repeated slashes and the one at the end."""
     return re.sub("/{2,}", "/", path).rstrip("/") or "/"
 
 
 def as_route(scope: Scope) -> Scope:
-    """The scope as the routes know it; the server leaves out the body of an answer to HEAD by the scope it made."""
+    """Return the scope for routing. The server keeps its own one, by which it omits the body of a response to HEAD."""
     method = "GET" if scope["method"] == "HEAD" else scope["method"]
-    return {**scope, "method": method, "path": plain(scope["path"]), "state": scope.setdefault("state", {})}
+    return {**scope, "method": method, "path": normalize(scope["path"]), "state": scope.setdefault("state", {})}

@@ -1,9 +1,10 @@
-"""Finds out whether a client that has closed its half of the connection is still there to read its answer.
+"""Finds out whether a client that has closed its half of the connection still reads the response.
 
-TCP says the same of one that listens and of one that has gone. So the answer's first bytes are sent ahead, one by one:
-they are right for a client that listens, and the system of one that has gone refuses them, which ends the connection.
+TCP reports the same for a client that reads and for one that has disconnected. So the first bytes of the response are
+sent early, one by one: a client that reads expects them anyway, and the system of one that has disconnected rejects
+them, which ends the connection.
 
-It knows uvicorn's cycle of a request, whose transport it takes the place of. It does not know what the answer is.
+It knows uvicorn's request cycle, whose transport it replaces. It does not know what the response holds.
 """
 
 import asyncio
@@ -12,13 +13,13 @@ from typing import Any
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 FIRST = b"HTTP/1.1 "
-"""What every answer begins with, whatever its status."""
+"""The first bytes of every response, whatever its status."""
 PAUSES = (0, 0.05, 0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 6.4)
 """Seconds before each byte of FIRST."""
 
 
 class Probe:
-    """A transport to which the first bytes of the answer have been written before the answer."""
+    """A transport that writes the first bytes of the response before the response is known."""
 
     def __init__(self, loop: asyncio.AbstractEventLoop, cycle: RequestResponseCycle) -> None:
         self._loop, self._cycle, self._transport = loop, cycle, cycle.transport
@@ -35,6 +36,7 @@ class Probe:
             self._loop.call_later(PAUSES[self._sent], self._send_next)
 
     def write(self, data: bytes) -> None:
+        """Write `data` without the bytes of it that have been sent."""
         self._transport.write(data[self._sent :])
         self._sent = 0
 

@@ -1,7 +1,7 @@
-"""From a conversation to the ids of its prompt, through the model's chat template.
+"""Makes the prompt of a conversation with the model's chat template, and tokenizes it.
 
-The text is the one that transformers makes of these messages. A message may hold the text of a control token, such as
-the one that ends a turn: it is about that token, and no order. Only what the template itself writes becomes one.
+The text is exactly the one that transformers makes. A message may contain the text of a control token, such as the one
+that ends a turn; it stays plain text, and only what the template itself writes becomes a control token.
 
 It knows transformers' tokenizers. It does not know HTTP or the model.
 """
@@ -18,7 +18,7 @@ from transformers import PreTrainedTokenizerFast
 
 from serve.http.client_text import StandIns
 from serve.http.control import Control, Forged
-from serve.http.template import Template, with_texts
+from serve.http.template import Template, map_texts
 from serve.messages import one_line
 
 log = logging.getLogger(__name__)
@@ -33,23 +33,27 @@ _PROBES: list[Chat] = [
     [_USER, _ASSISTANT, _TOOL],
 ]
 REASONING = ("reasoning_content", "thinking", "reasoning")
-"""Names under which clients send what a model thought; templates know the first, some the second."""
+"""Names under which clients send a model's reasoning; templates know the first, some of them the second."""
 _VISIBLE = re.compile(r"\S")
 _ATTEMPTS = 2
-"""A template may write the time, which may change between the two renderings."""
+"""A template may write the time, which may change between two renderings."""
 
 
 class TemplateRefused(ValueError):
-    """The model's chat template does not take these messages; the text is the template's own."""
+    """The model's chat template refuses these messages; the text is the template's own."""
 
 
 class Prompt:
     """A tokenizer's chat template. Threads may share it."""
 
     def __init__(self, tokenizer: PreTrainedTokenizerFast) -> None:
-        """
+        """Compile the template and find the control tokens.
+
+        Args:
+            tokenizer: the model's, with its template; truncation and padding are switched off.
+
         Raises:
-            ValueError: there is no one chat template, or it cannot be read.
+            ValueError: there is not exactly one chat template, or it cannot be parsed.
         """
         self._tokenizer = tokenizer
         self._source = str(tokenizer.get_chat_template())
@@ -59,7 +63,7 @@ class Prompt:
         backend.no_padding()
         written = []
         for chat in _PROBES:
-            with suppress(Exception):  # a template is a program, and need not take each of these
+            with suppress(Exception):  # a template is a program and may refuse any of these
                 written.append(self._text(chat, True, False))
         tokens = tokenizer.added_tokens_decoder.values()
         self._taken = frozenset(self._source).union(*(token.content for token in tokens))
@@ -67,22 +71,22 @@ class Prompt:
 
     @property
     def _special(self) -> dict[str, Any]:
-        found: dict[str, Any] = self._tokenizer.special_tokens_map
-        return found
+        tokens: dict[str, Any] = self._tokenizer.special_tokens_map
+        return tokens
 
     def ids(self, messages: Chat, opened: bool, continued: bool) -> list[int]:
-        """The ids of a prompt.
+        """Return the ids of the prompt.
 
         Args:
-            messages: as OpenAI's clients send them; the arguments of tool calls may be JSON in a string.
-            opened: the beginning of the answer's turn is part of it.
-            continued: the last message's turn is left open.
+            messages: as OpenAI's clients send them; the arguments of tool calls may be a string of JSON.
+            opened: end with the beginning of the assistant's turn (add_generation_prompt).
+            continued: leave the last message's turn open (continue_final_message).
 
         Raises:
-            TemplateRefused: the template does not take these messages, or it cannot be said what in the prompt is the
-                template's.
+            TemplateRefused: the template refuses these messages, or it cannot be told which part of the prompt the
+                template has written.
         """
-        chat = [self._named(message) for message in messages]
+        chat = [self._normalize(message) for message in messages]
         refused = None
         for shape in _shapes(chat):
             try:
@@ -91,8 +95,8 @@ class Prompt:
                 refused = refused or error
         raise refused or TemplateRefused("there are no messages")
 
-    def _named(self, message: dict[str, Any]) -> dict[str, Any]:
-        """The message without what is null, as transformers passes it on; a developer is the system to most models."""
+    def _normalize(self, message: dict[str, Any]) -> dict[str, Any]:
+        """Remove nulls, unify the names of the reasoning; make a developer the system if the template knows none."""
         message = {name: value for name, value in message.items() if value is not None}
         thought = next((message[name] for name in REASONING if name in message), None)
         if thought is not None:
@@ -103,27 +107,29 @@ class Prompt:
 
     def _ids(self, chat: Chat, opened: bool, continued: bool) -> list[int]:
         for _ in range(_ATTEMPTS):
-            text = self._rendered(chat, opened, continued)
+            text = self._render(chat, opened, continued)
             try:
                 stand_ins = StandIns(self._taken)
                 shown = self._template.render(chat, stand_ins, opened, continued, self._special)
             except Exception as error:
                 log.debug("the template fails with stand-ins: %s", one_line(error))
                 break
-            if stand_ins.true(shown) == text:
-                return self._checked(text, shown)
-        return self._compared(chat, text, opened, continued)
+            if stand_ins.reveal(shown) == text:
+                return self._ids_from_stand_ins(text, shown)
+        return self._ids_by_comparison(chat, text, opened, continued)
 
-    def _checked(self, text: str, shown: str) -> list[int]:
+    def _ids_from_stand_ins(self, text: str, shown: str) -> list[int]:
         try:
             return self._control.ids(text, shown)
         except Forged as error:
             raise TemplateRefused(str(error)) from None
 
-    def _compared(self, chat: Chat, text: str, opened: bool, continued: bool) -> list[int]:
-        """For a template that looks at a message in a way that stand-ins do not know: it may write the control tokens
-        that it writes for any messages of this shape, and no others."""
-        anyone = [with_texts(message, lambda client: _VISIBLE.sub("x", client)) for message in chat]
+    def _ids_by_comparison(self, chat: Chat, text: str, opened: bool, continued: bool) -> list[int]:
+        """Tokenize for a template that stand-ins do not work with.
+
+        It may write only the control tokens that it writes for any messages of this shape.
+        """
+        anyone = [map_texts(message, lambda client: _VISIBLE.sub("x", client)) for message in chat]
         try:
             expected = self._control.sequence(self._text(anyone, opened, continued))
         except Exception as error:
@@ -134,9 +140,9 @@ class Prompt:
                 "what it makes of them holds the text of one of the model's tokens, and it cannot be said who wrote "
                 "it; leave that text out"
             )
-        return self._control.trusted(text)
+        return self._control.plain_ids(text)
 
-    def _rendered(self, chat: Chat, opened: bool, continued: bool) -> str:
+    def _render(self, chat: Chat, opened: bool, continued: bool) -> str:
         try:
             text = self._text(chat, opened, continued)
             text.encode()
@@ -144,7 +150,7 @@ class Prompt:
             raise TemplateRefused(str(error)) from None
         except UnicodeEncodeError:
             raise TemplateRefused("they hold half of a surrogate pair, expected valid Unicode") from None
-        except Exception as error:  # a template is a program, and may fail in every way
+        except Exception as error:  # a template is a program and may raise anything
             if continued and isinstance(error, ValueError):
                 raise TemplateRefused("it changes the last one, so that it cannot be continued") from None
             raise TemplateRefused(f"it fails with {type(error).__name__}: {one_line(error)}") from None
@@ -161,10 +167,10 @@ class Prompt:
 
 
 def _shapes(chat: Chat) -> Iterator[Chat]:
-    """The conversation as transformers documents it, and then as some templates want it.
+    """Yield the conversation as transformers documents it, and then in the forms that some templates need.
 
-    The arguments of a tool call are an object, and JSON in a string to the templates that were written for OpenAI's
-    form. A turn that calls a tool has no content, and an empty one to those that add it to something.
+    The arguments of a tool call are an object, or a string of JSON for templates written for OpenAI's format. A turn
+    that calls a tool has no content, or an empty one for templates that concatenate it.
     """
     objects = [_with_calls(message, _object) for message in chat]
     yield objects

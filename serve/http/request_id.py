@@ -1,6 +1,6 @@
-"""A request's id: the client's or the proxy's own where it can be logged as it is, else a new one.
+"""Finds a request's id: the one in X-Request-Id if it can be logged unchanged, else a new one.
 
-It knows one header. It does not know what is done with the id.
+It knows one header. It does not know what the id is used for.
 """
 
 import re
@@ -9,13 +9,15 @@ from collections.abc import Iterable
 
 HEADER = b"x-request-id"
 LONGEST = 128
+"""Characters of an id."""
 
 
 def new_id() -> str:
+    """Make an id: 32 hexadecimal digits."""
     return uuid.uuid4().hex
 
 
 def id_of(headers: Iterable[tuple[bytes, bytes]]) -> str:
-    """What stands in X-Request-Id, if it is one word of printable ASCII."""
-    given = next((value for name, value in headers if name == HEADER), b"")
-    return given.decode() if len(given) <= LONGEST and re.fullmatch(rb"[!-~]+", given) else new_id()
+    """Return the value of X-Request-Id if it is one word of printable ASCII, else a new id."""
+    value = next((content for name, content in headers if name == HEADER), b"")
+    return value.decode() if len(value) <= LONGEST and re.fullmatch(rb"[!-~]+", value) else new_id()

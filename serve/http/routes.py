@@ -1,6 +1,6 @@
-"""The HTTP interface: /predict, /v1/chat/completions, /v1/models, the page, health and metrics.
+"""The HTTP routes: /predict, /v1/chat/completions, /v1/models and the page; health and metrics are in `health.py`.
 
-It gives answers their shape. How they come about is in `ask.py`.
+It knows the form of requests and responses. It does not know how answers are generated (`ask.py`).
 """
 
 import json
@@ -12,31 +12,30 @@ from dataclasses import replace
 from typing import Annotated, Any
 
 from fastapi import APIRouter, FastAPI, Header, Request, Response
-from fastapi.responses import HTMLResponse, PlainTextResponse
+from fastapi.responses import HTMLResponse
 from fastapi.routing import APIRoute
-from prometheus_client import CONTENT_TYPE_LATEST, generate_latest
 from pydantic import WithJsonSchema
 from starlette.middleware.cors import CORSMiddleware
 
-from serve.http import cors, metrics, page, schema
+from serve.http import cors, health, page, responses, schema
 from serve.http.access import Access
 from serve.http.answer import Answer
-from serve.http.app import Serving
-from serve.http.ask import Wanted, admit, pieces, whole
+from serve.http.ask import Query, finish, start, stream_pieces
 from serve.http.encoding import Unpack
 from serve.http.errors import ERRORS, KEY_ERROR, Problem, handle_errors, stream_of
-from serve.http.middleware import BodyLimit, HeadLimit, Key, Mistake, Room
-from serve.http.paths import plain
-from serve.http.stream import begun
+from serve.http.middleware import BodyLimit, HeadLimit, KeyCheck, RoomCheck, ServerErrors
+from serve.http.paths import normalize
+from serve.http.state import AppState
+from serve.http.stream import start_stream
 from serve.settings import Settings
 
 router = APIRouter()
 STARTED = int(time.time())
 DAY = 86400
 LINE_ENDS = {0x85: "\\u0085", 0x2028: "\\u2028", 0x2029: "\\u2029"}
-"""What some clients take for the end of a line, and so of an event's data."""
+"""Characters that some clients take for a line end, which would end an event's data."""
 ANSWERING = frozenset({"/predict", "/v1/chat/completions"})
-"""What needs the engine, and so a place."""
+"""Routes that need the engine, and so a place."""
 Deadline = Annotated[
     float | None,
     Header(gt=0, le=DAY, allow_inf_nan=False, description="Seconds; at most the server's limit."),
@@ -45,58 +44,58 @@ Deadline = Annotated[
 
 
 def add_routes(app: FastAPI, settings: Settings) -> None:
-    """Everything that the HTTP process answers."""
+    """Add all routes, the middleware and the error handlers to `app`."""
     app.include_router(router)
     handle_errors(app)
     paths = frozenset(route.path for route in router.routes if isinstance(route, APIRoute))
-    # the last one added is passed first
-    app.add_middleware(Mistake)
+    # a request passes the middleware added last first
+    app.add_middleware(ServerErrors)
     app.add_middleware(Unpack, most=settings.max_body_bytes)
     app.add_middleware(BodyLimit, most=settings.max_body_bytes, seconds=settings.read_seconds)
-    app.add_middleware(Room, paths=ANSWERING)
+    app.add_middleware(RoomCheck, paths=ANSWERING)
     if settings.api_key is not None:
-        app.add_middleware(Key, key=settings.api_key)
+        app.add_middleware(KeyCheck, key=settings.api_key)
     app.add_middleware(HeadLimit)
-    if settings.cors_origins:
-        app.add_middleware(CORSMiddleware, **cors.options(settings.cors_origins))
+    if settings.cors_origin:
+        app.add_middleware(CORSMiddleware, **cors.options(settings.cors_origin))
     app.add_middleware(Access, paths=paths)
 
 
 @router.post(
     "/predict",
-    response_model=schema.PredictResponse,
+    response_model=responses.PredictResponse,
     responses={200: stream_of("delta", "done", "error"), **ERRORS},
     summary="Answer a question",
 )
 async def predict(
     request: Request, body: schema.PredictRequest, x_request_timeout: Deadline = None
-) -> Response | schema.PredictResponse:
+) -> Response | responses.PredictResponse:
     """One question, one answer; with `stream` as server-sent events: `delta` {"text"}, then `done` with the whole."""
-    serving: Serving = request.app.state.serving
+    state: AppState = request.app.state.kickoff
     messages = [{"role": "user", "content": body.question}]
-    asked = await admit(serving, _wanted(messages, body, body.max_new_tokens, x_request_timeout))
+    asked = await start(state, _query(messages, body, body.max_new_tokens, x_request_timeout))
     request.state.answers = asked.answers  # for the access log
     (answer,) = asked.answers
     if body.stream:
-        return await begun(request.receive, _predict_events(serving, answer), _predict_error, asked.leave)
-    await whole(request.receive, asked)
-    return _predicted(serving, answer)
+        return await start_stream(request.receive, _predict_events(state, answer), _predict_error, asked.leave)
+    await finish(request.receive, asked)
+    return _predicted(state, answer)
 
 
-def _wanted(
+def _query(
     messages: list[dict[str, Any]],
     body: schema.PredictRequest | schema.ChatRequest,
     max_new_tokens: int | None,
     seconds: float | None,
-) -> Wanted:
-    return Wanted(messages, max_new_tokens, body.temperature, body.top_p, body.top_k, body.seed, body.stop, seconds)
+) -> Query:
+    return Query(messages, max_new_tokens, body.temperature, body.top_p, body.top_k, body.seed, body.stop, seconds)
 
 
-async def _predict_events(serving: Serving, answer: Answer) -> AsyncGenerator[str]:
-    async with aclosing(pieces([answer], stream=True)) as made:
+async def _predict_events(state: AppState, answer: Answer) -> AsyncGenerator[str]:
+    async with aclosing(stream_pieces([answer], stream=True)) as made:
         async for _, piece in made:
             yield _event("delta", {"text": piece})
-    yield _event("done", _predicted(serving, answer).model_dump())
+    yield _event("done", _predicted(state, answer).model_dump())
 
 
 def _predict_error(problem: Problem) -> str:
@@ -107,11 +106,11 @@ def _event(name: str, data: dict[str, Any]) -> str:
     return f"event: {name}\n{_data(data)}"
 
 
-def _predicted(serving: Serving, answer: Answer) -> schema.PredictResponse:
-    return schema.PredictResponse(
+def _predicted(state: AppState, answer: Answer) -> responses.PredictResponse:
+    return responses.PredictResponse(
         answer=answer.text,
-        model=serving.name,
-        revision=serving.published.revision,
+        model=state.name,
+        revision=state.published.revision,
         finish_reason=answer.finish_reason,
         deadline_reached=answer.deadline_reached,
         usage=_usage([answer]),
@@ -119,76 +118,76 @@ def _predicted(serving: Serving, answer: Answer) -> schema.PredictResponse:
     )
 
 
-def _usage(answers: list[Answer]) -> schema.Usage:
+def _usage(answers: list[Answer]) -> responses.Usage:
     prompt, completion = len(answers[0].prompt), sum(answer.tokens for answer in answers)
-    return schema.Usage(prompt_tokens=prompt, completion_tokens=completion, total_tokens=prompt + completion)
+    return responses.Usage(prompt_tokens=prompt, completion_tokens=completion, total_tokens=prompt + completion)
 
 
-def _timing(answers: list[Answer]) -> schema.Timing:
-    """Of the first to begin and the last to end."""
+def _timing(answers: list[Answer]) -> responses.Timing:
+    """The times of the first answer to start and the last to end."""
     arrived, ended = answers[0].arrived, max(answer.ended for answer in answers)
     started = min((answer.started for answer in answers if answer.started is not None), default=ended)
     first = min((answer.first_token for answer in answers if answer.first_token is not None), default=ended)
     queued, first_token, total = (round((at - arrived) * 1000, 2) for at in (started, first, ended))
-    return schema.Timing(queued_ms=max(0.0, queued), first_token_ms=first_token, total_ms=total)
+    return responses.Timing(queued_ms=max(0.0, queued), first_token_ms=first_token, total_ms=total)
 
 
 @router.post(
     "/v1/chat/completions",
-    response_model=schema.ChatResponse,
-    responses={200: stream_of(), 404: {"model": schema.Error, "description": "Another model is served."}, **ERRORS},
+    response_model=responses.ChatResponse,
+    responses={200: stream_of(), 404: {"model": responses.Error, "description": "Another model is served."}, **ERRORS},
     summary="Continue a conversation, as OpenAI's clients ask for it",
 )
 async def chat(
     request: Request, body: schema.ChatRequest, x_request_timeout: Deadline = None
-) -> Response | schema.ChatResponse:
+) -> Response | responses.ChatResponse:
     """`stream` gives chat.completion.chunk events and [DONE]."""
-    serving: Serving = request.app.state.serving
-    if body.model not in (None, serving.name, serving.published.name):
-        raise _other_model(serving, body.model or "")
+    state: AppState = request.app.state.kickoff
+    if body.model not in (None, state.name, state.published.name):
+        raise _other_model(state, body.model or "")
     messages = [message.for_template for message in body.messages]
     most = body.max_tokens if body.max_completion_tokens is None else body.max_completion_tokens
     wanted = replace(
-        _wanted(messages, body, most, x_request_timeout),
+        _query(messages, body, most, x_request_timeout),
         n=body.n or 1,
         min_tokens=body.min_tokens,
         ignore_eos=bool(body.ignore_eos),
         opened=body.add_generation_prompt is not False,
         continued=bool(body.continue_final_message),
     )
-    asked = await admit(serving, wanted)
+    asked = await start(state, wanted)
     request.state.answers = asked.answers
     id = f"chatcmpl-{uuid.uuid4().hex}"
     if body.stream:
         usage = body.stream_options is not None and bool(body.stream_options.include_usage)
-        events = _chat_events(serving, asked.answers, id, usage)
-        return await begun(request.receive, events, _chat_error, asked.leave)
-    await whole(request.receive, asked)
-    return schema.ChatResponse(
+        events = _chat_events(state, asked.answers, id, usage)
+        return await start_stream(request.receive, events, _chat_error, asked.leave)
+    await finish(request.receive, asked)
+    return responses.ChatResponse(
         id=id,
         created=int(time.time()),
-        model=serving.name,
+        model=state.name,
         choices=[
-            schema.Choice(
-                index=index, message=schema.ChoiceMessage(content=answer.text), finish_reason=answer.finish_reason
+            responses.Choice(
+                index=index, message=responses.ChoiceMessage(content=answer.text), finish_reason=answer.finish_reason
             )
             for index, answer in enumerate(asked.answers)
         ],
         usage=_usage(asked.answers),
-        system_fingerprint=serving.published.revision,
-        revision=serving.published.revision,
+        system_fingerprint=state.published.revision,
+        revision=state.published.revision,
         deadline_reached=any(answer.deadline_reached for answer in asked.answers),
         timing=_timing(asked.answers),
     )
 
 
-async def _chat_events(serving: Serving, answers: list[Answer], id: str, with_usage: bool) -> AsyncGenerator[str]:
+async def _chat_events(state: AppState, answers: list[Answer], id: str, with_usage: bool) -> AsyncGenerator[str]:
     head = {
         "id": id,
         "object": "chat.completion.chunk",
         "created": int(time.time()),
-        "model": serving.name,
-        "system_fingerprint": serving.published.revision,
+        "model": state.name,
+        "system_fingerprint": state.published.revision,
     }
     nothing_yet = {"usage": None} if with_usage else {}
 
@@ -196,13 +195,13 @@ async def _chat_events(serving: Serving, answers: list[Answer], id: str, with_us
         choice = {"index": index, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
         return _data({**head, "choices": [choice], **nothing_yet})
 
-    heard = set()
-    async with aclosing(pieces(answers, stream=True)) as made:
+    started = set()
+    async with aclosing(stream_pieces(answers, stream=True)) as made:
         async for index, piece in made:
-            yield chunk(index, {"content": piece} if index in heard else {"role": "assistant", "content": piece})
-            heard.add(index)
+            yield chunk(index, {"content": piece} if index in started else {"role": "assistant", "content": piece})
+            started.add(index)
     for index, answer in enumerate(answers):
-        yield chunk(index, {} if index in heard else {"role": "assistant", "content": ""}, answer.finish_reason)
+        yield chunk(index, {} if index in started else {"role": "assistant", "content": ""}, answer.finish_reason)
     if with_usage:
         yield _data({**head, "choices": [], "usage": _usage(answers).model_dump()})
     yield "data: [DONE]\n\n"
@@ -217,90 +216,47 @@ def _data(data: dict[str, Any]) -> str:
 
 
 @router.get("/v1/models", responses=KEY_ERROR, summary="The served model")
-async def models(request: Request) -> schema.ModelList:
-    return schema.ModelList(data=[_model(request.app.state.serving)])
+async def models(request: Request) -> responses.ModelList:
+    """A list of one."""
+    return responses.ModelList(data=[_model(request.app.state.kickoff)])
 
 
 @router.get(
     "/v1/models/{id:path}",
-    responses={404: {"model": schema.Error, "description": "Another model is served."}, **KEY_ERROR},
+    responses={404: {"model": responses.Error, "description": "Another model is served."}, **KEY_ERROR},
     summary="The served model by its name",
 )
-async def model(request: Request, id: str) -> schema.Model:
-    serving: Serving = request.app.state.serving
-    # the name of a folder may begin with a slash, which an address does not keep beside another one
-    if plain(f"/{id}") not in {plain(f"/{name}") for name in (serving.name, serving.published.name)}:
-        raise _other_model(serving, id)
-    return _model(serving)
+async def model(request: Request, id: str) -> responses.Model:
+    """404 if another model is asked for."""
+    state: AppState = request.app.state.kickoff
+    # a folder's name may begin with a slash, which is lost beside another one in an address
+    if normalize(f"/{id}") not in {normalize(f"/{name}") for name in (state.name, state.published.name)}:
+        raise _other_model(state, id)
+    return _model(state)
 
 
-def _other_model(serving: Serving, asked: str) -> Problem:
-    message = f"model: found {asked!r}, and {serving.name!r} is served"
+def _other_model(state: AppState, asked: str) -> Problem:
+    message = f"model: found {asked!r}, and {state.name!r} is served"
     return Problem(404, message, "model_not_found", "model")
 
 
-def _model(serving: Serving) -> schema.Model:
-    name = serving.published.name
-    owner = "local" if serving.published.revision.startswith("sha256:") else name.split("/")[0]
-    return schema.Model(
-        id=serving.name,
+def _model(state: AppState) -> responses.Model:
+    name = state.published.name
+    owner = "local" if state.published.revision.startswith("sha256:") else name.split("/")[0]
+    return responses.Model(
+        id=state.name,
         created=STARTED,
         owned_by=owner,
-        revision=serving.published.revision,
-        max_model_len=serving.engines.context,
+        revision=state.published.revision,
+        max_model_len=state.engines.context,
     )
 
 
 @router.get("/", response_class=HTMLResponse, responses=KEY_ERROR, summary="A page to ask from")
 async def index(request: Request) -> Response:
-    serving: Serving = request.app.state.serving
-    return HTMLResponse(page.html(serving.settings.api_key is not None), headers=page.HEADERS)
+    """The page for people."""
+    state: AppState = request.app.state.kickoff
+    return HTMLResponse(page.html(state.settings.api_key is not None), headers=page.HEADERS)
 
 
-@router.get(
-    "/health/live", response_model=schema.Health, responses={503: {"model": schema.Error}}, summary="The engine lives"
-)
-async def live(request: Request) -> schema.Health:
-    """503 if every engine hangs and was not replaced; one that died and is started anew is alive, as is loading."""
-    serving: Serving = request.app.state.serving
-    reason = serving.unwelcome()
-    if serving.engines.beat_age > 2 * serving.settings.hang_seconds:
-        raise Problem(503, reason or "the engine hangs", "engine_dead")
-    return schema.Health(status=reason or "ok")
-
-
-@router.get(
-    "/health/ready",
-    response_model=schema.Health,
-    responses={503: {"model": schema.Error}},
-    summary="Requests are welcome",
-)
-async def ready(request: Request) -> schema.Health:
-    """503 while loading, while stopping, and whenever /health/live is 503."""
-    serving: Serving = request.app.state.serving
-    if reason := serving.unwelcome():
-        raise Problem(503, reason, "not_ready")
-    return schema.Health(status="ok")
-
-
-@router.get("/health", response_model=schema.Health, responses={503: {"model": schema.Error}}, summary="Both at once")
-async def health(request: Request) -> schema.Health:
-    """200 while the engine lives and requests are welcome."""
-    return await ready(request)
-
-
-@router.get("/metrics", response_class=PlainTextResponse, responses=KEY_ERROR, summary="For Prometheus")
-async def show_metrics(request: Request) -> Response:
-    serving: Serving = request.app.state.serving
-    running = min(sum(engine.counts["running"] for engine in serving.engines.ready), serving.admission.inside)
-    metrics.RUNNING.set(running)
-    metrics.WAITING.set(serving.admission.inside - running)
-    up = {engine.ready.number: engine for engine in serving.engines.ready}
-    for number in range(serving.shared.engines):
-        engine = up.get(number)
-        metrics.ENGINE_UP.labels(number).set(engine is not None)
-        metrics.ENGINE_RUNNING.labels(number).set(engine.counts["running"] if engine else 0)
-        if engine:
-            metrics.STEPS.labels(number).set(engine.counts["steps"])
-            metrics.BEAT_AGE.labels(number).set(engine.beat_age)
-    return Response(generate_latest(metrics.REGISTRY), media_type=CONTENT_TYPE_LATEST)
+router.include_router(health.router)

@@ -1,13 +1,12 @@
-"""Requests and responses of the HTTP interface, with their limits and examples: what /docs shows is checked here.
+"""The requests of the HTTP interface, with their limits and examples, as /docs shows them.
 
-It knows JSON. It does not know the model: what depends on it (its context, its name) is checked by the routes.
+It knows JSON. It does not know the model: the routes check what depends on it (its context, its name).
 """
 
 from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
-    BaseModel,
     ConfigDict,
     Field,
     StringConstraints,
@@ -21,7 +20,7 @@ from serve.http.fields import IGNORED, MAX_ITEMS, Name, NoList, NoObject, Off, S
 MAX_STOP = 16
 MAX_CHOICES = 8
 MAX_PIECES = 2000
-"""Parts of texts and calls of tools in a whole conversation; reading more would hold up everybody else."""
+"""Text parts and tool calls of a whole conversation; validating more would delay all other clients."""
 MAX_INTEGER = 2**31 - 1
 
 
@@ -31,7 +30,7 @@ def _not_blank(text: str) -> str:
     return text
 
 
-def _some(tokens: int) -> int:
+def _not_zero(tokens: int) -> int:
     if tokens == 0:
         raise ValueError("is 0, expected at least 1, or -1 for as many as fit")
     return tokens
@@ -40,10 +39,10 @@ def _some(tokens: int) -> int:
 Question = Annotated[Text, AfterValidator(_not_blank)]
 Stop = Annotated[str, StringConstraints(min_length=1, max_length=256), AfterValidator(valid_unicode)]
 Stops = Annotated[list[Stop], Field(max_length=MAX_STOP, fail_fast=True)]
-Tokens = Annotated[int, Field(ge=-1, le=MAX_INTEGER), AfterValidator(_some)]
-"""-1 is no limit but the model's context, as vLLM's clients say it; more than fits is as much as fits."""
+Tokens = Annotated[int, Field(ge=-1, le=MAX_INTEGER), AfterValidator(_not_zero)]
+"""-1, from vLLM's clients, is no limit but the context; a limit that does not fit is lowered to the context."""
 LIMIT = "Null or left out: as the model was published. -1: as many as fit."
-"""Clients that were given no limit may send null."""
+"""Null is allowed since some clients send it where their user sets no limit."""
 Least = Annotated[int, Field(ge=0, le=MAX_INTEGER)]
 TopK = Annotated[int, Field(ge=-1, le=MAX_INTEGER, description="0 and -1 are off.")]
 Temperature = Annotated[float, Field(ge=0, le=2, allow_inf_nan=False, description="0 is greedy.")]
@@ -68,63 +67,26 @@ class PredictRequest(Strict):
     stream: bool = Field(False, description="Server-sent events: delta ..., then done (or error).")
 
 
-class Usage(BaseModel):
-    """In tokens; the token that ends the answer counts."""
-
-    prompt_tokens: int
-    completion_tokens: int
-    total_tokens: int
-
-
-class Timing(BaseModel):
-    """In milliseconds since the request arrived."""
-
-    queued_ms: float = Field(description="Until the model began with the request.")
-    first_token_ms: float
-    total_ms: float
-
-
-class PredictResponse(BaseModel):
-    """The answer, and what gave it."""
-
-    answer: str
-    model: str
-    revision: str
-    finish_reason: Literal["stop", "length"]
-    deadline_reached: bool = Field(description="The time limit ended the answer.")
-    usage: Usage
-    timing: Timing
-
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "answer": "Eleven players.",
-                    "model": "owner/soccer",
-                    "revision": "6f1b0ad1a1f4b3e4a5c1f2d3c4b5a69788776655",
-                    "finish_reason": "stop",
-                    "deadline_reached": False,
-                    "usage": {"prompt_tokens": 14, "completion_tokens": 4, "total_tokens": 18},
-                    "timing": {"queued_ms": 0.4, "first_token_ms": 21.3, "total_ms": 58.9},
-                }
-            ]
-        }
-    )
-
-
 class StreamOptions(Strict):
+    """What a stream sends beside the answer."""
+
     include_usage: bool | None = None
     continuous_usage_stats: bool | None = Field(None, description="Taken and not used. vLLM's.")
     include_obfuscation: Off = None
 
 
 class ResponseFormat(Strict):
+    """Only plain text is supported."""
+
     type: Literal["text"]
 
 
 class ChatRequest(Strict):
-    """OpenAI's chat completions. What would change the answer and is not carried out is refused, unless it asks for
-    nothing; so is an unknown field."""
+    """OpenAI's chat completions.
+
+    A field that would change the answer and is not supported is refused, unless its value has no effect; so is an
+    unknown field.
+    """
 
     model_config = ConfigDict(
         json_schema_extra={
@@ -173,7 +135,7 @@ class ChatRequest(Strict):
     function_call: Literal["none", "auto"] | None = None
     modalities: Annotated[list[Literal["text"]], Field(max_length=MAX_ITEMS, fail_fast=True)] | None = None
     logit_bias: NoObject = None
-    # of vLLM, SGLang and llama.cpp, as their clients send them when they ask for nothing
+    # fields of vLLM, SGLang and llama.cpp, accepted with the values that have no effect
     best_of: Literal[1] | None = None
     use_beam_search: Off = None
     length_penalty: Annotated[float, Field(ge=1, le=1)] | None = None
@@ -202,31 +164,31 @@ class ChatRequest(Strict):
 
     @field_validator("tools")
     @classmethod
-    def _none_is_called(cls, tools: list[Any] | None, info: ValidationInfo) -> list[Any] | None:
+    def _check_tools(cls, tools: list[Any] | None, info: ValidationInfo) -> list[Any] | None:
         if tools and info.data.get("tool_choice") != "none":
             raise ValueError("this server calls no tools; leave them out, or send tool_choice none")
         return tools
 
     @field_validator("messages", mode="before")
     @classmethod
-    def _of_few_pieces(cls, messages: Any) -> Any:
+    def _limit_pieces(cls, messages: Any) -> Any:
         turns = [one for one in messages if isinstance(one, dict)] if isinstance(messages, list) else []
         lists = [one.get(name) for one in turns for name in ("content", "tool_calls")]
-        found = sum(len(one) for one in lists if isinstance(one, list))
-        if found > MAX_PIECES:
-            raise ValueError(f"have {found} parts and tool calls together, expected at most {MAX_PIECES}")
+        count = sum(len(one) for one in lists if isinstance(one, list))
+        if count > MAX_PIECES:
+            raise ValueError(f"have {count} parts and tool calls together, expected at most {MAX_PIECES}")
         return messages
 
     @field_validator("messages")
     @classmethod
-    def _ends_with_a_question(cls, messages: list[Message]) -> list[Message]:
+    def _check_last_message(cls, messages: list[Message]) -> list[Message]:
         if messages[-1].role == "user" and not messages[-1].text.strip():
             raise ValueError("the last message is empty or only spaces, expected a question")
         return messages
 
     @field_validator("continue_final_message")
     @classmethod
-    def _continues_an_assistant(cls, continued: bool | None, info: ValidationInfo) -> bool | None:
+    def _check_continued(cls, continued: bool | None, info: ValidationInfo) -> bool | None:
         if not continued or "messages" not in info.data:
             return continued
         if info.data.get("add_generation_prompt"):
@@ -235,64 +197,3 @@ class ChatRequest(Strict):
         if last.role != "assistant" or last.content is None or last.tool_calls:
             raise ValueError("the last message is no text of an assistant, expected one that the answer goes on with")
         return continued
-
-
-class ChoiceMessage(BaseModel):
-    role: Literal["assistant"] = "assistant"
-    content: str
-    refusal: None = None
-
-
-class Choice(BaseModel):
-    index: int
-    message: ChoiceMessage
-    finish_reason: Literal["stop", "length"]
-    logprobs: None = None
-
-
-class ChatResponse(BaseModel):
-    """OpenAI's chat.completion, with revision, deadline_reached and timing added."""
-
-    id: str
-    object: Literal["chat.completion"] = "chat.completion"
-    created: int
-    model: str
-    choices: list[Choice]
-    usage: Usage
-    system_fingerprint: str = Field(description="The model's revision.")
-    revision: str
-    deadline_reached: bool
-    timing: Timing
-
-
-class Model(BaseModel):
-    """The served model, in OpenAI's form."""
-
-    id: str
-    object: Literal["model"] = "model"
-    created: int
-    owned_by: str
-    revision: str
-    max_model_len: int | None = Field(description="Tokens for question and answer together.")
-
-
-class ModelList(BaseModel):
-    object: Literal["list"] = "list"
-    data: list[Model]
-
-
-class ErrorDetail(BaseModel):
-    message: str
-    type: str
-    param: str | None = None
-    code: str
-
-
-class Error(BaseModel):
-    """Every error, on every route: OpenAI's form."""
-
-    error: ErrorDetail
-
-
-class Health(BaseModel):
-    status: str

@@ -1,11 +1,11 @@
-"""A stream of server-sent events, and how it is kept alive while nothing comes.
+"""Sends server-sent events, with comments that keep the connection alive between them.
 
-What goes wrong before the first event is an error with its status. A first event that takes longer (the request waits
-for a place, or its prompt is long) is not waited for: the stream begins with a comment, and what goes wrong from then
-on is an event. Proxies close a connection on which nothing comes, most of them after 60 s, so a comment goes out
-wherever nothing has come for a while. Clients pass over comments.
+An error before the first event becomes a response with its own status. If the first event takes longer than `SOON` (the
+request waits for a place, or its prompt is long), the stream starts with a comment, and a later error is sent as an
+event. Proxies close an idle connection, most of them after 60 s, so a comment is sent after each `PAUSE` without an
+event. Clients ignore comments.
 
-It knows ASGI and our errors. It does not know what the events say, nor how answers are made.
+It knows ASGI and our errors. It does not know what the events say or how answers are generated.
 """
 
 import asyncio
@@ -15,19 +15,19 @@ from collections.abc import AsyncGenerator, Awaitable, Callable
 from fastapi import Response
 from starlette.types import Receive, Scope, Send
 
+from serve.http.disconnect import ClientDisconnected, cancel_on_disconnect
 from serve.http.errors import Problem
-from serve.http.gone import Gone, unless_gone
 
 SOON = 1.0
-"""Seconds in which the first event, or an error, decides the status."""
+"""Seconds to wait for the first event or an error before the status is sent."""
 PAUSE = 5.0
-"""Seconds without an event after which a comment goes out."""
+"""Seconds without an event after which a comment is sent."""
 COMMENT = b": waiting\n\n"
 Write = Callable[[bytes], Awaitable[None]]
 
 
 class EventStream(Response):
-    """The response. Whatever happens, also if the client has left before, the events are closed and `leave` called."""
+    """The response; in any case, even if the client has disconnected, it closes the events and calls `leave`."""
 
     media_type = "text/event-stream"
 
@@ -45,8 +45,8 @@ class EventStream(Response):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         try:
-            with contextlib.suppress(Gone, OSError):
-                await unless_gone(receive, self._send(send))
+            with contextlib.suppress(ClientDisconnected, OSError):
+                await cancel_on_disconnect(receive, self._send(send))
         finally:
             await close(self.first, self.events, self.leave)
 
@@ -78,7 +78,7 @@ class EventStream(Response):
             await write(self.as_event(problem).encode())
 
     async def _comment(self, write: Write) -> None:
-        """Where the client does not read, `write` waits, and so do the comments."""
+        """Send comments; while the client does not read, `write` waits, and so do they."""
         loop = asyncio.get_running_loop()
         while True:
             if (quiet := loop.time() - self.sent_at) >= PAUSE:
@@ -87,18 +87,24 @@ class EventStream(Response):
                 await asyncio.sleep(PAUSE - quiet)
 
 
-async def begun(
+async def start_stream(
     receive: Receive, events: AsyncGenerator[str], as_event: Callable[[Problem], str], leave: Callable[[], None]
 ) -> EventStream:
-    """The stream of `events`, which is left to the response from then on; `as_event` is how a late error is told.
+    """Make the response that streams `events`, and closes them at its end.
+
+    Args:
+        receive: the request's, which tells whether the client has disconnected.
+        events: server-sent events, as text.
+        as_event: makes the event of an error that comes after the status was sent.
+        leave: gives the request's places back; called once the events are closed.
 
     Raises:
-        Problem: of the events, which came before the first of them, and soon.
-        Gone: the client has left.
+        Problem: the events raised it before the first of them, within `SOON`.
+        ClientDisconnected: the client has disconnected.
     """
     first = asyncio.ensure_future(anext(events))
     try:
-        await unless_gone(receive, asyncio.wait({first}, timeout=SOON))
+        await cancel_on_disconnect(receive, asyncio.wait({first}, timeout=SOON))
         if first.done():
             first.result()
     except BaseException:
@@ -108,7 +114,7 @@ async def begun(
 
 
 async def close(first: asyncio.Future[str], events: AsyncGenerator[str], leave: Callable[[], None]) -> None:
-    """End the events, wherever they are, and give the places back."""
+    """Close the events, whatever their state, and give the places back."""
     try:
         first.cancel()
         await asyncio.gather(first, return_exceptions=True)

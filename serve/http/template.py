@@ -1,7 +1,7 @@
-"""A chat template, rendered so that what the client wrote can be told from what the template wrote.
+"""Renders a chat template so that the client's text can be told from the template's own.
 
-transformers renders the prompt that counts. This is the same template once more, with stand-ins in the place of the
-client's text (see `client_text.py`); whoever uses it has to compare the two.
+transformers renders the prompt that is used. This module renders the same template with stand-ins in place of the
+client's text (see `client_text.py`); the caller must check that the two agree.
 
 It knows Jinja. It does not know tokenizers.
 """
@@ -22,7 +22,7 @@ from jinja2.sandbox import ImmutableSandboxedEnvironment
 from serve.http.client_text import ClientText, StandIns
 
 CONTINUED = "CONTINUE_FINAL_MESSAGE_TAG "
-"""Put behind the message that is to be continued, as transformers does; the prompt ends where it stands."""
+"""Appended to the message that is to be continued, as in transformers; the prompt is cut there."""
 ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
 FIELDS = frozenset({
     "role", "content", "name", "tool_calls", "tool_call_id", "id", "type", "function", "arguments",
@@ -44,8 +44,16 @@ class Template:
         continued: bool,
         special: dict[str, Any],
     ) -> str:
-        """The prompt with stand-ins in the place of all that the client wrote."""
-        shown = [with_texts(message, stand_ins.text) for message in messages]
+        """Render the prompt with stand-ins in place of the client's text.
+
+        Args:
+            messages: the conversation.
+            stand_ins: of this conversation.
+            opened: the template's add_generation_prompt.
+            continued: leave the last message open.
+            special: the tokenizer's special tokens, by the names that templates use.
+        """
+        shown = [map_texts(message, stand_ins.text) for message in messages]
         if continued:
             shown[-1]["content"] += stand_ins.text(CONTINUED)
         text = self._template.render(
@@ -53,33 +61,35 @@ class Template:
         )
         if not continued:
             return text
-        true = stand_ins.true(text)
+        true = stand_ins.reveal(text)
         at = true.rindex(CONTINUED.strip())
         if true.startswith(CONTINUED, at):
             return text[:at]
-        return text[: len(true[:at].rstrip())]  # the template strips blanks, so they were none of the message
+        return text[: len(true[:at].rstrip())]  # the template strips blanks, so they are not part of the message
 
 
-def with_texts(message: dict[str, Any], change: Callable[[str], str]) -> dict[str, Any]:
-    """The message with all that the client chose changed: texts, and names but for those that every message has."""
+def map_texts(message: dict[str, Any], change: Callable[[str], str]) -> dict[str, Any]:
+    """Apply `change` to all that the client chose: texts, and names other than those that every message has."""
 
-    def changed(name: str, value: Any) -> Any:
+    def change_all(name: str, value: Any) -> Any:
         if isinstance(value, str):
             return value if name in ("role", "type") and value in ROLES else change(value)
         if isinstance(value, list):
-            return [changed(name, item) for item in value]
+            return [change_all(name, item) for item in value]
         if isinstance(value, dict):
-            return {inner if inner in FIELDS else change(inner): changed(inner, item) for inner, item in value.items()}
+            return {
+                inner if inner in FIELDS else change(inner): change_all(inner, item) for inner, item in value.items()
+            }
         return value
 
-    found: dict[str, Any] = changed("", message)
-    return found
+    mapped: dict[str, Any] = change_all("", message)
+    return mapped
 
 
-def _joined(parts: Iterable[str]) -> str:
+def _concat(parts: Iterable[str]) -> str:
     parts = list(parts)
     client = next((part for part in parts if isinstance(part, ClientText)), None)
-    return "".join(parts) if client is None else client.joined(parts)
+    return "".join(parts) if client is None else client.concat(parts)
 
 
 def _join(values: Iterable[Any], d: str = "") -> str:
@@ -87,34 +97,34 @@ def _join(values: Iterable[Any], d: str = "") -> str:
     parts: list[str] = []
     for value in values:
         parts += [d, str(value)]
-    return _joined(parts[1:])
+    return _concat(parts[1:])
 
 
 def _title(text: Any) -> str:
-    """Jinja's filter `title`, which looks for the words by a pattern."""
-    return text.cased(do_title) if isinstance(text, ClientText) else do_title(text)
+    """Jinja's filter `title`, which finds the words with a regular expression."""
+    return text.change_case(do_title) if isinstance(text, ClientText) else do_title(text)
 
 
 def _tojson(
     value: Any, ensure_ascii: bool = False, indent: Any = None, separators: Any = None, sort_keys: bool = False
 ) -> str:
-    """As transformers has it in templates: without escapes for HTML."""
+    """The filter `tojson` as in transformers: without HTML escapes."""
     made: list[ClientText] = []
-    escaped = _escaped(value, ensure_ascii, made)
+    escaped = _escape(value, ensure_ascii, made)
     keep = ensure_ascii and not made  # stand-ins are escaped already
     text = json.dumps(escaped, ensure_ascii=keep, indent=indent, separators=separators, sort_keys=sort_keys)
-    return made[0].joined([text]) if made else text
+    return made[0].concat([text]) if made else text
 
 
-def _escaped(value: Any, ensure_ascii: bool, made: list[ClientText]) -> Any:
-    """The value with the client's texts escaped, in which json.dumps finds nothing more to escape."""
+def _escape(value: Any, ensure_ascii: bool, made: list[ClientText]) -> Any:
+    """Escape the client's texts in the value, so that json.dumps escapes nothing more in them."""
     if isinstance(value, ClientText):
         made.append(value.each(lambda character: json.dumps(character, ensure_ascii=ensure_ascii)[1:-1]))
         return str.__str__(made[-1])
     if isinstance(value, list | tuple):
-        return [_escaped(item, ensure_ascii, made) for item in value]
+        return [_escape(item, ensure_ascii, made) for item in value]
     if isinstance(value, dict):
-        return {_escaped(name, ensure_ascii, made): _escaped(item, ensure_ascii, made) for name, item in value.items()}
+        return {_escape(name, ensure_ascii, made): _escape(item, ensure_ascii, made) for name, item in value.items()}
     return value
 
 
@@ -123,7 +133,7 @@ def _raise_exception(message: str) -> NoReturn:
 
 
 class _Generation(Extension):
-    """`{% generation %}` marks the model's own words for training."""
+    """The tag `{% generation %}`, which marks the assistant's text for training."""
 
     tags = {"generation"}  # noqa: RUF012 - Jinja's type
 
@@ -134,7 +144,7 @@ class _Generation(Extension):
 
 class _CodeGenerator(CodeGenerator):
     def visit_Concat(self, node: nodes.Concat, frame: Frame) -> None:  # noqa: N802 - Jinja's name
-        """`a ~ b`, which Jinja joins by a function of its own."""
+        """Compile `a ~ b` to a call of the environment's `concat`."""
         self.write("environment.concat(map(str, (")
         for part in node.nodes:
             self.visit(part, frame)
@@ -143,10 +153,10 @@ class _CodeGenerator(CodeGenerator):
 
 
 class _Environment(ImmutableSandboxedEnvironment):
-    """As transformers makes it; what joins texts keeps them a client's."""
+    """The environment of transformers; whatever joins strings here keeps a client's text distinguishable."""
 
     code_generator_class = _CodeGenerator
-    concat = staticmethod(_joined)
+    concat = staticmethod(_concat)
 
     def __init__(self) -> None:
         super().__init__(trim_blocks=True, lstrip_blocks=True, extensions=[_Generation, LoopControlExtension])

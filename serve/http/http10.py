@@ -1,8 +1,7 @@
-"""An answer to a client of HTTP/1.0, which knows no chunks: what has no length ends where its connection ends.
+"""Responses to HTTP/1.0 clients, which know no chunked encoding: a body without a length ends with the connection.
 
-uvicorn would send such a client the sizes of the chunks in the middle of the body.
-
-It knows ASGI and uvicorn's cycle of a request. It does not know what the answer is.
+uvicorn would send such a client chunk sizes in the middle of the body. It knows ASGI and uvicorn's request cycle. It
+does not know what the response holds.
 """
 
 from typing import Any
@@ -11,10 +10,10 @@ from uvicorn._types import ASGI3Application, ASGISendEvent
 from uvicorn.protocols.http.httptools_impl import RequestResponseCycle
 
 
-def unframed(app: ASGI3Application, cycle: RequestResponseCycle) -> ASGI3Application:
-    """`app`, for the request of `cycle`."""
+def without_chunks(app: ASGI3Application, cycle: RequestResponseCycle) -> ASGI3Application:
+    """Wrap `app` so that the response to the request of `cycle` is not chunked."""
     cycle.keep_alive = False
-    cycle.waiting_for_100_continue = False  # no answer of HTTP/1.0 either
+    cycle.waiting_for_100_continue = False  # HTTP/1.0 has no 100 Continue either
 
     async def run(scope: Any, receive: Any, send: Any) -> None:
         has_length = True
@@ -26,7 +25,7 @@ def unframed(app: ASGI3Application, cycle: RequestResponseCycle) -> ASGI3Applica
                 if not has_length:
                     cycle.chunked_encoding = False
             elif message["type"] == "http.response.body" and not has_length:
-                cycle.expected_content_length = len(message.get("body", b""))  # all that uvicorn lets pass
+                cycle.expected_content_length = len(message.get("body", b""))  # uvicorn sends no more than it expects
             await send(message)
 
         await app(scope, receive, raw)

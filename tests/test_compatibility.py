@@ -11,8 +11,8 @@ from served import Served
 from tokenizers import AddedToken, ByteLevelBPETokenizer
 from transformers import PreTrainedTokenizerFast
 
-from serve.http import belonging
-from serve.repository import ends
+from serve.http import compatibility
+from serve.repository import eos_ids
 
 
 @pytest.fixture
@@ -110,19 +110,19 @@ FAULTS: list[tuple[Callable[[Path], None], str]] = [
 def test_what_cannot_turn_a_question_into_ids_is_refused(
     fault: Callable[[Path], None], says: str, folder: Path
 ) -> None:
-    belonging.load(folder, ends(folder))
+    compatibility.load(folder, eos_ids(folder))
     fault(folder)
     with pytest.raises(ValueError, match=re.escape(says)) as refused:
-        belonging.load(folder, ends(folder))
+        compatibility.load(folder, eos_ids(folder))
     assert "\n" not in str(refused.value)
     assert len(str(refused.value)) <= 200, "the log cuts more off"
 
 
 def test_a_tokenizer_with_more_ids_than_the_model_is_refused(folder: Path) -> None:
-    belonging.check_ids(belonging.load(folder, [0]), 400)
+    compatibility.check_ids(compatibility.load(folder, [0]), 400)
     larger(folder)
     with pytest.raises(ValueError, match=r"has the token id 699 \(.*\), and the model knows those below 400; publish"):
-        belonging.check_ids(belonging.load(folder, [0]), 400)
+        compatibility.check_ids(compatibility.load(folder, [0]), 400)
 
 
 def test_a_special_token_above_the_models_ids_does_no_harm_where_no_prompt_has_it(folder: Path) -> None:
@@ -131,10 +131,10 @@ def test_a_special_token_above_the_models_ids_does_no_harm_where_no_prompt_has_i
     tokenizer.add_special_tokens({"pad_token": AddedToken("<pad>", special=True)})
     tokenizer.save_pretrained(folder)
     known = tokenizer.pad_token_id
-    belonging.check_ids(belonging.load(folder, [0]), known)
+    compatibility.check_ids(compatibility.load(folder, [0]), known)
     template(folder, "<pad>{{ messages[0]['content'] }}")
     with pytest.raises(ValueError, match=r"has the token id [0-9]+ ..<pad>"):
-        belonging.check_ids(belonging.load(folder, [0]), known)
+        compatibility.check_ids(compatibility.load(folder, [0]), known)
 
 
 @pytest.mark.parametrize(

@@ -1,10 +1,10 @@
-"""Do the tokenizer, its chat template and the model belong together? Asked at the start, before the first request.
+"""Checks at the start that the tokenizer, its chat template and the model belong together.
 
-A tokenizer of another model loads like the right one. What tells it apart: ids that the model does not know, and marks
-for the end of a text that one side has and the other has not. Two tokenizers of one size, with the same marks, cannot
-be told apart from outside.
+A tokenizer of another model loads without an error. It is recognized by ids that the model does not know, and by
+end-of-text tokens that only one side has. Two tokenizers of the same size and with the same end-of-text token cannot
+be told apart.
 
-It knows tokenizers and their files. It does not know the model, beyond how many ids it has.
+It knows tokenizers and their files. Of the model it knows only how many ids it has.
 """
 
 import json
@@ -24,18 +24,22 @@ TOGETHER = "publish the model and its tokenizer together, as transformers' save_
 
 
 def load(folder: Path, ends: list[int]) -> Text:
-    """The tokenizer in `folder`, if it can be used with a model whose answers end with one of `ends`.
+    """Load the tokenizer in `folder` and check its template and its end-of-text token.
+
+    Args:
+        folder: the published model.
+        ends: token ids, one of which ends each of the model's answers.
 
     Raises:
-        ValueError: it cannot; the text says why, in one line.
+        ValueError: it does not fit the model; the text says why, in one line.
     """
-    transformers_logging.set_verbosity_error()  # one line says it
+    transformers_logging.set_verbosity_error()  # our own error is one line
     try:
         text = Text(folder)
     except TemplateError as error:
         raise ValueError(f"its chat template does not take a question ({one_line(error)[:80]}); {ONE_THAT}") from error
-    except Exception as error:  # damaged files fail in many ways
-        if not (folder / "tokenizer.json").exists():  # sentencepiece's and tiktoken's files need libraries to read them
+    except Exception as error:  # damaged files raise errors of many classes
+        if not (folder / "tokenizer.json").exists():  # files of sentencepiece and tiktoken need further libraries
             raise ValueError(f"its tokenizer cannot be loaded without a tokenizer.json; {TOGETHER}") from error
         raise ValueError(f"its tokenizer cannot be loaded ({one_line(error)[:80]}); {TOGETHER}") from error
     _check_template(text)
@@ -44,12 +48,17 @@ def load(folder: Path, ends: list[int]) -> Text:
 
 
 def check_ids(text: Text, vocabulary: int) -> None:
-    """
+    """Check the tokenizer's ids.
+
+    Args:
+        text: the tokenizer.
+        vocabulary: the number of ids that the model knows.
+
     Raises:
-        ValueError: a question can have ids that are not below `vocabulary`, the number of ids that the model knows.
+        ValueError: a question can have ids that are not below `vocabulary`.
     """
     backend = text.tokenizer.backend_tokenizer
-    special = special_ids(backend)  # no question holds them; the template may
+    special = special_ids(backend)  # no question contains them; the template may
     ids = [id for id in backend.get_vocab().values() if id not in special]
     if (largest := max([*ids, *_ask(text, QUESTIONS[0])])) >= vocabulary:
         raise ValueError(
@@ -61,7 +70,7 @@ def check_ids(text: Text, vocabulary: int) -> None:
 def _check_template(text: Text) -> None:
     try:
         one, other = (_ask(text, question) for question in QUESTIONS)
-    except Exception as error:  # a template is a program, and fails like one
+    except Exception as error:  # a template is a program and may raise anything
         raise ValueError(f"its chat template does not take a question ({one_line(error)[:80]}); {ONE_THAT}") from error
     if one == other:
         raise ValueError("its chat template leaves the question out; publish one that writes each message's content")
@@ -84,7 +93,7 @@ def _check_ends(text: Text, folder: Path, ends: list[int]) -> None:
 
 
 def _tokens(file: dict[str, Any]) -> set[str]:
-    """All tokens of a tokenizer.json; its vocabulary is a table of ids, or a list of tokens with their scores."""
+    """All tokens of a tokenizer.json; its vocabulary maps tokens to ids, or lists tokens with their scores."""
     vocabulary = file["model"]["vocab"]
     tokens = vocabulary if isinstance(vocabulary, dict) else [token for token, _ in vocabulary]
     return {*tokens, *(token["content"] for token in file.get("added_tokens", []))}

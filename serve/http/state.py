@@ -1,0 +1,61 @@
+"""State: what the routes of the HTTP process share, and whether they can answer now.
+
+It knows the engines, the tokenizer and the settings. It does not know routes, nor who fills it; see `app.py`.
+"""
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from serve.http.admission import Admission
+from serve.link import Engines
+from serve.repository import Decoding, Published
+from serve.settings import Settings
+from serve.shared import Shared
+
+if TYPE_CHECKING:
+    from serve.http.text import Text  # brings transformers, which the main process does not need
+
+
+@dataclass
+class AppState:
+    """What the routes share. `text` is None until the tokenizer is loaded."""
+
+    settings: Settings
+    published: Published
+    engines: Engines
+    shared: Shared
+    admission: Admission
+    defaults: Decoding
+    text: "Text | None" = None
+
+    @property
+    def name(self) -> str:
+        """The model's name for clients."""
+        return self.settings.served_model_name or self.published.name
+
+    def unwelcome(self) -> str | None:
+        """Why requests should go elsewhere; None if they are welcome. Those that arrive are answered if possible."""
+        return "the server is stopping" if self.shared.stopping.is_set() else self.unready()
+
+    def unready(self) -> str | None:
+        """Why no request can be answered now; None if the server is ready."""
+        if not self.engines.ready and self.engines.were_ready:
+            return "the engine died and is being started anew"
+        if not self.engines.ready or self.text is None:
+            return "the model is being loaded"
+        if self.engines.beat_age > self.settings.hang_seconds:
+            return f"the engine has not reported for {self.engines.beat_age:.0f} s"
+        return None
+
+    @property
+    def loaded_text(self) -> "Text":
+        """The tokenizer; to be asked for only where `unready` is None."""
+        assert self.text is not None  # noqa: S101 - for mypy
+        return self.text
+
+    @property
+    def context(self) -> int:
+        """The most tokens of prompt and answer together; to be asked for only where `unready` is None."""
+        context = self.engines.context
+        assert context is not None  # noqa: S101 - for mypy
+        return context
