@@ -50,7 +50,7 @@ def main(settings: Settings) -> None:
     logs.configure(settings.log_json)
     for noisy in ("httpx", "httpx2", "huggingface_hub", "filelock"):
         logging.getLogger(noisy).setLevel(logging.WARNING)
-    settings = _checked(settings)
+    settings = _check(settings)
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, _stop)
     from serve import machine
@@ -70,8 +70,8 @@ def main(settings: Settings) -> None:
     sys.exit(Server(settings, published, listener).run())
 
 
-def _checked(settings: Settings) -> Settings:
-    """The settings with the key, if all that typer cannot check is right."""
+def _check(settings: Settings) -> Settings:
+    """Check what typer cannot, and return the settings with the key."""
     if settings.served_model_name == "":
         _refuse("--served-model-name: found an empty name; leave it out to serve under the model's own")
     try:

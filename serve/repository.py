@@ -108,24 +108,24 @@ def eos_ids(folder: Path) -> list[int]:
 
 def _from_hub(model: str, revision: str | None, timeout_seconds: float) -> Published:
     _limit_waiting(timeout_seconds)
-    asked = f"{model}@{revision}" if revision else model
+    label = f"{model}@{revision}" if revision else model
     try:
         folder = huggingface_hub.snapshot_download(
             model, revision=revision, allow_patterns=SMALL_FILES, ignore_patterns=["*/*"]
         )
-        _check(asked, Path(folder), with_weights=False)  # before gigabytes are fetched
-        _fetch_weights(asked, model, Path(folder))
+        _check(label, Path(folder), with_weights=False)  # before gigabytes are fetched
+        _fetch_weights(label, model, Path(folder))
     except GatedRepoError:
-        raise Refused(f"{asked}: the Hub wants its terms accepted; accept them there and set HF_TOKEN") from None
+        raise Refused(f"{label}: the Hub wants its terms accepted; accept them there and set HF_TOKEN") from None
     except RevisionNotFoundError:
-        raise Refused(f"{asked}: no such revision; expected a branch, a tag or a commit of {model}") from None
+        raise Refused(f"{label}: no such revision; expected a branch, a tag or a commit of {model}") from None
     except RepositoryNotFoundError:
-        raise Refused(f"{asked}: not on the Hub, or private; check the name, and set HF_TOKEN if private") from None
+        raise Refused(f"{label}: not on the Hub, or private; check the name, and set HF_TOKEN if private") from None
     except HFValidationError:
-        raise Refused(f"{asked}: not a name of the Hub; expected a folder that exists, or owner/name") from None
+        raise Refused(f"{label}: not a name of the Hub; expected a folder that exists, or owner/name") from None
     except (LocalEntryNotFoundError, HfHubHTTPError, httpx2.HTTPError, OSError, RuntimeError) as error:
-        raise Refused(f"{asked}: {_why_not_fetched(error)}") from None
-    _check(asked, Path(folder))
+        raise Refused(f"{label}: {_why_not_fetched(error)}") from None
+    _check(label, Path(folder))
     return Published(model, Path(folder).name, Path(folder))
 
 
@@ -144,19 +144,19 @@ def _why_not_fetched(error: BaseException) -> str:
     return f"the Hub cannot be reached and no copy is here ({one_line(error.__cause__ or error)}); try again"
 
 
-def _fetch_weights(asked: str, model: str, folder: Path) -> None:
+def _fetch_weights(label: str, model: str, folder: Path) -> None:
     """Fetch the single weights file, or the files that the index names; no copy of them in another format."""
     huggingface_hub.snapshot_download(model, revision=folder.name, allow_patterns=weights.SINGLE)
-    if not (folder / weights.SINGLE).exists() and (names := _weights(asked, folder, weights.indexed_files)):
+    if not (folder / weights.SINGLE).exists() and (names := _weights(label, folder, weights.indexed_files)):
         escaped = [glob.escape(name) for name in names]
         huggingface_hub.snapshot_download(model, revision=folder.name, allow_patterns=escaped)
 
 
-def _weights(asked: str, folder: Path, which: Callable[[Path], list[str]] = weights.weight_files) -> list[str]:
+def _weights(label: str, folder: Path, which: Callable[[Path], list[str]] = weights.weight_files) -> list[str]:
     try:
         return which(folder)
     except ValueError as error:
-        raise Refused(f"{asked}: {error}") from None
+        raise Refused(f"{label}: {error}") from None
 
 
 def _limit_waiting(timeout_seconds: float) -> None:
@@ -176,40 +176,40 @@ def _limit_waiting(timeout_seconds: float) -> None:
     huggingface_hub.set_client_factory(client)
 
 
-def _check(asked: str, folder: Path, with_weights: bool = True) -> None:
+def _check(label: str, folder: Path, with_weights: bool = True) -> None:
     missing = []
-    if not _json(asked, folder / "config.json"):
+    if not _json(label, folder / "config.json"):
         missing.append("config.json")
     if not any((folder / name).exists() for name in ("tokenizer.json", "tokenizer.model", "vocab.json")):
         missing.append("tokenizer.json")
-    if not _has_template(asked, folder):
+    if not _has_template(label, folder):
         missing.append("a chat template (chat_template.jinja, or chat_template in tokenizer_config.json)")
     if _generation_config(folder).get("eos_token_id") is None:
         missing.append("an end-of-text token (eos_token_id in generation_config.json)")
-    if with_weights and (lost := [name for name in _weights(asked, folder) if not (folder / name).exists()]):
+    if with_weights and (lost := [name for name in _weights(label, folder) if not (folder / name).exists()]):
         patterns = ("*.bin", "*.pt", "*.gguf", "*.safetensors")
         other = sorted({path.name for pattern in patterns for path in folder.glob(pattern)})
         found = f", found only {', '.join(other)}: save it with transformers' save_pretrained" if other else ""
         missing.append(f"weights as .safetensors ({', '.join(lost)}){found}")
     if missing:
-        raise Refused(f"{asked} cannot be served, it lacks {'; '.join(missing)}")
-    _refuse_unknown_decoding(asked, folder)
+        raise Refused(f"{label} cannot be served, it lacks {'; '.join(missing)}")
+    _refuse_unknown_decoding(label, folder)
 
 
-def _refuse_unknown_decoding(asked: str, folder: Path) -> None:
+def _refuse_unknown_decoding(label: str, folder: Path) -> None:
     path = folder / "generation_config.json"
-    published = _json(asked, path) if path.exists() else None
-    if found := unsupported_settings(published, _json(asked, folder / "config.json")):
+    published = _json(label, path) if path.exists() else None
+    if unsupported := unsupported_settings(published, _json(label, folder / "config.json")):
         raise Refused(
-            f"{asked}: {path.name if path.exists() else 'config.json'} asks for {', '.join(found)}, which this server "
-            f"does not carry out; it knows {', '.join(HONOURED)}. Take out of the file what is not needed"
+            f"{label}: {path.name if path.exists() else 'config.json'} asks for {', '.join(unsupported)}, which this "
+            f"server does not carry out; it knows {', '.join(HONOURED)}. Take out of the file what is not needed"
         )
 
 
-def _has_template(asked: str, folder: Path) -> bool:
+def _has_template(label: str, folder: Path) -> bool:
     if (folder / "chat_template.jinja").exists() or (folder / "chat_template.json").exists():
         return True
-    return bool(_json(asked, folder / "tokenizer_config.json").get("chat_template"))
+    return bool(_json(label, folder / "tokenizer_config.json").get("chat_template"))
 
 
 def _generation_config(folder: Path) -> dict[str, Any]:
@@ -218,15 +218,15 @@ def _generation_config(folder: Path) -> dict[str, Any]:
     return _json(str(folder), path if path.exists() else folder / "config.json")
 
 
-def _json(asked: str, path: Path) -> dict[str, Any]:
+def _json(label: str, path: Path) -> dict[str, Any]:
     if not path.exists():
         return {}
     try:
         content = json.loads(path.read_text())
     except (OSError, ValueError) as error:
-        raise Refused(f"{asked}: {path.name} cannot be read ({error}); publish the model again") from None
+        raise Refused(f"{label}: {path.name} cannot be read ({error}); publish the model again") from None
     if not isinstance(content, dict):
-        raise Refused(f"{asked}: {path.name} holds no JSON object; publish the model again")
+        raise Refused(f"{label}: {path.name} holds no JSON object; publish the model again")
     return content
 
 

@@ -21,9 +21,7 @@ class Settings:
     revision: Annotated[str | None, Option(help="Commit, tag or branch on the Hub.", envvar="KICKOFF_REVISION")] = None
     served_model_name: Annotated[
         str | None,
-        Option(
-            help="Name for clients; default: MODEL, which goes on being accepted.", envvar="KICKOFF_SERVED_MODEL_NAME"
-        ),
+        Option(help="Name for clients; default: MODEL, which stays accepted too.", envvar="KICKOFF_SERVED_MODEL_NAME"),
     ] = None
     host: Annotated[
         str, Option(help="Name or address to listen on; 0.0.0.0 and :: are all.", envvar="KICKOFF_HOST")
@@ -59,14 +57,19 @@ class Settings:
         Option(
             min=0.1,
             max=LONGEST,
-            help="Seconds for an answer; then what is there. A request may ask for less with the header "
-            "X-Request-Timeout.",
+            help="Longest time for an answer, in seconds; then the partial answer is returned. A request may ask for "
+            "less with the header X-Request-Timeout.",
             envvar="KICKOFF_TIMEOUT",
         ),
     ] = 60.0
     read_seconds: Annotated[
         float,
-        Option(min=0.1, max=LONGEST, help="Seconds for a request to arrive; then 408.", envvar="KICKOFF_READ_SECONDS"),
+        Option(
+            min=0.1,
+            max=LONGEST,
+            help="Longest time for a request to arrive, in seconds; then 408.",
+            envvar="KICKOFF_READ_SECONDS",
+        ),
     ] = 30.0
     keep_alive: Annotated[
         float,
@@ -80,11 +83,11 @@ class Settings:
     cors_origin: Annotated[
         list[str] | None,
         Option(
-            help="Site whose pages may ask from a browser, as https://example.com; may be given again. * is any.",
+            help="Site whose pages may call the server from a browser, as https://example.com; repeatable. * is any.",
             envvar="KICKOFF_CORS_ORIGIN",
         ),
     ] = None
-    log_json: Annotated[bool, Option("--log-json", help="Log one JSON object a line.", envvar="KICKOFF_LOG_JSON")] = (
+    log_json: Annotated[bool, Option("--log-json", help="Log one JSON object per line.", envvar="KICKOFF_LOG_JSON")] = (
         False
     )
     cache_bytes: Annotated[
@@ -98,16 +101,29 @@ class Settings:
     hang_seconds: Annotated[
         float,
         Option(
-            min=1, max=LONGEST, help="Silence after which the engine counts as hung.", envvar="KICKOFF_HANG_SECONDS"
+            min=1,
+            max=LONGEST,
+            help="Seconds of silence after which an engine is killed as hung.",
+            envvar="KICKOFF_HANG_SECONDS",
         ),
     ] = 30.0
     drain_delay: Annotated[
         float,
-        Option(min=0, max=LONGEST, help="On SIGTERM, seconds not ready but still open.", envvar="KICKOFF_DRAIN_DELAY"),
+        Option(
+            min=0,
+            max=LONGEST,
+            help="On SIGTERM, seconds to report not ready before the port closes.",
+            envvar="KICKOFF_DRAIN_DELAY",
+        ),
     ] = 0.0
     drain_seconds: Annotated[
         float,
-        Option(min=0, max=LONGEST, help="On SIGTERM, seconds for running requests.", envvar="KICKOFF_DRAIN_SECONDS"),
+        Option(
+            min=0,
+            max=LONGEST,
+            help="On SIGTERM, longest time for running requests to finish, in seconds.",
+            envvar="KICKOFF_DRAIN_SECONDS",
+        ),
     ] = 30.0
     api_key: str | None = None
     """Clients must send it. It comes from the environment alone: everybody on the machine can read a command line."""

@@ -13,7 +13,7 @@ from schemathesis import GenerationMode, checks
 from schemathesis.checks import load_all_checks
 from served import Served
 
-from serve.http import schema
+from serve.http import responses, schema
 
 QUESTION = ROWS[1]["question"]
 SECONDS = 60
@@ -139,7 +139,7 @@ def test_every_example_is_valid_and_a_request_of_it_is_answered(server: Served, 
     }
     assert found.keys() == {"PredictRequest", "PredictResponse", "ChatRequest"}
     for name, examples in found.items():
-        model: type[BaseModel] = getattr(schema, name)
+        model: type[BaseModel] = getattr(schema, name, None) or getattr(responses, name)
         for example in examples:
             assert model.model_validate(example).model_dump(exclude_unset=True) == example
     for path, name in zip(POSTS, ("PredictRequest", "ChatRequest"), strict=True):

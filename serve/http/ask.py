@@ -58,7 +58,7 @@ class Generation:
     leave: Callable[[], None]
 
 
-async def start(state: AppState, wanted: Query) -> Generation:
+async def start(state: AppState, query: Query) -> Generation:
     """Admit a request and make its prompt.
 
     The caller must pass the result to `finish`, or call its `leave`.
@@ -71,18 +71,18 @@ async def start(state: AppState, wanted: Query) -> Generation:
     if reason := state.unready():
         metrics.count_rejection(metrics.Rejected.NOT_READY)
         raise Problem(503, f"{reason}; try again", "not_ready", retry_after=2)
-    leave = _take_places(state, wanted.n)
+    leave = _take_places(state, query.n)
     try:
         context = state.context  # the engine may die while the prompt is made
-        prompt = await _prompt(state, wanted, context)
-        options = _options(state.defaults, wanted, context, len(prompt))
+        prompt = await _prompt(state, query, context)
+        options = _options(state.defaults, query, context, len(prompt))
         limit, text = state.settings.timeout, state.loaded_text
-        seconds = limit if wanted.seconds is None else min(wanted.seconds, limit)
-        before = prompt if wanted.continued else []
-        least = wanted.min_tokens or 0
+        seconds = limit if query.seconds is None else min(query.seconds, limit)
+        before = prompt if query.continued else []
+        least = query.min_tokens or 0
         answers = [
             Answer(state.engines, text.decoder(options.stop, least, before), prompt, one, arrived, seconds)
-            for one in _choices(options, wanted.n)
+            for one in _choices(options, query.n)
         ]
     except BaseException:
         leave()
@@ -107,13 +107,13 @@ def _take_places(state: AppState, n: int) -> Callable[[], None]:
     return leave
 
 
-async def _prompt(state: AppState, wanted: Query, context: int) -> list[int]:
+async def _prompt(state: AppState, query: Query, context: int) -> list[int]:
     text = state.loaded_text
     try:
-        if _short(wanted.messages):
-            prompt = text.prompt_ids(wanted.messages, wanted.opened, wanted.continued)
+        if _short(query.messages):
+            prompt = text.prompt_ids(query.messages, query.opened, query.continued)
         else:
-            prompt = await asyncio.to_thread(text.prompt_ids, wanted.messages, wanted.opened, wanted.continued)
+            prompt = await asyncio.to_thread(text.prompt_ids, query.messages, query.opened, query.continued)
     except ValueError as error:  # its text is the template's own
         message = f"the model's chat template refuses these messages: {error}"
         raise Problem(422, message, "template", "messages") from None
@@ -144,9 +144,9 @@ def _short(messages: list[dict[str, Any]]) -> bool:
     return left >= 0
 
 
-def _options(defaults: Decoding, wanted: Query, context: int, prompt: int) -> Options:
+def _options(defaults: Decoding, query: Query, context: int, prompt: int) -> Options:
     """The request's options, with the model's published defaults filled in. `prompt`: its tokens."""
-    most = wanted.max_new_tokens
+    most = query.max_new_tokens
     if most is None:
         most = context if defaults.max_new_tokens is None else defaults.max_new_tokens
     elif most == NO_LIMIT:
@@ -154,37 +154,37 @@ def _options(defaults: Decoding, wanted: Query, context: int, prompt: int) -> Op
     most = min(most, context - prompt)
     return Options(
         max_new_tokens=most,
-        temperature=defaults.temperature if wanted.temperature is None else wanted.temperature,
-        top_p=defaults.top_p if wanted.top_p is None else wanted.top_p,
-        top_k=defaults.top_k if wanted.top_k is None else max(0, wanted.top_k),
+        temperature=defaults.temperature if query.temperature is None else query.temperature,
+        top_p=defaults.top_p if query.top_p is None else query.top_p,
+        top_k=defaults.top_k if query.top_k is None else max(0, query.top_k),
         min_p=defaults.min_p,
-        seed=wanted.seed,
-        stop=[wanted.stop] if isinstance(wanted.stop, str) else wanted.stop or [],
-        min_new_tokens=_min_new_tokens(wanted.min_tokens, defaults.min_new_tokens, most, context - prompt),
-        ignore_eos=wanted.ignore_eos,
+        seed=query.seed,
+        stop=[query.stop] if isinstance(query.stop, str) else query.stop or [],
+        min_new_tokens=_min_new_tokens(query.min_tokens, defaults.min_new_tokens, most, context - prompt),
+        ignore_eos=query.ignore_eos,
     )
 
 
-def _min_new_tokens(wanted: int | None, published: int, most: int, room: int) -> int:
+def _min_new_tokens(requested: int | None, published: int, most: int, room: int) -> int:
     """The least tokens of the answer.
 
     A published number above `most` is lowered to it, as in transformers; a requested one is refused, as in vLLM.
 
     Raises:
-        Problem: `wanted` is above `most`.
+        Problem: `requested` is above `most`.
     """
-    if wanted is None:
+    if requested is None:
         return min(published, most)
-    if wanted > most:
+    if requested > most:
         metrics.count_rejection(metrics.Rejected.INVALID)
         reason = (
             "the tokens that fit behind these messages; shorten them, or ask for less"
             if most == room
             else "the most that the answer may have; send a larger max_tokens, or ask for less"
         )
-        message = f"min_tokens: found {wanted}, expected at most {most}, {reason}"
+        message = f"min_tokens: found {requested}, expected at most {most}, {reason}"
         raise Problem(422, message, "invalid_request", "min_tokens")
-    return wanted
+    return requested
 
 
 def _choices(options: Options, n: int) -> list[Options]:
@@ -194,7 +194,7 @@ def _choices(options: Options, n: int) -> list[Options]:
     return [replace(options, seed=(options.seed + index) % 2**63) for index in range(n)]
 
 
-async def finish(receive: Receive, asked: Generation) -> None:
+async def finish(receive: Receive, generation: Generation) -> None:
     """Generate the answers; cancel them if the client disconnects.
 
     Raises:
@@ -203,13 +203,13 @@ async def finish(receive: Receive, asked: Generation) -> None:
     """
 
     async def make() -> None:
-        async for _ in stream_pieces(asked.answers, stream=False):
+        async for _ in stream_pieces(generation.answers, stream=False):
             pass
 
     try:
         await cancel_on_disconnect(receive, make())
     finally:
-        asked.leave()
+        generation.leave()
 
 
 async def stream_pieces(answers: list[Answer], stream: bool) -> AsyncGenerator[tuple[int, str]]:

@@ -50,8 +50,8 @@ class Control:
         self._unknown = _unknown(content["model"], tokenizer)
         self._finder = _finder(content)
         ids = {token.content: id for id, token in self._tokens.items()}
-        found = self._finder.get_added_tokens_decoder().items()
-        self._ids = {id: ids[token.content] for id, token in found if token.content in ids}
+        tokens = self._finder.get_added_tokens_decoder().items()
+        self._ids = {id: ids[token.content] for id, token in tokens if token.content in ids}
         self._in_piece = lru_cache(PIECES)(self._find_in_piece)  # a template repeats the same few
         self._plain = _plain(content, ids)
         self._border = self._plain.token_to_id(BORDER)
@@ -68,10 +68,10 @@ class Control:
         """
         encoding = self._encode(text)
         written = self._template_tokens(shown)
-        found = self._find_added(text, encoding)
-        if len(found) == len(written) and all(
+        spans = self._find_added(text, encoding)
+        if len(spans) == len(written) and all(
             id == own and start <= begin and end <= stop
-            for (id, start, stop), (own, begin, end) in zip(found, written, strict=True)
+            for (id, start, stop), (own, begin, end) in zip(spans, written, strict=True)
         ):
             return list(encoding.ids)
         return self._tokenize_around(text, written)
@@ -89,9 +89,9 @@ class Control:
 
     def _find_added(self, text: str, encoding: Encoding) -> list[Span]:
         # not `encoding.offsets`: for a long text the list takes half a second, in which no other thread runs
-        place = encoding.token_to_chars  # never None for a token of a text
-        found = [(id, *place(at)) for at, id in enumerate(encoding.ids) if id in self._tokens]  # type: ignore[misc]
-        return [one for one in found if one[0] != self._unknown or self._is_literal(text, *one)]
+        span_of = encoding.token_to_chars  # never None for a token of a text
+        spans = [(id, *span_of(at)) for at, id in enumerate(encoding.ids) if id in self._tokens]  # type: ignore[misc]
+        return [one for one in spans if one[0] != self._unknown or self._is_literal(text, *one)]
 
     def _is_literal(self, text: str, id: int, start: int, end: int) -> bool:
         return text[start:end].strip() == self._tokens[id].content

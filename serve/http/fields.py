@@ -43,17 +43,17 @@ def valid_unicode(text: str) -> str:
     return text
 
 
-def check_depth(given: Any) -> Any:
-    """Return the JSON value `given`.
+def check_depth(value: Any) -> Any:
+    """Return the JSON value `value`.
 
     Raises:
         ValueError: it is nested more than `MAX_DEPTH` levels deep.
     """
-    level = [given]
+    level = [value]
     for _ in range(MAX_DEPTH + 1):
         level = [one for one in level if isinstance(one, (dict, list))]
         if not level:
-            return given
+            return value
         level = list(chain.from_iterable(one.values() if isinstance(one, dict) else one for one in level))
     raise ValueError(f"has lists and objects inside each other more than {MAX_DEPTH} times, expected fewer")
 
@@ -78,12 +78,12 @@ class Strict(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _keep_known(cls, given: Any) -> Any:
-        if not isinstance(given, dict):
-            return given
-        known = {name: value for name, value in given.items() if name in cls.model_fields}
-        unknown = [name for name, value in given.items() if value is not None and name not in known]
-        return known | {name: given[name] for name in unknown[:MAX_UNKNOWN]}
+    def _keep_known(cls, value: Any) -> Any:
+        if not isinstance(value, dict):
+            return value
+        known = {name: inner for name, inner in value.items() if name in cls.model_fields}
+        unknown = [name for name, inner in value.items() if inner is not None and name not in known]
+        return known | {name: value[name] for name in unknown[:MAX_UNKNOWN]}
 
 
 class Open(BaseModel):
@@ -97,11 +97,11 @@ class Open(BaseModel):
 
     @model_validator(mode="wrap")
     @classmethod
-    def _limit_size(cls, given: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
-        if isinstance(given, dict) and len(given) > MAX_NAMES:
-            raise ValueError(f"has {len(given)} fields, expected at most {MAX_NAMES}")
-        made = handler(check_depth(given))
-        made._order = list(given) if isinstance(given, dict) else []
+    def _limit_size(cls, value: Any, handler: ModelWrapValidatorHandler[Self]) -> Self:
+        if isinstance(value, dict) and len(value) > MAX_NAMES:
+            raise ValueError(f"has {len(value)} fields, expected at most {MAX_NAMES}")
+        made = handler(check_depth(value))
+        made._order = list(value) if isinstance(value, dict) else []
         return made
 
     def without_nulls(self, **known: Any) -> dict[str, Any]:

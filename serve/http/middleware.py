@@ -101,15 +101,15 @@ class KeyCheck:
         return await send_json(send, 401, body, {"www-authenticate": CHALLENGE})
 
     def _is_valid(self, headers: dict[bytes, bytes]) -> bool:
-        scheme, _, given = headers.get(b"authorization", b"").partition(b" ")
+        scheme, _, sent_key = headers.get(b"authorization", b"").partition(b" ")
         if scheme.lower() == b"basic":
             try:
-                given = base64.b64decode(given, validate=True).partition(b":")[2]
+                sent_key = base64.b64decode(sent_key, validate=True).partition(b":")[2]
             except binascii.Error:
-                given = b""
+                sent_key = b""
         elif scheme.lower() != b"bearer":
-            given = b""
-        sent = (given.strip(), headers.get(b"x-api-key", b"").strip())
+            sent_key = b""
+        sent = (sent_key.strip(), headers.get(b"x-api-key", b"").strip())
         return (
             sum(hmac.compare_digest(one, key) for one in sent for key in self.keys) > 0
         )  # compares all of them each time, so that timing tells nothing

@@ -73,12 +73,12 @@ async def predict(
     """One question, one answer; with `stream` as server-sent events: `delta` {"text"}, then `done` with the whole."""
     state: AppState = request.app.state.kickoff
     messages = [{"role": "user", "content": body.question}]
-    asked = await start(state, _query(messages, body, body.max_new_tokens, x_request_timeout))
-    request.state.answers = asked.answers  # for the access log
-    (answer,) = asked.answers
+    generation = await start(state, _query(messages, body, body.max_new_tokens, x_request_timeout))
+    request.state.answers = generation.answers  # for the access log
+    (answer,) = generation.answers
     if body.stream:
-        return await start_stream(request.receive, _predict_events(state, answer), _predict_error, asked.leave)
-    await finish(request.receive, asked)
+        return await start_stream(request.receive, _predict_events(state, answer), _predict_error, generation.leave)
+    await finish(request.receive, generation)
     return _predicted(state, answer)
 
 
@@ -92,8 +92,8 @@ def _query(
 
 
 async def _predict_events(state: AppState, answer: Answer) -> AsyncGenerator[str]:
-    async with aclosing(stream_pieces([answer], stream=True)) as made:
-        async for _, piece in made:
+    async with aclosing(stream_pieces([answer], stream=True)) as stream:
+        async for _, piece in stream:
             yield _event("delta", {"text": piece})
     yield _event("done", _predicted(state, answer).model_dump())
 
@@ -147,7 +147,7 @@ async def chat(
         raise _other_model(state, body.model or "")
     messages = [message.for_template for message in body.messages]
     most = body.max_tokens if body.max_completion_tokens is None else body.max_completion_tokens
-    wanted = replace(
+    query = replace(
         _query(messages, body, most, x_request_timeout),
         n=body.n or 1,
         min_tokens=body.min_tokens,
@@ -155,14 +155,14 @@ async def chat(
         opened=body.add_generation_prompt is not False,
         continued=bool(body.continue_final_message),
     )
-    asked = await start(state, wanted)
-    request.state.answers = asked.answers
+    generation = await start(state, query)
+    request.state.answers = generation.answers
     id = f"chatcmpl-{uuid.uuid4().hex}"
     if body.stream:
         usage = body.stream_options is not None and bool(body.stream_options.include_usage)
-        events = _chat_events(state, asked.answers, id, usage)
-        return await start_stream(request.receive, events, _chat_error, asked.leave)
-    await finish(request.receive, asked)
+        events = _chat_events(state, generation.answers, id, usage)
+        return await start_stream(request.receive, events, _chat_error, generation.leave)
+    await finish(request.receive, generation)
     return responses.ChatResponse(
         id=id,
         created=int(time.time()),
@@ -171,13 +171,13 @@ async def chat(
             responses.Choice(
                 index=index, message=responses.ChoiceMessage(content=answer.text), finish_reason=answer.finish_reason
             )
-            for index, answer in enumerate(asked.answers)
+            for index, answer in enumerate(generation.answers)
         ],
-        usage=_usage(asked.answers),
+        usage=_usage(generation.answers),
         system_fingerprint=state.published.revision,
         revision=state.published.revision,
-        deadline_reached=any(answer.deadline_reached for answer in asked.answers),
-        timing=_timing(asked.answers),
+        deadline_reached=any(answer.deadline_reached for answer in generation.answers),
+        timing=_timing(generation.answers),
     )
 
 
@@ -196,8 +196,8 @@ async def _chat_events(state: AppState, answers: list[Answer], id: str, with_usa
         return _data({**head, "choices": [choice], **nothing_yet})
 
     started = set()
-    async with aclosing(stream_pieces(answers, stream=True)) as made:
-        async for index, piece in made:
+    async with aclosing(stream_pieces(answers, stream=True)) as stream:
+        async for index, piece in stream:
             yield chunk(index, {"content": piece} if index in started else {"role": "assistant", "content": piece})
             started.add(index)
     for index, answer in enumerate(answers):
@@ -235,8 +235,8 @@ async def model(request: Request, id: str) -> responses.Model:
     return _model(state)
 
 
-def _other_model(state: AppState, asked: str) -> Problem:
-    message = f"model: found {asked!r}, and {state.name!r} is served"
+def _other_model(state: AppState, name: str) -> Problem:
+    message = f"model: found {name!r}, and {state.name!r} is served"
     return Problem(404, message, "model_not_found", "model")
 
 
@@ -259,4 +259,4 @@ async def index(request: Request) -> Response:
     return HTMLResponse(page.html(state.settings.api_key is not None), headers=page.HEADERS)
 
 
-router.include_router(health.router)
+router.routes += health.router.routes  # include_router would nest them, and the access log wants all paths
