@@ -27,13 +27,7 @@ log = logging.getLogger(__name__)
 
 
 def run(config: Config) -> str:
-    """Run every stage in order.
-
-    Args:
-        config: The run's config.
-
-    Returns:
-        The sentence that says what the run has done.
+    """Run every stage in order; return the sentence that says what the run has done.
 
     Raises:
         KickoffError: The run cannot go on; its class sets the exit code.
@@ -50,9 +44,8 @@ def run(config: Config) -> str:
         machine.wait()
         if not folder.is_trained():
             with folder.phase("train", "teaching the model the training rows", machine.rank):
-                train.train(
-                    config.train, config.seed, stages.load_encoded(folder), folder / "base", folder.path, machine
-                )
+                rows = stages.load_encoded(folder)
+                train.train(config.train, config.seed, rows, folder / "base", folder.path, machine)
         if machine.rank == 0:
             folder.discard("checkpoints")
         if measure.is_outdated(config, folder, machine):

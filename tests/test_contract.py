@@ -26,7 +26,7 @@ UNTYPED = {
     "run/checkpoint.py": 6,  # state dicts of torch
     "run/fact_files.py": 1,  # JSON
     "run/facts.py": 5,  # what pydantic makes of the config
-    "run/folder.py": 3,  # what pydantic makes of the config
+    "run/folder.py": 2,  # what pydantic makes of the config
     "training/geometry.py": 2,  # JSON of a checkpoint
     "training/learner.py": 3,  # state dicts of torch
     "training/loop.py": 2,  # state dicts of torch

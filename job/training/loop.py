@@ -142,11 +142,7 @@ class Training:
             self._go_on(*found)
 
     def facts(self, encoded: dict[str, str] | None) -> TrainingFacts:
-        """Give what training.json holds.
-
-        Args:
-            encoded: the hashes of the rows; None where another process writes them.
-        """
+        """Give what training.json holds; `encoded` are the hashes of the rows, None where another process writes."""
         tokens = sum(self.rows.lengths) * self.section.epochs
         return TrainingFacts(
             history=self.history,
@@ -230,9 +226,10 @@ class Training:
 
     def _measured(self, part: list[int]) -> torch.Tensor:
         """Measure loss and trained tokens of test rows: [2]."""
-        with self.machine.autocast():
-            loss = self.learner.loss.measure(*self.test.batch(part, self.machine.device))
-        return torch.stack([loss.total.to(self.machine.sum_dtype), loss.tokens.to(self.machine.sum_dtype)])
+        machine = self.machine
+        with machine.autocast():
+            loss = self.learner.loss.measure(*self.test.batch(part, machine.device))
+        return torch.stack([loss.total.to(machine.sum_dtype), loss.tokens.to(machine.sum_dtype)])
 
     def _go_on(self, tensors: dict[str, Any], state: dict[str, Any]) -> None:
         then, now = geometry.read(state.get("geometry"), state["step"], self.checkpoints), self.geometry
