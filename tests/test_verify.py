@@ -35,7 +35,7 @@ def test_a_model_whose_answers_depend_on_company_is_computed_one_request_at_a_ti
         with_kwargs=True,
     )
     verify.choose_attention(model)
-    assert path_of(model) == "apart"
+    assert path_of(model) == "single"
     assert "each request is computed by itself, which is slower, since after" in caplog.text
 
 
@@ -80,7 +80,7 @@ def test_a_window_that_is_off_by_one_token_is_found(
     monkeypatch.setattr(masking_utils, "sliding_window_overlay", overlay)
     verify.choose_attention(model)
     assert taken
-    assert path_of(model) == "apart"
+    assert path_of(model) == "single"
 
 
 @pytest.mark.parametrize("lost", ["positions", "block"])
@@ -97,7 +97,7 @@ def test_a_mistake_of_the_cache_is_found(tmp_path: Path, monkeypatch: pytest.Mon
 
     monkeypatch.setattr(Layout, "causal", wrong)
     verify.choose_attention(model)
-    assert path_of(model) == "apart"
+    assert path_of(model) == "single"
 
 
 def layout() -> Layout:
@@ -196,7 +196,7 @@ def test_a_far_window_has_room_in_the_comparison(tmp_path: Path, monkeypatch: py
     model = build("mistral", SIZES | {"sliding_window": 100}, tmp_path)
     assert 2**16 // 2 // bytes_per_token(one_token(model)) < 137
     verify.choose_attention(model)
-    assert path_of(model) == "together"
+    assert path_of(model) == "batched"
 
 
 @pytest.mark.parametrize("reads", ["get_seq_length", "get_mask_sizes"])
@@ -210,7 +210,7 @@ def test_a_model_that_reads_places_from_the_caches_length_is_found_however_far(t
 
     model.model.layers[0].register_forward_pre_hook(far, with_kwargs=True)
     verify.choose_attention(model)
-    assert path_of(model) == "apart"
+    assert path_of(model) == "single"
 
 
 @pytest.mark.parametrize(
