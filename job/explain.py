@@ -14,6 +14,7 @@ from typing import Any
 import datasets
 
 from job.data import files
+from job.data.credentials import redact_value
 from job.data.prompt import prompt_length
 from job.data.rows import BATCH
 from job.errors import ConfigError, DataError
@@ -69,7 +70,7 @@ def _read_rejected(run: Path) -> Iterator[dict[str, Any]]:
 
 def _find_kept(run: Path, where: str) -> _Kept | None:
     if not (run / "encoded").exists():
-        raise ConfigError(f"{run} holds no encoded rows, so of kept rows nothing is known; call `run` or `check` first")
+        raise ConfigError(f"{run} holds no encoded rows, so nothing is known of rows that were not rejected; run first")
     for part, rows in datasets.load_from_disk(run / "encoded").items():
         for number, place in enumerate(_places(rows)):
             if place == where:
@@ -98,11 +99,13 @@ def _load_lines(data: DataFacts, where: str) -> list[str]:
         if original is not None:
             columns = f"{source.question} -> {source.answer}"
             return [f"load      read from {source.source}, {columns}", *_text_lines("as it stood", *original)]
+        if source.revision is not None and where.startswith(f"{source.source} "):
+            return [f"load      read from {source.source}@{source.revision} on the Hub"]
     return ["load      read (its file is not here any more, or holds other rows now)"]
 
 
 def _original(source: Source, where: str) -> tuple[object, object] | None:
-    """The row's question and answer in its local file; None if the file has changed or does not hold the row."""
+    """The row's question and answer in its local file, without secrets; None if it has changed or lacks the row."""
     path = Path(source.source)
     names = [name for name in (path.name, source.source) if where.startswith(f"{name} ")]
     if source.sha256 is None or not names or not path.exists() or files.fingerprint(path) != source.sha256:
@@ -111,7 +114,9 @@ def _original(source: Source, where: str) -> tuple[object, object] | None:
     for chunk in files.read(path, lambda _: [source.question, source.answer]):
         if place in chunk.places:
             row = chunk.places.index(place)
-            return chunk.columns[source.question][row], chunk.columns[source.answer][row]
+            pair = (chunk.columns.get(name) for name in (source.question, source.answer))
+            question, answer = (None if values is None else redact_value(values[row]) for values in pair)
+            return question, answer
     return None
 
 

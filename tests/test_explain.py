@@ -51,6 +51,28 @@ def test_a_rejected_row_has_its_stage_and_reason(finished: Path, tmp_path: Path)
     assert "clean     rejected: the question is a placeholder" in said
 
 
+def test_a_secret_is_not_shown(finished: Path, tmp_path: Path) -> None:
+    token = "hf_" + "aBcDeFgHiJkLmNoPq" * 2
+    rows = [*json.loads((finished.parent / "rows.json").read_text()), {"question": "My token?", "answer": token}]
+    (tmp_path / "rows.json").write_text(json.dumps(rows))
+    (tmp_path / "config.yaml").write_text(f"dataset: {{file: {tmp_path}/rows.json}}\noutput: {tmp_path}/run\n")
+    assert job("prepare", tmp_path / "config.yaml").returncode == 0
+    said = told(tmp_path / "run", f"rows.json row {len(rows)}")
+    assert token not in said
+    assert 'answer    "[secret]"' in said
+    assert "clean     rejected: the row holds what looks like a secret" in said
+
+
+def test_a_row_of_the_hub_is_not_one_of_a_file(finished: Path, tmp_path: Path) -> None:
+    run = Path(shutil.copytree(finished, tmp_path / "run"))
+    facts = json.loads((run / "data.json").read_text())
+    where = places(run, "train")[0]
+    del facts["sources"][0]["sha256"]
+    facts["sources"][0] |= {"source": where.split(" ")[0], "revision": "0" * 40}
+    (run / "data.json").write_text(json.dumps(facts))
+    assert f"load      read from rows.json@{'0' * 40} on the Hub" in told(run, where)
+
+
 def test_a_file_that_changed_is_not_shown_as_it_stood(finished: Path, tmp_path: Path) -> None:
     run = Path(shutil.copytree(finished, tmp_path / "run"))
     facts = json.loads((run / "data.json").read_text())
