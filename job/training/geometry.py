@@ -16,7 +16,7 @@ from typing import Any
 from job.config.schema import TrainSection
 from job.errors import ConfigError
 from job.run.machine import Machine
-from job.training.batches import Rows
+from job.training.objective import EncodedRows
 
 _RECIPE = ("epochs", "learning_rate", "lr_scheduler", "warmup_steps", "weight_decay", "max_grad_norm")
 
@@ -61,7 +61,7 @@ class Geometry:
         return asdict(self)
 
 
-def here(section: TrainSection, seed: int, rows: Rows, machine: Machine) -> Geometry:
+def here(section: TrainSection, seed: int, rows: EncodedRows, machine: Machine) -> Geometry:
     """Describe a training with this config and seed, on these rows, on this machine."""
     recipe = {f"train.{key}": getattr(section, key) for key in _RECIPE} | {"seed": seed}
     return Geometry(

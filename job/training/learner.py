@@ -12,18 +12,15 @@ from typing import Any, NamedTuple
 
 import datasets
 import torch
-from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from job.config.schema import TrainSection
 from job.errors import KickoffError
-from job.model.layers import exchange
-from job.model.loss import choose
 from job.run import checkpoint, out_of_memory
 from job.run.machine import Machine
 from job.training import divergence
-from job.training.batches import Rows, micro_batches
 from job.training.geometry import rows_per_step
-from job.training.gradients import AllProcesses, Gradients, OneProcess
+from job.training.next_token import NextToken
+from job.training.objective import Load, Objective
 from job.training.schedule import rate
 
 log = logging.getLogger(__name__)
@@ -69,17 +66,19 @@ class Learner:
         checkpoints: Path,
         machine: Machine,
         total_steps: int,
+        objective: Load = NextToken,
     ) -> None:
-        """Load the model and compare the fast loss with the plain one on two rows.
+        """Load the model.
 
         Args:
             section: the config's.
             seed: of dropout, together with the step and the process.
-            source: the training rows, {"input_ids", "labels", "where"}.
+            source: the training rows, encoded for the objective, and {"where"}.
             base: the folder of the model to train.
             checkpoints: their folder, which is named when training diverges.
             machine: what to compute with.
             total_steps: of the whole training, for the learning rate.
+            objective: loads the model, and knows its loss.
         """
         self.section, self.seed, self.machine, self.total_steps = section, seed, machine, total_steps
         self.source, self.checkpoints = source, checkpoints
@@ -87,17 +86,8 @@ class Learner:
             "while the model was loaded; training needs 16 bytes a parameter for weights, gradients and optimizer",
             "take a smaller model.base, or run on a machine with more memory",
         ):
-            self.model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
-            self.model.to(machine.device).train()  # type: ignore[arg-type]
-            exchange(self.model, machine.device)
-            # without it, autocast leaves attention with dropout, for which a CPU has no fused kernel, in fp32
-            torch.backends.cuda.allow_fp16_bf16_reduction_math_sdp(True)  # for every device, in spite of its name
-            self.pad_id = int(self.model.generation_config.pad_token_id)
-            self.rows = Rows(source, self.pad_id)
-            alone = machine.processes == 1
-            in_place = alone and machine.device.type == "cpu"
-            self.loss = choose(self.model, *self.rows.batch(self._probe(), machine.device), in_place)
-            self.gradients: Gradients = OneProcess(self.loss) if alone else AllProcesses(self.loss)
+            self.objective: Objective = objective(section, source, base, machine)
+            self.model, self.rows = self.objective.model, self.objective.rows
             self.optimizer = torch.optim.AdamW(self._groups(), lr=section.learning_rate, fused=True)
         self.scaler = torch.amp.GradScaler(machine.device.type, enabled=machine.precision == "fp16")
         self.micro_size = section.batch_size
@@ -220,7 +210,7 @@ class Learner:
     def _require_sane(self, loss: float, norm: float, rows: list[int]) -> None:
         """Raise Diverged before the optimizer takes the step, so that no such gradient ever reaches a checkpoint."""
         self.first_loss = loss if self.first_loss is None else self.first_loss
-        found = divergence.symptom(loss, norm, self.first_loss, self.model.config.get_text_config().vocab_size)
+        found = divergence.symptom(loss, norm, self.first_loss, self.objective.choices)
         if found is not None:
             raise divergence.diverged(found, self.done + 1, self._where(rows), self._kept())
 
@@ -238,27 +228,17 @@ class Learner:
             fewer rows in a forward pass: it stays the same step.
         """
         tokens = sum(self.rows.trained[row] for row in rows)
-        torch.manual_seed(hash((self.seed, self.done, self.machine.rank)))
-        scale = self._fp16_scale() / tokens
-        losses: list[torch.Tensor] = []
-        parts = micro_batches(rows, self.micro_size, self.machine.rank, self.machine.processes)
+        seed = hash((self.seed, self.done, self.machine.rank))
         try:
-            for number, part in enumerate(parts, 1):
-                with self.machine.autocast():
-                    batch = self.rows.batch(part, self.machine.device)
-                    losses.append(self.gradients.add(batch, scale, last=number == len(parts)))
-            if not parts:
-                self.gradients.add_nothing()
+            return self.objective.accumulate(rows, self.micro_size, self._fp16_scale() / tokens, seed)
         except Exception as error:
             if not out_of_memory.is_out_of_memory(error):
                 raise
-        else:
-            return sum(losses, torch.zeros((), device=self.machine.device))
         # outside of the handler, which would keep the failed pass's tensors alive
         self.optimizer.zero_grad()
         self.machine.free_cache()
         self._halve()
-        self.gradients.abandon()
+        self.objective.abandon()
         return None
 
     def _halve(self) -> None:
@@ -271,11 +251,6 @@ class Learner:
             f"out of memory: {before} -> {self.micro_size} rows in a forward pass and {passes[0]} -> {passes[1]} "
             f"passes in a step from now on; the effective batch of {size} rows stays"
         )
-
-    def _probe(self) -> list[int]:
-        """Choose two rows for the comparison of the losses: of different length, so that one of them is padded."""
-        order = sorted(range(len(self.rows)), key=self.rows.lengths.__getitem__)
-        return list({order[0], order[len(order) // 2]})
 
     def _groups(self) -> list[dict[str, Any]]:
         """Group the weights: decay for matrices only, since it harms biases and norms (as in transformers' Trainer)."""

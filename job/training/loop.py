@@ -14,19 +14,20 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import datasets
-import torch
 from torch.utils.tensorboard import SummaryWriter
 
 from job.config.schema import TrainSection
 from job.errors import ConfigError, Interrupted
-from job.run import checkpoint, out_of_memory
+from job.run import checkpoint
 from job.run.facts import TrainingFacts
 from job.run.machine import Machine
 from job.run.progress import Progress
 from job.training import divergence, geometry
-from job.training.batches import Rows, epoch_steps, micro_batches
+from job.training.batches import epoch_steps
 from job.training.geometry import rows_per_step
 from job.training.learner import Learner, Outcome
+from job.training.next_token import NextToken
+from job.training.objective import Load
 
 log = logging.getLogger(__name__)
 
@@ -43,12 +44,14 @@ class Training:
         run: Path,
         machine: Machine,
         total_steps: int,
+        objective: Load = NextToken,
     ) -> None:
-        """Load the model; the arguments are those of `train`."""
+        """Load the model; the arguments are those of `train`, and `objective` is the learner's."""
         self.section, self.seed, self.machine, self.run, self.total_steps = section, seed, machine, run, total_steps
         self.checkpoints = run / "checkpoints"
-        self.learner = Learner(section, seed, rows["train"], base, self.checkpoints, machine, total_steps)
-        self.rows, self.test = self.learner.rows, Rows(rows["test"], self.learner.pad_id)
+        self.learner = Learner(section, seed, rows["train"], base, self.checkpoints, machine, total_steps, objective)
+        self.objective, self.rows, self.test_rows = self.learner.objective, self.learner.rows, len(rows["test"])
+        self.objective.load_test(rows["test"])
         self.geometry = geometry.here(section, seed, self.rows, machine)
         self.per_epoch = self.geometry.steps_per_epoch
         self.seconds = 0.0
@@ -96,32 +99,19 @@ class Training:
 
     def close(self) -> None:
         """Flush TensorBoard's file, and free what only steps need."""
-        self.learner.gradients.close()
+        self.objective.close()
         if self.writer is not None:
             self.writer.close()
 
-    @torch.no_grad()
     def test_loss(self, stop_requested: Callable[[], bool]) -> float | None:
         """Measure the test rows, each process a part of them.
 
         Returns:
-            The mean loss over their trained tokens, in nats; None if a process was asked to stop.
+            The mean loss in nats; None if a process was asked to stop.
         """
-        self.learner.model.eval()
-        sums = torch.zeros(3, dtype=self.machine.sum_dtype, device=self.machine.device)
-        everything = sorted(range(len(self.test)), key=self.test.lengths.__getitem__)
-        for part in micro_batches(everything, self.learner.micro_size, self.machine.rank, self.machine.processes):
-            if stop_requested():
-                sums[2] = 1
-                break
-            halves = out_of_memory.in_halves(
-                part, lambda rows: [self._measured(rows)], "test loss", self.machine.free_cache
-            )
-            for half in halves:
-                sums[:2] += half
-        self.learner.model.train()
-        total, tokens, stopped = self.machine.sum(sums).tolist()
-        return None if stopped else float(total / tokens)
+        sums = self.machine.sum(self.objective.test(self.learner.micro_size, stop_requested))
+        total, terms, stopped = sums.tolist()
+        return None if stopped else float(total / terms)
 
     def resume(self) -> None:
         """Go on from the newest complete checkpoint, if there is one.
@@ -157,7 +147,7 @@ class Training:
             precision=self.machine.precision,
             device=str(self.machine.device.type),
             processes=self.machine.processes,
-            answer_only_logits=self.learner.loss.answer_only,
+            answer_only_logits=self.objective.answer_only,
             peak_gib=self.machine.peak_gib(),
             encoded=encoded,
         )
@@ -211,7 +201,7 @@ class Training:
     def _test_when_due(self, stop_requested: Callable[[], bool]) -> bool:
         """Measure the test loss at the end of an epoch; True if a stop came first: it is then due after the resume."""
         done = self.learner.done
-        if done == 0 or done % self.per_epoch or not len(self.test):
+        if done == 0 or done % self.per_epoch or not self.test_rows:
             return False
         if any("test_loss" in point and point["step"] == done for point in self.history[-2:]):
             return False
@@ -223,13 +213,6 @@ class Training:
             raise divergence.unmeasurable(done, loss, self.machine.precision, kept)
         self._log("test_loss", loss)
         return False
-
-    def _measured(self, part: list[int]) -> torch.Tensor:
-        """Measure loss and trained tokens of test rows: [2]."""
-        machine = self.machine
-        with machine.autocast():
-            loss = self.learner.loss.measure(*self.test.batch(part, machine.device))
-        return torch.stack([loss.total.to(machine.sum_dtype), loss.tokens.to(machine.sum_dtype)])
 
     def _go_on(self, tensors: dict[str, Any], state: dict[str, Any]) -> None:
         then, now = geometry.read(state.get("geometry"), state["step"], self.checkpoints), self.geometry

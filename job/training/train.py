@@ -5,7 +5,6 @@ Meanwhile it writes checkpoints, from which the next run goes on. It does not kn
 (learner.py, loop.py).
 """
 
-import json
 import math
 import shutil
 import time
@@ -13,8 +12,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import datasets
-import torch
-from transformers import AutoTokenizer, PreTrainedModel
 
 from job.config.schema import TrainSection
 from job.errors import ConfigError
@@ -26,6 +23,7 @@ from job.training import origin
 from job.training.geometry import rows_per_step
 from job.training.learner import Learner
 from job.training.loop import Training
+from job.training.objective import Objective
 
 _NEEDS = "training needs 16 bytes a parameter for weights, gradients and optimizer"
 _REMEDY = "take a smaller model.base, or run on a machine with more memory"
@@ -69,7 +67,7 @@ def train(
             with out_of_memory.convert_errors(
                 "while the model was saved", "run the same command on a machine with more memory"
             ):
-                _save(training.learner.model, base, run, facts)
+                _save(training.objective, run, facts)
         machine.wait()
     return facts
 
@@ -117,14 +115,14 @@ def rehearse(section: TrainSection, rows: datasets.Dataset, base: Path, machine:
     return Rehearsal((time.monotonic() - started) / tokens, machine.peak_gib())
 
 
-def _save(model: PreTrainedModel, base: Path, run: Path, facts: TrainingFacts) -> None:
+def _save(objective: Objective, run: Path, facts: TrainingFacts) -> None:
     """Write the tuned model as `run/model`, complete or not at all."""
     partial = run / "model.partial"
     shutil.rmtree(partial, ignore_errors=True)
-    stored: str = json.loads((base / "config.json").read_text()).get("dtype") or "float32"
-    model.to(getattr(torch, stored)).save_pretrained(partial)
-    AutoTokenizer.from_pretrained(base, padding_side="left").save_pretrained(partial)
-    for file in partial.iterdir():
-        file.chmod(0o644)  # safetensors writes for its owner alone, and a server may be another user
+    objective.save(partial)
+    for file in partial.rglob("*"):
+        file.chmod(
+            0o755 if file.is_dir() else 0o644
+        )  # safetensors writes for its owner alone, and a server may be another user
     write(run, facts)
     durable.replace(partial, run / "model")
