@@ -56,7 +56,7 @@ def explain(run: Path, where: str) -> str:
     rejection = next((row for row in _read_rejected(run) if row["where"] == where), None)
     kept = None if rejection is not None else _find_kept(run, where)
     if rejection is None and kept is None:
-        raise DataError(f"no row stood at {where!r}{_suggestion(run, where)}")
+        raise DataError(f"no row at {where!r}{_suggestion(run, where)}")
     lines = [where, *_load_lines(data, where)]
     lines += _rejection_lines(rejection) if rejection is not None else _kept_lines(run, data, kept) if kept else []
     return "\n".join(lines)
@@ -70,7 +70,7 @@ def _read_rejected(run: Path) -> Iterator[dict[str, Any]]:
 
 def _find_kept(run: Path, where: str) -> _Kept | None:
     if not (run / "encoded").exists():
-        raise ConfigError(f"{run} holds no encoded rows, so nothing is known of rows that were not rejected; run first")
+        raise ConfigError(f"{run} holds no encoded rows, so it explains rejected rows only; run first")
     for part, rows in datasets.load_from_disk(run / "encoded").items():
         for number, place in enumerate(_places(rows)):
             if place == where:
@@ -98,10 +98,10 @@ def _load_lines(data: DataFacts, where: str) -> list[str]:
         original = _original(source, where)
         if original is not None:
             columns = f"{source.question} -> {source.answer}"
-            return [f"load      read from {source.source}, {columns}", *_text_lines("as it stood", *original)]
+            return [f"load      read from {source.source}, {columns}", *_text_lines("as loaded", *original)]
         if source.revision is not None and where.startswith(f"{source.source} "):
             return [f"load      read from {source.source}@{source.revision} on the Hub"]
-    return ["load      read (its file is not here any more, or holds other rows now)"]
+    return ["load      read (its file is gone, or has changed)"]
 
 
 def _original(source: Source, where: str) -> tuple[object, object] | None:
@@ -146,7 +146,7 @@ def _kept_lines(run: Path, data: DataFacts, kept: _Kept) -> list[str]:
     dropped = f"; {repeats.size} that repeat it were dropped" if repeats else ""
     lines = [
         "clean     passed",
-        *_text_lines("as it is used", row["question"], row["answer"]),
+        *_text_lines("as used", row["question"], row["answer"]),
         f"encode    {tokens} tokens: {prompt} of the prompt, {tokens - prompt} of the answer, which are trained on",
         f"dedupe    kept{dropped}",
         f"split     to {kept.part}",

@@ -1,7 +1,7 @@
 """Finds a published model in a folder or fetches it from the Hub, and refuses one that cannot be served.
 
 A repository must follow the Hub's conventions: config.json, safetensors weights, a tokenizer with a chat template, and
-an end-of-text token. It knows files and the Hub. It does not load weights, and it never imports torch.
+an end-of-sequence token. It knows files and the Hub. It does not load weights, and it never imports torch.
 """
 
 import errno
@@ -101,7 +101,7 @@ def decoding(folder: Path) -> Decoding:
 
 
 def eos_ids(folder: Path) -> list[int]:
-    """Read the end-of-text token ids, which end an answer, from `folder`."""
+    """Read the end-of-sequence token ids, which end an answer, from `folder`."""
     ids = _generation_config(folder)["eos_token_id"]
     return ids if isinstance(ids, list) else [ids]
 
@@ -185,7 +185,7 @@ def _check(label: str, folder: Path, with_weights: bool = True) -> None:
     if not _has_template(label, folder):
         missing.append("a chat template (chat_template.jinja, or chat_template in tokenizer_config.json)")
     if _generation_config(folder).get("eos_token_id") is None:
-        missing.append("an end-of-text token (eos_token_id in generation_config.json)")
+        missing.append("an end-of-sequence token (eos_token_id in generation_config.json)")
     if with_weights and (lost := [name for name in _weights(label, folder) if not (folder / name).exists()]):
         patterns = ("*.bin", "*.pt", "*.gguf", "*.safetensors")
         other = sorted({path.name for pattern in patterns for path in folder.glob(pattern)})

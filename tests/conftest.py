@@ -42,7 +42,7 @@ CPU = Machine(torch.device("cpu"), "fp32")
 
 
 def save_tiny(folder: Path, model: Any, vocabulary: int = 400) -> Path:
-    """A base as distilgpt2 is on the Hub: an end-of-text token, but neither chat template nor padding token."""
+    """A base as distilgpt2 is on the Hub: an end-of-sequence token, but neither chat template nor padding token."""
     bpe = ByteLevelBPETokenizer()
     texts = [text for row in ROWS for text in row.values()] + ["Question:\n\nAnswer:\n"]
     bpe.train_from_iterator(texts, vocab_size=vocabulary, special_tokens=[END], show_progress=False)

@@ -64,7 +64,7 @@ def test_a_sampled_answer_of_some_length_does_not_depend_on_the_company(
 
 
 def test_with_the_end_ignored_an_answer_is_as_long_as_it_may_be(taught: PreTrainedModel, published: Path) -> None:
-    """And otherwise what `generate` gives to a model that has no end-of-text token."""
+    """And otherwise what `generate` gives to a model that has no end-of-sequence token."""
     asked = [Request(str(index), prompt, 30, ignore_eos=index > 3) for index, prompt in enumerate(known(published))]
     engine = Engine(taught)
     expected = {one.id: generate(taught, one) for one in asked[:4]}

@@ -110,7 +110,7 @@ def test_a_base_that_does_not_fit_into_memory(mib: int, tiny_llama: Path, tmp_pa
         env={**os.environ, "OMP_NUM_THREADS": "1"}, cwd=Path(__file__).parents[1], capture_output=True, text=True,
     )  # fmt: skip
     assert ended.returncode == Exit.MEMORY, ended.stdout + ended.stderr
-    assert f"out of memory while loading {tmp_path}/hollow; take a smaller model.base" in ended.stdout.splitlines()[-1]
+    assert f"out of memory while loading {tmp_path}/hollow; use a smaller model.base" in ended.stdout.splitlines()[-1]
 
 
 # --- going on from a checkpoint --------------------------------------------------------------------------------------
@@ -158,9 +158,9 @@ def test_a_checkpoint_is_a_base_on_the_command_line(earlier: Path, tmp_path: Pat
 def test_a_checkpoint_that_is_damaged_or_alone(earlier: Path, tmp_path: Path) -> None:
     alone = Path(shutil.copytree(earlier, tmp_path / "alone" / "checkpoints" / earlier.name))
     assert "is a checkpoint of Kickoff without its run" in refused(alone, tmp_path)
-    assert f"is a run folder of Kickoff; take {tmp_path}/first/model" in refused(tmp_path / "first", tmp_path)
+    assert f"is a run folder of Kickoff; use {tmp_path}/first/model" in refused(tmp_path / "first", tmp_path)
     with (earlier / "tensors.pt").open("r+b") as file:
         file.write(b"damaged")
-    assert "is incomplete or damaged; take an older one" in refused(earlier, tmp_path)
+    assert "is incomplete or damaged; use an older one" in refused(earlier, tmp_path)
     (tmp_path / "first/base/base.json").write_text("{")
     assert "first/base/base.json is damaged (" in refused(earlier, tmp_path)

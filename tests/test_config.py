@@ -88,7 +88,7 @@ def test_all_errors_at_once(tmp_path: Path) -> None:
     lines = errors(tmp_path, text, "publish.repo=nobody", "nonsense")
     assert sorted(line.split(": ")[1] for line in lines if line.startswith("config.yaml")) == [
         "dataset.file",
-        "seed stands here a second time; first at config.yaml:6:1",
+        "seed is set twice; first at config.yaml:6:1",
         "train.epoch",
         "train.epochs",
     ]
@@ -150,9 +150,9 @@ def test_empty_section_is_its_defaults(tmp_path: Path) -> None:
 
 def test_duplicate_key(tmp_path: Path) -> None:
     assert errors(tmp_path, FILE + "train:\n  epochs: 1\n  epochs: 2\n") == [
-        "config.yaml:4:3: train.epochs stands here a second time; first at config.yaml:3:3"
+        "config.yaml:4:3: train.epochs is set twice; first at config.yaml:3:3"
     ]
-    assert "dataset stands here a second time" in errors(tmp_path, FILE + FILE)[0]
+    assert "dataset is set twice" in errors(tmp_path, FILE + FILE)[0]
 
 
 def test_tab(tmp_path: Path) -> None:
@@ -224,8 +224,12 @@ def test_byte_order_mark_is_no_part_of_the_first_key(tmp_path: Path) -> None:
         ("dataset: {file: a, config: b}", "1:20: dataset.config", "is for a Hub data set"),
         ("dataset: {file: a, split: test}", "1:20: dataset.split", "is for a Hub data set"),
         ("dataset: {sources: [{file: a, split: test}]}", "1:31: dataset.sources.0.split", "is for a Hub data set"),
-        ("dataset: {split: test, sources: [{file: a}]}", "1:11: dataset.split", "is set beside dataset.sources"),
-        ("dataset: {revision: b, sources: [{name: a/b}]}", "1:11: dataset.revision", "is set beside dataset.sources"),
+        ("dataset: {split: test, sources: [{file: a}]}", "1:11: dataset.split", "is set together with dataset.sources"),
+        (
+            "dataset: {revision: b, sources: [{name: a/b}]}",
+            "1:11: dataset.revision",
+            "is set together with dataset.sources",
+        ),
         ("dataset: {sources: [{file: a, question: q}]}", "1:31: dataset.sources.0.question", "is set alone"),
         ("dataset: {sources: [{file: a}, {name: b/c, answer: q}]}", "1:44: dataset.sources.1.answer", "is set alone"),
         ("dataset: {answer: q, sources: [{file: a}, {file: b}]}", "1:11: dataset.answer", "is set alone"),

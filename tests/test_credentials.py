@@ -74,7 +74,7 @@ def test_a_row_with_a_secret_is_rejected_whatever_is_on_and_its_reject_does_not_
     text = datasets.Features(dict.fromkeys(columns, datasets.Value("string")))
     rows, rejected = clean(CleanSection(**switches), datasets.Dataset.from_dict(columns, features=text))
     assert [row.where for row in rejected] == ["1", "2", "3"]
-    assert {row.reason for row in rejected} == {"the row holds what looks like a secret: AWS access key"}
+    assert {row.reason for row in rejected} == {"the row contains what looks like a secret: AWS access key"}
     assert rejected[0].shown == ("q?", "Mine is [secret].")
     left = json.dumps([*map(vars, rejected), *rows])
     assert key not in left and hidden not in left

@@ -188,7 +188,7 @@ def test_an_end_behind_an_answer_is_removed(marked: PreTrainedTokenizerBase, tem
     trained = [label for label in encoded[0]["labels"] if label != IGNORED]
     assert marked.decode(trained) == "It is.<|endoftext|>"
     assert [row.where for row in rejected] == ["row 3", "row 4"]
-    assert rejected[1].reason == "the answer is nothing but the mark of its end"
+    assert rejected[1].reason == "the answer is only the end-of-sequence token"
 
 
 def test_the_end_of_another_turn_is_no_end(marked: PreTrainedTokenizerBase) -> None:

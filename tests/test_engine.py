@@ -76,7 +76,7 @@ def answers(engine: Engine, asked: list[Request]) -> dict[str, list[int]]:
 
 
 def generate(model: PreTrainedModel, request: Request, **wishes: Any) -> list[int]:
-    """transformers' greedy answer; the end-of-text token ends it."""
+    """transformers' greedy answer; the end-of-sequence token ends it."""
     prompt = torch.tensor([request.prompt])
     output = model.generate(
         prompt, attention_mask=torch.ones_like(prompt), max_new_tokens=request.max_new_tokens, do_sample=False,

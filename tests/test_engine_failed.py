@@ -305,7 +305,7 @@ def test_a_model_whose_end_it_cannot_say_is_refused(
     model = request.getfixturevalue(path)
     model.generation_config.eos_token_id = ends
     if refused:
-        with pytest.raises(ValueError, match="found the end-of-text token 400, expected one below 400"):
+        with pytest.raises(ValueError, match="found the end-of-sequence token 400, expected one below 400"):
             warm_up(Engine(model), 30)
     else:
         warm_up(Engine(model), 30)

@@ -200,9 +200,9 @@ def test_a_batch_that_does_not_fit_goes_through_in_halves(caplog: pytest.LogCapt
             return [10 * row for row in part]
 
         assert in_halves(list(range(7)), work, "evaluate") == [10 * row for row in range(7)]
-        with pytest.raises(OutOfMemory, match="with a single test row; take a smaller model.base"):
+        with pytest.raises(OutOfMemory, match="with a single test row; use a smaller model.base"):
             in_halves([1, 2, 3], lambda part: work([1, 2, 3]), "evaluate")
-    assert "out of memory with 7 rows, going on with 3" in caplog.text
+    assert "out of memory with 7 rows, continuing with 3" in caplog.text
     with pytest.raises(RuntimeError, match="inconsistent"):
         in_halves([1], lambda part: torch.zeros(2) @ torch.zeros(3), "evaluate")  # type: ignore[arg-type, return-value]
 

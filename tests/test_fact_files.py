@@ -52,7 +52,7 @@ RECORDS = [
             Source("a.json", "question", "answer", ["id"], 20, "ab" * 32),
             Source("ada/rows", "q", "a", [], 10, None, "cd" * 20, "main", "train", 30),
         ],
-        **{"settings": {"seed": 42}, "flagged": [ROW], "mended": 3, "notes": ["4 of 4 rows hold HTML"]},
+        **{"settings": {"seed": 42}, "flagged": [ROW], "mended": 3, "notes": ["4 of 4 rows contain HTML"]},
     ),
     BaseFacts("ada/tiny", "cd" * 20, None, 1000, 128, "Kickoff's", None, "ef" * 32),
     TrainingFacts(
@@ -128,10 +128,12 @@ def test_what_an_earlier_version_did_not_write_has_its_obvious_value(
 def test_a_field_of_another_kind_names_file_and_field(run: Path) -> None:
     data = next(facts for facts in RECORDS if isinstance(facts, DataFacts))
     (run / "data.json").write_text(fact_files.dump(data).replace('"similarity": 0.934', '"similarity": "near"'))
-    with pytest.raises(Damaged, match=r"data\.json is of another version .*\(clusters\.0\.victims\.0\.similarity: Inp"):
+    with pytest.raises(
+        Damaged, match=r"data\.json is from another version .*\(clusters\.0\.victims\.0\.similarity: Inp"
+    ):
         fact_files.read(run, DataFacts)
     (run / "asked.json").write_text(json.dumps({"config": {}, "version": 2}))
-    with pytest.raises(OtherVersion, match=r"asked\.json is of another version of Kickoff \(facts 2, expected 1\)"):
+    with pytest.raises(OtherVersion, match=r"asked\.json is from another version of Kickoff \(facts 2, expected 1\)"):
         fact_files.read(run, RunRequest)
 
 

@@ -100,7 +100,7 @@ def test_a_model_of_another_kind_is_refused(make: Spoil, says: str, tmp_path: Pa
 def test_a_vision_language_model_and_one_that_writes_no_text(tiny_llama: Path, tmp_path: Path) -> None:
     for name, values, says in (
         ("gemma3", {"vision_config": {"hidden_size": 8}}, "also takes images or sound (gemma3)"),
-        ("vit", {}, "is no causal language model (vit)"),
+        ("vit", {}, "is not a causal language model (vit)"),
     ):
         folder = Path(shutil.copytree(tiny_llama, tmp_path / name))
         (folder / "config.json").write_text(json.dumps({"model_type": name, **values}))
@@ -221,13 +221,13 @@ FILES: list[tuple[Spoil, list[str]]] = [
     (ggufs, ["set model.gguf_file to one of tiny.Q4_1.gguf, tiny.Q8_0.gguf"]),
     (gguf_beside_config, ["set model.gguf_file=tiny.Q8_0.gguf"]),
     (another_name, ["only consolidated.safetensors", "expected model.safetensors"]),
-    (own_code, ["needs code of its own (auto_map"]),
+    (own_code, ["needs custom code (auto_map"]),
     (unknown_type, ["model_type 'llama9', which transformers"]),
     (no_type, ["model_type None"]),
     (gptq, ["is quantized (gptq)"]),
     (bitsandbytes, ["is quantized (bitsandbytes)"]),
     (cut, ["model.safetensors is cut off or damaged"]),
-    (lfs_pointer, ["pointer of Git LFS"]),
+    (lfs_pointer, ["Git LFS pointer"]),
     (empty_weights, ["model.safetensors is cut off or damaged"]),
     (lost_shard, ["lacks model-00002-of-00002.safetensors of the 2 files"]),
     (broken_config, ["config.json cannot be read"]),
@@ -400,14 +400,14 @@ WEIGHTS: list[tuple[Spoil, str]] = [
     (scales_of_weights, "config.json leaves out of the model: model.layers.0.mlp.up_proj.weight_scale"),
     (adapter_not_merged, "config.json leaves out of the model: model.layers.1.mlp.up_proj.lora_A.default.weight"),
     (one_more_norm, "config.json leaves out of the model: model.layers.0.self_attn.q_norm.weight"),
-    (other_size, "has the size (48, 96), config.json asks for (48, 64)"),
-    (nan_weights, "no numbers (NaN or infinite): model.norm.weight"),
-    (infinite_weights, "no numbers (NaN or infinite): model.embed_tokens.weight"),
-    (too_large_to_compute, "predicts no numbers"),
+    (other_size, "has the size (48, 96), config.json requires (48, 64)"),
+    (nan_weights, "holds weights that are NaN or infinite: model.norm.weight"),
+    (infinite_weights, "holds weights that are NaN or infinite: model.embed_tokens.weight"),
+    (too_large_to_compute, "predicts NaN or infinity"),
     (padding_outside, "the padding token '<pad>' has the id 306, outside the model's 306 embeddings"),
     (padding_outside_in_config, "the padding id 400 in config.json is outside the vocabulary of 400"),
     (end_outside, "embeddings lack: '<end>' (306)"),
-    (stop_outside, "the end-of-text id 128009 in generation_config.json is outside"),
+    (stop_outside, "the end-of-sequence id 128009 in generation_config.json is outside"),
     (small_vocabulary, "the tokenizer has ids that the model's 300 embeddings lack"),
     (words_beyond, "embeddings lack: 'goalkeeper' (306); add rows"),
     (blanks_beyond, "embeddings lack: '    ' (306); add rows"),
@@ -436,7 +436,7 @@ def test_a_mark_that_nobody_writes_may_have_no_embedding(
     mark = "<image_soft_token>"
     beyond(source, AddedToken(mark, special=special, normalized=normalized))
     base.fetch(section(source), tmp_path / "base")
-    assert f"that the model's 306 embeddings lack, and that nobody writes: {mark}; rows" in caplog.text
+    assert f"that the model's 306 embeddings lack, and that texts do not contain: {mark}; rows" in caplog.text
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "base")
     assert tokenizer.convert_tokens_to_ids(mark) == 306
     pairs = [("What is 1?", f"One{mark} ."), (f"What is {mark}?", "It."), ("What is 1?", "1"), (mark, mark)]

@@ -37,7 +37,7 @@ def test_a_step_that_takes_long_says_so_and_a_second_signal_ends_it() -> None:
     process = started(DEFERS)
     process.send_signal(signal.SIGTERM)
     assert process.stdout is not None
-    assert "finishing the current step and what is being written" in process.stdout.readline()
+    assert "finishing the current step and the current write" in process.stdout.readline()
     process.send_signal(signal.SIGINT)
     assert process.wait(timeout=20) == Exit.INTERRUPTED
 

@@ -71,7 +71,7 @@ def test_a_column_that_is_empty_everywhere_is_no_loss(tmp_path: Path, name: str,
 def test_any_text_that_tells_rows_apart_which_ask_the_same(tmp_path: Path, name: str) -> None:
     rows = same_question(**{name: WORDS})
     message = refused(tmp_path, rows + [{**row, name: "x"} for row in other_questions()])
-    assert f"{name!r} tells 10 rows apart that ask the same and are answered differently" in message
+    assert f"{name!r} distinguishes 10 rows that ask the same and are answered differently" in message
     assert read(tmp_path, rows, ignore_columns=(name,))[0].rows == 10
 
 
@@ -104,7 +104,7 @@ def test_pictures_are_missed_only_where_there_are_some(tmp_path: Path, type_: pa
         section = DatasetSection(file=str(file))
         if refuses:
             with pytest.raises(
-                DataError, match="'image' holds pictures or sounds .*take rows that can be answered"
+                DataError, match="'image' holds pictures or sounds .*use rows that can be answered"
             ) as e:
                 load(section, tmp_path, 42)
             assert "into the question" not in str(e.value)

@@ -127,7 +127,9 @@ def test_named_column_that_is_missing(tmp_path: Path) -> None:
 
 def test_columns_that_cannot_be_told(tmp_path: Path) -> None:
     message = refused(put(tmp_path, "qa.csv", "Frage,Antwort\na,b\n"))
-    assert message.startswith("qa.csv: cannot tell the columns: found 'Frage', 'Antwort', expected question and answer")
+    assert message.startswith(
+        "qa.csv: cannot tell which columns to read: found 'Frage', 'Antwort', expected question and answer"
+    )
     assert "dataset.question" in message
     assert "is the delimiter one of" in refused(put(tmp_path, "qa.csv", "question:answer\na:b\n"))
     assert "found no columns" in refused(put(tmp_path, "qa.json", ["a", "b"]))
@@ -232,14 +234,14 @@ def test_file_without_a_row(tmp_path: Path, name: str, text: str) -> None:
     message = refused(put(tmp_path, name, text))
     assert message.startswith(name)
     if name == "qa.csv":
-        assert "holds no row" in message
+        assert "has no rows" in message
     if name == "qa.json" and not text:
         assert "the file is empty" in message
 
 
 def test_empty_array_and_header_alone(tmp_path: Path) -> None:
-    assert "holds no row" in refused(put(tmp_path, "qa.json", []))
-    assert "holds no row" in refused(put(tmp_path, "qa.csv", "question,answer"))
+    assert "has no rows" in refused(put(tmp_path, "qa.json", []))
+    assert "has no rows" in refused(put(tmp_path, "qa.csv", "question,answer"))
 
 
 @pytest.mark.parametrize("name", ["folder", "folder.json"])

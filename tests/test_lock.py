@@ -16,7 +16,7 @@ from job.run import lock
 def test_a_second_one_is_refused_and_told_who_holds_it(tmp_path: Path) -> None:
     with lock.hold(tmp_path / "lock.json"), pytest.raises(KickoffError) as caught, lock.hold(tmp_path / "lock.json"):
         pass
-    assert f"{tmp_path} is taken: process {os.getpid()} on {socket.gethostname()}" in str(caught.value)
+    assert f"{tmp_path} is in use: process {os.getpid()} on {socket.gethostname()}" in str(caught.value)
     with lock.hold(tmp_path / "lock.json"):
         pass
 
@@ -35,7 +35,7 @@ def test_two_jobs_on_one_run_folder(jobs: ForkServer, whole: Path, tmp_path: Pat
     for arguments in (command, [*command, "train.epochs=1"]):
         second = jobs.run(tmp_path, *arguments)
         assert second.code == Exit.FAILED
-        assert f"process {first.pid} on {socket.gethostname()} has worked on it since" in second.last_line()
+        assert f"process {first.pid} on {socket.gethostname()} has used it since" in second.last_line()
     assert before == {path: path.read_bytes() for path in before}
     first.signal(signal.SIGKILL)
     first.wait()

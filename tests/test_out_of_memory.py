@@ -121,7 +121,7 @@ def test_it_is_said_wherever_a_rehearsal_runs_out(
     place: str, kind: Exception, rows: DatasetDict, fetched: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(*(LOADING | COMPUTING)[place], failing(kind))
-    with pytest.raises(OutOfMemory, match="^out of memory .*; take a smaller model.base") as caught:
+    with pytest.raises(OutOfMemory, match="^out of memory .*; use a smaller model.base") as caught:
         rehearse(SECTION, rows["train"], fetched, CPU)
     assert caught.value.exit_code == Exit.MEMORY
 

@@ -212,7 +212,7 @@ def test_an_end_mark_behind_an_answer_is_removed_and_counted(
         data, rejected = prepared(config_of(rows, tmp_path, make_config, dedupe={"near": False}), tokenizer)
     assert (data["mended"], data["train"] + data["test"]) == (20, 20)
     assert [row["answer"] for row in rejected] == ["The <|endoftext|> does."]
-    assert "the end mark behind 20 answers was removed" in caplog.text
+    assert "the end-of-sequence token after 20 answers was removed" in caplog.text
     assert all(row["answer"].count("<|endoftext|>") == 1 for row in data["rendered"])
 
 
@@ -223,7 +223,7 @@ def test_html_is_told_of_in_the_log_and_in_data_json(
     with caplog.at_level("INFO"):
         data, _ = prepared(config_of(rows, tmp_path, make_config), None)
     (note,) = data["notes"]
-    assert note.startswith("4 of 4 rows hold HTML")
+    assert note.startswith("4 of 4 rows contain HTML")
     assert note in caplog.text
 
 

@@ -129,7 +129,7 @@ def test_other_rows_in_a_step_go_on_at_the_end_of_an_epoch(
         facts = train(section, 1, rows, calm, tmp_path, CPU)
     assert facts.steps == total
     assert facts.trained_tokens == 2 * labels(rows)
-    assert f"from this end of an epoch on, which is step {total // 2} of {total} here" in caplog.text
+    assert f"from the end of its last epoch on, which is step {total // 2} of {total} here" in caplog.text
     points = [point for point in facts.history if "train_loss" in point]
     assert [point["step"] for point in points[4:]] == list(range(total // 2 + 1, total + 1))
     after = [point["learning_rate"] / EIGHT.learning_rate for point in points[4:]]
@@ -196,7 +196,7 @@ def test_the_ways_out_give_the_same_rows_in_a_step(then: tuple[int, ...], now: t
 def test_another_recipe_is_refused(key: str, value: Any, rows: DatasetDict, fetched: Path, tmp_path: Path) -> None:
     broken_off(EIGHT, rows, fetched, tmp_path, CPU, 4)
     changed = EIGHT.model_copy(update={key: value})
-    found = f"train.{key} was {getattr(EIGHT, key)} and is {value}; set it back, or choose another output"
+    found = f"train.{key} was {getattr(EIGHT, key)} and is {value}; undo the change, or choose another output"
     with pytest.raises(ConfigError, match=re.escape(found)):
         train(changed, 1, rows, fetched, tmp_path, CPU)
 
@@ -217,7 +217,7 @@ def test_other_rows_are_refused(change: str, rows: DatasetDict, fetched: Path, t
         "answers": lambda: train_rows.map(lambda row: {"labels": [-100, *row["labels"][1:-1], -100]}),
     }[change]()
     counts = r"\(30 rows then, 29 now\)" if change == "fewer" else r"\(30 rows, not the same\)"
-    with pytest.raises(ConfigError, match=f"other encoded rows {counts}; bring the run folder's `encoded` back, or"):
+    with pytest.raises(ConfigError, match=f"other encoded rows {counts}; restore the run folder's `encoded`, or"):
         train(EIGHT, 1, DatasetDict(train=others, test=rows["test"]), fetched, tmp_path, CPU)
 
 

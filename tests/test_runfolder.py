@@ -283,11 +283,11 @@ def test_a_run_folder_of_the_version_before(make_config: MakeConfig) -> None:
 @pytest.mark.parametrize(
     ("name", "remedy"),
     [
-        ("data.json", "remove it, and it is made anew"),
-        ("metrics.json", "remove it, and it is made anew"),
-        ("asked.json", "remove it, and it is made anew"),
-        ("base/base.json", "remove it, and it is made anew"),
-        ("phases.json", "remove it, and it is made anew"),
+        ("data.json", "remove it, and it is created again"),
+        ("metrics.json", "remove it, and it is created again"),
+        ("asked.json", "remove it, and it is created again"),
+        ("base/base.json", "remove it, and it is created again"),
+        ("phases.json", "remove it, and it is created again"),
         ("training.json", "restore it, or choose another output"),
     ],
 )
@@ -309,10 +309,10 @@ def test_facts_that_another_version_wrote_are_one_clear_line(make_config: MakeCo
     with pytest.raises(ConfigError) as caught:
         claim(make_config())
     where = (
-        f"output: {folder.path}/data.json is of another version of Kickoff, or damaged (rows: Input should be a valid"
+        f"output: {folder.path}/data.json is from another version of Kickoff, or damaged (rows: Input should be a valid"
     )
     assert str(caught.value).startswith(where)
-    assert str(caught.value).endswith("; remove it, and it is made anew")
+    assert str(caught.value).endswith("; remove it, and it is created again")
     assert len(str(caught.value).splitlines()) == 1
     (folder / "data.json").unlink()
     asked = json.loads((folder / "asked.json").read_text())
@@ -320,8 +320,8 @@ def test_facts_that_another_version_wrote_are_one_clear_line(make_config: MakeCo
     with pytest.raises(ConfigError) as caught:
         claim(make_config())
     assert str(caught.value) == (
-        f"output: {folder.path}/asked.json is of another version of Kickoff (facts 2, expected 1); choose another "
-        "output, or finish that run with the version that began it"
+        f"output: {folder.path}/asked.json is from another version of Kickoff (facts 2, expected 1); choose another "
+        "output, or finish that run with the version that started it"
     )
 
 
@@ -492,7 +492,7 @@ def test_rows_that_the_model_was_not_trained_on_do_not_replace_its_own(
     monkeypatch.setattr(split, "split", lambda section, seed, *rest: unchanged(section, seed + 1, *rest))
     (run / "data.json").unlink()
     for _ in range(2):
-        with pytest.raises(DataError, match="holds a model of other rows: .* train and test rows"):
+        with pytest.raises(DataError, match="holds a model trained on other rows: .* train and test rows"):
             command(config)
         assert {path: path.read_bytes() for path in run.rglob("encoded/*/*")} == kept
     monkeypatch.setattr(split, "split", unchanged)

@@ -59,7 +59,7 @@ def test_padding_changes_nothing(encoder: str) -> None:
 
 def test_a_model_that_is_none_is_refused(tmp_path: Path) -> None:
     rows = datasets.Dataset.from_dict({"question": ["a"], "answer": ["b"]})
-    with pytest.raises(ConfigError, match="dedupe.semantic_model: .* is no encoder"):
+    with pytest.raises(ConfigError, match="dedupe.semantic_model: .* cannot be loaded as an encoder"):
         list(semantic.find_repeats(str(tmp_path), rows, 0.9))
 
 

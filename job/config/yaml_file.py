@@ -53,7 +53,7 @@ def read(path: Path) -> Document:
         place = f"{path}:{text.count(chr(10), 0, error.position) + 1}"
         raise ConfigError(f"{place}: not valid YAML: holds the control character {chr(error.character)!r}") from None
     except RecursionError:
-        raise ConfigError(f"{path}: not valid YAML: nested too deeply, or an alias holds itself") from None
+        raise ConfigError(f"{path}: not valid YAML: nested too deeply, or an alias contains itself") from None
     return Document(str(path), data, places, problems)
 
 
@@ -166,7 +166,7 @@ def _note_places(node: yaml.Node, file: str, path: KeyPath, places: dict[KeyPath
             path_of_key = (*path, key.value if isinstance(key, yaml.ScalarNode) else str(key.tag))
             if path_of_key in places:
                 first = places[path_of_key]
-                yield f"{_place(file, key)}: {dotted_key(path_of_key)} stands here a second time; first at {first}"
+                yield f"{_place(file, key)}: {dotted_key(path_of_key)} is set twice; first at {first}"
                 continue
             places[path_of_key] = _place(file, key)
             yield from _note_places(value, file, path_of_key, places)

@@ -1,12 +1,12 @@
 """Encode: turns the text of a row into token ids, and labels for the part that is trained.
 
 It knows the tokenizer and its chat template. It does not know about batches or padding. Rows are padded where a batch
-is made, by length, so that a padding id equal to the end-of-text id never hides an end that must be learned.
+is made, by length, so that a padding id equal to the end-of-sequence id never hides an end that must be learned.
 
 Prompt and answer are tokenized separately and joined. Tokenized as one text they could merge across the boundary, and
 the server, which has the prompt alone, would send ids that the model was never trained on.
 
-A text that spells a control token would become that token, so its row is rejected. The exception is an end-of-text
+A text that spells a control token would become that token, so its row is rejected. The exception is an end-of-sequence
 token after an answer, which many data sets have: it is removed, since every answer gets one here.
 """
 
@@ -44,10 +44,10 @@ def encode(
 
     Args:
         rows: {"question", "answer", "where"}; other columns pass through.
-        tokenizer: with a chat template and an end-of-text token.
+        tokenizer: with a chat template and an end-of-sequence token.
         max_length: longest row in tokens: prompt, answer and end together.
-        counts: its "mended" grows by the number of answers whose end-of-text token was removed.
-        check: checks the rows whose answer lost its end-of-text token again: without it the answer may be a
+        counts: its "mended" grows by the number of answers whose end-of-sequence token was removed.
+        check: checks the rows whose answer lost its end-of-sequence token again: without it the answer may be a
             placeholder, or repeat the question. Its rejections carry the stage "clean", whose rules they are.
 
     Returns:
@@ -116,14 +116,14 @@ def _answer_ids(answers: list[str], tokenizer: PreTrainedTokenizerBase) -> list[
 def _problem(question: str, answer: str, control_tokens: ControlTokens, max_characters: int) -> str | None:
     """The reason to reject a row before tokenizing, which takes minutes for a text of a million characters."""
     if not answer:
-        return "the answer is nothing but the mark of its end"
+        return "the answer is only the end-of-sequence token"
     for column, text in (("question", question), ("answer", answer)):
         if (token := control_tokens.first_in(text)) is not None:
-            return f"the {column} holds {token}, which the tokenizer would take for its own mark"
+            return f"the {column} holds {token}, which the tokenizer would read as a special token"
         if len(text) > max_characters:
             return _too_long(f"{len(text)} characters", max_characters)
     return None
 
 
 def _too_long(length: str, limit: int) -> str:
-    return f"too long: {length}, {limit} fit (model.max_length); a cut row would never learn to end"
+    return f"too long: {length}, at most {limit} fit (model.max_length); a cut row would not teach the model to end"

@@ -29,7 +29,7 @@ CHUNK_ROWS = 10_000
 EXPECTED_ROWS = 'expected an array of rows such as [{"question": "...", "answer": "..."}]'
 _MAX_DEPTH = 50
 """Levels of lists and objects in a value. What lies deeper is cut, since the functions that read values recurse."""
-_UNREADABLE_JSON = "nested too deeply, or a number of thousands of digits"
+_UNREADABLE_JSON = "nested too deeply, or a number with thousands of digits"
 
 
 @dataclass(frozen=True)
@@ -70,7 +70,7 @@ def paths(files: str | list[str]) -> list[Path]:
         plain = Path(name).exists() or not glob.has_magic(name)
         matches = [name] if plain else sorted(glob.glob(name, recursive=True))  # noqa: PTH207, it may be absolute
         if not matches:
-            raise DataError(f"{name}: no file matches (paths are taken from the folder the command runs in)")
+            raise DataError(f"{name}: no file matches (paths are relative to the folder the command runs in)")
         matched.update(dict.fromkeys(map(Path, matches)))
     return list(matched)
 
@@ -102,7 +102,7 @@ def read(path: Path, choose: Choose) -> Iterator[Chunk]:
     if suffix not in FORMATS and path.is_file():
         raise DataError(
             f"{path}: found {suffix or 'no'} extension, expected one of {', '.join(FORMATS)}, "
-            f"which may be packed as {' or '.join(COMPRESSED)}"
+            f"which may be compressed as {' or '.join(COMPRESSED)}"
         )
     try:
         yield from _read_parquet(path, choose) if suffix == ".parquet" else _READERS[suffix](path)
@@ -156,7 +156,7 @@ def _read_jsonl(path: Path) -> Iterator[Chunk]:
                 except (ValueError, RecursionError) as error:
                     message = getattr(error, "msg", _UNREADABLE_JSON)
                     raise DataError(
-                        f"{path}:{number}: not valid JSON: {message}; expected one object to a line"
+                        f"{path}:{number}: not valid JSON: {message}; expected one object per line"
                     ) from None
                 places.append(f"line {number}")
             if len(rows) == CHUNK_ROWS:
@@ -191,7 +191,7 @@ def _read_csv(path: Path) -> Iterator[Chunk]:
                 first += len(frame)
     except pd.errors.ParserWarning:
         raise DataError(
-            f"{path}: the rows have more fields than the first line; put quotes around a text that holds {delimiter!r}"
+            f"{path}: the rows have more fields than the first line; quote texts that contain {delimiter!r}"
         ) from None
     except pd.errors.EmptyDataError:
         return
@@ -267,7 +267,7 @@ def _json_hint(text: str) -> str:
     if not text:
         return f" (the file is empty); {EXPECTED_ROWS}"
     if text[0] == "{" and text[-1] != "]":
-        return "; one object to a line is the .jsonl format: rename the file"
+        return "; one object per line is the .jsonl format: rename the file"
     return f"; was the file cut off? {EXPECTED_ROWS}"
 
 
@@ -275,5 +275,5 @@ def _read_error(path: Path, error: OSError) -> DataError:
     if path.is_dir():
         return DataError(f"{path}: is a folder; expected a file: {', '.join(FORMATS)}")
     if isinstance(error, FileNotFoundError):
-        return DataError(f"{path}: no such file (paths are taken from the folder the command runs in)")
+        return DataError(f"{path}: no such file (paths are relative to the folder the command runs in)")
     return DataError(f"{path}: cannot be read ({error.strerror or error})")

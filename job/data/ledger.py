@@ -102,7 +102,7 @@ def count_rows(
         repeats: what dedupe found.
         parts: "train" and "test", encoded if there is a tokenizer.
         tokenizer: that encoded them, if there is one.
-        mended: answers whose end-of-text token was removed.
+        mended: answers whose end-of-sequence token was removed.
 
     Returns:
         The facts of data.json.
@@ -128,7 +128,7 @@ def count_rows(
         notes=clean.notes(config.clean, list(parts.values())),
     )
     if facts.rows != facts.train + facts.test + facts.rejected:
-        raise AssertionError(f"rows got lost: {data_line(facts)}")
+        raise AssertionError(f"rows were lost: {data_line(facts)}")
     return facts
 
 

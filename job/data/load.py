@@ -167,7 +167,7 @@ def _batches(
             yield kept
             first += len(chunk.places)
         if used is None:
-            raise DataError(f"{source.source}: holds no row; {EXPECTED_ROWS}")
+            raise DataError(f"{source.source}: has no rows; {EXPECTED_ROWS}")
         question, answer = used
         unused_names = [str(redact_value(name)) for name in source.names if name not in (*used, group)]
         not_drawn_here = source.draw.not_drawn - not_drawn if source.draw.weight < 1 else None
@@ -257,7 +257,8 @@ def _find_pair(names: list[str], source: _Source, group: str | None) -> tuple[st
             return by_lower[question], by_lower[answer]
     hint = " (is the delimiter one of , ; tab | ?)" if len(names) == 1 and ".csv" in source.source else ""
     raise DataError(
-        f"{source.source}: cannot tell the columns: found {_format_names(names)}{hint}, expected question and answer; "
+        f"{source.source}: cannot tell which columns to read: found {_format_names(names)}{hint}, "
+        "expected question and answer; "
         "name yours with dataset.question and dataset.answer"
     )
 

@@ -180,7 +180,7 @@ class UnusedColumns:
             if column.by_name and column.is_named and not column.says_nothing_new:
                 needed[column.name] = f"is filled in {column.by_name} of {total} rows, first in {column.first}"
         for name, separations in self._find_separations().items():
-            separates = f"tells {separations.rows} rows apart that ask the same and are answered differently"
+            separates = f"distinguishes {separations.rows} rows that ask the same and are answered differently"
             if name in needed:
                 continue
             if separations.needs(self._columns[name], total):
@@ -238,7 +238,7 @@ def refusal(needed: dict[str, str]) -> str:
     """
     why = "; ".join(f"{name!r} {reason}" for name, reason in needed.items())
     readable = not all(reason.startswith(UNREADABLE) for reason in needed.values())
-    way = "put it into the question, or leave" if readable else "take rows that can be answered without, or leave"
+    way = "put it into the question, or leave" if readable else "use rows that can be answered without it, or leave"
     return (
         f"dataset: a column that the question needs is left out: {why}; {way} it out on purpose with "
         f"dataset.ignore_columns: [{_format_names(needed)}]"
@@ -261,8 +261,8 @@ def require_few_conflicts(rows: int, lost: int, columns: Iterable[str]) -> None:
         listed = _format_names(suspect)
         raise DataError(
             f"dataset: {lost} of {rows} rows ask the same as another row and are answered differently; they would be "
-            f"dropped, and what the question lacks may stand in a column that is left out ({listed}): put it into the "
-            "question; or, if the questions are whole and have several answers, set dedupe.conflicts=keep_all, or "
+            f"dropped, and what the question lacks may be in a column that is left out ({listed}): put it into the "
+            "question; or, if the questions are complete and have several answers, set dedupe.conflicts=keep_all, or "
             f"leave the columns out on purpose with dataset.ignore_columns: [{listed}]"
         )
 

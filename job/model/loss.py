@@ -185,7 +185,10 @@ def choose(
     finally:
         model.train(training)
         model.zero_grad()
-    log.info(f"logits only at the answers: not possible for this model ({reason}); training the plain way, slower")
+    log.info(
+        f"loss: logits at the answers alone are not possible for this model ({reason}); computing all of "
+        "them, which is slower"
+    )
     return plain
 
 

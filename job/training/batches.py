@@ -88,7 +88,7 @@ def pad(
 
     Returns:
         Ids, labels and attention mask, each int64 [rows, longest row]. Padding is known by length and not by id: the
-        padding id may be the end-of-text id, whose label must stay.
+        padding id may be the end-of-sequence id, whose label must stay.
     """
     shape = len(input_ids), max(map(len, input_ids))
     ids, marked, mask = np.full(shape, pad_id), np.full(shape, IGNORED), np.zeros(shape, dtype=np.int64)

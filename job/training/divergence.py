@@ -53,8 +53,8 @@ def diverged(found: str, step: int, rows: Sequence[str], kept: str) -> Diverged:
 def overflowed(step: int, scale: float, rows: Sequence[str], kept: str) -> Diverged:
     """Make the error of a step whose gradients overflow fp16 at every loss scale; arguments as in `diverged`."""
     return Diverged(
-        f"fp16 overflows: {MOST_OVERFLOWS} times in a row the gradients of step {step} were no numbers, down to a loss "
-        f"scale of {scale:g}; set train.precision to fp32 (or bf16 where the hardware computes in it), or lower "
+        f"fp16 overflows: {MOST_OVERFLOWS} times in a row the gradients of step {step} were NaN or infinite, down to a "
+        f"loss scale of {scale:g}; set train.precision to fp32 (or bf16 where the hardware computes in it), or lower "
         f"train.learning_rate, and choose another output. The rows: {_named(rows)}. Nothing was published; {kept}"
     )
 

@@ -86,8 +86,8 @@ def read(found: Any, step: int, checkpoints: Path) -> Geometry:
         return Geometry(**found)
     except TypeError:
         raise ConfigError(
-            f"output: another version of Kickoff wrote the checkpoint of step {step}: it does not say for which rows "
-            f"and how many of them in a step; finish the run with that version, or {_anew(checkpoints)}"
+            f"output: another version of Kickoff wrote the checkpoint of step {step}: it does not record its rows, "
+            f"nor how many of them a step has; finish the run with that version, or {_start_over(checkpoints)}"
         ) from None
 
 
@@ -103,9 +103,9 @@ def position(then: Geometry, now: Geometry, done: int, checkpoints: Path) -> int
     epochs, rest = divmod(done, then.steps_per_epoch)
     if rest:
         raise ConfigError(
-            f"output: the checkpoint of step {done} was written with {_product(then)}, and here it would be "
-            f"{_product(now)}; within an epoch a run goes on only with the same number. Run it with "
-            f"{' or with '.join(_ways(then, now))}, or {_anew(checkpoints)}"
+            f"output: the checkpoint of step {done} was written with {_product(then)}, and this run would use "
+            f"{_product(now)}; within an epoch a run can continue only with the same number. Run it with "
+            f"{' or with '.join(_ways(then, now))}, or {_start_over(checkpoints)}"
         )
     return epochs * now.steps_per_epoch
 
@@ -136,13 +136,14 @@ def _require_same_recipe(then: Geometry, now: Geometry, checkpoints: Path) -> No
     ]
     if changed:
         raise ConfigError(
-            f"output: the checkpoint is of another training: {'; '.join(changed)}; set it back, or {_anew(checkpoints)}"
+            f"output: the checkpoint belongs to another training: {'; '.join(changed)}; undo the change, "
+            f"or {_start_over(checkpoints)}"
         )
     if (then.rows, then.data) != (now.rows, now.data):
         counts = f"{then.rows} rows then, {now.rows} now" if then.rows != now.rows else f"{now.rows} rows, not the same"
         raise ConfigError(
-            f"output: the checkpoint was trained on other encoded rows ({counts}); bring the run folder's `encoded` "
-            f"back, or {_anew(checkpoints)}"
+            f"output: the checkpoint was trained on other encoded rows ({counts}); restore the run folder's `encoded`, "
+            f"or {_start_over(checkpoints)}"
         )
 
 
@@ -170,5 +171,5 @@ def _ways(then: Geometry, now: Geometry) -> list[str]:
     ]
 
 
-def _anew(checkpoints: Path) -> str:
-    return f"choose another output, or remove {checkpoints} to train anew"
+def _start_over(checkpoints: Path) -> str:
+    return f"choose another output, or remove {checkpoints} to train from the start"

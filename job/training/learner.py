@@ -84,8 +84,8 @@ class Learner:
         self.section, self.seed, self.machine, self.total_steps = section, seed, machine, total_steps
         self.source, self.checkpoints = source, checkpoints
         with out_of_memory.convert_errors(
-            "while the model was loaded; training needs 16 bytes a parameter for weights, gradients and optimizer",
-            "take a smaller model.base, or run on a machine with more memory",
+            "while the model was loaded; training needs 16 bytes per parameter for weights, gradients and optimizer",
+            "use a smaller model.base, or run on a machine with more memory",
         ):
             self.model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(base, dtype=torch.float32)
             self.model.to(machine.device).train()  # type: ignore[arg-type]
@@ -178,7 +178,7 @@ class Learner:
         if computed != len(rows):
             raise KickoffError(
                 f"train: the processes computed {computed:.0f} rows of step {self.done + 1}, expected {len(rows)}: "
-                "they do not work on the same data; all have to see one run folder"
+                "they do not have the same data; all must share one run folder"
             )
         return _Agreed(summed, bool(stopping), bool(saving), bool(short), shared)
 
@@ -269,7 +269,7 @@ class Learner:
         passes = [math.ceil(size / self.machine.processes / rows) for rows in (before, self.micro_size)]
         log.warning(
             f"out of memory: {before} -> {self.micro_size} rows in a forward pass and {passes[0]} -> {passes[1]} "
-            f"passes in a step from now on; the effective batch of {size} rows stays"
+            f"passes in a step from now on; the effective batch of {size} rows stays the same"
         )
 
     def _probe(self) -> list[int]:

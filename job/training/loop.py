@@ -136,7 +136,7 @@ class Training:
             steps = ", ".join(f"process {rank}: {step}" for rank, (step, _) in enumerate(everywhere))
             raise ConfigError(
                 f"output: the processes do not see the same checkpoint and rows (step of the checkpoint: {steps}); all "
-                f"nodes have to share the run folder {self.run}"
+                f"nodes must share the run folder {self.run}"
             )
         if found is not None:
             self._go_on(*found)
@@ -188,7 +188,7 @@ class Training:
             raise ConfigError(
                 f"output: the training ended after {found[0]} rows and {found[1]} trained tokens, expected "
                 f"{expected[0]} and {expected[1]}; its checkpoints do not belong to these rows, and no model was "
-                f"saved; remove {self.checkpoints} to train anew"
+                f"saved; remove {self.checkpoints} to train from the start"
             )
 
     def _minutes_have_passed(self) -> bool:
@@ -205,7 +205,7 @@ class Training:
             self._checkpoint()
         raise Interrupted(
             f"stopped at step {self.learner.done} of {self.total_steps}, checkpoint complete; "
-            "run the same command again to go on"
+            "run the same command again to continue"
         )
 
     def _test_when_due(self, stop_requested: Callable[[], bool]) -> bool:
@@ -243,7 +243,7 @@ class Training:
         self.history = [
             {**point, "step": geometry.on_new_steps(then, now, int(point["step"]))} for point in state["history"]
         ]
-        log.info(f"train: going on from the checkpoint of step {state['step']} of {then.total_steps}")
+        log.info(f"train: continuing from the checkpoint of step {state['step']} of {then.total_steps}")
         if geometry.same_place(then, now):
             learner.micro_size = state["forward_rows"][self.machine.rank]
             self._written = learner.done, learner.skipped
@@ -251,9 +251,9 @@ class Training:
         # rows that did not fit there may fit here; if not, they are halved again
         course = "the same rows in the same steps"
         if then.total_steps != now.total_steps:
-            course = f"from this end of an epoch on, which is step {learner.done} of {now.total_steps} here"
+            course = f"from the end of its last epoch on, which is step {learner.done} of {now.total_steps} here"
         log.info(
-            f"train: it was written in another place ({geometry.changes(then, now)}); {course}, and the last bits of "
+            f"train: it was written in another setup ({geometry.changes(then, now)}); {course}, and the last bits of "
             "the weights may differ from those of an unbroken run"
         )
 

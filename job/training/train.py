@@ -27,8 +27,8 @@ from job.training.geometry import rows_per_step
 from job.training.learner import Learner
 from job.training.loop import Training
 
-_NEEDS = "training needs 16 bytes a parameter for weights, gradients and optimizer"
-_REMEDY = "take a smaller model.base, or run on a machine with more memory"
+_NEEDS = "training needs 16 bytes per parameter for weights, gradients and optimizer"
+_REMEDY = "use a smaller model.base, or run on a machine with more memory"
 
 
 def train(

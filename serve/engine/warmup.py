@@ -27,8 +27,8 @@ def warm_up(engine: Engine, hang_seconds: float) -> None:
     """
     if engine.eos and min(engine.eos) >= engine.limits.vocabulary:
         raise ValueError(
-            f"found the end-of-text token {min(engine.eos)}, expected one below {engine.limits.vocabulary}, the ids "
-            "that it knows; set eos_token_id in generation_config.json"
+            f"found the end-of-sequence token {min(engine.eos)}, expected one below "
+            f"{engine.limits.vocabulary}, the ids that it knows; set eos_token_id in generation_config.json"
         )
     for index in range(min(4, engine.max_rows)):
         engine.submit(Request(f"warm-up {index}", [0] * min(index + 4, engine.limits.context - 3), 3))

@@ -1,8 +1,8 @@
 """Checks at the start that the tokenizer, its chat template and the model belong together.
 
 A tokenizer of another model loads without an error. It is recognized by ids that the model does not know, and by
-end-of-text tokens that only one side has. Two tokenizers of the same size and with the same end-of-text token cannot
-be told apart.
+end-of-sequence tokens that only one side has. Two tokenizers of the same size and with the same end-of-sequence token
+cannot be told apart.
 
 It knows tokenizers and their files. Of the model it knows only how many ids it has.
 """
@@ -24,7 +24,7 @@ TOGETHER = "publish the model and its tokenizer together, as transformers' save_
 
 
 def load(folder: Path, ends: list[int]) -> Text:
-    """Load the tokenizer in `folder` and check its template and its end-of-text token.
+    """Load the tokenizer in `folder` and check its template and its end-of-sequence token.
 
     Args:
         folder: the published model.
@@ -37,7 +37,9 @@ def load(folder: Path, ends: list[int]) -> Text:
     try:
         text = Text(folder)
     except TemplateError as error:
-        raise ValueError(f"its chat template does not take a question ({one_line(error)[:80]}); {ONE_THAT}") from error
+        raise ValueError(
+            f"its chat template does not accept a question ({one_line(error)[:80]}); {ONE_THAT}"
+        ) from error
     except Exception as error:  # damaged files raise errors of many classes
         if not (folder / "tokenizer.json").exists():  # files of sentencepiece and tiktoken need further libraries
             raise ValueError(f"its tokenizer cannot be loaded without a tokenizer.json; {TOGETHER}") from error
@@ -71,7 +73,9 @@ def _check_template(text: Text) -> None:
     try:
         one, other = (_ask(text, question) for question in QUESTIONS)
     except Exception as error:  # a template is a program and may raise anything
-        raise ValueError(f"its chat template does not take a question ({one_line(error)[:80]}); {ONE_THAT}") from error
+        raise ValueError(
+            f"its chat template does not accept a question ({one_line(error)[:80]}); {ONE_THAT}"
+        ) from error
     if one == other:
         raise ValueError("its chat template leaves the question out; publish one that writes each message's content")
 

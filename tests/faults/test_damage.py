@@ -76,7 +76,9 @@ def resumed(
     older = [checkpoint.name for checkpoint in checkpoints[len(names) :]]
     text = run.text()
     said = all(f"checkpoint {name} is incomplete or damaged and is skipped" in text for name in passed)
-    went_on = f"going on from the checkpoint of step {int(older[0][5:])} " in text if older else "going on" not in text
+    went_on = (
+        f"continuing from the checkpoint of step {int(older[0][5:])} " in text if older else "continuing" not in text
+    )
     done = run.code == Exit.DONE
     return {
         "point": f"{' and '.join(names)} {damage}",

@@ -49,7 +49,7 @@ def test_full_at_a_checkpoint(jobs: ForkServer, whole: Path, small_disk: Path, t
     (small_disk / "ballast").unlink()
     again = jobs.run(tmp_path, *command)
     assert again.code == Exit.DONE, again.text()
-    assert "going on from the checkpoint of step" in again.text()
+    assert "continuing from the checkpoint of step" in again.text()
     assert "passed over" not in again.text()
     assert result(small_disk / "run") == result(whole / "run")
 
