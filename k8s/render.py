@@ -43,10 +43,12 @@ def files_of(path: Path) -> list[Path]:
     files = list(dict.fromkeys([path, *local_files.paths(config.dataset)]))
     for file in files:
         if file.parent != folder or not re.fullmatch(r"[\w.-]+", file.name) or not file.is_file():
-            raise ConfigError(f"{path}: names {file}, expected a file beside it, in {folder}; the pod sees that folder")
+            raise ConfigError(
+                f"{path}: names {file}, expected a file beside it, in {folder}; the pod mounts that folder"
+            )
     size = sum(file.stat().st_size for file in files)
     if size > MOST_BYTES:
-        remedy = "put the data set on the Hub and set dataset.name"
+        remedy = "upload the data set to the Hub and set dataset.name"
         raise ConfigError(f"{path}: {size:,} bytes with its data, a ConfigMap takes {MOST_BYTES:,}; {remedy}")
     for key, value in (("output", config.output), ("publish.folder", config.publish.folder)):
         if value is not None and not _on_the_volume(value):

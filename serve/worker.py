@@ -76,7 +76,7 @@ class EngineLoop(LitLoop):
 
 def _leave(shared: Shared) -> None:
     if not shared.stopping.is_set() and not shared.refused.is_set():
-        log.info("engine: the HTTP process is gone, leaving")
+        log.info("engine: the HTTP process is gone, exiting")
     os._exit(HTTP_GONE)
 
 
@@ -89,7 +89,7 @@ def _load_or_exit(lit_api: AnswerAPI, device: str, worker_id: int) -> "Engine":
         if lit_api.shared.loaded[
             worker_id
         ].is_set():  # the model itself can be served; next time there may be enough memory
-            log.error("engine: the model could not be loaded anew: %s", one_line(error))
+            log.error("engine: the model could not be reloaded: %s", one_line(error))
             sys.exit(FAILED)
         log.error("%s cannot be served: %s", lit_api.published.name, one_line(error))
         lit_api.shared.refused.set()

@@ -141,15 +141,15 @@ MODELS: dict[str, tuple[str, dict[str, Any]]] = {
         "decoder_ffn_dim": 48, "max_position_embeddings": 160}),
 }  # fmt: skip
 
-OWN = "its attention is its own"
+OWN = "its attention is custom code"
 APART = {
     "gpt_neo": OWN, "gptj": OWN, "codegen": OWN, "falcon, alibi": OWN, "falcon, multi-query": OWN,
     "falcon, new decoder": OWN, "bloom": OWN, "mpt": OWN, "xglm": OWN, "gpt_oss": "s_aux", "gemma2": "softcap",
-    "bart's decoder": "tokens that come later", "llama4_text": "the cache's length",
+    "bart's decoder": "sees later tokens", "llama4_text": "the cache's length",
     "llama4_text, temperature from afar": "the cache's length",
 }  # fmt: skip
 """Models that are served by the slow path, and the reason that the log gives."""
-NO_CACHE = r"found \w+, which keeps no keys and values of attention; .*"
+NO_CACHE = r"found \w+, which has no attention keys and values; .*"
 STATE = r"found layers of kind LinearAttentionLayer, expected attention layers only; .*"
 REFUSED = {
     "openai-gpt": NO_CACHE, "xlnet": NO_CACHE, "mamba": NO_CACHE, "mamba2": NO_CACHE, "rwkv": NO_CACHE,

@@ -60,7 +60,7 @@ def body_of(**fields: Any) -> bytes:
         (b"null", 422, "send a JSON object"),
         (b"7", 422, "send a JSON object"),
         (b'{"question": "\xff\xfe"}', 400, "'utf-8' codec can't decode byte 0xff in position 14"),
-        (b'{"question": "\\ud800"}', 422, "question: holds half of a surrogate pair at character 0"),
+        (b'{"question": "\\ud800"}', 422, "question: contains half of a surrogate pair at character 0"),
         (b'{"question": "a", "stop": ["b", "\\udfff"]}', 422, "stop.1: Input should be a valid string"),
         (b'{"question": "a", "\\ud800": 1}', 422, "valid string"),
         (b"[" * 100_000, 400, "recursion"),

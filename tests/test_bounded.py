@@ -175,7 +175,7 @@ def nested(depth: int, opened: str = "[", closed: str = "]", inner: str = "") ->
 def test_the_depth_that_is_taken() -> None:
     for opened, closed, inner in ("[", "]", ""), ('{"a":', "}", "1"):
         assert check_depth(json.loads(nested(MAX_DEPTH, opened, closed, inner)))
-        with pytest.raises(ValueError, match="inside each other"):
+        with pytest.raises(ValueError, match="levels deep"):
             check_depth(json.loads(nested(MAX_DEPTH + 1, opened, closed, inner)))
 
 

@@ -332,7 +332,7 @@ def test_a_history_with_a_tool_call_is_read(client: openai.OpenAI, model: str, s
      ({"role": "user", "content": "x", "tool_calls": [CALLED]}, "tool_calls: found in a turn of the user"),
      ({"role": "assistant", "tool_calls": [{**CALLED, "function": {"name": "f", "arguments": "{"}}]}, "are no JSON"),
      ({"role": "assistant", "tool_calls": [{**CALLED, "function": {"name": "f", "arguments": "[1]"}}]},
-      "but no object"),
+      "but not an object"),
      ({"role": "assistant", "tool_calls": [{**CALLED, "type": "custom"}]}, "tool_calls.0.type"),
      ({"role": "assistant", "content": "x", "prefix": True}, "prefix"),
      ({"role": "assistant", "content": "x", "function_call": {"name": "f", "arguments": "{}"}}, "function_call"),
@@ -487,6 +487,6 @@ def test_more_tokens_at_least_than_fit_is_refused(server: Served, client: openai
     before = server.metric("kickoff_rejected_total", reason="invalid")
     with pytest.raises(openai.UnprocessableEntityError) as refused:
         client.chat.completions.create(model=model, messages=ASKED, max_tokens=500, extra_body={"min_tokens": 127})
-    assert "fit behind these messages; shorten them" in refused.value.message
+    assert "fit after these messages; shorten them" in refused.value.message
     assert server.metric("kickoff_rejected_total", reason="invalid") == before + 1
     assert server.metric("kickoff_waiting") == 0, "its place is free"

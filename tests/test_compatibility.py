@@ -100,7 +100,7 @@ FAULTS: list[tuple[Callable[[Path], None], str]] = [
     (type_error, "its chat template does not accept a question (it fails with TypeError: can only concatenate"),
     (wants_a_system_message, "its chat template does not accept a question (no system message); publish"),
     (leaves_the_question_out, "its chat template leaves the question out; publish"),
-    (writes_nothing, "its chat template does not accept a question (it makes nothing of them); publish"),
+    (writes_nothing, "its chat template does not accept a question (its output is empty); publish"),
     (of_another_model, "tokenizer.json lacks <|endoftext|>, which tokenizer_config.json names"),
     (without_the_end, "its answers end with the token id 400, 5000, which its tokenizer does not have; publish"),
 ]
@@ -152,6 +152,6 @@ def test_the_server_ends_with_2_and_says_why_once(fault: Callable[[Path], None],
     said = server.output()
     assert said.count("cannot be served") == 1, said
     assert "Traceback" not in said
-    assert "anew" not in said
+    assert "restarting" not in said
     assert "SentencePiece" not in said
-    assert "leaving" not in said, "the reason is the last word"
+    assert "exiting" not in said, "the reason is the last word"

@@ -11,7 +11,7 @@ import torch
 from served import Served, httpx2
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
-from serve.decoding import HONOURED, NEUTRAL, OFF, unsupported_settings
+from serve.decoding import NEUTRAL, OFF, SUPPORTED, unsupported_settings
 from serve.repository import Decoding, Refused, decoding, find
 
 REFUSED: list[tuple[str, Any]] = [
@@ -124,9 +124,9 @@ def test_all_of_them_are_said_at_once(folder: Path) -> None:
 
 def test_every_setting_that_transformers_knows_is_decided_upon() -> None:
     known = set(vars(GenerationConfig())) | set(GenerationConfig._get_default_generation_params())
-    assert known - HONOURED.keys() - OFF.keys() - NEUTRAL == {"max_length"}
-    assert not HONOURED.keys() & OFF.keys()
-    assert not NEUTRAL & (HONOURED.keys() | OFF.keys())
+    assert known - SUPPORTED.keys() - OFF.keys() - NEUTRAL == {"max_length"}
+    assert not SUPPORTED.keys() & OFF.keys()
+    assert not NEUTRAL & (SUPPORTED.keys() | OFF.keys())
 
 
 def test_transformers_own_defaults_are_served() -> None:

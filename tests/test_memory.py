@@ -227,7 +227,7 @@ def test_a_context_smaller_than_promised_is_said_with_its_reason(never_ending: P
     lines = promises.unmet_promises(loaded, small)
     assert len(lines) == 2
     assert lines[0].startswith(f"context: {small.context} tokens for question and answer together")
-    assert "config.json promises 4096; memory for keys and values has no room for more: see --cache-bytes" in lines[0]
+    assert "config.json promises 4096; the cache has no room for more: see --cache-bytes" in lines[0]
     assert "generation_config.json promises up to 300 tokens" in lines[1]
 
 
@@ -276,7 +276,7 @@ class ones:
         ("auto", {"CUDA_VISIBLE_DEVICES": "1"}, ["cuda:0"], ""),
         ("auto", {"CUDA_VISIBLE_DEVICES": ""}, ["cpu"], ""),
         ("auto", {"CUDA_VISIBLE_DEVICES": "-1"}, ["cpu"], ""),
-        ("auto", {"FAKE_OLD": "1"}, ["cpu"], "torch cannot use a GPU that is here (The NVIDIA driver"),
+        ("auto", {"FAKE_OLD": "1"}, ["cpu"], "torch cannot use a GPU of this machine (The NVIDIA driver"),
         ("auto", {"FAKE_BROKEN": "cuda:1"}, ["cuda:0"], "no kernel image is available"),
         ("cuda", {"FAKE_OLD": "1"}, ["cuda:0"], "too old"),
     ],

@@ -395,7 +395,7 @@ def test_without_the_key_there_is_no_page(browser: Browser, guarded: Guarded) ->
     wrong = {"http_credentials": {"username": "anybody", "password": "not-the-key"}}
     with visit(browser, guarded.url, **wrong) as page:
         assert page.locator("textarea").count() == 0
-        assert "a key is needed" in (page.locator("body").text_content() or "")
+        assert "a valid key is required" in (page.locator("body").text_content() or "")
 
 
 def test_the_command_of_a_guarded_server_sends_the_key_and_does_not_hold_it(browser: Browser, guarded: Guarded) -> None:

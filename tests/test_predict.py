@@ -296,7 +296,7 @@ def test_a_full_server_refuses_at_once_and_serves_again_when_there_is_room(idle:
         assert int(response.headers["retry-after"]) >= 1
         error = response.json()["error"]
         assert (error["code"], error["type"]) == ("overloaded", "rate_limit_error")
-        assert "2 requests are inside, of 2 that fit" in error["message"]
+        assert "2 requests are in progress, of at most 2" in error["message"]
     assert idle.metric("kickoff_rejected_total", reason="overload") == rejected + 2
     assert idle.metric("kickoff_requests_total", route="/predict", code="429") == counted + 1
     assert ask(idle, max_new_tokens=3)["usage"]["completion_tokens"] == 3

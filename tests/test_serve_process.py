@@ -76,7 +76,7 @@ def test_a_killed_engine_fails_everybody_at_once_and_is_started_anew(
         assert [one.status_code for one in answers] == [503] * 3
         assert answers[0].json()["error"]["code"] == "engine_died"
         assert streamed[-3] == "event: error"
-        assert status(f"{server.url}/health/live") == 200, "it is being started anew"
+        assert status(f"{server.url}/health/live") == 200, "it is restarting"
         assert httpx2.post(f"{server.url}/predict", json=LONG).status_code == 503
         until(lambda: status(f"{server.url}/health/ready") == 200)
         assert status(f"{server.url}/health/live") == 200
@@ -236,13 +236,13 @@ def test_a_model_that_fails_to_load_anew_once_is_not_refused(published: Path, tm
     with Served(folder) as server:
         weights.rename(away)
         server.children()["engine"].kill()
-        until(lambda: "engine: the model could not be loaded anew: " in server.output(), 60)
+        until(lambda: "engine: the model could not be reloaded: " in server.output(), 60)
         away.rename(weights)
         until(lambda: status(f"{server.url}/health/ready") == 200, 60)
         server.children()["http"].kill()
         assert server.process.wait(15) == 1
         assert "cannot be served" not in server.output()
-        assert "server: the HTTP process died, leaving" in server.output()
+        assert "server: the HTTP process died, exiting" in server.output()
 
 
 def test_the_log_says_after_how_long_the_engine_was_ready(published: Path) -> None:

@@ -301,7 +301,7 @@ def test_a_mixture_of_experts_says_at_load_that_its_last_bits_depend_on_company(
     build(*MODELS[name], tmp_path)
     with caplog.at_level(logging.WARNING):
         load(tmp_path, "cpu", "float32", threads=1)
-    assert "the last bits of an answer depend on its company" in caplog.text
+    assert "this model's logits depend, in the last bits, on the requests in the same batch" in caplog.text
 
 
 @pytest.mark.parametrize("kind", ["mamba", "openai-gpt"])
@@ -322,4 +322,4 @@ def test_the_server_refuses_such_a_model_once_in_one_line(kind: str, published: 
     assert said.count("cannot be served: found ") == 1
     assert "serve this model with transformers itself" in said
     assert "Traceback" not in said
-    assert "leaving" not in said, "the reason is the last word"
+    assert "exiting" not in said, "the reason is the last word"

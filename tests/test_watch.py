@@ -77,7 +77,7 @@ def test_an_engine_that_is_not_started_anew_ends_the_server(monkeypatch: pytest.
     watched.is_ready(first)
     first.kill()
     until(lambda: watched.ends != [])
-    assert watched.ends == [(watch.DIED, "an engine that died was not started anew within 1 s")]
+    assert watched.ends == [(watch.DIED, "an engine that died was not restarted within 1 s")]
 
 
 def test_deaths_count_together_until_an_engine_was_ready(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -163,7 +163,7 @@ def run(way: str, base: Path, rows: Path, epochs: int, target: float) -> dict[st
 
 def main(
     rows: Annotated[int, typer.Option(min=BATCH, help="Training rows.")] = 24,
-    epochs: Annotated[int, typer.Option(min=1, help="Of the recipe; the others may take ten times as many.")] = 2,
+    epochs: Annotated[int, typer.Option(min=1, help="Epochs of the recipe; the others may use ten times as many.")] = 2,
     out: Annotated[Path, typer.Option(help="Where the numbers go, as JSON.")] = RESULTS / "quality.json",
     way: Annotated[str | None, typer.Option(hidden=True)] = None,
     target: Annotated[float, typer.Option(hidden=True)] = 0.0,

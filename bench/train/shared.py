@@ -169,7 +169,7 @@ def main(
     context: typer.Context,
     rounds: Annotated[int, typer.Option(min=1, help="Times that every way is measured.")] = 5,
     steps: Annotated[int, typer.Option(min=1, help="Steps of 8 rows in each measurement.")] = 8,
-    only: Annotated[list[str] | None, typer.Option(help="A way; may be given again.")] = None,
+    only: Annotated[list[str] | None, typer.Option(help="A way; repeatable.")] = None,
     out: Annotated[Path, typer.Option(help="Where the numbers go, as JSON.")] = RESULTS / "shared.json",
 ) -> None:
     """Measure every way to wait, print a table of tokens a second, and write everything to a file."""

@@ -119,7 +119,7 @@ def _problem(question: str, answer: str, control_tokens: ControlTokens, max_char
         return "the answer is only the end-of-sequence token"
     for column, text in (("question", question), ("answer", answer)):
         if (token := control_tokens.first_in(text)) is not None:
-            return f"the {column} holds {token}, which the tokenizer would read as a special token"
+            return f"the {column} holds {token}, which the tokenizer would read as a control token"
         if len(text) > max_characters:
             return _too_long(f"{len(text)} characters", max_characters)
     return None

@@ -101,7 +101,7 @@ async def _watch_the_engines(state: AppState) -> None:
             silent[pid] = silent.get(pid, 0.0) + WATCH_SECONDS if engine.last_beat == heard.get(pid) else 0.0
             heard[pid] = engine.last_beat
             if silent[pid] > state.settings.hang_seconds:
-                log.error("engine: no word for %.0f s (--hang-seconds), killing it", silent[pid])
+                log.error("engine: silent for %.0f s (--hang-seconds), killing it", silent[pid])
                 os.kill(pid, signal.SIGKILL)
                 silent[pid] = 0.0
 

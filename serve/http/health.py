@@ -18,7 +18,7 @@ router = APIRouter()
     "/health/live",
     response_model=responses.Health,
     responses={503: {"model": responses.Error}},
-    summary="The engine lives",
+    summary="Liveness",
 )
 async def live(request: Request) -> responses.Health:
     """503 if every engine hangs and was not replaced; one that died and is started anew is alive, as is loading."""
@@ -33,7 +33,7 @@ async def live(request: Request) -> responses.Health:
     "/health/ready",
     response_model=responses.Health,
     responses={503: {"model": responses.Error}},
-    summary="Requests are welcome",
+    summary="Readiness",
 )
 async def ready(request: Request) -> responses.Health:
     """503 while loading, while stopping, and whenever /health/live is 503."""
@@ -44,7 +44,10 @@ async def ready(request: Request) -> responses.Health:
 
 
 @router.get(
-    "/health", response_model=responses.Health, responses={503: {"model": responses.Error}}, summary="Both at once"
+    "/health",
+    response_model=responses.Health,
+    responses={503: {"model": responses.Error}},
+    summary="Liveness and readiness",
 )
 async def health(request: Request) -> responses.Health:
     """200 while the engine lives and requests are welcome."""

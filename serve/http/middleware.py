@@ -58,8 +58,8 @@ class ServerErrors:
         except Exception:
             if started:
                 raise  # uvicorn logs it, and closes the connection
-            log.exception("a mistake of the server")
-            message = "the server made a mistake; its log tells more"
+            log.exception("an internal error")
+            message = "internal server error; see the server's log"
             await send_json(send, 500, error_body(message, "server_error", "internal"), {})
 
 
@@ -94,7 +94,7 @@ class KeyCheck:
             return await self.app(scope, receive, send)
         metrics.count_rejection(metrics.Rejected.UNAUTHORIZED)
         body = error_body(
-            "a key is needed: send it as 'Authorization: Bearer KEY' or 'X-API-Key: KEY'",
+            "a valid key is required: send it as 'Authorization: Bearer KEY' or 'X-API-Key: KEY'",
             "authentication_error",
             "invalid_api_key",
         )

@@ -40,7 +40,7 @@ class AppState:
     def unready(self) -> str | None:
         """Why no request can be answered now; None if the server is ready."""
         if not self.engines.ready and self.engines.were_ready:
-            return "the engine died and is being started anew"
+            return "the engine died and is restarting"
         if not self.engines.ready or self.text is None:
             return "the model is being loaded"
         if self.engines.beat_age > self.settings.hang_seconds:
