@@ -11,7 +11,7 @@ ROWS   ?= examples/soccer/dataset.json
 Q      ?= How many players does a soccer team have?
 export Q
 BIN    := .venv/bin
-# --strict: a link or an anchor that leads nowhere is an error; the variable silences an advertisement
+# --strict: a broken link or anchor is an error; the variable silences an advertisement
 HANDBOOK = NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 # images: `make train GPUS=` on a machine without a GPU; MOUNTS="-v /data:/data:ro" for what a config names elsewhere
@@ -69,7 +69,7 @@ docs: .venv/done ## The handbook as a site in .cache/site, with docs/config.md r
 	$(BIN)/python docs/generate.py
 	$(HANDBOOK)
 
-# two at a time, since many tests wait for a process; a thread each, since torch's threads spin while they wait
+# two at a time, since many tests wait for a process; one thread each, since torch's threads spin while they wait
 test: check browser ## Everything that has to pass: check, then the tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
@@ -167,7 +167,7 @@ $(CLIENTS)/%/done: tests/clients/%.txt | .venv/done
 	$(@D)/bin/pip install -q --no-deps -r $<
 	@touch $@
 
-# on top of ours, whose torch they use: one of their own would be 5 GB
+# these use our torch: one of their own would be 5 GB
 $(CLIENTS)/guidellm/done $(CLIENTS)/litserve/done: $(CLIENTS)/%/done: tests/clients/%.txt | .venv/done
 	$(BIN)/python -m venv $(@D)
 	$(@D)/bin/pip install -q --no-deps -r $<

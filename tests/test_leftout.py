@@ -85,7 +85,7 @@ PROSE = [f"I saw the {word} at the end of the street." for word in WORDS]
 )
 def test_prose_that_many_answers_need_is_refused_whatever_the_column_is_called(tmp_path: Path, name: str) -> None:
     rows = same_question(**{name: PROSE})
-    assert f"{name!r} tells 10 rows apart" in refused(tmp_path, rows + other_questions())
+    assert f"{name!r} distinguishes 10 rows" in refused(tmp_path, rows + other_questions())
     assert read(tmp_path, rows, ignore_columns=(name,))[0].unused == [name]
 
 
@@ -140,7 +140,7 @@ def test_decimals_and_true_or_false_that_most_questions_need(tmp_path: Path, nam
         for word in WORDS
         for value in values
     ]
-    assert f"{name!r} tells 20 rows apart" in refused(tmp_path, rows)
+    assert f"{name!r} distinguishes 20 rows" in refused(tmp_path, rows)
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "qa.parquet")
     with pytest.raises(DataError, match=f"'{name}' tells 20"):
         load(DatasetSection(file=str(tmp_path / "qa.parquet")), tmp_path, 42)
@@ -175,7 +175,7 @@ def test_what_names_an_answer_to_a_whole_question_is_no_loss(
     with caplog.at_level(logging.WARNING):
         assert read(tmp_path, rows)[0].unused == [name]
     if name not in ("flags", "helpful"):
-        assert f"the column {name!r}, which is left out, tells" in caplog.text
+        assert f"the column {name!r}, which is left out, distinguishes" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -197,7 +197,7 @@ def test_two_answers_to_every_question_are_no_loss_either(tmp_path: Path, name: 
 
 def test_prose_that_recurs_beside_few_questions_is_needed(tmp_path: Path) -> None:
     rows = several_answers(style=["Answer like a pirate would.", "Answer like a teacher would."])
-    assert "'style' tells 20 rows apart" in refused(tmp_path, rows)
+    assert "'style' distinguishes 20 rows" in refused(tmp_path, rows)
 
 
 def test_the_config_may_name_the_pair_and_a_needed_column_is_refused_all_the_same(tmp_path: Path) -> None:
@@ -255,10 +255,10 @@ def test_a_class_is_needed_where_most_rows_show_it_and_else_a_line_of_the_log(
         for word in WORDS
         for lang in ("English", "German")
     ]
-    assert "'lang' tells 20 rows apart" in refused(tmp_path, pairs)
+    assert "'lang' distinguishes 20 rows" in refused(tmp_path, pairs)
     with caplog.at_level(logging.WARNING):
         read(tmp_path, pairs[:4] + [{**row, "lang": "German"} for row in other_questions()[2:]] * 3)
-    assert "the column 'lang', which is left out, tells 4 rows apart" in caplog.text
+    assert "the column 'lang', which is left out, distinguishes 4 rows" in caplog.text
 
 
 def test_a_column_that_holds_question_and_answer_again_says_nothing_new(tmp_path: Path) -> None:
@@ -275,7 +275,7 @@ def test_a_column_that_holds_question_and_answer_again_says_nothing_new(tmp_path
 def test_different_files_of_a_data_set_count_together(tmp_path: Path) -> None:
     for row in same_question(word=WORDS):
         (tmp_path / f"{row['word']}.json").write_text(json.dumps([row]))
-    with pytest.raises(DataError, match="'word' tells 10 rows apart"):
+    with pytest.raises(DataError, match="'word' distinguishes 10 rows"):
         load(DatasetSection(file=str(tmp_path / "*.json")), tmp_path, 42)
 
 

@@ -285,7 +285,7 @@ def test_csv_of_another_shape(tmp_path: Path) -> None:
 
 def test_csv_with_a_field_too_many_does_not_shift_the_columns(tmp_path: Path) -> None:
     message = refused(put(tmp_path, "qa.csv", "question,answer\nWho?,me, you\nWhat?,this, that\n"))
-    assert "more fields than the first line; put quotes around" in message
+    assert "more fields than the first line; quote texts that contain" in message
 
 
 def test_csv_with_a_field_too_few(tmp_path: Path) -> None:

@@ -135,7 +135,7 @@ REFUSED_TEMPLATES: dict[str, tuple[str | dict[str, str], str]] = {
     ),
     "no place": (
         "{% for m in messages %}{{ m.content }}{{ '<last>' if loop.last }}{% endfor %}",
-        "has no place where an answer begins",
+        "does not show where an answer begins",
     ),
     "named": ({"rag": CHATML, "tool_use": CHATML}, "several chat templates and none named default: rag, tool_use"),
 }
