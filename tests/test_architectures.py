@@ -207,7 +207,7 @@ def path_of(model: PreTrainedModel) -> str:
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_answers_are_generates_or_the_model_is_refused(
+def test_answers_equal_those_of_generate_or_the_model_is_refused(
     name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     plain = build(*MODELS[name], tmp_path)

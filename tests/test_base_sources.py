@@ -50,7 +50,7 @@ def test_weights_of_other_libraries_are_not_downloaded(hub: HubServer, tiny_base
     assert not [one for one in hub.requests if "consolidated" in str(one) or "model.bin" in str(one)]
 
 
-def test_offline_with_a_full_cache_nothing_is_asked(hub: HubServer, tiny_base: Path, tmp_path: Path) -> None:
+def test_offline_with_a_full_cache_no_request_is_sent(hub: HubServer, tiny_base: Path, tmp_path: Path) -> None:
     sha = hub.add_repo("models", "ada/tiny", tiny_base)
     environment = {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "home"), "HF_HUB_DISABLE_XET": "1"}
     path = config(tmp_path, "ada/tiny")

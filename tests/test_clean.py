@@ -56,7 +56,7 @@ def question(text: str, **switches: Any) -> str:
         ("a\u2028b", "a\nb"),
     ],
 )
-def test_repaired(before: str, after: str) -> None:
+def test_texts_are_repaired(before: str, after: str) -> None:
     assert answer(before) == after
 
 
@@ -78,7 +78,7 @@ def test_repaired(before: str, after: str) -> None:
         "1/2 – 3 — 4…",
     ],
 )
-def test_left_alone_by_default(text: str) -> None:
+def test_good_texts_stay_unchanged_by_default(text: str) -> None:
     assert answer(text) == text
     assert question(text) == text
 
@@ -116,7 +116,7 @@ def test_every_line_break_becomes_a_newline_and_indentation_stays(break_: str) -
     assert question(CODE.replace("\n", break_), fix_text=False) == CODE
 
 
-def test_nel_is_a_line_break_and_with_fix_text_the_dots_that_windows_1252_writes_with_that_byte() -> None:
+def test_nel_is_a_line_break_or_with_fix_text_an_ellipsis() -> None:
     assert answer("one\x85two", fix_text=False) == "one\ntwo"
     assert answer("one\x85two") == "one…two"
 
@@ -139,7 +139,7 @@ def test_python_and_yaml_still_parse() -> None:
     assert kept["question"][:] == ["Write it.\n\na", "Write it.\n\nb"]
 
 
-def test_rules_count_and_compare_without_regard_to_the_layout() -> None:
+def test_rules_ignore_layout() -> None:
     assert reason("What is\n  DNS", "what is DNS?") == "the answer only repeats the question"
     assert reason("q", "Click\n  here", unwanted_words=["click here"]) is not None
     assert reason("q", "buy\n" * 10 + "now") is not None
@@ -147,7 +147,7 @@ def test_rules_count_and_compare_without_regard_to_the_layout() -> None:
     assert reason("q", "x:" + 30 * " " + "1") is None
 
 
-def test_rows_with_html_are_told_of_and_the_key_is_named() -> None:
+def test_rows_with_html_are_reported_with_the_config_key() -> None:
     rows = dataset([("What?", "<p>One</p>"), ("Is a < b?", "List<String> & more"), ("x&nbsp;y", "z")])
     (note,) = notes(CleanSection(), [rows, rows])
     assert note.startswith("4 of 6 rows contain HTML, such as '<p>' in qa.json row 1; clean.remove_html: true")
@@ -192,7 +192,7 @@ def test_contacts_are_kept_masked_or_rejected(kind: str, before: str, after: str
         "3.14159265358979, 299792458 m/s, ISBN 978-3-16-148410-0",
     ],
 )
-def test_what_is_no_contact(text: str) -> None:
+def test_texts_that_are_not_contacts_stay(text: str) -> None:
     assert answer(text, urls="mask", emails="mask", phone_numbers="mask") == text
 
 
@@ -208,7 +208,7 @@ def test_stop_words_and_stems() -> None:
 
 
 @pytest.mark.parametrize("nothing", ["\x00", "\u200b\ufeff", " \x07\n"])
-def test_row_that_is_empty_once_cleaned(nothing: str) -> None:
+def test_a_row_that_is_empty_after_cleaning_is_rejected(nothing: str) -> None:
     rows, rejected = clean(CleanSection(), dataset([(nothing, "a"), ("q", nothing), ("q", "a")]))
     assert [row["where"] for row in rows] == ["qa.json row 3"]
     assert [(row.where, row.stage, row.reason) for row in rejected] == [
@@ -217,7 +217,7 @@ def test_row_that_is_empty_once_cleaned(nothing: str) -> None:
     ]
 
 
-def test_row_of_nothing_but_html_is_rejected_if_html_is_removed() -> None:
+def test_a_row_of_html_tags_is_rejected_if_html_is_removed() -> None:
     _, rejected = clean(CleanSection(remove_html=True), dataset([("q", "<br/>")]))
     assert rejected[0].reason == "the answer is empty after cleaning"
 
@@ -322,7 +322,7 @@ def test_code_that_is_escaped_in_html_stays(page: str, text: str) -> None:
     assert answer(text) == text
 
 
-def test_a_text_that_never_settles_is_rejected() -> None:
+def test_a_text_that_each_round_changes_again_is_rejected() -> None:
     assert "still changes after 20 rounds" in reason("q", "hope" + 60 * "fulness", stem=True)
     assert answer("hope" + 5 * "fulness", stem=True) == "hope"
 

@@ -107,7 +107,7 @@ FAULTS: list[tuple[Callable[[Path], None], str]] = [
 
 
 @pytest.mark.parametrize(("fault", "says"), FAULTS, ids=[fault.__name__ for fault, _ in FAULTS])
-def test_what_cannot_turn_a_question_into_ids_is_refused(
+def test_a_tokenizer_that_cannot_encode_a_question_is_refused(
     fault: Callable[[Path], None], says: str, folder: Path
 ) -> None:
     compatibility.load(folder, eos_ids(folder))

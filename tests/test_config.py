@@ -37,7 +37,7 @@ def errors(folder: Path, text: str | bytes, *overrides: str) -> list[str]:
 FILE = "dataset: {file: a.json}\n"
 
 
-def test_defaults_are_the_articles(tmp_path: Path) -> None:
+def test_defaults_equal_those_of_the_article(tmp_path: Path) -> None:
     run = read(tmp_path, FILE)
     assert run.model.base == "distilbert/distilgpt2"
     assert (run.model.max_length, run.split.test_size) == (512, 0.15)
@@ -65,7 +65,7 @@ def test_defaults_are_the_articles(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_unknown_key_names_its_place_and_a_guess(tmp_path: Path, text: str, line: str) -> None:
+def test_an_unknown_key_is_located_with_a_suggestion(tmp_path: Path, text: str, line: str) -> None:
     assert errors(tmp_path, FILE + text) == [line]
 
 
@@ -78,7 +78,7 @@ def test_every_section_refuses_unknown_keys(tmp_path: Path, section: str) -> Non
 
 
 @pytest.mark.parametrize("key", ["1", "null", "true", "1.5"])
-def test_key_that_is_no_text(tmp_path: Path, key: str) -> None:
+def test_a_key_that_is_not_text_is_refused(tmp_path: Path, key: str) -> None:
     assert "unknown key" in errors(tmp_path, f"{FILE}{key}: 2\n")[0]
     assert "unknown key" in errors(tmp_path, f"{FILE}train: {{{key}: 2}}\n")[0]
 
@@ -192,7 +192,7 @@ def test_yaml_without_sections(tmp_path: Path, text: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "# only a comment\n", "\ufeff"])
-def test_empty_file_lacks_the_dataset(tmp_path: Path, text: str) -> None:
+def test_an_empty_file_is_refused_for_its_missing_dataset(tmp_path: Path, text: str) -> None:
     assert errors(tmp_path, text) == ["config.yaml:1:1: dataset: missing; expected a section `dataset:`"]
 
 
@@ -204,7 +204,7 @@ def test_missing_file_folder_and_latin_1(tmp_path: Path) -> None:
     assert errors(tmp_path, b"output: caf\xe9") == ["config.yaml: not UTF-8 text (byte 11); save the file as UTF-8"]
 
 
-def test_byte_order_mark_is_no_part_of_the_first_key(tmp_path: Path) -> None:
+def test_a_byte_order_mark_is_skipped(tmp_path: Path) -> None:
     assert read(tmp_path, "\ufeff" + FILE) == read(tmp_path, FILE)
 
 
@@ -358,7 +358,7 @@ def test_written_config_reads_back_equal(
 
 
 @pytest.mark.parametrize("text", [*NUMBERS, *WORDS, *BLANKS])
-def test_text_that_looks_like_something_else_stays_text(tmp_path: Path, text: str) -> None:
+def test_text_that_looks_like_a_number_stays_text(tmp_path: Path, text: str) -> None:
     publish = PublishSection(license=text, language=text)
     run = Config(dataset=DatasetSection(file=text), publish=publish, output=text)
     assert read(tmp_path, configs.dump(run)) == run

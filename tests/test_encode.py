@@ -121,7 +121,7 @@ def marked(fetched: Path) -> PreTrainedTokenizerBase:
         (BUILT, "<|im_start|>", False),
     ],
 )
-def test_marks_are_found_wherever_the_tokenizer_hides_them(
+def test_control_tokens_are_found_in_every_part_of_the_tokenizer(
     marked: PreTrainedTokenizerBase, template: str, mark: str, rejected: bool
 ) -> None:
     marked.chat_template = template
@@ -148,7 +148,7 @@ R1 = (
 
 
 @pytest.mark.parametrize(("template", "mark"), [(QWEN3, "<|im_start|>"), (R1, "<|assistant|>"), (R1, "<|user|>")])
-def test_thoughts_and_calls_of_tools_stand_in_answers(
+def test_answers_may_contain_reasoning_and_tool_calls(
     marked: PreTrainedTokenizerBase, template: str, mark: str
 ) -> None:
     own = ["<think>", "</think>", "<tool_call>", "</tool_call>", "<tool_response>"]
@@ -178,7 +178,7 @@ def test_a_thought_that_is_flagged_as_special_would_be_lost_from_answers(marked:
         (BUILT, "<|end|>\n"),
     ],
 )
-def test_an_end_behind_an_answer_is_removed(marked: PreTrainedTokenizerBase, template: str, end: str) -> None:
+def test_an_end_token_after_an_answer_is_removed(marked: PreTrainedTokenizerBase, template: str, end: str) -> None:
     marked.chat_template = template
     counted: Counter[str] = Counter()
     given = rows(("What?", f"It is.{end}"), ("Who?", "Me."), ("Which?", f"This{end} one."), ("Why?", end))
@@ -191,12 +191,12 @@ def test_an_end_behind_an_answer_is_removed(marked: PreTrainedTokenizerBase, tem
     assert rejected[1].reason == "the answer is only the end-of-sequence token"
 
 
-def test_the_end_of_another_turn_is_no_end(marked: PreTrainedTokenizerBase) -> None:
+def test_a_row_with_the_end_token_of_another_turn_is_rejected(marked: PreTrainedTokenizerBase) -> None:
     marked.chat_template = CHATML
     assert len(encode(rows(("What?", "It is.<|eot_id|>"), ("Who?<|endoftext|>", "Me.")), marked, 256)[1]) == 2
 
 
-def test_a_template_that_refuses_an_answer_still_has_its_marks(marked: PreTrainedTokenizerBase) -> None:
+def test_control_tokens_are_found_if_the_template_refuses_an_answer(marked: PreTrainedTokenizerBase) -> None:
     marked.chat_template = "{% if messages | length > 1 %}{{ raise_exception('one') }}{% endif %}<|im_start|>x"
     assert len(encode(rows(("What?", "It <|im_start|> is.")), marked, 256)[1]) == 1
 

@@ -73,7 +73,7 @@ def test_a_row_of_the_hub_is_not_one_of_a_file(finished: Path, tmp_path: Path) -
     assert f"load      read from rows.json@{'0' * 40} on the Hub" in told(run, where)
 
 
-def test_a_file_that_changed_is_not_shown_as_it_stood(finished: Path, tmp_path: Path) -> None:
+def test_rows_of_a_changed_file_are_not_shown(finished: Path, tmp_path: Path) -> None:
     run = Path(shutil.copytree(finished, tmp_path / "run"))
     facts = json.loads((run / "data.json").read_text())
     facts["sources"][0]["sha256"] = "0" * 64
@@ -87,7 +87,7 @@ def test_a_file_that_changed_is_not_shown_as_it_stood(finished: Path, tmp_path: 
     ("where", "says"),
     [("rows.json row 4711", "no row at 'rows.json row 4711'; rows are named"), ("", "no row at ''")],
 )
-def test_a_place_without_a_row(where: str, says: str, finished: Path) -> None:
+def test_a_location_without_a_row_is_refused(where: str, says: str, finished: Path) -> None:
     ended = job("explain", finished, "--where", where)
     assert ended.returncode == Exit.DATA
     assert says in ended.stdout

@@ -85,11 +85,11 @@ def test_what_is_written_is_read_again_as_it_was(facts: Any, run: Path) -> None:
     assert fact_files.read(run, type(facts)) == facts
 
 
-def test_every_kind_is_tried_here() -> None:
+def test_every_kind_of_fact_is_tested() -> None:
     assert {type(facts) for facts in RECORDS} == set(fact_files.FILES)
 
 
-def test_what_is_not_known_is_left_out_and_what_is_none_is_null(run: Path) -> None:
+def test_unknown_fields_are_left_out_and_none_is_null(run: Path) -> None:
     for facts in RECORDS:
         fact_files.write(run, facts)
     assert content(run, Published) == {}
@@ -114,7 +114,7 @@ def test_what_is_not_known_is_left_out_and_what_is_none_is_null(run: Path) -> No
     ],
     ids=lambda value: value.__name__ if isinstance(value, type) else None,
 )
-def test_what_an_earlier_version_did_not_write_has_its_obvious_value(
+def test_fields_missing_from_an_earlier_version_get_defaults(
     kind: type, absent: list[str], values: dict[str, Any], run: Path
 ) -> None:
     facts = next(facts for facts in RECORDS if type(facts) is kind)
@@ -137,6 +137,6 @@ def test_a_field_of_another_kind_names_file_and_field(run: Path) -> None:
         fact_files.read(run, RunRequest)
 
 
-def test_nothing_is_there_before_it_was_written(run: Path) -> None:
+def test_reading_a_missing_fact_gives_none(run: Path) -> None:
     assert [fact_files.read(run, kind) for kind in fact_files.FILES] == [None] * len(fact_files.FILES)
     assert fact_files.read_phases(run) == {}

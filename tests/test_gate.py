@@ -60,7 +60,7 @@ def test_the_gate(
         (1.0, "bad", None, "base"),
     ],
 )
-def test_no_number_passes_no_gate(
+def test_nan_does_not_pass_a_gate(
     metric: str, number: float | None, tuned: object, base: object, threshold: float | None, of: str
 ) -> None:
     section = EvaluateSection.model_validate({"gate": metric, "gate_threshold": threshold})

@@ -241,7 +241,7 @@ FILES: list[tuple[Spoil, list[str]]] = [
 
 
 @pytest.mark.parametrize(("spoil", "says"), FILES, ids=[spoil.__name__ for spoil, _ in FILES])
-def test_files_that_are_no_whole_decoder_are_refused(spoil: Spoil, says: list[str], copy: Path, tmp_path: Path) -> None:
+def test_incomplete_or_unsuitable_bases_are_refused(spoil: Spoil, says: list[str], copy: Path, tmp_path: Path) -> None:
     spoil(copy)
     line = refused(copy, tmp_path)
     assert not [words for words in says if words not in line], line
@@ -253,7 +253,7 @@ def test_a_wrong_gguf_name_is_told_the_files_that_are_there(copy: Path, tmp_path
     assert "holds no file 'tiny.gguf'; it holds tiny.Q4_1.gguf, tiny.Q8_0.gguf" in line
 
 
-def test_a_file_that_is_no_gguf(copy: Path, tmp_path: Path) -> None:
+def test_a_file_that_is_not_gguf_is_refused(copy: Path, tmp_path: Path) -> None:
     ggufs(copy)
     assert "can" in refused(copy, tmp_path, gguf_file="tiny.Q4_1.gguf")
 
@@ -426,7 +426,7 @@ def test_weights_that_do_not_fit_are_refused(spoil: Spoil, says: str, copy: Path
 
 @pytest.mark.parametrize("special", [True, False])
 @pytest.mark.parametrize("normalized", [True, False])
-def test_a_mark_that_nobody_writes_may_have_no_embedding(
+def test_an_unused_special_token_may_lack_an_embedding(
     special: bool, normalized: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Gemma 3 shares its tokenizer with the models that see; its `<image_soft_token>` lies beyond the table."""
@@ -449,7 +449,7 @@ def test_a_mark_that_nobody_writes_may_have_no_embedding(
     assert max(asked) < 306, "a server reads it as plain text"
 
 
-def test_other_heads_and_tied_weights_are_nothing_missing(tiny_base: Path, tmp_path: Path) -> None:
+def test_other_heads_and_tied_weights_do_not_count_as_missing(tiny_base: Path, tmp_path: Path) -> None:
     """GPT-2 ties its output layer; a classifier's head is left over."""
     source = Path(shutil.copytree(tiny_base, tmp_path / "source"))
     change_weights(source, lambda weights: weights.update({"score.weight": torch.ones(2, 48)}))
@@ -478,7 +478,7 @@ BUFFERS = {
 
 
 @pytest.mark.parametrize("kind", BUFFERS)
-def test_buffers_of_older_versions_and_heads_are_no_weights_left_out(
+def test_buffers_and_heads_do_not_count_as_unused_weights(
     kind: str, tiny_base: Path, tiny_llama: Path, tmp_path: Path
 ) -> None:
     source = Path(shutil.copytree(tiny_base if kind == "gpt2" else tiny_llama, tmp_path / "source"))
@@ -504,7 +504,7 @@ def test_weights_of_the_body_without_its_prefix(tiny_base: Path, tmp_path: Path)
 # --- what the model does ---------------------------------------------------------------------------------------------
 
 
-def test_decoders_of_several_kinds_are_taken(tmp_path: Path) -> None:
+def test_decoders_of_several_kinds_are_accepted(tmp_path: Path) -> None:
     """Also those with a table of positions that starts at two, with experts, in bf16; their types stay."""
     torch.manual_seed(0)
     many = {**SMALL, "num_key_value_heads": 2}
@@ -541,7 +541,7 @@ SHAPES: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("name", SHAPES)
-def test_no_decoder_is_refused_by_mistake(name: str) -> None:
+def test_every_suitable_decoder_is_accepted(name: str) -> None:
     torch.manual_seed(0)
     model = AutoModelForCausalLM.from_config(CONFIG_MAPPING[name](**{**SMALL, **SHAPES[name]}))
     assert probe.require_causal("it", model, 0, {0}) == 128

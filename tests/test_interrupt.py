@@ -25,7 +25,7 @@ def started(code: str) -> subprocess.Popen[str]:
     return process
 
 
-def test_what_swallows_the_signal_is_left_after_some_patience() -> None:
+def test_an_operation_that_ignores_the_signal_is_abandoned() -> None:
     process = started(SWALLOWS)
     process.send_signal(signal.SIGTERM)
     output, _ = process.communicate(timeout=20)

@@ -24,7 +24,7 @@ from job.data.layout import trim, unify_line_breaks
         (" \n\t\n", ""),
     ],
 )
-def test_tidied(before: str, after: str) -> None:
+def test_texts_are_trimmed(before: str, after: str) -> None:
     assert trim(before) == after
 
 

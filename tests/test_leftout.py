@@ -63,12 +63,12 @@ def test_a_column_by_whose_name_the_question_needs_it(tmp_path: Path, name: str)
 
 @pytest.mark.parametrize("empty", ["", "  ", None, [], {}, "N/A", "<noinput>", "nan", {"text": []}, float("nan")])
 @pytest.mark.parametrize("name", ["input", "context"])
-def test_a_column_that_is_empty_everywhere_is_no_loss(tmp_path: Path, name: str, empty: Any) -> None:
+def test_an_empty_column_may_be_left_out(tmp_path: Path, name: str, empty: Any) -> None:
     assert read(tmp_path, other_questions(**{name: empty}))[0].rows == 10
 
 
 @pytest.mark.parametrize("name", ["word", "country", "Filiale", "産品", "title", "phrase to translate"])
-def test_any_text_that_tells_rows_apart_which_ask_the_same(tmp_path: Path, name: str) -> None:
+def test_any_text_that_distinguishes_rows_with_the_same_question_is_needed(tmp_path: Path, name: str) -> None:
     rows = same_question(**{name: WORDS})
     message = refused(tmp_path, rows + [{**row, name: "x"} for row in other_questions()])
     assert f"{name!r} distinguishes 10 rows that ask the same and are answered differently" in message
@@ -94,7 +94,7 @@ PICTURE = pa.struct({"bytes": pa.binary(), "path": pa.string()})
 
 @pytest.mark.parametrize("empty", [None, {"bytes": None, "path": None}])
 @pytest.mark.parametrize("type_", [PICTURE, pa.list_(PICTURE), pa.binary()], ids=str)
-def test_pictures_are_missed_only_where_there_are_some(tmp_path: Path, type_: pa.DataType, empty: Any) -> None:
+def test_a_picture_column_is_needed_only_if_it_has_pictures(tmp_path: Path, type_: pa.DataType, empty: Any) -> None:
     nothing = None if empty is None or type_ == pa.binary() else [empty] if type_ != PICTURE else empty
     picture = b"x" if type_ == pa.binary() else {"bytes": b"x", "path": None}
     file = tmp_path / "qa.parquet"
@@ -168,7 +168,7 @@ def several_answers(**beside: list[Any]) -> list[dict[str, Any]]:
         ("record", [{"n": n} for n in range(200)]),
     ],
 )
-def test_what_names_an_answer_to_a_whole_question_is_no_loss(
+def test_columns_that_describe_an_answer_may_be_left_out(
     tmp_path: Path, name: str, values: list[Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     rows = several_answers(**{name: values})
@@ -187,7 +187,7 @@ def test_what_names_an_answer_to_a_whole_question_is_no_loss(
         ("vote", [n / 3 for n in range(200)]),
     ],
 )
-def test_two_answers_to_every_question_are_no_loss_either(tmp_path: Path, name: str, values: list[Any]) -> None:
+def test_columns_beside_two_answers_per_question_may_be_left_out(tmp_path: Path, name: str, values: list[Any]) -> None:
     rows = [
         {"question": f"What about {n // 2}?", "answer": f"Answer {n}.", name: values[n % len(values)]}
         for n in range(200)
@@ -243,7 +243,7 @@ def test_all_columns_are_named_at_once(tmp_path: Path) -> None:
         ("category", WORDS),
     ],
 )
-def test_what_says_where_a_row_is_from_or_counts_it_is_no_loss(tmp_path: Path, name: str, values: list[Any]) -> None:
+def test_columns_for_the_source_or_the_number_may_be_left_out(tmp_path: Path, name: str, values: list[Any]) -> None:
     assert read(tmp_path, same_question(**{name: values}))[0].unused == [name]
 
 
@@ -261,7 +261,7 @@ def test_a_class_is_needed_where_most_rows_show_it_and_else_a_line_of_the_log(
     assert "the column 'lang', which is left out, distinguishes 4 rows" in caplog.text
 
 
-def test_a_column_that_holds_question_and_answer_again_says_nothing_new(tmp_path: Path) -> None:
+def test_a_column_that_repeats_question_and_answer_may_be_left_out(tmp_path: Path) -> None:
     rows = other_questions()
     for row in rows:
         row["text"] = f"### Instruction:\n{row['question']}\n\n### Response:\n{row['answer']}"
@@ -297,12 +297,12 @@ def test_sources_may_ignore_columns_of_their_own(tmp_path: Path) -> None:
     assert load(DatasetSection.model_validate({"sources": sources, "ignore_columns": ["context"]}), tmp_path, 42)
 
 
-def test_a_column_to_ignore_that_is_nowhere_is_a_mistake(tmp_path: Path) -> None:
+def test_ignoring_a_column_that_does_not_exist_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"has no column 'contxt'; did you mean 'context'\?"):
         read(tmp_path, other_questions(context="x y"), ignore_columns=("contxt",))
 
 
-def test_openorca_is_understood_and_then_refused_for_its_system_prompt(tmp_path: Path) -> None:
+def test_openorca_is_refused_for_its_system_prompt(tmp_path: Path) -> None:
     rows = [{"id": f"niv.{n}", "system_prompt": "You help.", "question": f"{n}?", "response": "x"} for n in range(9)]
     assert "[system_prompt]" in refused(tmp_path, rows)
     (facts,) = read(tmp_path, rows, ignore_columns=("system_prompt",))

@@ -13,7 +13,7 @@ from job.errors import Exit, KickoffError
 from job.run import lock
 
 
-def test_a_second_one_is_refused_and_told_who_holds_it(tmp_path: Path) -> None:
+def test_a_second_job_is_refused_naming_the_holder(tmp_path: Path) -> None:
     with lock.hold(tmp_path / "lock.json"), pytest.raises(KickoffError) as caught, lock.hold(tmp_path / "lock.json"):
         pass
     assert f"{tmp_path} is in use: process {os.getpid()} on {socket.gethostname()}" in str(caught.value)
@@ -21,7 +21,7 @@ def test_a_second_one_is_refused_and_told_who_holds_it(tmp_path: Path) -> None:
         pass
 
 
-def test_the_file_alone_is_no_lock(tmp_path: Path) -> None:
+def test_a_leftover_lock_file_does_not_lock(tmp_path: Path) -> None:
     (tmp_path / "lock.json").write_text("a line of somebody else")
     with lock.hold(tmp_path / "lock.json"):
         assert json.loads((tmp_path / "lock.json").read_text())["pid"] == os.getpid()

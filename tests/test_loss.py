@@ -273,7 +273,7 @@ def test_a_model_with_the_same_loss_and_other_gradients_takes_the_plain_path(tin
     assert not choose(model, *batch([0, 3]), in_place=True).answer_only
 
 
-def test_a_body_that_wants_ids_takes_the_plain_path(tiny_base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_body_that_needs_input_ids_takes_the_plain_path(tiny_base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = load(tiny_base)
     forward = model.base_model.forward
 

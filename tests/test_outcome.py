@@ -164,7 +164,7 @@ def test_a_defect_after_a_signal_shows_its_traceback() -> None:
     assert "KeyError: 'no such key'" in output
 
 
-def test_nohup_is_respected() -> None:
+def test_an_ignored_sighup_stays_ignored() -> None:
     code, last, output = ended("os.kill(os.getpid(), signal.SIGHUP); time.sleep(0.1); return 'done'")
     assert (code, last) == (Exit.INTERRUPTED, f"error (interrupted, exit 75): {outcome.STOPPED}"), output
     body = "os.kill(os.getpid(), signal.SIGHUP); time.sleep(0.1); return 'done'"

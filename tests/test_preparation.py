@@ -77,7 +77,7 @@ def test_one_question_with_two_answers(
 
 
 @pytest.mark.parametrize("rows", [1, 4000], ids=["one process", "several processes"])
-def test_an_answer_is_judged_again_once_its_end_mark_is_gone(
+def test_an_answer_is_checked_again_without_its_end_token(
     rows: int, tmp_path: Path, make_config: MakeConfig, tokenizer: PreTrainedTokenizerBase
 ) -> None:
     answers = ["...", "?", "what is this", "a" * 30, "Buy now. " * 12, "no", "Call https://a.org", "It is a lamp."]
@@ -203,7 +203,7 @@ def test_columns_of_the_preparation_are_not_kept(
     assert parts["train"].column_names == ["question", "answer", "where", "input_ids", "labels"]
 
 
-def test_an_end_mark_behind_an_answer_is_removed_and_counted(
+def test_an_end_token_after_an_answer_is_removed_and_counted(
     tmp_path: Path, make_config: MakeConfig, tokenizer: PreTrainedTokenizerBase, caplog: pytest.LogCaptureFixture
 ) -> None:
     rows = [{"question": f"What is {n}?", "answer": f"It is {n}.<|endoftext|>"} for n in range(20)]
@@ -216,7 +216,7 @@ def test_an_end_mark_behind_an_answer_is_removed_and_counted(
     assert all(row["answer"].count("<|endoftext|>") == 1 for row in data["rendered"])
 
 
-def test_html_is_told_of_in_the_log_and_in_data_json(
+def test_html_is_reported_in_the_log_and_in_data_json(
     tmp_path: Path, make_config: MakeConfig, caplog: pytest.LogCaptureFixture
 ) -> None:
     rows = [{"question": f"<p>What is {n}?</p>", "answer": f"{n}."} for n in range(4)]

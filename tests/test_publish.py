@@ -75,7 +75,7 @@ def test_with_replace_what_lay_there_before_is_gone(hub: HubServer, finished: Pa
     assert len(hub.commits("models", "ada/soccer")) == 2
 
 
-def test_a_tag_that_stands_elsewhere_moves_nothing(hub: HubServer, finished: Path) -> None:
+def test_a_tag_on_another_commit_prevents_publishing(hub: HubServer, finished: Path) -> None:
     old = hub.add_repo("models", "ada/soccer", {"README.md": b"old"})
     hub.repos["models", "ada/soccer"].tags["v1"] = old
     with pytest.raises(PublishError, match=f"already has the tag v1, on {old}; not published"):
@@ -198,7 +198,7 @@ def other_answers(folder: Path, questions: list[str]) -> list[str]:
     return ["one", "two" if folder.name == "model" else "three"]
 
 
-def test_other_answers_than_here_never_reach_main(hub: HubServer, finished: Path) -> None:
+def test_a_copy_with_other_answers_never_reaches_main(hub: HubServer, finished: Path) -> None:
     with pytest.raises(PublishError, match="answers 'three', expected 'two'"):
         publish_to_hub(finished, other_answers)
     repo = hub.repos["models", "ada/soccer"]
@@ -206,7 +206,7 @@ def test_other_answers_than_here_never_reach_main(hub: HubServer, finished: Path
     assert set(repo.branches) == {"main"}
 
 
-def test_main_stands_still_while_the_model_is_asked(hub: HubServer, finished: Path) -> None:
+def test_main_does_not_move_during_verification(hub: HubServer, finished: Path) -> None:
     before: list[dict[str, bytes]] = []
 
     def look(folder: Path, questions: list[str]) -> list[str]:

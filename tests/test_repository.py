@@ -257,7 +257,7 @@ def test_an_index_that_names_what_is_not_beside_it(sharded: Path, name: object) 
 
 
 @pytest.mark.parametrize("content", ["{", "[]", "{}", '{"weight_map": 5}'])
-def test_an_index_that_is_none(sharded: Path, content: str) -> None:
+def test_an_invalid_index_is_refused(sharded: Path, content: str) -> None:
     (sharded / "model.safetensors.index.json").write_text(content)
     with pytest.raises(Refused, match="index.json cannot be read"):
         find(str(sharded), None)

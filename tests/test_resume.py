@@ -79,7 +79,7 @@ def rewrite(run: Path, **changed: Any) -> None:
 @pytest.mark.parametrize(
     ("batch", "accumulation"), [(4, 2), (2, 4), (1, 8), (8, 1)], ids=["4x2", "2x4", "1x8", "the same"]
 )
-def test_the_same_rows_in_a_step_go_on_in_any_shape(
+def test_the_same_step_size_resumes_in_any_shape(
     batch: int, accumulation: int, step: int, rows: DatasetDict, calm: Path, tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
@@ -103,7 +103,7 @@ def test_the_same_rows_in_a_step_go_on_in_any_shape(
     [(CPU, BF16), (BF16, CPU), (BF16, FP16), (FP16, BF16), (FP16, CPU), (CPU, FP16)],
     ids=lambda machine: machine.precision,
 )
-def test_another_precision_goes_on(
+def test_another_precision_resumes(
     then: Machine, now: Machine, step: int, rows: DatasetDict, calm: Path, tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
@@ -118,7 +118,7 @@ def test_another_precision_goes_on(
 
 
 @pytest.mark.parametrize(("there", "total"), [((16, 1), 4), ((5, 1), 12), ((3, 2), 10)], ids=str)
-def test_other_rows_in_a_step_go_on_at_the_end_of_an_epoch(
+def test_another_step_size_resumes_at_the_end_of_an_epoch(
     there: tuple[int, int], total: int, rows: DatasetDict, calm: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """As if the first epoch had been trained there: the same half of the schedule is left."""
@@ -140,7 +140,7 @@ def test_other_rows_in_a_step_go_on_at_the_end_of_an_epoch(
 
 
 @pytest.mark.parametrize("step", [1, 3, 5])
-def test_other_rows_in_a_step_are_refused_amid_an_epoch_and_every_way_out_works(
+def test_another_step_size_is_refused_within_an_epoch_and_every_remedy_works(
     step: int, rows: DatasetDict, calm: Path, tmp_path: Path
 ) -> None:
     broken_off(EIGHT, rows, calm, tmp_path, CPU, step)
@@ -163,7 +163,7 @@ PLACES = [
 
 
 @pytest.mark.parametrize(("then", "now"), PLACES)
-def test_the_ways_out_give_the_same_rows_in_a_step(then: tuple[int, ...], now: tuple[int, ...]) -> None:
+def test_the_remedies_give_the_same_step_size(then: tuple[int, ...], now: tuple[int, ...]) -> None:
     shape = Geometry(
         100, "x", {"train.epochs": 2}, batch_size=1, accumulation=1, processes=1, precision="fp32", device="cpu"
     )
@@ -312,7 +312,7 @@ def place(rows: DatasetDict, calm: Path, tmp_path: Path) -> Place:
 
 
 @pytest.mark.parametrize(("then", "now"), [((2, 4), (1, 8)), ((1, 8), (2, 4))], ids=["2 to 1", "1 to 2"])
-def test_other_processes_with_the_same_rows_in_a_step_go_on(
+def test_another_process_count_with_the_same_step_size_resumes(
     then: tuple[int, int], now: tuple[int, int], place: Place, rows: DatasetDict
 ) -> None:
     assert place.train(1, {"batch_size": 8}, "whole")[0] == 0
@@ -327,7 +327,7 @@ def test_other_processes_with_the_same_rows_in_a_step_go_on(
 
 
 @pytest.mark.parametrize(("then", "now", "total"), [(2, 1, 8), (1, 2, 4)])
-def test_other_processes_alone_are_refused_amid_an_epoch_and_go_on_at_its_end(
+def test_another_process_count_is_refused_within_an_epoch_and_resumes_at_its_end(
     then: int, now: int, total: int, place: Place, rows: DatasetDict
 ) -> None:
     """The batch is per process, so that a step has twice or half as many rows there."""
@@ -361,7 +361,7 @@ def test_the_launcher_ends_as_the_process_that_ran_out_of_memory(full: int, plac
     assert code == Exit.MEMORY, output
 
 
-def test_a_checkpoint_that_is_there_is_not_written_anew(
+def test_an_existing_checkpoint_is_not_written_again(
     rows: DatasetDict, fetched: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A kill while one of the same step is put in its place would leave none."""

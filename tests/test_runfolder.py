@@ -68,7 +68,9 @@ DECIDING: list[tuple[dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize("sections", HARMLESS, ids=str)
-def test_what_cannot_alter_finished_work_may_change(sections: dict[str, Any], make_config: MakeConfig) -> None:
+def test_changes_that_cannot_alter_finished_work_are_accepted(
+    sections: dict[str, Any], make_config: MakeConfig
+) -> None:
     begun(make_config())
     claim(make_config(**sections))
     assert load(Path(make_config().output) / "run.yaml") == make_config(**sections)
@@ -76,7 +78,7 @@ def test_what_cannot_alter_finished_work_may_change(sections: dict[str, Any], ma
 
 
 @pytest.mark.parametrize(("sections", "told"), DECIDING, ids=lambda value: str(value))
-def test_what_would_alter_it_is_refused_with_two_ways_out(
+def test_changes_that_would_alter_finished_work_are_refused_with_two_remedies(
     sections: dict[str, Any], told: str, make_config: MakeConfig
 ) -> None:
     folder = begun(make_config())
@@ -115,7 +117,7 @@ def test_the_way_out_names_the_newest_whole_checkpoint_or_the_model(make_config:
     assert "model.base=" not in str(caught.value), "its weights are not what is wanted"
 
 
-def test_another_batch_is_for_the_checkpoint_to_judge_until_the_model_is_finished(make_config: MakeConfig) -> None:
+def test_the_checkpoint_decides_about_another_batch_until_the_model_is_finished(make_config: MakeConfig) -> None:
     """With other processes the product has to change; only the checkpoint knows how many there were."""
     folder = begun(make_config())
     for sections in ({"batch_size": 4}, {"gradient_accumulation_steps": 2}):
@@ -180,7 +182,7 @@ def test_a_glob_that_finds_one_more_file(make_config: MakeConfig, tmp_path: Path
         claim(config)
 
 
-def test_a_begun_run_goes_on_with_what_may_change_to_the_same_weights(
+def test_a_run_resumes_after_allowed_changes_to_the_same_weights(
     make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch, data_file: Path, tmp_path: Path
 ) -> None:
     whole = make_config(output=str(tmp_path / "whole"))
@@ -343,7 +345,7 @@ def test_a_folder_from_before_asked_json_said_what_was_resolved(make_config: Mak
         claim(make_config(seed=7))
 
 
-def test_what_is_removed_as_told_is_made_anew(make_config: MakeConfig) -> None:
+def test_files_removed_as_advised_are_recreated(make_config: MakeConfig) -> None:
     config = make_config()
     pipeline.run(config)
     before = weights(config)
@@ -415,7 +417,7 @@ def test_a_finished_run_needs_its_raw_data_no_more(
         pipeline.publish_only(make_config(dataset={"file": str(tmp_path / "elsewhere.json")}))
 
 
-def test_a_begun_run_needs_its_raw_data(make_config: MakeConfig, data_file: Path) -> None:
+def test_a_started_run_needs_its_raw_data(make_config: MakeConfig, data_file: Path) -> None:
     begun(make_config())
     data_file.unlink()
     with pytest.raises(DataError, match="no such file"):
@@ -441,7 +443,7 @@ def as_lines(rows: list[dict[str, str]]) -> bytes:
     return "".join(json.dumps(row) + "\n" for row in rows).encode()
 
 
-def test_what_is_made_anew_is_made_of_the_commits_of_then(hub: HubServer, tiny_base: Path, tmp_path: Path) -> None:
+def test_recreated_files_use_the_original_commits(hub: HubServer, tiny_base: Path, tmp_path: Path) -> None:
     """Else a newer commit would be split anew, and the model tested on rows that it was trained on."""
     call, run = hub_run(hub, tiny_base, tmp_path), tmp_path / "run"
     assert call("run").returncode == 0

@@ -172,7 +172,7 @@ TAKEN_TEMPLATES = {
 
 
 @pytest.mark.parametrize("name", TAKEN_TEMPLATES)
-def test_a_template_of_another_form_is_taken_as_it_is(name: str, copy: Path, tmp_path: Path) -> None:
+def test_a_template_of_another_form_is_kept(name: str, copy: Path, tmp_path: Path) -> None:
     templated(copy, TAKEN_TEMPLATES[name])
     facts = base.fetch(section(copy), tmp_path / "base")
     assert facts.chat_template == "the base model's own"
@@ -219,7 +219,7 @@ DATED = {
 
 
 @pytest.mark.parametrize("name", DATED)
-def test_a_date_in_a_template_stands_still(
+def test_a_date_in_a_template_is_fixed(
     name: str, copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")

@@ -41,7 +41,7 @@ def start(jobs: ForkServer, base: Path, folder: Path, batch: int, memory: int) -
     return run.wait(), run.text(), folder / "run"
 
 
-def test_the_batch_is_halved_and_the_effective_batch_stays(jobs: ForkServer, wide: Path, tmp_path: Path) -> None:
+def test_halving_the_batch_keeps_the_effective_batch(jobs: ForkServer, wide: Path, tmp_path: Path) -> None:
     code, text, run = start(jobs, wide, tmp_path / "halved", 32, 200 * MIB)
     assert code == Exit.DONE, text
     halved = re.search(r"out of memory: 32 -> 16 rows in a forward pass and 1 -> 2 passes in a step", text)
