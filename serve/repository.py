@@ -189,8 +189,8 @@ def _check(label: str, folder: Path, with_weights: bool = True) -> None:
     if with_weights and (lost := [name for name in _weights(label, folder) if not (folder / name).exists()]):
         patterns = ("*.bin", "*.pt", "*.gguf", "*.safetensors")
         other = sorted({path.name for pattern in patterns for path in folder.glob(pattern)})
-        found = f", found only {', '.join(other)}: save it with transformers' save_pretrained" if other else ""
-        missing.append(f"weights as .safetensors ({', '.join(lost)}){found}")
+        hint = f", found only {', '.join(other)}: save it with transformers' save_pretrained" if other else ""
+        missing.append(f"weights as .safetensors ({', '.join(lost)}){hint}")
     if missing:
         raise Refused(f"{label} cannot be served, it lacks {'; '.join(missing)}")
     _refuse_unknown_decoding(label, folder)

@@ -80,7 +80,7 @@ class Server:
         """
         signal.signal(signal.SIGTERM, self._stop)
         signal.signal(signal.SIGINT, self._stop)
-        os.register_at_fork(after_in_child=_end_with_the_main_process)
+        os.register_at_fork(after_in_child=_exit_with_main_process)
         watch = Watch(self.settings.hang_seconds, self.shared, self._engines, self._give_up)
         try:
             threading.Thread(target=watch.run, name="watch", daemon=True).start()
@@ -201,7 +201,7 @@ def _listen(listener: socket.socket, shared: Shared) -> None:
         os._exit(REFUSED)
 
 
-def _end_with_the_main_process() -> None:
+def _exit_with_main_process() -> None:
     """End this process once the main one is gone: LitServe's queue manager would stay for ever."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # the inherited handlers belong to the main process
     signal.signal(signal.SIGINT, signal.SIG_IGN)

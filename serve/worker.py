@@ -137,7 +137,7 @@ def _run_steps(engine: "Engine", link: EngineLink) -> None:
     """
     while True:
         for command in link.commands(wait=engine.idle):
-            if refusal := _carry_out(command, engine):
+            if refusal := _execute(command, engine):
                 link.send(refusal)
         tokens = engine.step()
         failed = [[failure.id, failure.reason] for failure in engine.failures()]
@@ -146,7 +146,7 @@ def _run_steps(engine: "Engine", link: EngineLink) -> None:
         link.send({"beat": beat, "tokens": events, "failed": failed})
 
 
-def _carry_out(command: dict[str, Any], engine: "Engine") -> dict[str, Any] | None:
+def _execute(command: dict[str, Any], engine: "Engine") -> dict[str, Any] | None:
     """Submit or cancel a request; returns the message to send if the engine refuses it."""
     from serve.engine.request import Request
 

@@ -68,7 +68,7 @@ async def start(state: AppState, query: Query) -> Generation:
             above the most tokens of the answer.
     """
     arrived = time.monotonic()
-    if reason := state.unready():
+    if reason := state.unavailable_reason():
         metrics.count_rejection(metrics.Rejected.NOT_READY)
         raise Problem(503, f"{reason}; try again", "not_ready", retry_after=2)
     leave = _take_places(state, query.n)
