@@ -2,7 +2,7 @@ from collections import Counter
 
 import pytest
 
-from job.data.rows import IGNORED
+from job.data.rows import IGNORE_INDEX
 from job.training.batches import epoch_steps, micro_batches, pad
 
 
@@ -35,7 +35,7 @@ def test_processes_divide_a_step(processes: int) -> None:
 
 
 def test_padding_keeps_an_end_token_that_equals_the_padding_id() -> None:
-    ids, labels, mask = pad([[5, 6, 0], [7, 0]], [[IGNORED, 6, 0], [IGNORED, 0]], pad_id=0)
+    ids, labels, mask = pad([[5, 6, 0], [7, 0]], [[IGNORE_INDEX, 6, 0], [IGNORE_INDEX, 0]], pad_id=0)
     assert ids.tolist() == [[5, 6, 0], [7, 0, 0]]
-    assert labels.tolist() == [[IGNORED, 6, 0], [IGNORED, 0, IGNORED]]
+    assert labels.tolist() == [[IGNORE_INDEX, 6, 0], [IGNORE_INDEX, 0, IGNORE_INDEX]]
     assert mask.tolist() == [[1, 1, 1], [1, 1, 0]]

@@ -28,7 +28,7 @@ UNTYPED = {
     "run/facts.py": 5,  # what pydantic makes of the config
     "run/folder.py": 2,  # what pydantic makes of the config
     "training/geometry.py": 2,  # JSON of a checkpoint
-    "training/learner.py": 3,  # state dicts of torch
+    "training/step.py": 3,  # state dicts of torch
     "training/loop.py": 2,  # state dicts of torch
 }
 """Places where a library takes or gives a dict of anything. A file that is not named here has none."""

@@ -10,7 +10,7 @@ from transformers import AddedToken, AutoTokenizer, PreTrainedTokenizerBase
 from job.config.schema import CleanSection
 from job.data.clean.clean import clean
 from job.data.encode import encode
-from job.data.rows import IGNORED
+from job.data.rows import IGNORE_INDEX
 
 
 def rows(*pairs: tuple[str, str]) -> Dataset:
@@ -26,7 +26,7 @@ def test_prompt_is_masked_and_answer_and_end_are_trained(tokenizer: PreTrainedTo
     prompt = ids[: -len(answer) - 1]
     assert rejected == []
     assert tokenizer.decode(prompt) == "Question:\nWhat is 2 plus 2?\n\nAnswer:\n"
-    assert labels[: len(prompt)] == [IGNORED] * len(prompt)
+    assert labels[: len(prompt)] == [IGNORE_INDEX] * len(prompt)
     assert labels[len(prompt) :] == ids[len(prompt) :] == [*answer, tokenizer.eos_token_id]
 
 
@@ -49,14 +49,14 @@ def test_lines_and_indentation_of_a_question_are_what_a_server_sends_and_what_is
     sent = tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_dict=True)["input_ids"]
     assert encoded[0]["input_ids"][: len(sent)] == sent
     assert tokenizer.decode(sent) == f"Question:\n{LINES}\n\nAnswer:\n"
-    trained = [label for label in encoded[0]["labels"] if label != IGNORED]
+    trained = [label for label in encoded[0]["labels"] if label != IGNORE_INDEX]
     assert tokenizer.decode(trained) == f"# Fixed\n{LINES}<|endoftext|>"
 
 
 def test_prompt_and_answer_do_not_merge_across_the_seam(tokenizer: PreTrainedTokenizerBase) -> None:
     # "\n" at the end of the prompt and "\n" at the start of the answer could become one token "\n\n"
     encoded, _ = encode(rows(("What?", "\n\nAnswer")), tokenizer, 64)
-    trained = [label for label in encoded[0]["labels"] if label != IGNORED]
+    trained = [label for label in encoded[0]["labels"] if label != IGNORE_INDEX]
     assert tokenizer.decode(trained) == "\n\nAnswer<|endoftext|>"
 
 
@@ -158,7 +158,7 @@ def test_answers_may_contain_reasoning_and_tool_calls(
     given = rows(*(("What?", answer) for answer in answers), ("What?", f"<think></think>{mark}4"))
     encoded, rejected = encode(given, marked, 256)
     assert encoded["answer"][:] == answers
-    trained = [label for label in encoded[0]["labels"] if label != IGNORED]
+    trained = [label for label in encoded[0]["labels"] if label != IGNORE_INDEX]
     assert trained.count(marked.convert_tokens_to_ids("</think>")) == 1
     assert mark in rejected[0].reason
 
@@ -185,7 +185,7 @@ def test_an_end_token_after_an_answer_is_removed(marked: PreTrainedTokenizerBase
     encoded, rejected = encode(given, marked, 256, counted)
     assert encoded["answer"][:] == ["It is.", "Me."]
     assert counted["mended"] == 1
-    trained = [label for label in encoded[0]["labels"] if label != IGNORED]
+    trained = [label for label in encoded[0]["labels"] if label != IGNORE_INDEX]
     assert marked.decode(trained) == "It is.<|endoftext|>"
     assert [row.where for row in rejected] == ["row 3", "row 4"]
     assert rejected[1].reason == "the answer is only the end-of-sequence token"
@@ -211,5 +211,5 @@ def test_other_columns_pass_through(tokenizer: PreTrainedTokenizerBase) -> None:
 def test_emoji_and_right_to_left_text_come_back_whole(tokenizer: PreTrainedTokenizerBase) -> None:
     answer = "مرحبا 👩‍👩‍👧 café"
     encoded, _ = encode(rows(("?", answer)), tokenizer, 128)
-    trained = [label for label in encoded[0]["labels"] if label != IGNORED]
+    trained = [label for label in encoded[0]["labels"] if label != IGNORE_INDEX]
     assert tokenizer.decode(trained[:-1]) == answer

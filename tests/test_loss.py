@@ -17,7 +17,7 @@ from transformers import (
     PreTrainedModel,
 )
 
-from job.data.rows import IGNORED
+from job.data.rows import IGNORE_INDEX
 from job.model import head
 from job.model.loss import AnswerLoss, Batch, PlainLoss, choose
 from job.training.batches import pad
@@ -31,7 +31,7 @@ IDS = [
     [8, 2, 1, 0],
 ]
 PROMPTS = [2, 1, 5, 8, 2, 1]
-LABELS = [[IGNORED] * prompt + ids[prompt:] for ids, prompt in zip(IDS, PROMPTS, strict=True)]
+LABELS = [[IGNORE_INDEX] * prompt + ids[prompt:] for ids, prompt in zip(IDS, PROMPTS, strict=True)]
 IN_PLACE = partial(AnswerLoss, in_place=True)
 FAMILIES = ["gpt2", "llama", "untied", "biased"]
 

@@ -22,8 +22,8 @@ from job.errors import DataError, Exit, Interrupted, OutOfMemory
 from job.model import base
 from job.run import checkpoint, out_of_memory
 from job.run.out_of_memory import is_out_of_memory
-from job.training.learner import Learner
 from job.training.loop import Training
+from job.training.step import Learner
 from job.training.train import rehearse, train
 
 __all__ = ["rows"]  # the fixture

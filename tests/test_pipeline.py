@@ -11,7 +11,7 @@ from hub_server import HubServer
 from job import check, pipeline, prepare
 from job.config.read import load
 from job.errors import ConfigError, DataError, GateRefused, Interrupted, PublishError
-from job.training.learner import Learner
+from job.training.step import Learner
 
 
 def read(config: Any, name: str) -> Any:

@@ -25,8 +25,8 @@ from job.run.facts import TrainingFacts
 from job.run.machine import Machine
 from job.training import geometry
 from job.training.geometry import Geometry
-from job.training.learner import Learner
 from job.training.loop import Training
+from job.training.step import Learner
 from job.training.train import train
 
 __all__ = ["rows", "still"]  # fixtures
@@ -146,7 +146,7 @@ def test_another_step_size_is_refused_within_an_epoch_and_every_remedy_works(
     broken_off(EIGHT, rows, calm, tmp_path, CPU, step)
     before = state_of(tmp_path)
     there = EIGHT.model_copy(update={"batch_size": 4})
-    with pytest.raises(ConfigError, match="= 8 rows in a step, and here .* = 4 rows in a step") as caught:
+    with pytest.raises(ConfigError, match="= 8 rows in a step, and this run would use .* = 4 rows in a step") as caught:
         train(there, 1, rows, calm, tmp_path, CPU)
     assert caught.value.exit_code == Exit.CONFIG
     assert state_of(tmp_path) == before

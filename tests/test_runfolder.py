@@ -18,7 +18,7 @@ from job.data import split
 from job.data.local_files import local_data
 from job.errors import ConfigError, DataError, Interrupted
 from job.run.folder import RunFolder
-from job.training.learner import Learner
+from job.training.step import Learner
 
 
 def claim(config: Config) -> RunFolder:

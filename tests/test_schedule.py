@@ -9,8 +9,8 @@ from datasets import DatasetDict
 from test_train import SECTION, rows
 from transformers import get_scheduler
 
-from job.training.learner import Learner
 from job.training.schedule import rate
+from job.training.step import Learner
 
 __all__ = ["rows"]  # the fixture
 THEIRS = {"linear": "linear", "cosine": "cosine", "constant": "constant_with_warmup"}

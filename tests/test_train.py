@@ -16,7 +16,7 @@ from job.data.encode import encode
 from job.errors import ConfigError, Diverged, Exit, Interrupted, OutOfMemory
 from job.run.facts import TrainingFacts
 from job.training import train as stage
-from job.training.learner import Learner, Outcome
+from job.training.step import Learner, Outcome
 from job.training.train import count_steps, train
 
 SECTION = TrainSection(epochs=2, batch_size=4, learning_rate=1e-3, precision="fp32", logging_steps=1, save_steps=3)

@@ -94,7 +94,7 @@ def kickoff(base: Path, parts: Any, epochs: int, target: float) -> Stopwatch:
     from job.config.schema import TrainSection
     from job.run import machine as job_machine
     from job.training.batches import epoch_steps
-    from job.training.learner import Learner
+    from job.training.step import Learner
     from job.training.train import count_steps
 
     host = job_machine.detect("auto", "auto")

@@ -88,8 +88,8 @@ def _check_pair(
     question, answer = (getattr(section, key) or getattr(dataset, key) for key in ("question", "answer"))
     if (question is None) != (answer is None):
         key = "question" if question else "answer"
-        place = path if getattr(section, key) else ("dataset",)
-        yield (*place, key), "is set alone; set both columns, question and answer, or neither"
+        location = path if getattr(section, key) else ("dataset",)
+        yield (*location, key), "is set alone; set both columns, question and answer, or neither"
 
 
 def _hub_keys(section: "DatasetSection | SourceSection") -> list[str]:

@@ -21,7 +21,7 @@ from transformers import PreTrainedTokenizerBase
 
 from job.data.control_tokens import ControlTokens
 from job.data.prompt import prompt_ids
-from job.data.rows import IGNORED, transform
+from job.data.rows import IGNORE_INDEX, transform
 from job.run.row_facts import Rejection
 
 Check = Callable[[str, str], str | None]
@@ -51,8 +51,8 @@ def encode(
             placeholder, or repeat the question. Its rejections carry the stage "clean", whose rules they are.
 
     Returns:
-        The rows kept, with "input_ids" (prompt + answer + end of text) and "labels" (the same, with IGNORED over the
-        prompt); and the rejected rows. A row that is too long is rejected, never cut: a cut row has no end to learn.
+        The rows kept, with "input_ids" (prompt + answer + end of sequence) and "labels" (the same, with IGNORE_INDEX
+        over the prompt); and the rejected rows. A row that is too long is rejected, never cut: a cut row has no end to learn.
     """
     schema = rows.features.arrow_schema.remove_metadata()
     for name, type_ in {
@@ -99,7 +99,7 @@ def _encoder(
             if length > max_length:
                 reasons[number] = _too_long(f"{length} tokens", max_length)
             else:
-                ids[number], labels[number] = prompt + answer, [IGNORED] * len(prompt) + answer
+                ids[number], labels[number] = prompt + answer, [IGNORE_INDEX] * len(prompt) + answer
         columns = {"reason": pa.array(reasons, pa.string()), "input_ids": pa.array(ids, _IDS)}
         columns |= {"labels": pa.array(labels, _IDS), "answer": pa.array(answers, pa.string())}
         columns |= {"mended": pa.array(repaired), "stage": pa.array(stages, pa.string())}

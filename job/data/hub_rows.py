@@ -75,7 +75,7 @@ def chunks(loaded: datasets.Dataset, split: str, choose: Choose) -> Iterator[Chu
 
     Args:
         loaded: as `load` gives it.
-        split: its name, for the places of the rows.
+        split: its name, for the locations of the rows.
         choose: chooses the columns to read.
     """
     schema = loaded.features.arrow_schema
@@ -83,8 +83,8 @@ def chunks(loaded: datasets.Dataset, split: str, choose: Choose) -> Iterator[Chu
     chosen = loaded.select_columns(choose(pa.schema(filled))).with_format("arrow")
     first = 1
     for table in chosen.iter(CHUNK_ROWS):
-        places = [f"{split} row {number}" for number in range(first, first + table.num_rows)]
-        yield Chunk(places, table.to_pydict(), schema.names)
+        locations = [f"{split} row {number}" for number in range(first, first + table.num_rows)]
+        yield Chunk(locations, table.to_pydict(), schema.names)
         first += table.num_rows
 
 

@@ -70,15 +70,15 @@ class _Column:
         return count >= 0.9 * self.inspected
 
     def add_rows(
-        self, start: int, values: list[Any], questions: list[str], answers: list[str], places: list[str]
+        self, start: int, values: list[Any], questions: list[str], answers: list[str], locations: list[str]
     ) -> None:
         """Add the values of some rows, the first of which has the number `start`."""
         self.hashes.append((start, hash_values([canonical_text(value) for value in values])))
-        for value, question, answer, place in zip(values, questions, answers, places, strict=True):
+        for value, question, answer, location in zip(values, questions, answers, locations, strict=True):
             if text := value_text(value):
                 self.filled += 1
                 if not isinstance(value, bool):
-                    self.first = self.first or place
+                    self.first = self.first or location
                     self.by_name += 1
                 if self.inspected < _MAX_INSPECTED:
                     self._inspect(value, text, question, answer)
@@ -143,14 +143,14 @@ class UnusedColumns:
         self._unread: dict[str, str] = {}
 
     def add_rows(
-        self, questions: list[str], answers: list[str], places: list[str], others: dict[str, list[Any]]
+        self, questions: list[str], answers: list[str], locations: list[str], others: dict[str, list[Any]]
     ) -> None:
         """Add rows.
 
         Args:
             questions: of the rows.
             answers: of the rows.
-            places: where the rows stand.
+            locations: where the rows stand.
             others: the rows' values in the other columns, without those that the config ignores.
         """
         others = {name: values for name, values in others.items() if not is_irrelevant(name)}
@@ -161,7 +161,7 @@ class UnusedColumns:
         self._answers.append(hash_values(answers))
         for name, values in others.items():
             column = self._columns.setdefault(name, _Column(name, self.asks))
-            column.add_rows(self.rows, values, questions, answers, places)
+            column.add_rows(self.rows, values, questions, answers, locations)
         self.rows += len(questions)
 
     def add_media(self, name: str, source: str) -> None:

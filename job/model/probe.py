@@ -181,9 +181,9 @@ def _logits(model: PreTrainedModel, ids: torch.Tensor, mask: torch.Tensor | None
     return logits
 
 
-def _differ(found: torch.Tensor, expected: torch.Tensor, tolerance: float) -> bool:
+def _differ(actual: torch.Tensor, expected: torch.Tensor, tolerance: float) -> bool:
     spread = expected.amax(-1) - expected.amin(-1)
-    return bool(((found - expected).abs().amax(-1) > tolerance * spread).any())
+    return bool(((actual - expected).abs().amax(-1) > tolerance * spread).any())
 
 
 def _random_ids(model: PreTrainedModel, special: set[int], shape: tuple[int, int]) -> torch.Tensor:

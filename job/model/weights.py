@@ -27,10 +27,10 @@ def require_loaded(base: str, model: PreTrainedModel, info: dict[str, Any]) -> N
     """
     mismatched = sorted(info["mismatched_keys"])
     if mismatched:
-        name, found, expected = mismatched[0]
+        name, actual, expected = mismatched[0]
         more = f" and {len(mismatched) - 1} more" if len(mismatched) > 1 else ""
         raise ConfigError(
-            f"model.base: {base}: {name} has the size {tuple(found)}, config.json requires {tuple(expected)}"
+            f"model.base: {base}: {name} has the size {tuple(actual)}, config.json requires {tuple(expected)}"
             f"{more}; config.json and weights do not belong together"
         )
     missing = sorted(info["missing_keys"])

@@ -34,17 +34,17 @@ def symptom(loss: float, norm: float, first: float, vocabulary: int) -> str | No
     return f"the loss is {loss:.3g}, expected at most {bound:.3g}" if loss > bound else None
 
 
-def diverged(found: str, step: int, rows: Sequence[str], kept: str) -> Diverged:
-    """Make the error of a step that `symptom` found something wrong with.
+def diverged(problem: str, step: int, rows: Sequence[str], kept: str) -> Diverged:
+    """Make the error of a step in which `symptom` found a problem.
 
     Args:
-        found: what that is.
+        problem: as `symptom` describes it.
         step: counted from 1.
         rows: where each row of the step stood in its source.
         kept: which checkpoint is kept, as a clause.
     """
     return Diverged(
-        f"training diverged at step {step}: {found}; the step's rows: {_named(rows)}. Look at them, "
+        f"training diverged at step {step}: {problem}; the step's rows: {_named(rows)}. Look at them, "
         "lower train.learning_rate, raise train.warmup_steps or set train.precision to fp32, and choose another "
         f"output. Nothing was published; {kept}"
     )

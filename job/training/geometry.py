@@ -76,14 +76,14 @@ def here(section: TrainSection, seed: int, rows: Rows, machine: Machine) -> Geom
     )
 
 
-def read(found: Any, step: int, checkpoints: Path) -> Geometry:
+def read(recorded: Any, step: int, checkpoints: Path) -> Geometry:
     """Read the geometry that a checkpoint of `step` in the folder `checkpoints` keeps as JSON.
 
     Raises:
         ConfigError: another version of the job wrote it.
     """
     try:
-        return Geometry(**found)
+        return Geometry(**recorded)
     except TypeError:
         raise ConfigError(
             f"output: another version of Kickoff wrote the checkpoint of step {step}: it does not record its rows, "
@@ -105,7 +105,7 @@ def position(then: Geometry, now: Geometry, done: int, checkpoints: Path) -> int
         raise ConfigError(
             f"output: the checkpoint of step {done} was written with {_product(then)}, and this run would use "
             f"{_product(now)}; within an epoch a run can continue only with the same number. Run it with "
-            f"{' or with '.join(_ways(then, now))}, or {_start_over(checkpoints)}"
+            f"{' or with '.join(_remedies(then, now))}, or {_start_over(checkpoints)}"
         )
     return epochs * now.steps_per_epoch
 
@@ -122,7 +122,7 @@ def changes(then: Geometry, now: Geometry) -> str:
     return ", ".join(f"{names.get(key, key)} {old} -> {new}" for key, (old, new) in pairs.items() if old != new)
 
 
-def same_place(then: Geometry, now: Geometry) -> bool:
+def same_setup(then: Geometry, now: Geometry) -> bool:
     """Tell whether a resumed training computes bit for bit what an unbroken one would."""
     return replace(then, recipe=now.recipe) == now
 
@@ -154,18 +154,18 @@ def _product(of: Geometry) -> str:
     )
 
 
-def _ways(then: Geometry, now: Geometry) -> list[str]:
+def _remedies(then: Geometry, now: Geometry) -> list[str]:
     """List settings that give the checkpoint's number of rows in a step, the smallest change first."""
-    wanted, ways = then.rows_per_step, []
+    wanted, remedies = then.rows_per_step, []
     share, left = divmod(wanted, now.processes)
     if left == 0:
         batch = max(size for size in range(1, min(now.batch_size, share) + 1) if share % size == 0)
         size = "" if batch == now.batch_size else f"train.batch_size={batch} "
-        ways.append(f"{size}train.gradient_accumulation_steps={share // batch}")
+        remedies.append(f"{size}train.gradient_accumulation_steps={share // batch}")
     processes, left = divmod(wanted, now.batch_size * now.accumulation)
     if left == 0:
-        ways.append(f"{processes} {'process' if processes == 1 else 'processes'}")
-    return ways or [
+        remedies.append(f"{processes} {'process' if processes == 1 else 'processes'}")
+    return remedies or [
         f"{then.processes} processes, train.batch_size={then.batch_size} and "
         f"train.gradient_accumulation_steps={then.accumulation}"
     ]

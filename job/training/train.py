@@ -2,7 +2,7 @@
 
 It reads the base folder and the encoded rows and writes the folder of the tuned model, complete or not at all.
 Meanwhile it writes checkpoints, from which the next run goes on. It does not know how a step or the loop of steps works
-(learner.py, loop.py).
+(step.py, loop.py).
 """
 
 import json
@@ -24,8 +24,8 @@ from job.run.facts import TrainingFacts
 from job.run.machine import Machine
 from job.training import origin
 from job.training.geometry import rows_per_step
-from job.training.learner import Learner
 from job.training.loop import Training
+from job.training.step import Learner
 
 _NEEDS = "training needs 16 bytes per parameter for weights, gradients and optimizer"
 _REMEDY = "use a smaller model.base, or run on a machine with more memory"
