@@ -185,9 +185,9 @@ def jobs() -> Iterator[ForkServer]:
 
 
 @pytest.fixture(scope="session")
-def whole(jobs: ForkServer, tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def reference(jobs: ForkServer, tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the config of a run of 100 steps, and the run itself, which nothing has broken."""
-    folder = tmp_path_factory.mktemp("whole")
+    folder = tmp_path_factory.mktemp("reference")
     (folder / "rows.json").write_text(json.dumps(ROWS))
     (folder / "config.yaml").write_text(
         f"dataset: {{file: {folder}/rows.json}}\n"

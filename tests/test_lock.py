@@ -27,8 +27,8 @@ def test_a_leftover_lock_file_does_not_lock(tmp_path: Path) -> None:
         assert json.loads((tmp_path / "lock.json").read_text())["pid"] == os.getpid()
 
 
-def test_two_jobs_on_one_run_folder(jobs: ForkServer, whole: Path, tmp_path: Path) -> None:
-    command = ["run", f"{whole}/config.yaml", f"output={tmp_path}/run"]
+def test_two_jobs_on_one_run_folder(jobs: ForkServer, reference: Path, tmp_path: Path) -> None:
+    command = ["run", f"{reference}/config.yaml", f"output={tmp_path}/run"]
     first = jobs.start(tmp_path, *command)
     first.until(lambda: "begin train" in first.phases())
     before = {path: path.read_bytes() for path in (tmp_path / "run").glob("*.*")}

@@ -28,7 +28,7 @@ def claim(config: Config) -> RunFolder:
     return folder
 
 
-def begun(config: Config) -> RunFolder:
+def start_run(config: Config) -> RunFolder:
     """A run folder with a checkpoint, of which only the name matters here."""
     folder = claim(config)
     checkpoint = folder / "checkpoints/step-00000007"
@@ -71,7 +71,7 @@ DECIDING: list[tuple[dict[str, Any], str]] = [
 def test_changes_that_cannot_alter_finished_work_are_accepted(
     sections: dict[str, Any], make_config: MakeConfig
 ) -> None:
-    begun(make_config())
+    start_run(make_config())
     claim(make_config(**sections))
     assert load(Path(make_config().output) / "run.yaml") == make_config(**sections)
     claim(make_config())
@@ -81,7 +81,7 @@ def test_changes_that_cannot_alter_finished_work_are_accepted(
 def test_changes_that_would_alter_finished_work_are_refused_with_two_remedies(
     sections: dict[str, Any], told: str, make_config: MakeConfig
 ) -> None:
-    folder = begun(make_config())
+    folder = start_run(make_config())
     with pytest.raises(ConfigError) as caught:
         claim(make_config(**sections))
     assert told in str(caught.value)
@@ -105,7 +105,7 @@ def test_a_checkpoint_that_was_never_finished_does_not_count(make_config: MakeCo
 
 
 def test_the_way_out_names_the_newest_whole_checkpoint_or_the_model(make_config: MakeConfig) -> None:
-    folder = begun(make_config())
+    folder = start_run(make_config())
     (folder / "checkpoints/step-00000009").mkdir()
     with pytest.raises(ConfigError, match="checkpoints/step-00000007 output"):
         claim(make_config(seed=7))
@@ -119,7 +119,7 @@ def test_the_way_out_names_the_newest_whole_checkpoint_or_the_model(make_config:
 
 def test_the_checkpoint_decides_about_another_batch_until_the_model_is_finished(make_config: MakeConfig) -> None:
     """With other processes the product has to change; only the checkpoint knows how many there were."""
-    folder = begun(make_config())
+    folder = start_run(make_config())
     for sections in ({"batch_size": 4}, {"gradient_accumulation_steps": 2}):
         claim(make_config(train=sections))
     claim(make_config())
@@ -131,7 +131,7 @@ def test_the_checkpoint_decides_about_another_batch_until_the_model_is_finished(
 
 
 def test_data_that_moved_is_the_same_data(make_config: MakeConfig, data_file: Path, tmp_path: Path) -> None:
-    begun(make_config())
+    start_run(make_config())
     moved = data_file.rename(tmp_path / "moved.json")
     claim(make_config(dataset={"file": str(moved)}))
     for glob in (str(tmp_path / "mov*.json"), [str(moved)]):
@@ -161,7 +161,7 @@ def as_sources(folder: Path) -> dict[str, Any]:
 def test_the_same_bytes_in_another_part_are_other_data(
     change: Callable[[Path], dict[str, Any]], make_config: MakeConfig, tmp_path: Path
 ) -> None:
-    begun(make_config())
+    start_run(make_config())
     with pytest.raises(ConfigError, match=r"dataset\.\w+"):
         claim(make_config(dataset=change(tmp_path)))
 
@@ -169,14 +169,14 @@ def test_the_same_bytes_in_another_part_are_other_data(
 def test_train_and_test_rows_exchanged_are_other_data(make_config: MakeConfig, tmp_path: Path) -> None:
     (tmp_path / "test.json").write_text(json.dumps(ROWS[:5]))
     first, second = str(tmp_path / "rows.json"), str(tmp_path / "test.json")
-    begun(make_config(dataset={"file": first, "test": second}))
+    start_run(make_config(dataset={"file": first, "test": second}))
     with pytest.raises(ConfigError, match=r"dataset\.file was .*; dataset\.test was"):
         claim(make_config(dataset={"file": second, "test": first}))
 
 
 def test_a_glob_that_finds_one_more_file(make_config: MakeConfig, tmp_path: Path) -> None:
     config = make_config(dataset={"file": str(tmp_path / "*.json")})
-    begun(config)
+    start_run(config)
     shutil.copy(tmp_path / "rows.json", tmp_path / "same.json")
     with pytest.raises(DataError, match="same.json changed"):
         claim(config)
@@ -260,7 +260,7 @@ def test_before_training_only_what_is_out_of_date_is_done_again(
 
 
 def test_a_run_folder_of_a_version_that_is_not_known(make_config: MakeConfig) -> None:
-    folder = begun(make_config())
+    folder = start_run(make_config())
     (folder / "asked.json").unlink()
     text = (folder / "run.yaml").read_text()
     (folder / "run.yaml").write_text(text.replace("seed:", "packing: true\nspeed: 3\nseed:"))
@@ -274,7 +274,7 @@ def test_a_run_folder_of_a_version_that_is_not_known(make_config: MakeConfig) ->
 
 
 def test_a_run_folder_of_the_version_before(make_config: MakeConfig) -> None:
-    folder = begun(make_config())
+    folder = start_run(make_config())
     (folder / "asked.json").unlink()
     claim(make_config(train={"save_steps": 3}))
     (folder / "asked.json").unlink()
@@ -295,7 +295,7 @@ def test_a_run_folder_of_the_version_before(make_config: MakeConfig) -> None:
 )
 @pytest.mark.parametrize("content", ["", '{"rows": 4', "[]", "\x00\x00"], ids=["empty", "cut", "list", "zeroes"])
 def test_a_damaged_file_is_one_clear_line(name: str, remedy: str, content: str, make_config: MakeConfig) -> None:
-    folder = begun(make_config())
+    folder = start_run(make_config())
     (folder / "base").mkdir()
     (folder / name).write_text(content)
     with pytest.raises(ConfigError) as caught:
@@ -306,7 +306,7 @@ def test_a_damaged_file_is_one_clear_line(name: str, remedy: str, content: str, 
 
 
 def test_facts_that_another_version_wrote_are_one_clear_line(make_config: MakeConfig) -> None:
-    folder = begun(make_config())
+    folder = start_run(make_config())
     (folder / "data.json").write_text('{"rows": "many"}')
     with pytest.raises(ConfigError) as caught:
         claim(make_config())
@@ -328,7 +328,7 @@ def test_facts_that_another_version_wrote_are_one_clear_line(make_config: MakeCo
 
 
 def test_a_folder_from_before_asked_json_said_what_was_resolved(make_config: MakeConfig) -> None:
-    folder = begun(make_config())
+    folder = start_run(make_config())
     asked = json.loads((folder / "asked.json").read_text())
     commit = "ab" * 20
     whole = (folder / "run.yaml").read_text()
@@ -418,7 +418,7 @@ def test_a_finished_run_needs_its_raw_data_no_more(
 
 
 def test_a_started_run_needs_its_raw_data(make_config: MakeConfig, data_file: Path) -> None:
-    begun(make_config())
+    start_run(make_config())
     data_file.unlink()
     with pytest.raises(DataError, match="no such file"):
         claim(make_config())

@@ -52,7 +52,8 @@ def encode(
 
     Returns:
         The rows kept, with "input_ids" (prompt + answer + end of sequence) and "labels" (the same, with IGNORE_INDEX
-        over the prompt); and the rejected rows. A row that is too long is rejected, never cut: a cut row has no end to learn.
+        over the prompt); and the rejected rows. A row that is too long is rejected, never cut: a cut row has no end
+        to learn.
     """
     schema = rows.features.arrow_schema.remove_metadata()
     for name, type_ in {

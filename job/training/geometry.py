@@ -61,7 +61,7 @@ class Geometry:
         return asdict(self)
 
 
-def here(section: TrainSection, seed: int, rows: Rows, machine: Machine) -> Geometry:
+def describe(section: TrainSection, seed: int, rows: Rows, machine: Machine) -> Geometry:
     """Describe a training with this config and seed, on these rows, on this machine."""
     recipe = {f"train.{key}": getattr(section, key) for key in _RECIPE} | {"seed": seed}
     return Geometry(

@@ -49,7 +49,7 @@ class Training:
         self.checkpoints = run / "checkpoints"
         self.learner = Learner(section, seed, rows["train"], base, self.checkpoints, machine, total_steps)
         self.rows, self.test = self.learner.rows, Rows(rows["test"], self.learner.pad_id)
-        self.geometry = geometry.here(section, seed, self.rows, machine)
+        self.geometry = geometry.describe(section, seed, self.rows, machine)
         self.per_epoch = self.geometry.steps_per_epoch
         self.seconds = 0.0
         self.trained_rows = 0

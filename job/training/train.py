@@ -64,7 +64,7 @@ def train(
                 training.loop(stop_requested)
         finally:
             training.close()
-        facts = training.facts(origin.of(rows) if machine.rank == 0 else None)
+        facts = training.facts(origin.hash_rows(rows) if machine.rank == 0 else None)
         if machine.rank == 0:
             with out_of_memory.convert_errors(
                 "while the model was saved", "run the same command on a machine with more memory"
