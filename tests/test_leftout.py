@@ -142,7 +142,7 @@ def test_decimals_and_true_or_false_that_most_questions_need(tmp_path: Path, nam
     ]
     assert f"{name!r} distinguishes 20 rows" in refused(tmp_path, rows)
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "qa.parquet")
-    with pytest.raises(DataError, match=f"'{name}' tells 20"):
+    with pytest.raises(DataError, match=f"'{name}' distinguishes 20"):
         load(DatasetSection(file=str(tmp_path / "qa.parquet")), tmp_path, 42)
 
 

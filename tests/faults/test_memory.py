@@ -50,4 +50,4 @@ def test_halving_the_batch_keeps_the_effective_batch(jobs: ForkServer, wide: Pat
     assert training["rows_per_step"] == 32
     assert training["forward_rows"] < 32
     card = (run / "model/README.md").read_text()
-    assert f"Memory held only {training['forward_rows']} rows in a forward pass" in card
+    assert f"Memory allowed only {training['forward_rows']} rows in a forward pass" in card
