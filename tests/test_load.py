@@ -158,7 +158,7 @@ def test_a_row_that_is_not_an_object_is_refused(tmp_path: Path, name: str, row: 
         (float("nan"), "is missing"),
         ("", "is empty"),
         (" \n\t\u00a0", "is empty"),
-        ("a\ud800", "holds half a surrogate pair, which is no character"),
+        ("a\ud800", "contains half of a surrogate pair, which is not a character"),
         (["\udfff"], "is a list, not text"),
         ({"\ud800": "\ud800"}, "is an object, not text"),
     ],

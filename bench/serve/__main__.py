@@ -22,7 +22,7 @@ from bench import machine
 from bench.model import NEW_TOKENS, ROOT, prepare, questions
 from bench.results import LOGS, RESULTS, write
 from bench.serve.load import closed_loop
-from bench.serve.process import ENVIRONMENT, Busy, Server, free_port, stop_servers_with_us
+from bench.serve.process import ENVIRONMENT, Busy, Server, free_port, stop_servers_on_exit
 from bench.serve.systems import ENGINES, KICKOFF, PEERS, SERVERS, System
 
 Row = dict[str, Any]
@@ -139,7 +139,7 @@ def main(
     names = [*ENGINES, *(system.name for system in SERVERS)]
     if unknown := set(only or []) - set(names):
         raise typer.BadParameter(f"found {', '.join(sorted(unknown))}, expected some of {', '.join(names)}")
-    stop_servers_with_us()
+    stop_servers_on_exit()
     model, numbers, wanted = prepare(), clients or [1, 8, 32], only or names
     known = machine.facts()
     print(machine.lines(known), file=sys.stderr)

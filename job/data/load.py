@@ -274,7 +274,7 @@ def _problem(column: str, value: object) -> str | None:
     try:
         value.encode("utf-8")
     except UnicodeEncodeError:
-        return f"the {column} holds half a surrogate pair, which is no character"
+        return f"the {column} contains half of a surrogate pair, which is not a character"
     return None
 
 

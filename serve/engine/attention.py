@@ -25,7 +25,7 @@ from transformers.masking_utils import causal_mask_function, sdpa_mask
 
 NAME = "rows"
 OWN_ATTENTION = "its attention is custom code"
-HARMLESS = {"position_ids", "use_cache", "output_attentions", "output_hidden_states", "return_dict"}
+WITHOUT_EFFECT = {"position_ids", "use_cache", "output_attentions", "output_hidden_states", "return_dict"}
 """Arguments for other attention functions, which have no effect in this one."""
 
 
@@ -172,7 +172,7 @@ def _refuse_unsupported(
         if name == "sliding_window" and value not in (None, window):
             raise Unsupported(f"its attention has sliding_window={value}, and its mask has {window}")
         neutral = value is None or value is False or (name == "dropout" and value == 0)
-        if not neutral and name not in {"sliding_window", "is_causal", *HARMLESS}:
+        if not neutral and name not in {"sliding_window", "is_causal", *WITHOUT_EFFECT}:
             shown = value if isinstance(value, int | float | str) else type(value).__name__
             raise Unsupported(f"its attention has {name}={shown}")
 
