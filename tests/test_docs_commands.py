@@ -242,7 +242,7 @@ ERRORS = {
         "prepare",
         "dataset:\n  file: rows.csv\ntrain:\n  epoch: 3\n  learning_rate: fast\n",
     ),
-    "rows.csv: cannot tell the columns": ("prepare", "dataset: {file: rows.csv}\n"),
+    "rows.csv: cannot tell which columns to read": ("prepare", "dataset: {file: rows.csv}\n"),
     "none.csv: no such file": ("prepare", "dataset: {file: none.csv}\n"),
     "model.base: HF_HUB_OFFLINE is set": (
         "run",

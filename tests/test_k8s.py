@@ -644,7 +644,7 @@ def test_all_files_of_a_run_are_in_the_config_map(here: Path) -> None:
         ("dataset: {file: mine/first/gone.csv}\noutput: runs/a", "names mine/first/gone.csv"),
         (
             "dataset: {file: mine/first/big.csv}\noutput: runs/a",
-            "a ConfigMap takes 1,000,000; put the data set on the Hub",
+            "a ConfigMap takes 1,000,000; upload the data set to the Hub",
         ),
         ("dataset: {name: a/b}\noutput: elsewhere", "output: found elsewhere, expected runs/..."),
         ("dataset: {name: a/b}\noutput: runs/../b", "output: found runs/../b, expected runs/..."),

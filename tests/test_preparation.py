@@ -169,7 +169,7 @@ def test_the_same_input_gives_the_same_bytes(tmp_path: Path, make_config: MakeCo
     ("rows", "message"),
     [
         ([{"question": "What?", "context": "Some text.", "answer": "That."}], "a column that the question needs"),
-        ([{"q": "What?", "a": "That."}], "cannot tell the columns"),
+        ([{"q": "What?", "a": "That."}], "cannot tell which columns to read"),
     ],
 )
 def test_a_mistake_in_the_data_costs_no_download(

@@ -270,10 +270,8 @@ class RunFolder:
 
     def _refuse(self, conflicts: list[Change], changed: list[str]) -> None:
         if conflicts:
-            shown = "; ".join(map(str, conflicts))
-            raise ConfigError(
-                f"output: {self.path} holds a run with another config: {shown}; {self._remedy(conflicts)}"
-            )
+            shown, remedy = "; ".join(map(str, conflicts)), self._remedy(conflicts)
+            raise ConfigError(f"output: {self.path} holds a run with another config: {shown}; {remedy}")
         if changed:
             raise DataError(
                 f"output: {self.path} holds a run on other data: {', '.join(changed)} changed; {self._remedy([])}"
