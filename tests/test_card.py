@@ -308,7 +308,7 @@ def test_run_yaml_shortens_paths_outside_the_working_folder(path: str, shown: st
     assert (found.dataset.test, found.model.base, found.dedupe.semantic_model) == ([shown], shown, shown)
     assert (found.publish.folder, found.output) == (shown, shown)
     assert found.clean == config.clean
-    assert (paths.run_yaml(config).startswith("# A path")) == (path != shown)
+    assert (paths.run_yaml(config).startswith("# Paths")) == (path != shown)
 
 
 def test_every_key_with_a_path_is_listed() -> None:
