@@ -219,7 +219,7 @@ def test_answers_equal_those_of_generate_or_the_model_is_refused(
         assert re.fullmatch(REFUSED[name], str(error))
         return
     assert path_of(model) == ("single" if name in APART else "batched")
-    slower = [record.message for record in caplog.records if "each request is computed by itself" in record.message]
+    slower = [record.message for record in caplog.records if "each request is computed alone" in record.message]
     assert [APART[name] in message for message in slower] == [True] if name in APART else not slower
     model.generation_config = GenerationConfig(pad_token_id=0)
     engine = Engine(model, prefill_tokens=48)

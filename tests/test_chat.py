@@ -329,8 +329,8 @@ def test_a_history_with_a_tool_call_is_read(client: openai.OpenAI, model: str, s
     ("message", "says"),
     [({"role": "assistant"}, None), ({"role": "user"}, "content: is missing or null"),
      ({"role": "tool", "tool_call_id": "a"}, "content: is missing or null"),
-     ({"role": "user", "content": "x", "tool_calls": [CALLED]}, "tool_calls: found in a turn of the user"),
-     ({"role": "assistant", "tool_calls": [{**CALLED, "function": {"name": "f", "arguments": "{"}}]}, "are no JSON"),
+     ({"role": "user", "content": "x", "tool_calls": [CALLED]}, "tool_calls: found in a user message"),
+     ({"role": "assistant", "tool_calls": [{**CALLED, "function": {"name": "f", "arguments": "{"}}]}, "are not JSON"),
      ({"role": "assistant", "tool_calls": [{**CALLED, "function": {"name": "f", "arguments": "[1]"}}]},
       "but not an object"),
      ({"role": "assistant", "tool_calls": [{**CALLED, "type": "custom"}]}, "tool_calls.0.type"),
@@ -381,9 +381,9 @@ def test_add_generation_prompt_may_be_false(
 @pytest.mark.parametrize(
     ("last", "extra", "says"),
     [({"role": "assistant", "content": "2 plus"}, {"add_generation_prompt": True}, "leave one of them out"),
-     ({"role": "user", "content": "2 plus"}, {}, "no text of an assistant"),
-     ({"role": "assistant", "content": None}, {}, "no text of an assistant"),
-     ({"role": "assistant", "content": "2", "tool_calls": [CALLED]}, {}, "no text of an assistant")],
+     ({"role": "user", "content": "2 plus"}, {}, "not an assistant's text"),
+     ({"role": "assistant", "content": None}, {}, "not an assistant's text"),
+     ({"role": "assistant", "content": "2", "tool_calls": [CALLED]}, {}, "not an assistant's text")],
 )  # fmt: skip
 def test_a_message_that_cannot_be_continued_is_refused(
     client: openai.OpenAI, model: str, last: Any, extra: dict[str, bool], says: str

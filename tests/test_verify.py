@@ -36,7 +36,7 @@ def test_a_model_whose_answers_depend_on_the_batch_is_computed_one_request_at_a_
     )
     verify.choose_attention(model)
     assert path_of(model) == "single"
-    assert "each request is computed by itself, which is slower, since after" in caplog.text
+    assert "each request is computed alone, which is slower, since after" in caplog.text
 
 
 def test_a_model_that_is_not_computed_in_pieces_is_refused(tmp_path: Path) -> None:
