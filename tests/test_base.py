@@ -48,8 +48,8 @@ def test_from_the_hub_by_commit(hub: HubServer, tiny_base: Path, tmp_path: Path)
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"base": "ada/nothing"}, "no folder here and no model on the Hub"),
-        ({"base": "not a name"}, "no folder here and no model on the Hub"),
+        ({"base": "ada/nothing"}, "neither a folder here nor a model on the Hub"),
+        ({"base": "not a name"}, "neither a folder here nor a model on the Hub"),
         ({"base": "ada/tiny", "revision": "v9"}, "has no revision 'v9'"),
     ],
 )
