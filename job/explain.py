@@ -38,14 +38,14 @@ def explain(run: Path, where: str) -> str:
 
     Args:
         run: the run folder.
-        where: the row's place, as the report names it, such as "dataset.json row 12".
+        where: the row's location, as the report names it, such as "dataset.json row 12".
 
     Returns:
         A line or more for each stage.
 
     Raises:
         ConfigError: the folder holds no prepared run, or another version of Kickoff wrote it.
-        DataError: there is no row at this place.
+        DataError: there is no row at this location.
     """
     try:
         data = fact_files.read(run, DataFacts)
@@ -56,7 +56,7 @@ def explain(run: Path, where: str) -> str:
     rejection = next((row for row in _read_rejected(run) if row["where"] == where), None)
     kept = None if rejection is not None else _find_kept(run, where)
     if rejection is None and kept is None:
-        raise DataError(f"no row stood at {where!r}{_suggestion(run, where)}")
+        raise DataError(f"no row at {where!r}{_suggestion(run, where)}")
     lines = [where, *_load_lines(data, where)]
     lines += _rejection_lines(rejection) if rejection is not None else _kept_lines(run, data, kept) if kept else []
     return "\n".join(lines)
@@ -70,26 +70,26 @@ def _read_rejected(run: Path) -> Iterator[dict[str, Any]]:
 
 def _find_kept(run: Path, where: str) -> _Kept | None:
     if not (run / "encoded").exists():
-        raise ConfigError(f"{run} holds no encoded rows, so nothing is known of rows that were not rejected; run first")
+        raise ConfigError(f"{run} holds no encoded rows, so it explains rejected rows only; run first")
     for part, rows in datasets.load_from_disk(run / "encoded").items():
-        for number, place in enumerate(_places(rows)):
-            if place == where:
+        for number, location in enumerate(_locations(rows)):
+            if location == where:
                 return _Kept(str(part), rows[number])
     return None
 
 
-def _places(rows: datasets.Dataset) -> Iterator[str]:
+def _locations(rows: datasets.Dataset) -> Iterator[str]:
     column = rows.select_columns("where")
     for start in range(0, len(rows), BATCH):
         yield from column[start : start + BATCH]["where"]
 
 
 def _suggestion(run: Path, where: str) -> str:
-    places = [row["where"] for row in _read_rejected(run)]
+    locations = [row["where"] for row in _read_rejected(run)]
     if (run / "encoded").exists():
         for rows in datasets.load_from_disk(run / "encoded").values():
-            places += _places(rows)
-    matches = difflib.get_close_matches(where, places[:100_000], n=1, cutoff=0.4)
+            locations += _locations(rows)
+    matches = difflib.get_close_matches(where, locations[:100_000], n=1, cutoff=0.4)
     return f"; rows are named as the report names them, such as {matches[0]!r}" if matches else ""
 
 
@@ -98,10 +98,10 @@ def _load_lines(data: DataFacts, where: str) -> list[str]:
         original = _original(source, where)
         if original is not None:
             columns = f"{source.question} -> {source.answer}"
-            return [f"load      read from {source.source}, {columns}", *_text_lines("as it stood", *original)]
+            return [f"load      read from {source.source}, {columns}", *_text_lines("as loaded", *original)]
         if source.revision is not None and where.startswith(f"{source.source} "):
             return [f"load      read from {source.source}@{source.revision} on the Hub"]
-    return ["load      read (its file is not here any more, or holds other rows now)"]
+    return ["load      read (its file is gone, or has changed)"]
 
 
 def _original(source: Source, where: str) -> tuple[object, object] | None:
@@ -110,10 +110,10 @@ def _original(source: Source, where: str) -> tuple[object, object] | None:
     names = [name for name in (path.name, source.source) if where.startswith(f"{name} ")]
     if source.sha256 is None or not names or not path.exists() or files.fingerprint(path) != source.sha256:
         return None
-    place = where.removeprefix(f"{names[0]} ")
+    location = where.removeprefix(f"{names[0]} ")
     for chunk in files.read(path, lambda _: [source.question, source.answer]):
-        if place in chunk.places:
-            row = chunk.places.index(place)
+        if location in chunk.locations:
+            row = chunk.locations.index(location)
             pair = (chunk.columns.get(name) for name in (source.question, source.answer))
             question, answer = (None if values is None else redact_value(values[row]) for values in pair)
             return question, answer
@@ -146,7 +146,7 @@ def _kept_lines(run: Path, data: DataFacts, kept: _Kept) -> list[str]:
     dropped = f"; {repeats.size} that repeat it were dropped" if repeats else ""
     lines = [
         "clean     passed",
-        *_text_lines("as it is used", row["question"], row["answer"]),
+        *_text_lines("as used", row["question"], row["answer"]),
         f"encode    {tokens} tokens: {prompt} of the prompt, {tokens - prompt} of the answer, which are trained on",
         f"dedupe    kept{dropped}",
         f"split     to {kept.part}",

@@ -43,14 +43,14 @@ def run(config: Config) -> str:
             folder.pin()
         machine.wait()
         if not folder.is_trained():
-            with folder.phase("train", "teaching the model the training rows", machine.rank):
+            with folder.phase("train", "training the model on the training rows", machine.rank):
                 rows = stages.load_encoded(folder)
                 train.train(config.train, config.seed, rows, folder / "base", folder.path, machine)
         if machine.rank == 0:
             folder.discard("checkpoints")
         if measure.is_outdated(config, folder, machine):
             _measure(config, folder, machine)
-        return _deliver(folder, machine) if machine.rank == 0 else "trained and measured; process 0 goes on alone"
+        return _deliver(folder, machine) if machine.rank == 0 else "trained and measured; process 0 continues alone"
 
 
 def evaluate_only(config: Config) -> str:
@@ -113,4 +113,4 @@ def _preflight(config: Config, folder: RunFolder) -> None:
     except PublishError as error:
         if not folder.has_trained_work():
             raise
-        log.warning(f"publish: {error}; going on, since training had begun")
+        log.warning(f"publish: {error}; continuing, since the training had started")

@@ -61,7 +61,7 @@ def prepare(config: Config, folder: RunFolder) -> None:
         DataError: the data cannot be read, or too few rows are left.
     """
     if folder.is_prepared():
-        log.info(f"data: prepared before, in {folder.path}")
+        log.info(f"data: already prepared in {folder.path}")
     else:
         stages.prepare(
             folder.preparation_config(), folder, partial(_fetch_base, folder), partial(_require_same_rows, folder)
@@ -76,7 +76,7 @@ def _find_tokenizer(folder: RunFolder) -> PreTrainedTokenizerBase | None:
 
 
 def _fetch_base(folder: RunFolder) -> PreTrainedTokenizerBase:
-    with folder.phase("base", "bringing the base model and trying it out"):
+    with folder.phase("base", "loading the base model and testing it"):
         facts = base.fetch(folder.preparation_config().model, folder / "base", folder.trained_base_weights())
     size = f"{facts.parameters / 1e6:.1f}M parameters"
     log.info(f"base: {facts.base}, {size}, chat template: {facts.chat_template}")

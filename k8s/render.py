@@ -43,21 +43,23 @@ def files_of(path: Path) -> list[Path]:
     files = list(dict.fromkeys([path, *local_files.paths(config.dataset)]))
     for file in files:
         if file.parent != folder or not re.fullmatch(r"[\w.-]+", file.name) or not file.is_file():
-            raise ConfigError(f"{path}: names {file}, expected a file beside it, in {folder}; the pod sees that folder")
+            raise ConfigError(
+                f"{path}: names {file}, expected a file beside it, in {folder}; the pod mounts that folder"
+            )
     size = sum(file.stat().st_size for file in files)
     if size > MOST_BYTES:
-        remedy = "put the data set on the Hub and set dataset.name"
+        remedy = "upload the data set to the Hub and set dataset.name"
         raise ConfigError(f"{path}: {size:,} bytes with its data, a ConfigMap takes {MOST_BYTES:,}; {remedy}")
     for key, value in (("output", config.output), ("publish.folder", config.publish.folder)):
-        if value is not None and not _on_the_volume(value):
+        if value is not None and not _is_on_volume(value):
             raise ConfigError(f"{path}: {key}: found {value}, expected runs/..., where the volume is mounted")
     base = config.model.base
-    if not _on_the_volume(base) and (base.startswith((".", "/", "~")) or Path(base).is_dir()):
+    if not _is_on_volume(base) and (base.startswith((".", "/", "~")) or Path(base).is_dir()):
         raise ConfigError(f"{path}: model.base: {base} is a folder of this machine, expected owner/name of the Hub")
     return files
 
 
-def _on_the_volume(folder: str) -> bool:
+def _is_on_volume(folder: str) -> bool:
     return Path(folder).parts[:1] == ("runs",) and ".." not in Path(folder).parts
 
 

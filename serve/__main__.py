@@ -96,7 +96,9 @@ def _key() -> str | None:
             _refuse(f"{KEY}: found a {kind} at its {end}, which no client can send; write it without one (printf %s)")
     wrong = next((at for at, one in enumerate(key, 1) if ord(one) > 0xFF or unicodedata.category(one) == "Cc"), None)
     if wrong is not None:
-        _refuse(f"{KEY}: found a character that no header can hold, number {wrong} of {len(key)}; use others")
+        _refuse(
+            f"{KEY}: found a character that no header can contain, number {wrong} of {len(key)}; use other characters"
+        )
     if len(key) < 8:
         _refuse(f"{KEY}: found {len(key)} characters, expected at least 8; leave it unset to serve without a key")
     return key
@@ -108,7 +110,9 @@ def _listener(settings: Settings) -> socket.socket:
     try:
         return listen(settings.host, settings.port)
     except (OSError, UnicodeError) as error:
-        _refuse(f"--host {settings.host} --port {settings.port}: {error}; choose an address of this machine, free port")
+        _refuse(
+            f"--host {settings.host} --port {settings.port}: {error}; choose an address of this machine and a free port"
+        )
 
 
 def _stop(number: int, *_: object) -> None:

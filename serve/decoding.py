@@ -25,7 +25,7 @@ def _is_ids(value: Any) -> bool:
     return all(_is_count(id) for id in value) and value != [] if isinstance(value, list) else _is_count(value)
 
 
-HONOURED: dict[str, Check] = {
+SUPPORTED: dict[str, Check] = {
     "do_sample": (lambda value: isinstance(value, bool), "true or false"),
     "temperature": (lambda value: _is_number(value) and 0 <= value < float("inf"), "a number from 0"),
     "top_k": (_is_count, "a whole number from 0"),
@@ -82,7 +82,7 @@ def unsupported_settings(generation: dict[str, Any] | None, model: dict[str, Any
     nested = [model.get(name) for name in ("decoder", "generator", "text_config")]
     text: dict[str, Any] = next((config for config in nested if isinstance(config, dict)), {})
     if generation is None:
-        known = HONOURED.keys() | OFF.keys() | {"max_length"}
+        known = SUPPORTED.keys() | OFF.keys() | {"max_length"}
         generation = {name: value for name, value in {**text, **model}.items() if name in known}
     context = next((both[name] for both in (text, model) for name in NAMES if _is_count(both.get(name))), None)
     complaints = [_complaint(name, value, context) for name, value in generation.items() if value is not None]
@@ -92,16 +92,16 @@ def unsupported_settings(generation: dict[str, Any] | None, model: dict[str, Any
 
 
 def _complaint(name: str, value: Any, context: int | None) -> str | None:
-    if name in HONOURED:
-        fits, expected = HONOURED[name]
+    if name in SUPPORTED:
+        fits, expected = SUPPORTED[name]
         return None if fits(value) else f"{_show(name, value)} (expected {expected})"
     if name == "max_length":  # of question and answer together
         if context is not None and _is_count(value, context):
             return None  # the context ends an answer before this limit does
-        return f"{_show(name, value)} (expected max_new_tokens in its place)"
+        return f"{_show(name, value)} (expected max_new_tokens instead)"
     if name in NEUTRAL or (name in OFF and value in OFF[name]):
         return None
-    return _show(name, value) if name in OFF else f"{_show(name, value)} (not known here)"
+    return _show(name, value) if name in OFF else f"{_show(name, value)} (unknown setting)"
 
 
 def _show(name: str, value: Any) -> str:

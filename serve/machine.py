@@ -35,11 +35,11 @@ def check() -> None:
     try:
         _try_temporary_folder()
     except OSError as error:
-        raise Unfit(f"temporary folder: {error}; set TMPDIR to a short folder that can be written") from None
+        raise Unfit(f"temporary folder: {error}; set TMPDIR to a writable folder with a short path") from None
     try:
         RawValue(ctypes.c_bool)
     except OSError as error:
-        raise Unfit(f"shared memory: {error}; give this machine or container a /dev/shm that can be written") from None
+        raise Unfit(f"shared memory: {error}; give this machine or container a writable /dev/shm") from None
 
 
 def _try_temporary_folder() -> None:

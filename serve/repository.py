@@ -1,7 +1,7 @@
 """Finds a published model in a folder or fetches it from the Hub, and refuses one that cannot be served.
 
 A repository must follow the Hub's conventions: config.json, safetensors weights, a tokenizer with a chat template, and
-an end-of-text token. It knows files and the Hub. It does not load weights, and it never imports torch.
+an end-of-sequence token. It knows files and the Hub. It does not load weights, and it never imports torch.
 """
 
 import errno
@@ -26,7 +26,7 @@ from huggingface_hub.errors import (
 from huggingface_hub.utils._http import default_client_factory  # the public API only replaces the whole client
 
 from serve import weights
-from serve.decoding import HONOURED, unsupported_settings
+from serve.decoding import SUPPORTED, unsupported_settings
 from serve.messages import one_line
 
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
@@ -101,7 +101,7 @@ def decoding(folder: Path) -> Decoding:
 
 
 def eos_ids(folder: Path) -> list[int]:
-    """Read the end-of-text token ids, which end an answer, from `folder`."""
+    """Read the end-of-sequence token ids, which end an answer, from `folder`."""
     ids = _generation_config(folder)["eos_token_id"]
     return ids if isinstance(ids, list) else [ids]
 
@@ -116,13 +116,13 @@ def _from_hub(model: str, revision: str | None, timeout_seconds: float) -> Publi
         _check(label, Path(folder), with_weights=False)  # before gigabytes are fetched
         _fetch_weights(label, model, Path(folder))
     except GatedRepoError:
-        raise Refused(f"{label}: the Hub wants its terms accepted; accept them there and set HF_TOKEN") from None
+        raise Refused(f"{label}: the model is gated; accept its terms on the Hub and set HF_TOKEN") from None
     except RevisionNotFoundError:
         raise Refused(f"{label}: no such revision; expected a branch, a tag or a commit of {model}") from None
     except RepositoryNotFoundError:
         raise Refused(f"{label}: not on the Hub, or private; check the name, and set HF_TOKEN if private") from None
     except HFValidationError:
-        raise Refused(f"{label}: not a name of the Hub; expected a folder that exists, or owner/name") from None
+        raise Refused(f"{label}: not a Hub name; expected a folder that exists, or owner/name") from None
     except (LocalEntryNotFoundError, HfHubHTTPError, httpx2.HTTPError, OSError, RuntimeError) as error:
         raise Refused(f"{label}: {_why_not_fetched(error)}") from None
     _check(label, Path(folder))
@@ -141,7 +141,7 @@ def _why_not_fetched(error: BaseException) -> str:
         if full or (isinstance(cause, OSError) and number in FORBIDDEN and cause.filename is not None):
             cache = huggingface_hub.constants.HF_HUB_CACHE
             return f"cannot be written to {cache} ({one_line(cause)}); make room or set HF_HOME"
-    return f"the Hub cannot be reached and no copy is here ({one_line(error.__cause__ or error)}); try again"
+    return f"the Hub cannot be reached and there is no local copy ({one_line(error.__cause__ or error)}); try again"
 
 
 def _fetch_weights(label: str, model: str, folder: Path) -> None:
@@ -185,12 +185,12 @@ def _check(label: str, folder: Path, with_weights: bool = True) -> None:
     if not _has_template(label, folder):
         missing.append("a chat template (chat_template.jinja, or chat_template in tokenizer_config.json)")
     if _generation_config(folder).get("eos_token_id") is None:
-        missing.append("an end-of-text token (eos_token_id in generation_config.json)")
+        missing.append("an end-of-sequence token (eos_token_id in generation_config.json)")
     if with_weights and (lost := [name for name in _weights(label, folder) if not (folder / name).exists()]):
         patterns = ("*.bin", "*.pt", "*.gguf", "*.safetensors")
         other = sorted({path.name for pattern in patterns for path in folder.glob(pattern)})
-        found = f", found only {', '.join(other)}: save it with transformers' save_pretrained" if other else ""
-        missing.append(f"weights as .safetensors ({', '.join(lost)}){found}")
+        hint = f", found only {', '.join(other)}: save it with transformers' save_pretrained" if other else ""
+        missing.append(f"weights as .safetensors ({', '.join(lost)}){hint}")
     if missing:
         raise Refused(f"{label} cannot be served, it lacks {'; '.join(missing)}")
     _refuse_unknown_decoding(label, folder)
@@ -202,7 +202,7 @@ def _refuse_unknown_decoding(label: str, folder: Path) -> None:
     if unsupported := unsupported_settings(published, _json(label, folder / "config.json")):
         raise Refused(
             f"{label}: {path.name if path.exists() else 'config.json'} asks for {', '.join(unsupported)}, which this "
-            f"server does not carry out; it knows {', '.join(HONOURED)}. Take out of the file what is not needed"
+            f"server does not support; it supports {', '.join(SUPPORTED)}. Remove from the file what is not needed"
         )
 
 

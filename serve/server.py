@@ -80,7 +80,7 @@ class Server:
         """
         signal.signal(signal.SIGTERM, self._stop)
         signal.signal(signal.SIGINT, self._stop)
-        os.register_at_fork(after_in_child=_end_with_the_main_process)
+        os.register_at_fork(after_in_child=_exit_with_main_process)
         watch = Watch(self.settings.hang_seconds, self.shared, self._engines, self._give_up)
         try:
             threading.Thread(target=watch.run, name="watch", daemon=True).start()
@@ -99,7 +99,7 @@ class Server:
                 server_header=False,
             )
         except KeyboardInterrupt:
-            log.info("stopped while it started")  # LitServe's run() was not ready for one
+            log.info("stopped while starting")  # LitServe's run() was not ready for one
         except (OSError, EOFError, RuntimeError) as error:  # RuntimeError: no thread could be started
             self._report_failure(error)
         finally:
@@ -110,11 +110,11 @@ class Server:
         """Set the exit code after LitServe's run() has failed: the system refused something, or a process is gone."""
         if self.shared.was_ready():
             self.exit_code = self.exit_code or DIED
-            log.error("server: %s, leaving", one_line(error))
+            log.error("server: %s, exiting", one_line(error))
         else:
             self.exit_code = self.exit_code or REFUSED
             log.error(
-                "server: its processes could not be started (%s); allow it more of what is lacking: processes "
+                "server: its processes could not be started (%s); raise the limit that it met: processes "
                 "(ulimit -u, the container's limit), open files (ulimit -n) or memory", one_line(error)
             )  # fmt: skip
 
@@ -149,7 +149,7 @@ class Server:
         if self.shared.stopping.is_set():
             return
         if not self.shared.refused.is_set():
-            log.error("server: %s, leaving", reason)
+            log.error("server: %s, exiting", reason)
         self.exit_code = code
         self.shared.stopping.set()
         os.kill(os.getpid(), signal.SIGTERM)  # LitServe's run() is in the main thread
@@ -201,7 +201,7 @@ def _listen(listener: socket.socket, shared: Shared) -> None:
         os._exit(REFUSED)
 
 
-def _end_with_the_main_process() -> None:
+def _exit_with_main_process() -> None:
     """End this process once the main one is gone: LitServe's queue manager would stay for ever."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)  # the inherited handlers belong to the main process
     signal.signal(signal.SIGINT, signal.SIG_IGN)

@@ -24,9 +24,9 @@ class Settings:
         Option(help="Name for clients; default: MODEL, which stays accepted too.", envvar="KICKOFF_SERVED_MODEL_NAME"),
     ] = None
     host: Annotated[
-        str, Option(help="Name or address to listen on; 0.0.0.0 and :: are all.", envvar="KICKOFF_HOST")
+        str, Option(help="Name or address to listen on; 0.0.0.0 and :: listen on all.", envvar="KICKOFF_HOST")
     ] = "127.0.0.1"
-    port: Annotated[int, Option(min=0, max=65535, help="Port; 0 is any that is free.", envvar="KICKOFF_PORT")] = 8000
+    port: Annotated[int, Option(min=0, max=65535, help="Port; 0 picks a free one.", envvar="KICKOFF_PORT")] = 8000
     device: Annotated[
         Literal["auto", "cpu", "cuda"], Option(help="auto: a GPU if there is one.", envvar="KICKOFF_DEVICE")
     ] = "auto"
@@ -83,7 +83,7 @@ class Settings:
     cors_origin: Annotated[
         list[str] | None,
         Option(
-            help="Site whose pages may call the server from a browser, as https://example.com; repeatable. * is any.",
+            help="Site whose pages may call the server, such as https://example.com; repeatable. * allows any site.",
             envvar="KICKOFF_CORS_ORIGIN",
         ),
     ] = None

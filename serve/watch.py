@@ -94,7 +94,7 @@ class Watch:
             self._on_exit(number, load)
             load.dead += POLL_SECONDS
             if load.dead > REPLACEMENT_SECONDS:
-                self.give_up(DIED, f"an engine that died was not started anew within {REPLACEMENT_SECONDS:.0f} s")
+                self.give_up(DIED, f"an engine that died was not restarted within {REPLACEMENT_SECONDS:.0f} s")
         elif self.shared.ready[number].value == load.process.pid:
             self.first.setdefault(number, load.seconds)
         elif not load.hung:
@@ -128,13 +128,13 @@ class Watch:
         if code == HTTP_GONE:
             self.give_up(DIED if self.shared.was_ready() else REFUSED, "the HTTP process died")
         elif not self.shared.loaded[number].is_set():
-            killed = ", most likely for memory" if code == -signal.SIGKILL else ""
+            killed = ", most likely because memory ran out" if code == -signal.SIGKILL else ""
             how = f"was killed, since {load.hung}," if load.hung else f"ended (exit code {code}{killed})"
             self.give_up(REFUSED, f"the engine {how} before it was ready")
         elif len(deaths) > MAX_RESTARTS:
             self.give_up(DIED, f"the engine died {len(deaths)} times in {now - deaths[0]:.0f} s")
         else:
-            log.error("engine: died (exit code %s), it is started anew", code)
+            log.error("engine: died (exit code %s), restarting it", code)
 
 
 def _work_counters(pid: int | None) -> tuple[str, ...] | None:

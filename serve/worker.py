@@ -76,7 +76,7 @@ class EngineLoop(LitLoop):
 
 def _leave(shared: Shared) -> None:
     if not shared.stopping.is_set() and not shared.refused.is_set():
-        log.info("engine: the HTTP process is gone, leaving")
+        log.info("engine: the HTTP process is gone, exiting")
     os._exit(HTTP_GONE)
 
 
@@ -89,7 +89,7 @@ def _load_or_exit(lit_api: AnswerAPI, device: str, worker_id: int) -> "Engine":
         if lit_api.shared.loaded[
             worker_id
         ].is_set():  # the model itself can be served; next time there may be enough memory
-            log.error("engine: the model could not be loaded anew: %s", one_line(error))
+            log.error("engine: the model could not be reloaded: %s", one_line(error))
             sys.exit(FAILED)
         log.error("%s cannot be served: %s", lit_api.published.name, one_line(error))
         lit_api.shared.refused.set()
@@ -137,7 +137,7 @@ def _run_steps(engine: "Engine", link: EngineLink) -> None:
     """
     while True:
         for command in link.commands(wait=engine.idle):
-            if refusal := _carry_out(command, engine):
+            if refusal := _execute(command, engine):
                 link.send(refusal)
         tokens = engine.step()
         failed = [[failure.id, failure.reason] for failure in engine.failures()]
@@ -146,7 +146,7 @@ def _run_steps(engine: "Engine", link: EngineLink) -> None:
         link.send({"beat": beat, "tokens": events, "failed": failed})
 
 
-def _carry_out(command: dict[str, Any], engine: "Engine") -> dict[str, Any] | None:
+def _execute(command: dict[str, Any], engine: "Engine") -> dict[str, Any] | None:
     """Submit or cancel a request; returns the message to send if the engine refuses it."""
     from serve.engine.request import Request
 

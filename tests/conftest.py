@@ -42,7 +42,7 @@ CPU = Machine(torch.device("cpu"), "fp32")
 
 
 def save_tiny(folder: Path, model: Any, vocabulary: int = 400) -> Path:
-    """A base as distilgpt2 is on the Hub: an end-of-text token, but neither chat template nor padding token."""
+    """A base as distilgpt2 is on the Hub: an end-of-sequence token, but neither chat template nor padding token."""
     bpe = ByteLevelBPETokenizer()
     texts = [text for row in ROWS for text in row.values()] + ["Question:\n\nAnswer:\n"]
     bpe.train_from_iterator(texts, vocab_size=vocabulary, special_tokens=[END], show_progress=False)
@@ -185,9 +185,9 @@ def jobs() -> Iterator[ForkServer]:
 
 
 @pytest.fixture(scope="session")
-def whole(jobs: ForkServer, tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def reference(jobs: ForkServer, tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the config of a run of 100 steps, and the run itself, which nothing has broken."""
-    folder = tmp_path_factory.mktemp("whole")
+    folder = tmp_path_factory.mktemp("reference")
     (folder / "rows.json").write_text(json.dumps(ROWS))
     (folder / "config.yaml").write_text(
         f"dataset: {{file: {folder}/rows.json}}\n"

@@ -141,7 +141,7 @@ def endless(base: Path, folder: Path, context: int = 4096) -> Path:
     model = GPT2LMHeadModel(
         GPT2Config(vocab_size=400, n_positions=context, n_embd=64, n_layer=6, n_head=4, bos_token_id=0, eos_token_id=0)
     )
-    model.transformer.wte.weight.data[0] = 0  # the end-of-text token's logit: never the largest
+    model.transformer.wte.weight.data[0] = 0  # the end-of-sequence token's logit: never the largest
     model.save_pretrained(folder)
     GenerationConfig(eos_token_id=0, pad_token_id=0, bos_token_id=0, max_new_tokens=context).save_pretrained(folder)
     return folder

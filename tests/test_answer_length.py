@@ -31,7 +31,7 @@ def known(published: Path) -> list[list[int]]:
     return [tokenizer(text)["input_ids"] for text in texts]
 
 
-def test_an_answer_is_as_long_as_is_wanted_at_least(taught: PreTrainedModel, published: Path) -> None:
+def test_an_answer_has_at_least_min_tokens(taught: PreTrainedModel, published: Path) -> None:
     leasts = [0, 1, 6, 7, 8, 12, 20, 25]
     asked = [
         Request(f"r{least}", prompt, 20, min_new_tokens=least)
@@ -45,7 +45,7 @@ def test_an_answer_is_as_long_as_is_wanted_at_least(taught: PreTrainedModel, pub
 
 
 @pytest.mark.parametrize("ignoring", [False, True])
-def test_a_sampled_answer_of_some_length_does_not_depend_on_the_company(
+def test_a_sampled_answer_with_min_tokens_does_not_depend_on_the_batch(
     taught: PreTrainedModel, published: Path, ignoring: bool
 ) -> None:
     wishes: dict[str, Any] = {"temperature": 1.2, "top_p": 0.95, "min_new_tokens": 12, "ignore_eos": ignoring}
@@ -63,8 +63,8 @@ def test_a_sampled_answer_of_some_length_does_not_depend_on_the_company(
         assert len(answer) == 24 if ignoring else EOS not in answer[:-1]
 
 
-def test_with_the_end_ignored_an_answer_is_as_long_as_it_may_be(taught: PreTrainedModel, published: Path) -> None:
-    """And otherwise what `generate` gives to a model that has no end-of-text token."""
+def test_with_ignore_eos_an_answer_has_max_tokens(taught: PreTrainedModel, published: Path) -> None:
+    """And otherwise what `generate` gives to a model that has no end-of-sequence token."""
     asked = [Request(str(index), prompt, 30, ignore_eos=index > 3) for index, prompt in enumerate(known(published))]
     engine = Engine(taught)
     expected = {one.id: generate(taught, one) for one in asked[:4]}

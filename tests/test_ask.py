@@ -47,7 +47,7 @@ def wanted(messages: list[dict[str, Any]], **more: Any) -> Query:
 
 @pytest.mark.parametrize("name", ["llama 2", "zephyr"])
 @pytest.mark.parametrize(("continued", "expected"), [(True, " 4"), (False, "4")])
-def test_an_answer_that_goes_on_in_a_message_has_its_blank(
+def test_an_answer_that_continues_a_message_keeps_its_blank(
     tmp_path: Path, name: str, continued: bool, expected: str
 ) -> None:
     text = text_of(STYLES[name], tmp_path)

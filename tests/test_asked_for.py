@@ -67,7 +67,7 @@ def test_an_unknown_name_inside_an_object_is_refused(
     ],
     ids=str,
 )
-def test_what_clients_add_to_the_options_of_a_stream_is_taken(server: Served, options: dict[str, Any]) -> None:
+def test_stream_options_that_clients_add_are_accepted(server: Served, options: dict[str, Any]) -> None:
     lines = post(server, stream=True, stream_options=options).text.split("\n\n")
     *_, last, done, _ = lines
     assert done == "data: [DONE]"
@@ -75,7 +75,7 @@ def test_what_clients_add_to_the_options_of_a_stream_is_taken(server: Served, op
 
 
 @pytest.mark.parametrize("options", [None, {}, {"include_usage": None}, {"include_usage": False}], ids=str)
-def test_no_usage_is_sent_where_none_is_asked_for(server: Served, options: Any) -> None:
+def test_usage_is_sent_only_when_requested(server: Served, options: Any) -> None:
     assert '"usage"' not in post(server, stream=True, stream_options=options).text
 
 
@@ -85,14 +85,14 @@ NULLS = ["audio", "prediction", "web_search_options", "guided_json", "chat_templ
 
 
 @pytest.mark.parametrize("path", [CHAT, PREDICT])
-def test_null_asks_for_nothing(server: Served, path: str) -> None:
+def test_null_has_no_effect(server: Served, path: str) -> None:
     response = post(server, path, **dict.fromkeys(NULLS))
     assert response.status_code == 200, response.text
     answer = response.json()
     assert (answer["answer"] if path == PREDICT else answer["choices"][0]["message"]["content"]) == ANSWER
 
 
-def test_null_asks_for_nothing_inside_an_object_either(server: Served) -> None:
+def test_null_has_no_effect_inside_an_object(server: Served) -> None:
     nothing = dict.fromkeys([*NULLS, "json_schema", "schema", "refusal", "image_url", "cache_control", "function_call"])
     calls = [{"id": None, "index": None, "function": {"name": "now", "arguments": "{}", "parsed": None}, **nothing}]
     history = [
@@ -105,7 +105,7 @@ def test_null_asks_for_nothing_inside_an_object_either(server: Served) -> None:
     assert response.status_code == 200, response.text
 
 
-def test_all_that_openais_client_knows_may_be_null(server: Served) -> None:
+def test_every_field_of_openais_client_may_be_null(server: Served) -> None:
     """Clients that serialise their whole request object send all of it."""
     with openai.OpenAI(base_url=f"{server.url}/v1", api_key="none") as client:
         names = set(inspect.signature(client.chat.completions.create).parameters)
@@ -140,12 +140,12 @@ def test_an_unknown_name_with_any_other_value_is_refused(server: Served, value: 
         ("ignore_eso", "ignore_eos"),
     ],
 )
-def test_only_a_name_that_is_near_is_offered(server: Served, name: str, meant: str | None) -> None:
+def test_only_a_similar_name_is_suggested(server: Served, name: str, meant: str | None) -> None:
     end = f"; did you mean {meant}?" if meant else ""
     assert message_of(post(server, **{name: {}})) == f"{name}: Extra inputs are not permitted{end}"
 
 
-def test_what_stands_beside_a_text_and_changes_nothing_is_taken(server: Served) -> None:
+def test_fields_beside_a_text_that_change_nothing_are_accepted(server: Served) -> None:
     beside = {"cache_control": {"type": "ephemeral"}, "annotations": [], "citations": [], "id": "a", "index": 0}
     response = post(server, messages=[{"role": "user", "content": [{"type": "text", "text": QUESTION, **beside}]}])
     assert response.status_code == 200, response.text

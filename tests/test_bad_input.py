@@ -60,7 +60,7 @@ def body_of(**fields: Any) -> bytes:
         (b"null", 422, "send a JSON object"),
         (b"7", 422, "send a JSON object"),
         (b'{"question": "\xff\xfe"}', 400, "'utf-8' codec can't decode byte 0xff in position 14"),
-        (b'{"question": "\\ud800"}', 422, "question: holds half of a surrogate pair at character 0"),
+        (b'{"question": "\\ud800"}', 422, "question: contains half of a surrogate pair at character 0"),
         (b'{"question": "a", "stop": ["b", "\\udfff"]}', 422, "stop.1: Input should be a valid string"),
         (b'{"question": "a", "\\ud800": 1}', 422, "valid string"),
         (b"[" * 100_000, 400, "recursion"),
@@ -79,7 +79,7 @@ def test_a_body_that_is_no_json_object_is_refused(client: httpx2.Client, body: b
 
 
 @pytest.mark.parametrize("kind", ["text/plain", "application/x-www-form-urlencoded", "image/png", ""])
-def test_another_content_type_is_refused_and_told_the_right_one(client: httpx2.Client, kind: str) -> None:
+def test_another_content_type_is_refused_with_the_right_one(client: httpx2.Client, kind: str) -> None:
     response = client.post("/predict", content=body_of(), headers={"content-type": kind})
     assert "Content-Type: application/json" in refused(response, 422)["message"]
 
@@ -106,7 +106,7 @@ def test_a_multipart_form_is_refused(client: httpx2.Client) -> None:
     ],
     ids=lambda value: value[:20],
 )  # fmt: skip
-def test_a_wrong_value_is_refused_by_the_name_of_its_field(client: httpx2.Client, field: str, value: str) -> None:
+def test_a_wrong_value_is_refused_naming_its_field(client: httpx2.Client, field: str, value: str) -> None:
     fields = {"question": f'"{QUESTION}"', field: value}
     body = "{" + ", ".join(f'"{name}": {text}' for name, text in fields.items()) + "}"
     error = refused(client.post("/predict", content=body.encode(), headers=JSON), 422)
@@ -114,7 +114,7 @@ def test_a_wrong_value_is_refused_by_the_name_of_its_field(client: httpx2.Client
     assert error["message"].startswith(field)
 
 
-def test_all_that_is_wrong_is_said_at_once(client: httpx2.Client) -> None:
+def test_all_mistakes_are_reported_at_once(client: httpx2.Client) -> None:
     message = refused(client.post("/predict", json={"temperature": -1, "top_p": 7, "max_token": 5}), 422)["message"]
     for field in ("question", "temperature", "top_p", "max_token"):
         assert f"{field}: " in message
@@ -131,19 +131,19 @@ def test_all_that_is_wrong_is_said_at_once(client: httpx2.Client) -> None:
         ("top-p", "top_p"),
     ],
 )
-def test_an_unknown_field_is_named_and_the_one_that_was_meant(client: httpx2.Client, name: str, near: str) -> None:
+def test_an_unknown_field_is_named_with_a_suggestion(client: httpx2.Client, name: str, near: str) -> None:
     error = refused(client.post("/predict", json={"question": QUESTION, name: 5}), 422)
     assert error["param"] == name
     meant = f"; did you mean {near}?" if near else ""
     assert error["message"] == f"{name}: Extra inputs are not permitted{meant}"
 
 
-def test_a_question_that_is_missing_is_asked_for(client: httpx2.Client) -> None:
+def test_a_missing_question_is_named(client: httpx2.Client) -> None:
     assert refused(client.post("/predict", json={}), 422)["message"] == "question: Field required"
 
 
 @pytest.mark.parametrize("most", [129, 10**6, -1])
-def test_more_tokens_than_the_context_has_are_as_many_as_fit(client: httpx2.Client, most: int) -> None:
+def test_max_new_tokens_is_lowered_to_the_context(client: httpx2.Client, most: int) -> None:
     answer = client.post("/predict", content=body_of(max_new_tokens=most), headers=JSON)
     assert answer.status_code == 200, answer.text
     assert answer.json()["usage"]["total_tokens"] <= 128
@@ -156,7 +156,7 @@ def test_more_tokens_than_the_context_has_are_as_many_as_fit(client: httpx2.Clie
     + [dict.fromkeys(("max_new_tokens", "temperature", "top_p", "top_k", "stop", "seed"))],
     ids=str,
 )
-def test_values_at_their_limits_are_taken(client: httpx2.Client, options: dict[str, Any]) -> None:
+def test_values_at_their_limits_are_accepted(client: httpx2.Client, options: dict[str, Any]) -> None:
     for sampled in ({}, {"temperature": 1.0}) if "temperature" not in options else ({},):
         response = client.post("/predict", json={"question": QUESTION, **sampled, **options})
         assert response.status_code == 200, response.text
@@ -164,7 +164,7 @@ def test_values_at_their_limits_are_taken(client: httpx2.Client, options: dict[s
 
 
 @pytest.mark.parametrize("question", ["a\0b", "\u200b", "🙂" * 5, "e\u0301", "\u202ereversed", "{{ 1 / 0 }}"])
-def test_odd_texts_are_questions(client: httpx2.Client, question: str) -> None:
+def test_unusual_texts_are_accepted_as_questions(client: httpx2.Client, question: str) -> None:
     response = client.post("/predict", json={"question": question, "max_new_tokens": 2})
     assert response.status_code == 200, response.text
     assert response.json()["usage"]["completion_tokens"] in (1, 2)
@@ -202,7 +202,7 @@ def test_a_body_of_unknown_length_within_the_limit_is_read(client: httpx2.Client
     assert response.json()["answer"] == ANSWER
 
 
-def test_a_question_too_long_for_the_model_is_told_how_long_it_is_and_what_fits(client: httpx2.Client) -> None:
+def test_a_question_that_is_too_long_is_refused_with_its_length_and_the_limit(client: httpx2.Client) -> None:
     body = json.dumps({"question": ""}).encode()
     text = b"x" * (2**20 - len(body))
     assert len(body[:-2] + text + body[-2:]) == 2**20  # the largest body that is read
@@ -214,7 +214,7 @@ def test_a_question_too_long_for_the_model_is_told_how_long_it_is_and_what_fits(
 
 
 @pytest.mark.parametrize("value", ["nan", "inf", "-1", "0", "abc", "", "1e9", "1 s", "0x10"])
-def test_a_time_limit_that_is_no_time_is_refused(client: httpx2.Client, value: str) -> None:
+def test_an_invalid_time_limit_is_refused(client: httpx2.Client, value: str) -> None:
     response = client.post("/predict", json={"question": QUESTION}, headers={"X-Request-Timeout": value})
     error = refused(response, 422) if value != "0x10" else response.json()["error"]
     assert response.status_code == 422
@@ -222,7 +222,7 @@ def test_a_time_limit_that_is_no_time_is_refused(client: httpx2.Client, value: s
     assert error["message"].startswith("x-request-timeout: ")
 
 
-def test_odd_headers_do_no_harm(client: httpx2.Client) -> None:
+def test_unusual_headers_do_no_harm(client: httpx2.Client) -> None:
     odd = [("x-request-timeout", "30"), ("x-request-timeout", "60"), ("authorization", "Nonsense"), ("cookie", "=;;=")]
     odd += [("accept", "image/png"), ("accept-encoding", "zstd;q=nan"), ("range", "bytes=5-1"), ("x-long", "y" * 8000)]
     response = client.post("/predict", json={"question": QUESTION}, headers=odd)
@@ -245,7 +245,7 @@ def test_a_wrong_method_or_path_is_refused(client: httpx2.Client, method: str, p
     assert error["code"] == {404: "not_found", 405: "method_not_allowed"}[status]
 
 
-def test_a_mistake_of_the_server_itself_has_the_form_of_every_error_and_is_counted() -> None:
+def test_an_internal_error_has_the_form_of_every_error_and_is_counted() -> None:
     app = FastAPI()
     add_routes(app, Settings(model="nobody started it"))
     inside = httpx2.ASGITransport(app, raise_app_exceptions=False)
@@ -263,14 +263,14 @@ def test_a_mistake_of_the_server_itself_has_the_form_of_every_error_and_is_count
     assert after == before + 1
 
 
-def test_after_all_this_the_server_answers_as_before(client: httpx2.Client) -> None:
+def test_the_server_still_answers_after_bad_input(client: httpx2.Client) -> None:
     response = client.post("/predict", json={"question": QUESTION})
     assert response.status_code == 200
     assert response.json()["answer"] == ANSWER
     assert response.json()["usage"]["completion_tokens"] == 7
 
 
-def test_after_all_this_no_request_was_the_servers_mistake(client: httpx2.Client) -> None:
+def test_no_bad_input_caused_an_internal_error(client: httpx2.Client) -> None:
     families = text_string_to_metric_families(client.get("/metrics").text)
     (requests,) = [family for family in families if family.name == "kickoff_requests"]
     counted = [sample.labels for sample in requests.samples if sample.name == "kickoff_requests_total"]

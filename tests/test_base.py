@@ -14,7 +14,7 @@ def section(folder: Path | str, **values: object) -> ModelSection:
     return ModelSection.model_validate({"base": str(folder), "max_length": 64, "max_new_tokens": 12, **values})
 
 
-def test_a_base_without_template_gets_ours_and_what_a_server_needs(tiny_base: Path, tmp_path: Path) -> None:
+def test_a_base_without_a_template_gets_ours_and_a_generation_config(tiny_base: Path, tmp_path: Path) -> None:
     facts = base.fetch(section(tiny_base), tmp_path / "base")
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "base")
     generation = json.loads((tmp_path / "base" / "generation_config.json").read_text())
@@ -48,12 +48,12 @@ def test_from_the_hub_by_commit(hub: HubServer, tiny_base: Path, tmp_path: Path)
 @pytest.mark.parametrize(
     ("values", "message"),
     [
-        ({"base": "ada/nothing"}, "no folder here and no model on the Hub"),
-        ({"base": "not a name"}, "no folder here and no model on the Hub"),
+        ({"base": "ada/nothing"}, "neither a folder here nor a model on the Hub"),
+        ({"base": "not a name"}, "neither a folder here nor a model on the Hub"),
         ({"base": "ada/tiny", "revision": "v9"}, "has no revision 'v9'"),
     ],
 )
-def test_what_is_not_on_the_hub(
+def test_a_base_that_is_not_on_the_hub_is_refused(
     values: dict[str, str], message: str, hub: HubServer, tiny_base: Path, tmp_path: Path
 ) -> None:
     hub.add_repo("models", "ada/tiny", tiny_base)
@@ -62,7 +62,7 @@ def test_what_is_not_on_the_hub(
     assert not (tmp_path / "base").exists()
 
 
-def test_a_hub_that_fails_is_no_mistake_in_the_config(hub: HubServer, tiny_base: Path, tmp_path: Path) -> None:
+def test_a_failing_hub_is_not_a_config_error(hub: HubServer, tiny_base: Path, tmp_path: Path) -> None:
     hub.add_repo("models", "ada/tiny", tiny_base)
     hub.fail("GET", r"^/api/models/ada/tiny", times=50, status=500)
     with pytest.raises(KickoffError, match="run the same command again") as caught:
@@ -75,7 +75,7 @@ def test_a_context_that_is_too_short(tiny_base: Path, tmp_path: Path) -> None:
         base.fetch(section(tiny_base, max_length=512), tmp_path / "base")
 
 
-def test_weights_that_are_no_safetensors(tiny_base: Path, tmp_path: Path) -> None:
+def test_weights_other_than_safetensors_are_refused(tiny_base: Path, tmp_path: Path) -> None:
     source = tmp_path / "pickled"
     source.mkdir()
     for file in tiny_base.iterdir():
@@ -91,6 +91,6 @@ def test_a_folder_without_a_model(tmp_path: Path) -> None:
         base.fetch(section(tmp_path / "empty"), tmp_path / "base")
 
 
-def test_a_gguf_file_that_is_not_there(tiny_base: Path, tmp_path: Path) -> None:
+def test_a_missing_gguf_file_is_refused(tiny_base: Path, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="model.gguf_file: .* holds no file 'x.gguf'"):
         base.fetch(section(tiny_base, gguf_file="x.gguf"), tmp_path / "base")

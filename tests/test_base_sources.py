@@ -50,7 +50,7 @@ def test_weights_of_other_libraries_are_not_downloaded(hub: HubServer, tiny_base
     assert not [one for one in hub.requests if "consolidated" in str(one) or "model.bin" in str(one)]
 
 
-def test_offline_with_a_full_cache_nothing_is_asked(hub: HubServer, tiny_base: Path, tmp_path: Path) -> None:
+def test_offline_with_a_full_cache_no_request_is_sent(hub: HubServer, tiny_base: Path, tmp_path: Path) -> None:
     sha = hub.add_repo("models", "ada/tiny", tiny_base)
     environment = {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "home"), "HF_HUB_DISABLE_XET": "1"}
     path = config(tmp_path, "ada/tiny")
@@ -110,7 +110,7 @@ def test_a_base_that_does_not_fit_into_memory(mib: int, tiny_llama: Path, tmp_pa
         env={**os.environ, "OMP_NUM_THREADS": "1"}, cwd=Path(__file__).parents[1], capture_output=True, text=True,
     )  # fmt: skip
     assert ended.returncode == Exit.MEMORY, ended.stdout + ended.stderr
-    assert f"out of memory while loading {tmp_path}/hollow; take a smaller model.base" in ended.stdout.splitlines()[-1]
+    assert f"out of memory while loading {tmp_path}/hollow; use a smaller model.base" in ended.stdout.splitlines()[-1]
 
 
 # --- going on from a checkpoint --------------------------------------------------------------------------------------
@@ -158,9 +158,9 @@ def test_a_checkpoint_is_a_base_on_the_command_line(earlier: Path, tmp_path: Pat
 def test_a_checkpoint_that_is_damaged_or_alone(earlier: Path, tmp_path: Path) -> None:
     alone = Path(shutil.copytree(earlier, tmp_path / "alone" / "checkpoints" / earlier.name))
     assert "is a checkpoint of Kickoff without its run" in refused(alone, tmp_path)
-    assert f"is a run folder of Kickoff; take {tmp_path}/first/model" in refused(tmp_path / "first", tmp_path)
+    assert f"is a run folder of Kickoff; use {tmp_path}/first/model" in refused(tmp_path / "first", tmp_path)
     with (earlier / "tensors.pt").open("r+b") as file:
         file.write(b"damaged")
-    assert "is incomplete or damaged; take an older one" in refused(earlier, tmp_path)
+    assert "is incomplete or damaged; use an older one" in refused(earlier, tmp_path)
     (tmp_path / "first/base/base.json").write_text("{")
     assert "first/base/base.json is damaged (" in refused(earlier, tmp_path)

@@ -75,7 +75,7 @@ def bodies() -> Iterator[Any]:
 
 
 @pytest.mark.parametrize(("model", "body"), bodies())
-def test_few_mistakes_are_found_however_many_there_are(model: type[BaseModel], body: Any) -> None:
+def test_the_number_of_reported_mistakes_is_bounded(model: type[BaseModel], body: Any) -> None:
     found = 0
     try:
         model.model_validate(body)
@@ -85,7 +85,7 @@ def test_few_mistakes_are_found_however_many_there_are(model: type[BaseModel], b
 
 
 @pytest.mark.parametrize("model", MODELS, ids=lambda model: model.__name__)
-def test_every_list_of_a_request_has_an_end_and_every_object_is_strict_or_open(model: type[BaseModel]) -> None:
+def test_every_list_of_a_request_is_bounded_and_every_object_strict_or_open(model: type[BaseModel]) -> None:
     document = model.model_json_schema()
     for name, one in {model.__name__: document, **document.get("$defs", {})}.items():
         assert one["additionalProperties"] is (name in ("Message", "ToolCall", "FunctionCall")), name
@@ -118,7 +118,7 @@ def test_every_list_of_a_request_has_an_end_and_every_object_is_strict_or_open(m
     ],
     ids=lambda value: str(value)[:60],
 )
-def test_a_refusal_is_little_work(path: str, body: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_refusal_is_cheap(path: str, body: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of the messages that are built, and of the names that are compared, with their length."""
     work: Counter[str] = Counter()
     wrong, compare = errors._reason, errors.get_close_matches
@@ -153,7 +153,7 @@ def test_a_refusal_is_little_work(path: str, body: Any, monkeypatch: pytest.Monk
     [said(tool_calls=[CALL] * 100)["messages"][0], {"role": "user", "content": [{"type": "text", "text": "a"}] * 100}],
     ids=["calls", "parts"],
 )
-def test_a_conversation_has_few_pieces(message: Any) -> None:
+def test_the_pieces_of_a_conversation_are_bounded(message: Any) -> None:
     """Each of them takes its time to be read, although nothing is wrong in it."""
     most = schema.MAX_PIECES // 100
     assert schema.ChatRequest.model_validate({"messages": [message] * most})
@@ -161,7 +161,7 @@ def test_a_conversation_has_few_pieces(message: Any) -> None:
         schema.ChatRequest.model_validate({"messages": [message] * (most + 1)})
 
 
-def test_what_is_short_is_seen_at_once() -> None:
+def test_short_bodies_are_checked_directly() -> None:
     """What is not goes to a thread: numbers, empty texts and lists are written by a template, too."""
     assert _short([{"role": "user", "content": "What is two?"}])
     for value in ([0] * 5000, [""] * 5000, [[]] * 5000, dict.fromkeys(map(str, range(5000))), 10**4200, "x" * 5000):
@@ -172,10 +172,10 @@ def nested(depth: int, opened: str = "[", closed: str = "]", inner: str = "") ->
     return opened * depth + inner + closed * depth
 
 
-def test_the_depth_that_is_taken() -> None:
+def test_nesting_up_to_the_limit_is_accepted() -> None:
     for opened, closed, inner in ("[", "]", ""), ('{"a":', "}", "1"):
         assert check_depth(json.loads(nested(MAX_DEPTH, opened, closed, inner)))
-        with pytest.raises(ValueError, match="inside each other"):
+        with pytest.raises(ValueError, match="levels deep"):
             check_depth(json.loads(nested(MAX_DEPTH + 1, opened, closed, inner)))
 
 
@@ -202,7 +202,7 @@ DEEP = [70, 200, 400, 900, 100_000]
     ],
     ids=lambda body: body[:110],
 )
-def test_what_is_nested_deeply_is_refused(server: Served, body: str, depth: int) -> None:
+def test_deep_nesting_is_refused(server: Served, body: str, depth: int) -> None:
     objects = nested(depth, '{"a":', "}", "1")
     if '"OBJECTS"' in body:
         objects = json.dumps(objects)[1:-1]
@@ -215,7 +215,7 @@ def test_what_is_nested_deeply_is_refused(server: Served, body: str, depth: int)
 
 @pytest.mark.parametrize("depth", DEEP[:4])
 @pytest.mark.parametrize("name", ["metadata", "user", "tools"])
-def test_what_is_not_used_may_be_nested(server: Served, name: str, depth: int) -> None:
+def test_ignored_fields_may_be_nested(server: Served, name: str, depth: int) -> None:
     content = '{"messages": [{"role": "user", "content": "a"}], "max_tokens": 1, "tool_choice": "none", "%s": %s}'
     url, headers = f"{server.url}/v1/chat/completions", {"content-type": "application/json"}
     response = httpx2.post(url, content=content % (name, nested(depth)), headers=headers, timeout=60)

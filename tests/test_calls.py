@@ -17,7 +17,7 @@ def fail(error: Exception) -> int:
     raise error
 
 
-def test_it_changes_its_thread_only_where_a_kernel_failed() -> None:
+def test_the_thread_is_replaced_only_after_a_kernel_failed() -> None:
     call, mine = Calls(), here()
     with pytest.raises(RuntimeError, match="shapes"):
         call(fail, RuntimeError("shapes cannot be multiplied"))
@@ -35,7 +35,7 @@ def test_it_changes_its_thread_only_where_a_kernel_failed() -> None:
     assert call(here) not in (mine, second)
 
 
-def test_no_thread_is_begun_where_there_is_no_room_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_no_thread_is_started_without_memory_for_it(monkeypatch: pytest.MonkeyPatch) -> None:
     call, mine = Calls(), here()
     with pytest.raises(RuntimeError):
         call(fail, KERNEL)
@@ -45,7 +45,7 @@ def test_no_thread_is_begun_where_there_is_no_room_for_it(monkeypatch: pytest.Mo
     assert call(here) != mine
 
 
-def test_what_was_given_to_a_thread_that_did_not_start_never_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_call_for_a_thread_that_did_not_start_never_runs(monkeypatch: pytest.MonkeyPatch) -> None:
     call, mine, done = Calls(), here(), []
 
     def refuse(thread: threading.Thread) -> None:

@@ -149,7 +149,7 @@ def test_the_card_is_valid_for_the_hub(made: Make, hub: HubServer) -> None:
 
 
 @pytest.mark.parametrize("samples", [False, True])
-def test_rows_stand_there_only_if_asked_for(samples: bool, made: Make) -> None:
+def test_rows_are_on_the_card_only_if_requested(samples: bool, made: Make) -> None:
     text = card(*made(publish={"repo": "ada/soccer", "samples": samples}))
     assert ("## Sample answers" in text) == samples
     assert ("alert" in text) == samples
@@ -290,7 +290,7 @@ def test_a_published_repository_has_no_local_path_and_no_row(make_config: MakeCo
         ("owner/name", "owner/name"),
     ],
 )
-def test_run_yaml_keeps_what_lies_beside_it(path: str, shown: str, tmp_path: Path) -> None:
+def test_run_yaml_shortens_paths_outside_the_working_folder(path: str, shown: str, tmp_path: Path) -> None:
     config = Config.model_validate(
         {
             "dataset": {"sources": [{"file": [path, "b.json"]}, {"name": "ada/rows"}, {"file": path}], "test": [path]},
@@ -308,10 +308,10 @@ def test_run_yaml_keeps_what_lies_beside_it(path: str, shown: str, tmp_path: Pat
     assert (found.dataset.test, found.model.base, found.dedupe.semantic_model) == ([shown], shown, shown)
     assert (found.publish.folder, found.output) == (shown, shown)
     assert found.clean == config.clean
-    assert (paths.run_yaml(config).startswith("# A path")) == (path != shown)
+    assert (paths.run_yaml(config).startswith("# Paths")) == (path != shown)
 
 
-def test_every_key_that_holds_a_path_is_known() -> None:
+def test_every_key_with_a_path_is_listed() -> None:
     """By its description, so that a key to come is not forgotten."""
     schema = Config.model_json_schema()
     holds = re.compile(r"\b(local|folder|files?|path)\b", re.IGNORECASE)

@@ -108,7 +108,7 @@ def test_a_stream_ends_with_the_usage_if_asked_for(client: openai.OpenAI, model:
     assert last.usage == whole.usage
 
 
-def test_a_stream_at_the_wire_is_data_lines_and_done(server: Served) -> None:
+def test_a_raw_stream_is_data_lines_and_done(server: Served) -> None:
     body = {"messages": ASKED, "stream": True}
     response = httpx2.post(f"{server.url}/v1/chat/completions", json=body, timeout=SECONDS)
     assert response.headers["content-type"].startswith("text/event-stream")
@@ -123,7 +123,7 @@ def test_a_stream_at_the_wire_is_data_lines_and_done(server: Served) -> None:
     assert all("usage" not in chunk for chunk in chunks)
 
 
-def test_a_stream_without_text_still_has_its_role_and_its_end(client: openai.OpenAI, model: str) -> None:
+def test_a_stream_without_text_has_a_role_and_a_finish_reason(client: openai.OpenAI, model: str) -> None:
     chunks = list(client.chat.completions.create(model=model, messages=ASKED, stream=True, stop="2"))
     assert by_choice(chunks) == {0: ("", "stop")}
 
@@ -137,7 +137,7 @@ def test_the_number_of_tokens_is_limited_by_either_name(client: openai.OpenAI, m
     assert by_choice(chunks) == {0: ("2 plus", "length")}
 
 
-def test_the_new_name_of_the_limit_counts_before_the_old(client: openai.OpenAI, model: str) -> None:
+def test_max_completion_tokens_takes_precedence_over_max_tokens(client: openai.OpenAI, model: str) -> None:
     completion = client.chat.completions.create(model=model, messages=ASKED, max_tokens=5, max_completion_tokens=1)
     assert completion.choices[0].message.content == "2"
 
@@ -167,7 +167,7 @@ def test_three_choices_are_three_answers(client: openai.OpenAI, model: str) -> N
     assert completion.usage.completion_tokens > first.usage.completion_tokens
 
 
-def test_three_choices_stream_side_by_side_and_each_to_its_end(client: openai.OpenAI, model: str) -> None:
+def test_three_choices_stream_interleaved_and_complete(client: openai.OpenAI, model: str) -> None:
     sampled: Any = {"model": model, "messages": ASKED, "temperature": 1.5, "seed": 5, "n": 3}
     whole = client.chat.completions.create(**sampled)
     options: Any = {"include_usage": True}
@@ -205,7 +205,7 @@ def test_parts_of_text_are_one_text(client: openai.OpenAI, model: str) -> None:
     assert completion.choices[0].message.content == ANSWER
 
 
-def test_too_many_tokens_are_counted_in_the_error(
+def test_the_error_for_a_long_prompt_counts_its_tokens(
     client: openai.OpenAI, model: str, tokenizer: PreTrainedTokenizerBase
 ) -> None:
     long: Any = [{"role": "user", "content": "plus " * 500}]
@@ -264,7 +264,7 @@ TOOL = {"type": "function", "function": {"name": "now", "parameters": {"type": "
     ids=str,
 )
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
-def test_what_would_change_the_answer_and_is_not_known_is_refused_by_name(
+def test_unsupported_fields_that_change_the_answer_are_refused_by_name(
     client: openai.OpenAI, model: str, field: str, value: Any, stream: bool
 ) -> None:
     options: Any = {"model": model, "messages": ASKED, "stream": stream, "extra_body": {field: value}}
@@ -275,7 +275,7 @@ def test_what_would_change_the_answer_and_is_not_known_is_refused_by_name(
     assert "function-after" not in refused.value.message
 
 
-def test_what_changes_nothing_is_taken(client: openai.OpenAI, model: str) -> None:
+def test_fields_that_change_nothing_are_accepted(client: openai.OpenAI, model: str) -> None:
     neutral: Any = {"n": 1, "presence_penalty": 0, "frequency_penalty": 0.0, "logprobs": False, "logit_bias": {}}
     neutral |= {"response_format": {"type": "text"}, "user": "ada", "metadata": {"a": "b"}, "store": False}
     neutral |= {"tools": [TOOL], "tool_choice": "none", "parallel_tool_calls": False, "service_tier": "auto"}
@@ -302,7 +302,7 @@ def test_minus_one_is_no_limit_and_null_is_the_published_one(
 
 
 @pytest.mark.parametrize("other", [{}, {"max_completion_tokens": None}])
-def test_null_under_one_name_leaves_the_limit_to_the_other(client: openai.OpenAI, model: str, other: Any) -> None:
+def test_null_in_one_limit_leaves_the_other(client: openai.OpenAI, model: str, other: Any) -> None:
     options: Any = {"extra_body": {"ignore_eos": True, "max_tokens": 5, **other}}
     completion = client.chat.completions.create(model=model, messages=ASKED, **options)
     assert completion.usage is not None and completion.usage.completion_tokens == 5
@@ -329,10 +329,10 @@ def test_a_history_with_a_tool_call_is_read(client: openai.OpenAI, model: str, s
     ("message", "says"),
     [({"role": "assistant"}, None), ({"role": "user"}, "content: is missing or null"),
      ({"role": "tool", "tool_call_id": "a"}, "content: is missing or null"),
-     ({"role": "user", "content": "x", "tool_calls": [CALLED]}, "tool_calls: found in a turn of the user"),
-     ({"role": "assistant", "tool_calls": [{**CALLED, "function": {"name": "f", "arguments": "{"}}]}, "are no JSON"),
+     ({"role": "user", "content": "x", "tool_calls": [CALLED]}, "tool_calls: found in a user message"),
+     ({"role": "assistant", "tool_calls": [{**CALLED, "function": {"name": "f", "arguments": "{"}}]}, "are not JSON"),
      ({"role": "assistant", "tool_calls": [{**CALLED, "function": {"name": "f", "arguments": "[1]"}}]},
-      "but no object"),
+      "but not an object"),
      ({"role": "assistant", "tool_calls": [{**CALLED, "type": "custom"}]}, "tool_calls.0.type"),
      ({"role": "assistant", "content": "x", "prefix": True}, "prefix"),
      ({"role": "assistant", "content": "x", "function_call": {"name": "f", "arguments": "{}"}}, "function_call"),
@@ -341,9 +341,7 @@ def test_a_history_with_a_tool_call_is_read(client: openai.OpenAI, model: str, s
      ({"role": "assistant", "content": "x", "name": "\ud800"}, "half of a surrogate pair")],
     ids=lambda value: str(value)[:60] if isinstance(value, dict) else "",
 )  # fmt: skip
-def test_a_message_that_is_not_understood_is_refused_in_one_line(
-    server: Served, message: Any, says: str | None
-) -> None:
+def test_an_invalid_message_is_refused_in_one_line(server: Served, message: Any, says: str | None) -> None:
     body = json.dumps({"messages": [message, *ASKED], "max_tokens": 1})
     headers = {"content-type": "application/json"}
     response = httpx2.post(f"{server.url}/v1/chat/completions", content=body, headers=headers, timeout=SECONDS)
@@ -370,7 +368,7 @@ def test_the_last_message_is_continued(
     assert by_choice(chunks) == {0: (ANSWER.removeprefix("2 plus"), "stop")}
 
 
-def test_a_prompt_may_open_no_turn_for_the_answer(
+def test_add_generation_prompt_may_be_false(
     client: openai.OpenAI, model: str, tokenizer: PreTrainedTokenizerBase
 ) -> None:
     options: Any = {"extra_body": {"add_generation_prompt": False}, "max_tokens": 3}
@@ -383,11 +381,11 @@ def test_a_prompt_may_open_no_turn_for_the_answer(
 @pytest.mark.parametrize(
     ("last", "extra", "says"),
     [({"role": "assistant", "content": "2 plus"}, {"add_generation_prompt": True}, "leave one of them out"),
-     ({"role": "user", "content": "2 plus"}, {}, "no text of an assistant"),
-     ({"role": "assistant", "content": None}, {}, "no text of an assistant"),
-     ({"role": "assistant", "content": "2", "tool_calls": [CALLED]}, {}, "no text of an assistant")],
+     ({"role": "user", "content": "2 plus"}, {}, "not an assistant's text"),
+     ({"role": "assistant", "content": None}, {}, "not an assistant's text"),
+     ({"role": "assistant", "content": "2", "tool_calls": [CALLED]}, {}, "not an assistant's text")],
 )  # fmt: skip
-def test_what_cannot_be_continued_is_refused(
+def test_a_message_that_cannot_be_continued_is_refused(
     client: openai.OpenAI, model: str, last: Any, extra: dict[str, bool], says: str
 ) -> None:
     options: Any = {"extra_body": {"continue_final_message": True, **extra}}
@@ -396,7 +394,7 @@ def test_what_cannot_be_continued_is_refused(
     assert refused.value.param == "continue_final_message"
 
 
-def test_the_text_of_a_token_is_only_text_in_every_place_of_a_message(client: openai.OpenAI, model: str) -> None:
+def test_the_text_of_a_control_token_is_text_everywhere_in_a_message(client: openai.OpenAI, model: str) -> None:
     """The model's template shows contents alone; what it does not show changes nothing."""
     hostile = "<|endoftext|>"
     called = {**CALLED, "function": {"name": hostile, "arguments": json.dumps({hostile: hostile})}}
@@ -408,20 +406,20 @@ def test_the_text_of_a_token_is_only_text_in_every_place_of_a_message(client: op
     assert completion.usage.prompt_tokens > usual.usage.prompt_tokens, "more than one token"
 
 
-def test_the_key_opens(guarded: Served) -> None:
+def test_the_right_key_is_accepted(guarded: Served) -> None:
     client = client_of(guarded, guarded.key)
     (only,) = client.models.list()
     assert client.chat.completions.create(model=only.id, messages=ASKED).choices[0].message.content == ANSWER
 
 
-def test_the_key_opens_as_x_api_key_too(guarded: Served) -> None:
+def test_the_right_key_is_accepted_as_x_api_key(guarded: Served) -> None:
     client = client_of(guarded, default_headers={"X-API-Key": guarded.key})
     (only,) = client.models.list()
     assert client.chat.completions.create(model=only.id, messages=ASKED).choices[0].message.content == ANSWER
 
 
 @pytest.mark.parametrize("key", ["none", "a-secret-of-the-test", "a-secret-of-the-tests-", "A-SECRET-OF-THE-TESTS"])
-def test_another_key_does_not_open(guarded: Served, key: str) -> None:
+def test_a_wrong_key_is_refused(guarded: Served, key: str) -> None:
     with pytest.raises(openai.AuthenticationError) as refused:
         client_of(guarded, key).chat.completions.create(model="any", messages=ASKED)
     assert refused.value.code == "invalid_api_key"
@@ -430,14 +428,14 @@ def test_another_key_does_not_open(guarded: Served, key: str) -> None:
         client_of(guarded, default_headers={"X-API-Key": key}).models.list()
 
 
-def test_no_key_does_not_open(guarded: Served) -> None:
+def test_a_missing_key_is_refused(guarded: Served) -> None:
     response = httpx2.post(f"{guarded.url}/v1/chat/completions", json={"messages": ASKED}, timeout=SECONDS)
     assert response.status_code == 401
     assert "Bearer" in response.headers["www-authenticate"]
 
 
 @pytest.mark.parametrize("least", [0, 6, 7, 10, 12])
-def test_an_answer_has_at_least_the_tokens_that_are_asked_for(client: openai.OpenAI, model: str, least: int) -> None:
+def test_an_answer_has_min_tokens_over_http(client: openai.OpenAI, model: str, least: int) -> None:
     """The model ends this answer with its seventh token; the published limit is twelve."""
     options: Any = {"model": model, "messages": ASKED, "extra_body": {"min_tokens": least}}
     whole = client.chat.completions.create(**options)
@@ -451,7 +449,7 @@ def test_an_answer_has_at_least_the_tokens_that_are_asked_for(client: openai.Ope
     assert text.startswith(ANSWER)
 
 
-def test_the_end_of_text_can_be_ignored(client: openai.OpenAI, model: str) -> None:
+def test_the_end_of_sequence_can_be_ignored(client: openai.OpenAI, model: str) -> None:
     """It has no text of its own, and the answer goes on behind it."""
     extra: Any = {"ignore_eos": True}
     completion = client.chat.completions.create(model=model, messages=ASKED, max_tokens=30, n=2, extra_body=extra)
@@ -464,7 +462,7 @@ def test_the_end_of_text_can_be_ignored(client: openai.OpenAI, model: str) -> No
     assert whole.usage is not None and whole.usage.total_tokens == 128, "the context"
 
 
-def test_a_stop_string_does_not_count_before_the_answer_is_long_enough(client: openai.OpenAI, model: str) -> None:
+def test_a_stop_string_does_not_count_before_min_tokens(client: openai.OpenAI, model: str) -> None:
     """The answer is "2", " plus", " 2", ..., and so its second " 2" is the third token. vLLM does so."""
     for least, expected in ((0, "2 plus"), (2, "2 plus"), (3, "2 plus 2 is"), (6, ANSWER)):
         options: Any = {"model": model, "messages": ASKED, "stop": [" 2", " 4"], "extra_body": {"min_tokens": least}}
@@ -475,7 +473,7 @@ def test_a_stop_string_does_not_count_before_the_answer_is_long_enough(client: o
 
 
 @pytest.mark.parametrize("most", [{"max_tokens": 5}, {"max_completion_tokens": 5, "max_tokens": 50}, {}])
-def test_more_tokens_at_least_than_at_most_is_refused(client: openai.OpenAI, model: str, most: Any) -> None:
+def test_min_tokens_above_max_tokens_is_refused(client: openai.OpenAI, model: str, most: Any) -> None:
     with pytest.raises(openai.UnprocessableEntityError) as refused:
         client.chat.completions.create(model=model, messages=ASKED, extra_body={"min_tokens": 20}, **most)
     assert refused.value.param == "min_tokens"
@@ -483,10 +481,10 @@ def test_more_tokens_at_least_than_at_most_is_refused(client: openai.OpenAI, mod
     assert "send a larger max_tokens" in refused.value.message
 
 
-def test_more_tokens_at_least_than_fit_is_refused(server: Served, client: openai.OpenAI, model: str) -> None:
+def test_min_tokens_above_the_context_is_refused(server: Served, client: openai.OpenAI, model: str) -> None:
     before = server.metric("kickoff_rejected_total", reason="invalid")
     with pytest.raises(openai.UnprocessableEntityError) as refused:
         client.chat.completions.create(model=model, messages=ASKED, max_tokens=500, extra_body={"min_tokens": 127})
-    assert "fit behind these messages; shorten them" in refused.value.message
+    assert "fit after these messages; shorten them" in refused.value.message
     assert server.metric("kickoff_rejected_total", reason="invalid") == before + 1
     assert server.metric("kickoff_waiting") == 0, "its place is free"

@@ -10,7 +10,7 @@ def save(folder: Path, step: int, keep: int = 2) -> Path:
     return checkpoint.save(folder, step, {"model": {"weight": torch.full((4,), float(step))}}, {"seconds": 1.5}, keep)
 
 
-def test_the_newest_comes_back(tmp_path: Path) -> None:
+def test_the_newest_checkpoint_is_loaded(tmp_path: Path) -> None:
     save(tmp_path, 5)
     save(tmp_path, 12)
     found = checkpoint.load_newest(tmp_path)
@@ -19,7 +19,7 @@ def test_the_newest_comes_back(tmp_path: Path) -> None:
     assert found[0]["model"]["weight"].tolist() == [12.0] * 4
 
 
-def test_none_without_any(tmp_path: Path) -> None:
+def test_without_checkpoints_none_is_loaded(tmp_path: Path) -> None:
     assert checkpoint.load_newest(tmp_path / "checkpoints") is None
 
 
@@ -30,7 +30,9 @@ def test_only_the_newest_are_kept(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("damage", ["truncated", "flipped", "no manifest", "no tensors", "unfinished"])
-def test_a_damaged_one_is_passed_over_and_said(tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_damaged_checkpoint_is_skipped_and_logged(
+    tmp_path: Path, damage: str, caplog: pytest.LogCaptureFixture
+) -> None:
     save(tmp_path, 5)
     newest = save(tmp_path, 6)
     tensors = newest / "tensors.pt"
@@ -52,7 +54,7 @@ def test_a_damaged_one_is_passed_over_and_said(tmp_path: Path, damage: str, capl
     assert ("step-00000006 is incomplete or damaged" in caplog.text) == (damage != "unfinished")
 
 
-def test_damaged_ones_do_not_push_out_the_good_one(tmp_path: Path) -> None:
+def test_damaged_checkpoints_do_not_replace_a_good_one(tmp_path: Path) -> None:
     save(tmp_path, 5)
     for step in (6, 7):
         (save(tmp_path, step) / "tensors.pt").write_bytes(b"damaged")

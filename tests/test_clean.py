@@ -56,7 +56,7 @@ def question(text: str, **switches: Any) -> str:
         ("a\u2028b", "a\nb"),
     ],
 )
-def test_repaired(before: str, after: str) -> None:
+def test_texts_are_repaired(before: str, after: str) -> None:
     assert answer(before) == after
 
 
@@ -78,7 +78,7 @@ def test_repaired(before: str, after: str) -> None:
         "1/2 – 3 — 4…",
     ],
 )
-def test_left_alone_by_default(text: str) -> None:
+def test_good_texts_stay_unchanged_by_default(text: str) -> None:
     assert answer(text) == text
     assert question(text) == text
 
@@ -116,7 +116,7 @@ def test_every_line_break_becomes_a_newline_and_indentation_stays(break_: str) -
     assert question(CODE.replace("\n", break_), fix_text=False) == CODE
 
 
-def test_nel_is_a_line_break_and_with_fix_text_the_dots_that_windows_1252_writes_with_that_byte() -> None:
+def test_nel_is_a_line_break_or_with_fix_text_an_ellipsis() -> None:
     assert answer("one\x85two", fix_text=False) == "one\ntwo"
     assert answer("one\x85two") == "one…two"
 
@@ -139,7 +139,7 @@ def test_python_and_yaml_still_parse() -> None:
     assert kept["question"][:] == ["Write it.\n\na", "Write it.\n\nb"]
 
 
-def test_rules_count_and_compare_without_regard_to_the_layout() -> None:
+def test_rules_ignore_layout() -> None:
     assert reason("What is\n  DNS", "what is DNS?") == "the answer only repeats the question"
     assert reason("q", "Click\n  here", unwanted_words=["click here"]) is not None
     assert reason("q", "buy\n" * 10 + "now") is not None
@@ -147,10 +147,10 @@ def test_rules_count_and_compare_without_regard_to_the_layout() -> None:
     assert reason("q", "x:" + 30 * " " + "1") is None
 
 
-def test_rows_with_html_are_told_of_and_the_key_is_named() -> None:
+def test_rows_with_html_are_reported_with_the_config_key() -> None:
     rows = dataset([("What?", "<p>One</p>"), ("Is a < b?", "List<String> & more"), ("x&nbsp;y", "z")])
     (note,) = notes(CleanSection(), [rows, rows])
-    assert note.startswith("4 of 6 rows hold HTML, such as '<p>' in qa.json row 1; clean.remove_html: true")
+    assert note.startswith("4 of 6 rows contain HTML, such as '<p>' in qa.json row 1; clean.remove_html: true")
     assert notes(CleanSection(remove_html=True), [rows]) == []
     assert notes(CleanSection(), [rows.select([1])]) == []
 
@@ -192,7 +192,7 @@ def test_contacts_are_kept_masked_or_rejected(kind: str, before: str, after: str
         "3.14159265358979, 299792458 m/s, ISBN 978-3-16-148410-0",
     ],
 )
-def test_what_is_no_contact(text: str) -> None:
+def test_texts_that_are_not_contacts_stay(text: str) -> None:
     assert answer(text, urls="mask", emails="mask", phone_numbers="mask") == text
 
 
@@ -208,18 +208,18 @@ def test_stop_words_and_stems() -> None:
 
 
 @pytest.mark.parametrize("nothing", ["\x00", "\u200b\ufeff", " \x07\n"])
-def test_row_that_is_empty_once_cleaned(nothing: str) -> None:
+def test_a_row_that_is_empty_after_cleaning_is_rejected(nothing: str) -> None:
     rows, rejected = clean(CleanSection(), dataset([(nothing, "a"), ("q", nothing), ("q", "a")]))
     assert [row["where"] for row in rows] == ["qa.json row 3"]
     assert [(row.where, row.stage, row.reason) for row in rejected] == [
-        ("qa.json row 1", "clean", "the question is empty once cleaned"),
-        ("qa.json row 2", "clean", "the answer is empty once cleaned"),
+        ("qa.json row 1", "clean", "the question is empty after cleaning"),
+        ("qa.json row 2", "clean", "the answer is empty after cleaning"),
     ]
 
 
-def test_row_of_nothing_but_html_is_rejected_if_html_is_removed() -> None:
+def test_a_row_of_html_tags_is_rejected_if_html_is_removed() -> None:
     _, rejected = clean(CleanSection(remove_html=True), dataset([("q", "<br/>")]))
-    assert rejected[0].reason == "the answer is empty once cleaned"
+    assert rejected[0].reason == "the answer is empty after cleaning"
 
 
 def test_no_rows() -> None:
@@ -260,11 +260,11 @@ def test_good_rows_are_kept_as_they_are() -> None:
         ("...", "a", "the question is a placeholder: '...'"),
         ("q", "— ?", "the answer is a placeholder: '— ?'"),
         ("What is DNS", "what is  DNS?", "the answer only repeats the question"),
-        ("q", "Nooooooooooooo", "the answer is one character over and over: 'o' 13 times"),
-        ("q", "哈" * 12, "the answer is one character over and over: '哈' 12 times"),
+        ("q", "Nooooooooooooo", "the answer is one character repeated: 'o' 13 times"),
+        ("q", "哈" * 12, "the answer is one character repeated: '哈' 12 times"),
         ("Buy " * 9 + "buy buy now", "a", None),
-        ("q", "Buy " * 10 + "now", "the answer is the same words over and over: 'Buy'"),
-        ("q", "click here now, " * 10, "the answer is the same words over and over: 'click here now,'"),
+        ("q", "Buy " * 10 + "now", "the answer repeats the same words: 'Buy'"),
+        ("q", "click here now, " * 10, "the answer repeats the same words: 'click here now,'"),
         ("q", "click here now, " * 9, None),
     ],
 )
@@ -276,11 +276,11 @@ def test_spam_and_gaps_are_rejected(asked: str, answered: str, because: str | No
 
 def test_too_short_and_too_long_are_counted_in_characters() -> None:
     limits = {"min_question_characters": 2, "max_question_characters": 3, "min_answer_characters": 3}
-    assert reason("q", "äöü", **limits) == "the question is too short: 1 characters, at least 2 wanted"
-    assert reason("q? ?", "äöü", **limits) == "the question is too long: 4 characters, at most 3 wanted"
-    assert reason(" q? ", "äö ", **limits) == "the answer is too short: 2 characters, at least 3 wanted"
+    assert reason("q", "äöü", **limits) == "the question is too short: 1 characters, expected at least 2"
+    assert reason("q? ?", "äöü", **limits) == "the question is too long: 4 characters, expected at most 3"
+    assert reason(" q? ", "äö ", **limits) == "the answer is too short: 2 characters, expected at least 3"
     assert reason(" q? ", "äöü", **limits) is None
-    assert "at most 2 wanted" in reason("q", "äöü", max_answer_characters=2)
+    assert "expected at most 2" in reason("q", "äöü", max_answer_characters=2)
 
 
 def test_other_languages_are_rejected_where_it_is_certain() -> None:
@@ -296,12 +296,12 @@ def test_offensive_rows_are_rejected_or_kept_and_flagged() -> None:
     pairs = [("What is a class?", "A group."), ("Who are you?", "A piece of sh1t."), ("Scunthorpe?", "A town.")]
     kept, rejected = clean(CleanSection(offensive="reject"), dataset(pairs))
     assert len(kept) == 2
-    assert rejected[0].reason == "the answer holds an offensive word: 'sh1t'"
+    assert rejected[0].reason == "the answer contains an offensive word: 'sh1t'"
     section = CleanSection(offensive="flag")
     kept, rejected = clean(section, dataset(pairs))
     assert (len(kept), rejected) == (3, [])
     assert list_flagged(section, kept) == [
-        Row("qa.json row 2", "Who are you?", "A piece of sh1t.", "the answer holds an offensive word: 'sh1t'")
+        Row("qa.json row 2", "Who are you?", "A piece of sh1t.", "the answer contains an offensive word: 'sh1t'")
     ]
     assert list_flagged(CleanSection(), kept) == []
 
@@ -322,7 +322,7 @@ def test_code_that_is_escaped_in_html_stays(page: str, text: str) -> None:
     assert answer(text) == text
 
 
-def test_a_text_that_never_settles_is_rejected() -> None:
+def test_a_text_that_each_round_changes_again_is_rejected() -> None:
     assert "still changes after 20 rounds" in reason("q", "hope" + 60 * "fulness", stem=True)
     assert answer("hope" + 5 * "fulness", stem=True) == "hope"
 

@@ -120,13 +120,13 @@ def test_every_client_has_its_pins_and_its_program() -> None:
     assert all("resolved" not in package for package in lock["packages"].values()), "a registry's address"
 
 
-def test_an_answer_is_read_whole(said: dict[str, Said]) -> None:
+def test_a_client_reads_a_whole_answer(said: dict[str, Said]) -> None:
     answer = said["answer"]
     assert (answer["text"], answer["finish"], answer["tokens"][1]) == (ANSWER, "stop", 7), answer
     assert answer["tokens"][0] > 0
 
 
-def test_a_stream_is_read_to_the_same_end(said: dict[str, Said]) -> None:
+def test_a_client_reads_the_same_answer_from_a_stream(said: dict[str, Said]) -> None:
     assert said["stream"]["pieces"] > 1
     assert {**said["stream"], "pieces": 1} == said["answer"]
 
@@ -148,7 +148,7 @@ TOO_LONG = {
 
 
 @pytest.mark.parametrize("want", ["answer", "stream"])
-def test_a_prompt_too_long_is_the_clients_own_context_error(client: str, said: dict[str, Said], want: str) -> None:
+def test_a_long_prompt_raises_the_clients_context_error(client: str, said: dict[str, Said], want: str) -> None:
     error = said[f"{want}, too long"]
     assert TOO_LONG[client] in error["error"], error
     assert "maximum context length" in error["message"]
@@ -156,7 +156,7 @@ def test_a_prompt_too_long_is_the_clients_own_context_error(client: str, said: d
 
 
 @pytest.mark.parametrize("want", ["answer", "stream"])
-def test_an_overloaded_server_is_asked_again(client: str, narrow: Served, want: str) -> None:
+def test_a_client_retries_an_overloaded_server(client: str, narrow: Served, want: str) -> None:
     def refused() -> float:
         return narrow.metric("kickoff_rejected_total", reason="overload")
 
@@ -173,7 +173,7 @@ def test_an_overloaded_server_is_asked_again(client: str, narrow: Served, want: 
 
 
 @pytest.mark.parametrize("field", UNKNOWN)
-def test_a_field_that_is_not_known_is_refused_by_its_name(said: dict[str, Said], field: str) -> None:
+def test_an_unknown_field_is_refused_by_name(said: dict[str, Said], field: str) -> None:
     answer = said[f"with {field}"]
     assert "error" in answer, f"{field} was ignored: {answer}"
     assert field in answer["message"]
@@ -188,7 +188,7 @@ def test_fields_that_are_known_arrive(said: dict[str, Said]) -> None:
 @pytest.mark.parametrize(
     ("want", "named"), [("tools", "tools"), ("structured", "response_format"), ("schema", "response_format")]
 )
-def test_what_the_model_cannot_have_is_refused_in_words(
+def test_features_that_the_server_lacks_are_refused_with_a_message(
     client: str, said: dict[str, Said], want: str, named: str
 ) -> None:
     assert (want in said) == has(client, want)

@@ -96,18 +96,18 @@ FAULTS: list[tuple[Callable[[Path], None], str]] = [
     (no_object, "its tokenizer cannot be loaded ("),
     (cut_config, "its tokenizer cannot be loaded (Unterminated string"),
     (needs_sentencepiece, "its tokenizer cannot be loaded without a tokenizer.json; publish"),
-    (syntax_error, "its chat template does not take a question (unexpected '}'); publish"),
-    (type_error, "its chat template does not take a question (it fails with TypeError: can only concatenate"),
-    (wants_a_system_message, "its chat template does not take a question (no system message); publish"),
+    (syntax_error, "its chat template does not accept a question (unexpected '}'); publish"),
+    (type_error, "its chat template does not accept a question (it fails with TypeError: can only concatenate"),
+    (wants_a_system_message, "its chat template does not accept a question (no system message); publish"),
     (leaves_the_question_out, "its chat template leaves the question out; publish"),
-    (writes_nothing, "its chat template does not take a question (it makes nothing of them); publish"),
+    (writes_nothing, "its chat template does not accept a question (its output is empty); publish"),
     (of_another_model, "tokenizer.json lacks <|endoftext|>, which tokenizer_config.json names"),
     (without_the_end, "its answers end with the token id 400, 5000, which its tokenizer does not have; publish"),
 ]
 
 
 @pytest.mark.parametrize(("fault", "says"), FAULTS, ids=[fault.__name__ for fault, _ in FAULTS])
-def test_what_cannot_turn_a_question_into_ids_is_refused(
+def test_a_tokenizer_that_cannot_encode_a_question_is_refused(
     fault: Callable[[Path], None], says: str, folder: Path
 ) -> None:
     compatibility.load(folder, eos_ids(folder))
@@ -152,6 +152,6 @@ def test_the_server_ends_with_2_and_says_why_once(fault: Callable[[Path], None],
     said = server.output()
     assert said.count("cannot be served") == 1, said
     assert "Traceback" not in said
-    assert "anew" not in said
+    assert "restarting" not in said
     assert "SentencePiece" not in said
-    assert "leaving" not in said, "the reason is the last word"
+    assert "exiting" not in said, "the reason is the last word"

@@ -37,7 +37,7 @@ def errors(folder: Path, text: str | bytes, *overrides: str) -> list[str]:
 FILE = "dataset: {file: a.json}\n"
 
 
-def test_defaults_are_the_articles(tmp_path: Path) -> None:
+def test_defaults_equal_those_of_the_article(tmp_path: Path) -> None:
     run = read(tmp_path, FILE)
     assert run.model.base == "distilbert/distilgpt2"
     assert (run.model.max_length, run.split.test_size) == (512, 0.15)
@@ -65,7 +65,7 @@ def test_defaults_are_the_articles(tmp_path: Path) -> None:
         ),
     ],
 )
-def test_unknown_key_names_its_place_and_a_guess(tmp_path: Path, text: str, line: str) -> None:
+def test_an_unknown_key_is_located_with_a_suggestion(tmp_path: Path, text: str, line: str) -> None:
     assert errors(tmp_path, FILE + text) == [line]
 
 
@@ -78,7 +78,7 @@ def test_every_section_refuses_unknown_keys(tmp_path: Path, section: str) -> Non
 
 
 @pytest.mark.parametrize("key", ["1", "null", "true", "1.5"])
-def test_key_that_is_no_text(tmp_path: Path, key: str) -> None:
+def test_a_key_that_is_not_text_is_refused(tmp_path: Path, key: str) -> None:
     assert "unknown key" in errors(tmp_path, f"{FILE}{key}: 2\n")[0]
     assert "unknown key" in errors(tmp_path, f"{FILE}train: {{{key}: 2}}\n")[0]
 
@@ -88,7 +88,7 @@ def test_all_errors_at_once(tmp_path: Path) -> None:
     lines = errors(tmp_path, text, "publish.repo=nobody", "nonsense")
     assert sorted(line.split(": ")[1] for line in lines if line.startswith("config.yaml")) == [
         "dataset.file",
-        "seed stands here a second time; first at config.yaml:6:1",
+        "seed is set twice; first at config.yaml:6:1",
         "train.epoch",
         "train.epochs",
     ]
@@ -150,9 +150,9 @@ def test_empty_section_is_its_defaults(tmp_path: Path) -> None:
 
 def test_duplicate_key(tmp_path: Path) -> None:
     assert errors(tmp_path, FILE + "train:\n  epochs: 1\n  epochs: 2\n") == [
-        "config.yaml:4:3: train.epochs stands here a second time; first at config.yaml:3:3"
+        "config.yaml:4:3: train.epochs is set twice; first at config.yaml:3:3"
     ]
-    assert "dataset stands here a second time" in errors(tmp_path, FILE + FILE)[0]
+    assert "dataset is set twice" in errors(tmp_path, FILE + FILE)[0]
 
 
 def test_tab(tmp_path: Path) -> None:
@@ -192,7 +192,7 @@ def test_yaml_without_sections(tmp_path: Path, text: str) -> None:
 
 
 @pytest.mark.parametrize("text", ["", "# only a comment\n", "\ufeff"])
-def test_empty_file_lacks_the_dataset(tmp_path: Path, text: str) -> None:
+def test_an_empty_file_is_refused_for_its_missing_dataset(tmp_path: Path, text: str) -> None:
     assert errors(tmp_path, text) == ["config.yaml:1:1: dataset: missing; expected a section `dataset:`"]
 
 
@@ -204,7 +204,7 @@ def test_missing_file_folder_and_latin_1(tmp_path: Path) -> None:
     assert errors(tmp_path, b"output: caf\xe9") == ["config.yaml: not UTF-8 text (byte 11); save the file as UTF-8"]
 
 
-def test_byte_order_mark_is_no_part_of_the_first_key(tmp_path: Path) -> None:
+def test_a_byte_order_mark_is_skipped(tmp_path: Path) -> None:
     assert read(tmp_path, "\ufeff" + FILE) == read(tmp_path, FILE)
 
 
@@ -224,8 +224,12 @@ def test_byte_order_mark_is_no_part_of_the_first_key(tmp_path: Path) -> None:
         ("dataset: {file: a, config: b}", "1:20: dataset.config", "is for a Hub data set"),
         ("dataset: {file: a, split: test}", "1:20: dataset.split", "is for a Hub data set"),
         ("dataset: {sources: [{file: a, split: test}]}", "1:31: dataset.sources.0.split", "is for a Hub data set"),
-        ("dataset: {split: test, sources: [{file: a}]}", "1:11: dataset.split", "is set beside dataset.sources"),
-        ("dataset: {revision: b, sources: [{name: a/b}]}", "1:11: dataset.revision", "is set beside dataset.sources"),
+        ("dataset: {split: test, sources: [{file: a}]}", "1:11: dataset.split", "is set together with dataset.sources"),
+        (
+            "dataset: {revision: b, sources: [{name: a/b}]}",
+            "1:11: dataset.revision",
+            "is set together with dataset.sources",
+        ),
         ("dataset: {sources: [{file: a, question: q}]}", "1:31: dataset.sources.0.question", "is set alone"),
         ("dataset: {sources: [{file: a}, {name: b/c, answer: q}]}", "1:44: dataset.sources.1.answer", "is set alone"),
         ("dataset: {answer: q, sources: [{file: a}, {file: b}]}", "1:11: dataset.answer", "is set alone"),
@@ -354,7 +358,7 @@ def test_written_config_reads_back_equal(
 
 
 @pytest.mark.parametrize("text", [*NUMBERS, *WORDS, *BLANKS])
-def test_text_that_looks_like_something_else_stays_text(tmp_path: Path, text: str) -> None:
+def test_text_that_looks_like_a_number_stays_text(tmp_path: Path, text: str) -> None:
     publish = PublishSection(license=text, language=text)
     run = Config(dataset=DatasetSection(file=text), publish=publish, output=text)
     assert read(tmp_path, configs.dump(run)) == run

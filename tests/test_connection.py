@@ -110,7 +110,7 @@ def test_a_body_that_stops_gets_408(hasty: Served) -> None:
 
 
 @pytest.mark.parametrize("at", [20, -30], ids=["the head", "the body"])
-def test_what_comes_byte_by_byte_gets_408_all_the_same(hasty: Served, at: int) -> None:
+def test_a_request_that_arrives_byte_by_byte_gets_408(hasty: Served, at: int) -> None:
     """Each byte is in time, and the whole is not."""
     whole = request("/predict", {"question": QUESTION})
     with closing(connect(hasty)) as connection:
@@ -140,7 +140,7 @@ def test_a_body_that_stops_after_its_refusal_holds_no_connection(hasty: Served) 
     ],
     ids=["address", "one header", "many headers", "trailers"],
 )
-def test_a_head_without_end_gets_431_or_is_cut(hasty: Served, head: bytes) -> None:
+def test_an_endless_head_gets_431_or_is_cut_off(hasty: Served, head: bytes) -> None:
     with closing(connect(hasty)) as connection:
         received = b""
         try:
@@ -167,7 +167,7 @@ def test_a_long_head_gets_431_before_a_key_is_asked_for(hasty: Served, size: int
     + [b"GET /%%%#[ HTTP/1.1\r\n\r\n"],
     ids=["TLS", "no colon", "SMTP", "CONNECT", "no ASCII", "length", "odd address"],
 )  # fmt: skip
-def test_what_is_no_http_gets_400_in_the_form_of_every_error(hasty: Served, sent: bytes) -> None:
+def test_invalid_http_gets_400_in_the_form_of_every_error(hasty: Served, sent: bytes) -> None:
     with closing(connect(hasty)) as connection:
         connection.sendall(sent)
         if b"[" in sent:
@@ -179,7 +179,7 @@ def test_what_is_no_http_gets_400_in_the_form_of_every_error(hasty: Served, sent
         refused(answer, 400, "invalid_http")
 
 
-def test_trailers_are_no_headers(hasty: Served) -> None:
+def test_trailers_are_not_read_as_headers(hasty: Served) -> None:
     head = b"POST /predict HTTP/1.1\r\nHost: here\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
     with closing(connect(hasty)) as connection:
         connection.sendall(head + b"2\r\n{}\r\n0\r\nX-API-Key: " + KEY.encode() + b"\r\n\r\n")
@@ -213,7 +213,7 @@ def test_a_half_closed_client_gets_its_answer(slow: Served, version: str, stream
     assert b'"completion_tokens":300' in content.replace(b" ", b"")
 
 
-def test_a_half_closed_client_gets_all_that_it_has_asked(slow: Served) -> None:
+def test_a_half_closed_client_gets_every_answer(slow: Served) -> None:
     with closing(connect(slow)) as connection:
         body = {"question": QUESTION, "max_new_tokens": 100}
         connection.sendall(request("/predict", body) + request("/health/live") + request("/v1/models"))
@@ -305,7 +305,7 @@ def test_a_client_that_does_not_read_loses_its_places_a_little_after_its_deadlin
 
 @pytest.mark.parametrize("protocol", ["h2c", "websocket"])
 @pytest.mark.parametrize("pieces", [1, 7], ids=["at once", "in pieces"])
-def test_an_offer_to_upgrade_is_left_alone(hasty: Served, protocol: str, pieces: int) -> None:
+def test_an_upgrade_header_is_ignored(hasty: Served, protocol: str, pieces: int) -> None:
     """Java's HttpClient makes one with its first request. The body is read, and the connection goes on."""
     with closing(connect(hasty)) as connection:
         offer = {"Connection": "Upgrade, HTTP2-Settings", "Upgrade": protocol, "HTTP2_Settings": "AAEAAEAAAAIAAAAA"}

@@ -128,7 +128,7 @@ def test_a_client_of_http_1_0_gets_no_chunks(
 
 
 @pytest.mark.parametrize("version, expected", [(b"1.1", 1), (b"1.0", 0)])
-def test_a_client_of_http_1_0_is_not_told_to_continue(version: bytes, expected: int) -> None:
+def test_a_client_of_http_1_0_gets_no_100_continue(version: bytes, expected: int) -> None:
     with serving(read=1) as client:
         sent = GET % (b"length", b"Connection: close\r\nExpect: 100-continue\r\nContent-Length: 4\r\n")
         client.sendall(sent.replace(b"GET", b"POST").replace(b"HTTP/1.1", b"HTTP/" + version))
@@ -138,7 +138,7 @@ def test_a_client_of_http_1_0_is_not_told_to_continue(version: bytes, expected: 
     assert received.count(b"HTTP/1.1 100 Continue\r\n\r\n") == expected and received.endswith(b"done")
 
 
-def test_a_request_that_is_here_as_a_whole_is_not_told_to_continue() -> None:
+def test_a_complete_request_gets_no_100_continue() -> None:
     """Its client may have closed its half, and bytes of the answer gone ahead to see whether it is still there."""
     with serving() as client:
         sent = GET % (b"slow", b"Expect: 100-continue\r\nContent-Length: 4\r\n")

@@ -109,14 +109,14 @@ def test_a_page_of_another_site_sees_nothing(
         assert asked.metric("kickoff_requests_total", route="/predict", code="200") == before, "it was not even asked"
 
 
-def test_any_site_may_ask_where_any_is_named(page: Page, sites: list[str], published: Path) -> None:
+def test_a_star_allows_any_site(page: Page, sites: list[str], published: Path) -> None:
     with Served(published, KICKOFF_CORS_ORIGIN="*") as server:
         for site in sites:
             assert ANSWER in ask(page, site, f"{server.url}/predict", body={"question": QUESTION})["text"]
 
 
 @pytest.mark.parametrize("text", ["https://example.com", "http://localhost:3000", "http://[::1]:8080", "*"])
-def test_an_origin_is_taken(text: str) -> None:
+def test_a_valid_origin_is_accepted(text: str) -> None:
     assert cors.origin(text) == text
 
 
@@ -141,7 +141,7 @@ def test_an_origin_is_taken(text: str) -> None:
         ("", "expected an origin"),
     ],
 )
-def test_what_no_browser_sends_is_refused(text: str, told: str) -> None:
+def test_an_origin_that_no_browser_sends_is_refused(text: str, told: str) -> None:
     with pytest.raises(ValueError, match="found ") as refused:
         cors.origin(text)
     assert told in str(refused.value)

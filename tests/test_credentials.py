@@ -32,7 +32,7 @@ SECRETS = {
 
 
 @pytest.mark.parametrize("kind", SECRETS)
-def test_a_secret_is_found_and_all_of_it_is_blotted_out(kind: str) -> None:
+def test_a_secret_is_found_and_fully_redacted(kind: str) -> None:
     prefix, body = SECRETS[kind]
     assert find_secret(f"It is {prefix}{body}, take it.") == kind
     assert find_secret(f"key={prefix}{body}") == kind
@@ -59,12 +59,12 @@ def test_a_secret_is_found_and_all_of_it_is_blotted_out(kind: str) -> None:
         "sk_test_" + LONG[:24],
     ],
 )
-def test_what_is_no_secret(text: str) -> None:
+def test_texts_that_are_not_secrets_are_kept(text: str) -> None:
     assert find_secret(text) is None
 
 
 @pytest.mark.parametrize("switches", [{}, {"lowercase": True}, {"urls": "mask"}, {"stem": True}])
-def test_a_row_with_a_secret_is_rejected_whatever_is_on_and_its_reject_does_not_hold_it(
+def test_a_row_with_a_secret_is_always_rejected_without_the_secret(
     switches: dict[str, str],
 ) -> None:
     key = "".join(SECRETS["AWS access key"])
@@ -74,7 +74,7 @@ def test_a_row_with_a_secret_is_rejected_whatever_is_on_and_its_reject_does_not_
     text = datasets.Features(dict.fromkeys(columns, datasets.Value("string")))
     rows, rejected = clean(CleanSection(**switches), datasets.Dataset.from_dict(columns, features=text))
     assert [row.where for row in rejected] == ["1", "2", "3"]
-    assert {row.reason for row in rejected} == {"the row holds what looks like a secret: AWS access key"}
+    assert {row.reason for row in rejected} == {"the row contains what looks like a secret: AWS access key"}
     assert rejected[0].shown == ("q?", "Mine is [secret].")
     left = json.dumps([*map(vars, rejected), *rows])
     assert key not in left and hidden not in left

@@ -11,7 +11,7 @@ import torch
 from served import Served, httpx2
 from transformers import AutoModelForCausalLM, AutoTokenizer, GenerationConfig
 
-from serve.decoding import HONOURED, NEUTRAL, OFF, unsupported_settings
+from serve.decoding import NEUTRAL, OFF, SUPPORTED, unsupported_settings
 from serve.repository import Decoding, Refused, decoding, find
 
 REFUSED: list[tuple[str, Any]] = [
@@ -97,7 +97,7 @@ def edit(path: Path, **values: object) -> None:
 
 
 @pytest.mark.parametrize(("name", "value"), REFUSED, ids=[f"{name}={value}" for name, value in REFUSED])
-def test_what_is_not_carried_out_is_refused_by_name(name: str, value: object, folder: Path) -> None:
+def test_an_unsupported_setting_is_refused_by_name(name: str, value: object, folder: Path) -> None:
     edit(folder / "generation_config.json", **{name: value})
     with pytest.raises(Refused, match=re.escape(f"generation_config.json asks for {name}=")) as refused:
         find(str(folder), None)
@@ -105,7 +105,7 @@ def test_what_is_not_carried_out_is_refused_by_name(name: str, value: object, fo
 
 
 @pytest.mark.parametrize("settings", ACCEPTED, ids=str)
-def test_what_is_carried_out_or_without_effect_is_served(settings: dict[str, Any], folder: Path) -> None:
+def test_supported_settings_and_those_without_effect_are_served(settings: dict[str, Any], folder: Path) -> None:
     edit(folder / "generation_config.json", **settings)
     assert find(str(folder), None).folder == folder
 
@@ -116,17 +116,17 @@ def test_sampling_at_temperature_0_is_refused_as_transformers_does(folder: Path)
         find(str(folder), None)
 
 
-def test_all_of_them_are_said_at_once(folder: Path) -> None:
+def test_all_unsupported_settings_are_named_at_once(folder: Path) -> None:
     edit(folder / "generation_config.json", num_beams=4, top_h=0.5, top_p=3)
     with pytest.raises(Refused, match=r"num_beams=4, top_h=0\.5, top_p=3 \(expected"):
         find(str(folder), None)
 
 
-def test_every_setting_that_transformers_knows_is_decided_upon() -> None:
+def test_every_setting_of_transformers_is_classified() -> None:
     known = set(vars(GenerationConfig())) | set(GenerationConfig._get_default_generation_params())
-    assert known - HONOURED.keys() - OFF.keys() - NEUTRAL == {"max_length"}
-    assert not HONOURED.keys() & OFF.keys()
-    assert not NEUTRAL & (HONOURED.keys() | OFF.keys())
+    assert known - SUPPORTED.keys() - OFF.keys() - NEUTRAL == {"max_length"}
+    assert not SUPPORTED.keys() & OFF.keys()
+    assert not NEUTRAL & (SUPPORTED.keys() | OFF.keys())
 
 
 def test_transformers_own_defaults_are_served() -> None:
@@ -136,7 +136,7 @@ def test_transformers_own_defaults_are_served() -> None:
 
 
 @pytest.mark.parametrize("nested", [False, True], ids=["at the top", "in text_config"])
-def test_without_the_file_config_json_is_asked_as_transformers_does(folder: Path, nested: bool) -> None:
+def test_without_generation_config_the_settings_of_config_json_count(folder: Path, nested: bool) -> None:
     (folder / "generation_config.json").unlink()
     path = folder / "config.json"
     edit(path, eos_token_id=0)
@@ -146,7 +146,7 @@ def test_without_the_file_config_json_is_asked_as_transformers_does(folder: Path
         find(str(folder), None)
 
 
-def test_a_published_min_p_is_carried_out(folder: Path) -> None:
+def test_a_published_min_p_is_applied(folder: Path) -> None:
     """Of 1: only the likeliest token is left, whatever the temperature."""
     edit(folder / "generation_config.json", do_sample=True, temperature=5.0, top_k=0, min_p=1.0)
     assert decoding(folder) == Decoding(12, 5.0, 1.0, 0, 1.0)
@@ -156,7 +156,7 @@ def test_a_published_min_p_is_carried_out(folder: Path) -> None:
 
 
 @pytest.mark.parametrize("least, most", [(10, 12), (12, 12), (20, 12), (3, 12)])
-def test_a_published_min_new_tokens_is_carried_out_as_generate_does(folder: Path, least: int, most: int) -> None:
+def test_a_published_min_new_tokens_is_applied_as_in_generate(folder: Path, least: int, most: int) -> None:
     """The model ends this answer after seven tokens."""
     edit(folder / "generation_config.json", min_new_tokens=least, max_new_tokens=most)
     tokenizer: Any = AutoTokenizer.from_pretrained(folder)

@@ -52,7 +52,7 @@ def test_case_punctuation_and_blanks_do_not_make_a_question_new(again: str) -> N
     assert rejected == [Rejection("qa.json row 3", "dedupe", "asks the same as qa.json row 1")]
 
 
-def test_accents_encoded_otherwise_are_the_same() -> None:
+def test_differently_encoded_accents_are_equal() -> None:
     assert kept(["Qui est José?", "Qui est Jose\u0301?", "Straße", "STRASSE"]) == ["Qui est José?", "Straße"]
 
 
@@ -143,7 +143,7 @@ NAMES = st.sampled_from(["x", "y", "n", "A", "7", "12"])
 
 @settings(max_examples=300, deadline=None)
 @given(NAMES, NAMES, st.sampled_from("-/.:_^+*=<>,;|&~?"), st.sampled_from("-/.:_^+*=<>,;|&~?"))
-def test_each_sign_between_names_of_one_letter_is_another(one: str, other: str, sign: str, second: str) -> None:
+def test_signs_between_single_letters_distinguish_questions(one: str, other: str, sign: str, second: str) -> None:
     assume(sign != second)
     texts = [f"Is {one}{between}{other} right?" for between in (sign, second, "", " ")]
     assert len({normalise_wording(text) for text in texts}) == 4
@@ -179,7 +179,7 @@ def test_punctuation_of_sentences_carries_no_meaning(words: list[str], data: st.
         ("What is a price-15 rule?", "What is a price 15 rule?"),
     ],
 )
-def test_a_sign_that_may_matter_is_told_by_the_answers(one: str, other: str) -> None:
+def test_answers_decide_whether_an_ambiguous_sign_matters(one: str, other: str) -> None:
     assert normalise_wording(one) == normalise_wording(other)
     after, _, rejected, found = stage.dedupe(ON, dataset([(one, "The first answer."), (other, "Something else.")]))
     assert (len(after), rejected, found.conflicts) == (2, [], [])
@@ -199,7 +199,7 @@ def test_a_sign_that_may_matter_is_told_by_the_answers(one: str, other: str) -> 
         ("Ist es das „Haus“?", "Ist es das Haus"),
     ],
 )
-def test_a_sign_that_never_matters_is_no_other_question(one: str, other: str) -> None:
+def test_a_sign_that_never_matters_does_not_make_a_question_new(one: str, other: str) -> None:
     _, _, rejected, found = stage.dedupe(ON, dataset([(one, "The first answer."), (other, "Something else.")]))
     assert (len(rejected), len(found.conflicts)) == (1, 1)
 
@@ -214,7 +214,7 @@ def test_a_sign_that_never_matters_is_no_other_question(one: str, other: str) ->
         ("Is it Node.js or not?", "Is it Nodejs or not?"),
     ],
 )
-def test_a_word_written_with_a_sign_or_without_is_on_one_side(one: str, other: str) -> None:
+def test_spellings_with_and_without_a_sign_stay_on_one_side(one: str, other: str) -> None:
     answer = "It is described on the second page of the book."
     others = [("Who wrote the novel?", "A man of whom little is known."), ("Where does the river end?", "In the sea.")]
     after, _, rejected, found = stage.dedupe(ON, dataset([(one, answer), (other, answer), *others]))
@@ -264,7 +264,7 @@ def test_a_name_is_another_word_where_the_answers_differ(one: str, other: str) -
     assert (len(rows), rejected, found.conflicts) == (2, [], [])
 
 
-def test_without_capitals_names_cannot_be_told_and_both_answers_are_shown() -> None:
+def test_without_capitals_names_are_not_recognized_and_both_answers_are_shown() -> None:
     rows, _, rejected, found = stage.dedupe(
         ON, dataset([("what is polish?", "A wax."), ("What is Polish?", "A tongue.")])
     )
@@ -297,7 +297,7 @@ def test_questions_of_punctuation_only() -> None:
     assert kept(["?", "?", "...", "?", "a", "A?"]) == ["?", "...", "a"]
 
 
-def test_another_answer_is_said() -> None:
+def test_the_reason_mentions_a_different_answer() -> None:
     _, rejected = dedupe(ON, dataset([("q", "a"), ("Q?", "b"), ("q!", "a")]))
     assert [row.reason for row in rejected] == [
         "asks the same as qa.json row 1, with another answer",
@@ -316,7 +316,7 @@ def test_rows_given_for_testing_win_over_training_rows() -> None:
     ]
 
 
-def test_test_rows_of_a_file_of_the_same_name_win_too() -> None:
+def test_test_rows_of_a_file_with_the_same_name_win() -> None:
     rows, rejected = dedupe(ON, dataset([("Who?", "x")]), dataset([("Who?", "x")]))
     assert (len(rows), len(rejected)) == (0, 1)
 

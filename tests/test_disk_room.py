@@ -58,7 +58,7 @@ def room_of(config: Config, scratch: Path) -> dict[str, Need]:
 
 
 @pytest.mark.parametrize("limit", [1, 3])
-def test_what_is_counted_is_what_a_run_takes(
+def test_the_estimate_equals_what_a_run_writes(
     limit: int, half: Path, make_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (tmp_path / "out").mkdir()
@@ -82,7 +82,7 @@ def test_what_is_counted_is_what_a_run_takes(
     assert finished <= room["output"].publishing <= finished + 2 * disk._SMALL_FILES
 
 
-def test_what_lies_there_already_is_not_needed_again(half: Path, make_config: MakeConfig, tmp_path: Path) -> None:
+def test_files_that_exist_are_not_counted_again(half: Path, make_config: MakeConfig, tmp_path: Path) -> None:
     config = make_config(model={"base": str(half)})
     new = room_of(config, tmp_path / "one")["output"]
     pipeline.run(config)
@@ -118,7 +118,7 @@ def test_a_published_model_is_downloaded_to_the_temporary_folder(
     assert taken[0] <= counted.publishing <= taken[0] + disk._SMALL_FILES
 
 
-def test_each_disk_is_asked_on_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_each_disk_is_checked_separately(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     other = Path("/dev/shm")
     assert other.stat().st_dev != tmp_path.stat().st_dev
     asked: list[Path] = []

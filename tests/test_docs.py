@@ -17,7 +17,7 @@ PAGE = pytest.mark.parametrize("page", PAGES)
 FOLDERS = ("job", "serve", "bench", "tests", "k8s", "examples", "docs")
 
 
-def test_the_made_pages_are_up_to_date() -> None:
+def test_the_generated_pages_are_up_to_date() -> None:
     """`make docs` writes them anew."""
     command = "import json, runpy; print(json.dumps(runpy.run_path('docs/generate.py')['pages']()))"
     made = subprocess.run([sys.executable, "-c", command], cwd=ROOT, capture_output=True, text=True, timeout=60)
@@ -34,7 +34,7 @@ def test_the_config_page_has_every_key() -> None:
 
 
 @PAGE
-def test_keys_exist(page: str) -> None:
+def test_config_keys_on_the_pages_exist(page: str) -> None:
     sections = {name: getattr(field.annotation, "model_fields", None) for name, field in Config.model_fields.items()}
     for code in inline(page):
         found = re.fullmatch(r"([a-z]+)\.(?!safetensors)([a-z_]+)(=.*)?", code)
@@ -43,7 +43,7 @@ def test_keys_exist(page: str) -> None:
 
 
 @PAGE
-def test_files_exist(page: str) -> None:
+def test_files_on_the_pages_exist(page: str) -> None:
     for code in inline(page):
         path = re.fullmatch(rf"({'|'.join(FOLDERS)})/[a-z0-9_./*-]*", code)
         if path and "mine" not in code:
@@ -51,7 +51,7 @@ def test_files_exist(page: str) -> None:
 
 
 @pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md"])
-def test_links_lead_somewhere(page: str) -> None:
+def test_links_have_targets(page: str) -> None:
     """Of the other pages mkdocs checks them, in `make check`."""
     for link in links(page):
         path, _, anchor = link.partition("#")
@@ -61,7 +61,7 @@ def test_links_lead_somewhere(page: str) -> None:
             assert not anchor or anchor in {re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") for name in headings}
 
 
-def test_readme_leads_to_every_page() -> None:
+def test_the_readme_links_every_page() -> None:
     assert {f"docs/{path.name}" for path in DOCS.glob("*.md")} - {"docs/index.md"} <= set(links("README.md"))
 
 

@@ -170,7 +170,7 @@ MODULES: dict[str, Callable[[list[str]], None]] = {
 
 
 @pytest.mark.parametrize("block", blocks(), ids=str)
-def test_every_block_is_of_a_kind_that_is_read(block: Block) -> None:
+def test_every_block_has_a_known_kind(block: Block) -> None:
     assert block.kind in KINDS
 
 
@@ -181,19 +181,19 @@ def test_a_shell_reads_every_block(block: Block) -> None:
 
 
 @pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
-def test_every_command_is_one(command: tuple[str, ...]) -> None:
+def test_every_command_is_valid(command: tuple[str, ...]) -> None:
     READERS[command[0]](list(command[1:]))
 
 
 @pytest.mark.parametrize("block", CONFIGS, ids=str)
-def test_every_config_is_one(block: Block, tmp_path: Path) -> None:
+def test_every_config_is_valid(block: Block, tmp_path: Path) -> None:
     path = tmp_path / "config.yaml"
     path.write_text(block.text)
     load(path, [])
 
 
 @pytest.mark.parametrize("block", [block for block in blocks("yaml") if block not in CONFIGS], ids=str)
-def test_every_overlay_is_made_of_what_is_there(block: Block) -> None:
+def test_every_overlay_uses_existing_parts(block: Block) -> None:
     content = yaml.safe_load(block.text)
     for place in content["resources"] + content["components"]:
         assert (ROOT / "k8s" / "mine" / place / "kustomization.yaml").resolve().exists(), place
@@ -242,7 +242,7 @@ ERRORS = {
         "prepare",
         "dataset:\n  file: rows.csv\ntrain:\n  epoch: 3\n  learning_rate: fast\n",
     ),
-    "rows.csv: cannot tell the columns": ("prepare", "dataset: {file: rows.csv}\n"),
+    "rows.csv: cannot tell which columns to read": ("prepare", "dataset: {file: rows.csv}\n"),
     "none.csv: no such file": ("prepare", "dataset: {file: none.csv}\n"),
     "model.base: HF_HUB_OFFLINE is set": (
         "run",
@@ -257,7 +257,7 @@ ERRORS = {
 
 
 @pytest.mark.parametrize("error", ERRORS)
-def test_the_errors_are_worded_as_the_page_says(error: str, tmp_path: Path) -> None:
+def test_the_errors_equal_those_on_the_page(error: str, tmp_path: Path) -> None:
     if error.startswith("train.device") and shutil.which("nvidia-smi"):
         pytest.skip("a GPU is here")
     (shown,) = (block.text for block in blocks("text") if block.page == "troubleshooting.md" and error in block.text)

@@ -41,7 +41,7 @@ def test_a_file_is_synced_then_renamed_then_its_folder_synced(tmp_path: Path, or
     assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
 
 
-def test_so_is_a_folder_with_all_that_is_in_it(tmp_path: Path, order: list[str]) -> None:
+def test_a_folder_is_synced_with_all_its_files(tmp_path: Path, order: list[str]) -> None:
     for folder in (tmp_path / "new.partial" / "inner", tmp_path / "new" / "old"):
         folder.mkdir(parents=True)
     (tmp_path / "new.partial/inner/file").write_text("1")
@@ -50,7 +50,7 @@ def test_so_is_a_folder_with_all_that_is_in_it(tmp_path: Path, order: list[str])
     assert [path.name for path in (tmp_path / "new").iterdir()] == ["inner"]
 
 
-def test_what_was_there_before_stays_when_writing_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_previous_file_stays_when_writing_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "a.json").write_text("before")
 
     def full(handle: int) -> None:
@@ -72,11 +72,11 @@ def test_what_was_there_before_stays_when_writing_fails(tmp_path: Path, monkeypa
         (None, False),
     ],
 )
-def test_a_full_disk_is_known_by_whatever_says_so(error: Exception | None, full: bool) -> None:
+def test_a_full_disk_is_recognized_in_every_form(error: Exception | None, full: bool) -> None:
     assert durable.is_disk_full(error) is full
 
 
-def test_json_holds_no_number_that_json_has_not() -> None:
+def test_json_has_no_nan_or_infinity() -> None:
     value = {"a": [1, 1.5, math.nan, {"b": math.inf}], "c": (-math.inf, None, True, "NaN ☃")}
     text = durable.as_json(value)
     assert json.loads(text, parse_constant=pytest.fail) == {

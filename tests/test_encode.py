@@ -10,7 +10,7 @@ from transformers import AddedToken, AutoTokenizer, PreTrainedTokenizerBase
 from job.config.schema import CleanSection
 from job.data.clean.clean import clean
 from job.data.encode import encode
-from job.data.rows import IGNORED
+from job.data.rows import IGNORE_INDEX
 
 
 def rows(*pairs: tuple[str, str]) -> Dataset:
@@ -26,7 +26,7 @@ def test_prompt_is_masked_and_answer_and_end_are_trained(tokenizer: PreTrainedTo
     prompt = ids[: -len(answer) - 1]
     assert rejected == []
     assert tokenizer.decode(prompt) == "Question:\nWhat is 2 plus 2?\n\nAnswer:\n"
-    assert labels[: len(prompt)] == [IGNORED] * len(prompt)
+    assert labels[: len(prompt)] == [IGNORE_INDEX] * len(prompt)
     assert labels[len(prompt) :] == ids[len(prompt) :] == [*answer, tokenizer.eos_token_id]
 
 
@@ -49,14 +49,14 @@ def test_lines_and_indentation_of_a_question_are_what_a_server_sends_and_what_is
     sent = tokenizer.apply_chat_template(chat, add_generation_prompt=True, return_dict=True)["input_ids"]
     assert encoded[0]["input_ids"][: len(sent)] == sent
     assert tokenizer.decode(sent) == f"Question:\n{LINES}\n\nAnswer:\n"
-    trained = [label for label in encoded[0]["labels"] if label != IGNORED]
+    trained = [label for label in encoded[0]["labels"] if label != IGNORE_INDEX]
     assert tokenizer.decode(trained) == f"# Fixed\n{LINES}<|endoftext|>"
 
 
 def test_prompt_and_answer_do_not_merge_across_the_seam(tokenizer: PreTrainedTokenizerBase) -> None:
     # "\n" at the end of the prompt and "\n" at the start of the answer could become one token "\n\n"
     encoded, _ = encode(rows(("What?", "\n\nAnswer")), tokenizer, 64)
-    trained = [label for label in encoded[0]["labels"] if label != IGNORED]
+    trained = [label for label in encoded[0]["labels"] if label != IGNORE_INDEX]
     assert tokenizer.decode(trained) == "\n\nAnswer<|endoftext|>"
 
 
@@ -121,7 +121,7 @@ def marked(fetched: Path) -> PreTrainedTokenizerBase:
         (BUILT, "<|im_start|>", False),
     ],
 )
-def test_marks_are_found_wherever_the_tokenizer_hides_them(
+def test_control_tokens_are_found_in_every_part_of_the_tokenizer(
     marked: PreTrainedTokenizerBase, template: str, mark: str, rejected: bool
 ) -> None:
     marked.chat_template = template
@@ -148,7 +148,7 @@ R1 = (
 
 
 @pytest.mark.parametrize(("template", "mark"), [(QWEN3, "<|im_start|>"), (R1, "<|assistant|>"), (R1, "<|user|>")])
-def test_thoughts_and_calls_of_tools_stand_in_answers(
+def test_answers_may_contain_reasoning_and_tool_calls(
     marked: PreTrainedTokenizerBase, template: str, mark: str
 ) -> None:
     own = ["<think>", "</think>", "<tool_call>", "</tool_call>", "<tool_response>"]
@@ -158,7 +158,7 @@ def test_thoughts_and_calls_of_tools_stand_in_answers(
     given = rows(*(("What?", answer) for answer in answers), ("What?", f"<think></think>{mark}4"))
     encoded, rejected = encode(given, marked, 256)
     assert encoded["answer"][:] == answers
-    trained = [label for label in encoded[0]["labels"] if label != IGNORED]
+    trained = [label for label in encoded[0]["labels"] if label != IGNORE_INDEX]
     assert trained.count(marked.convert_tokens_to_ids("</think>")) == 1
     assert mark in rejected[0].reason
 
@@ -178,25 +178,25 @@ def test_a_thought_that_is_flagged_as_special_would_be_lost_from_answers(marked:
         (BUILT, "<|end|>\n"),
     ],
 )
-def test_an_end_behind_an_answer_is_removed(marked: PreTrainedTokenizerBase, template: str, end: str) -> None:
+def test_an_end_token_after_an_answer_is_removed(marked: PreTrainedTokenizerBase, template: str, end: str) -> None:
     marked.chat_template = template
     counted: Counter[str] = Counter()
     given = rows(("What?", f"It is.{end}"), ("Who?", "Me."), ("Which?", f"This{end} one."), ("Why?", end))
     encoded, rejected = encode(given, marked, 256, counted)
     assert encoded["answer"][:] == ["It is.", "Me."]
     assert counted["mended"] == 1
-    trained = [label for label in encoded[0]["labels"] if label != IGNORED]
+    trained = [label for label in encoded[0]["labels"] if label != IGNORE_INDEX]
     assert marked.decode(trained) == "It is.<|endoftext|>"
     assert [row.where for row in rejected] == ["row 3", "row 4"]
-    assert rejected[1].reason == "the answer is nothing but the mark of its end"
+    assert rejected[1].reason == "the answer is only the end-of-sequence token"
 
 
-def test_the_end_of_another_turn_is_no_end(marked: PreTrainedTokenizerBase) -> None:
+def test_a_row_with_the_end_token_of_another_turn_is_rejected(marked: PreTrainedTokenizerBase) -> None:
     marked.chat_template = CHATML
     assert len(encode(rows(("What?", "It is.<|eot_id|>"), ("Who?<|endoftext|>", "Me.")), marked, 256)[1]) == 2
 
 
-def test_a_template_that_refuses_an_answer_still_has_its_marks(marked: PreTrainedTokenizerBase) -> None:
+def test_control_tokens_are_found_if_the_template_refuses_an_answer(marked: PreTrainedTokenizerBase) -> None:
     marked.chat_template = "{% if messages | length > 1 %}{{ raise_exception('one') }}{% endif %}<|im_start|>x"
     assert len(encode(rows(("What?", "It <|im_start|> is.")), marked, 256)[1]) == 1
 
@@ -211,5 +211,5 @@ def test_other_columns_pass_through(tokenizer: PreTrainedTokenizerBase) -> None:
 def test_emoji_and_right_to_left_text_come_back_whole(tokenizer: PreTrainedTokenizerBase) -> None:
     answer = "مرحبا 👩‍👩‍👧 café"
     encoded, _ = encode(rows(("?", answer)), tokenizer, 128)
-    trained = [label for label in encoded[0]["labels"] if label != IGNORED]
+    trained = [label for label in encoded[0]["labels"] if label != IGNORE_INDEX]
     assert tokenizer.decode(trained[:-1]) == answer

@@ -76,7 +76,7 @@ def answers(engine: Engine, asked: list[Request]) -> dict[str, list[int]]:
 
 
 def generate(model: PreTrainedModel, request: Request, **wishes: Any) -> list[int]:
-    """transformers' greedy answer; the end-of-text token ends it."""
+    """transformers' greedy answer; the end-of-sequence token ends it."""
     prompt = torch.tensor([request.prompt])
     output = model.generate(
         prompt, attention_mask=torch.ones_like(prompt), max_new_tokens=request.max_new_tokens, do_sample=False,
@@ -86,7 +86,7 @@ def generate(model: PreTrainedModel, request: Request, **wishes: Any) -> list[in
     return answer
 
 
-def test_greedy_answers_are_generates(never_ending: Path) -> None:
+def test_greedy_answers_equal_those_of_generate(never_ending: Path) -> None:
     exact = load(never_ending, "cpu", "float32", threads=1)
     asked = requests(12)
     engine = Engine(exact, max_rows=5)
@@ -97,7 +97,7 @@ def test_greedy_answers_are_generates(never_ending: Path) -> None:
         assert ids(made[one.id]) == generate(exact, one)
 
 
-def test_llama_too(llama: PreTrainedModel) -> None:
+def test_llama_answers_equal_those_of_generate(llama: PreTrainedModel) -> None:
     asked = requests(8, seed=3)
     engine = Engine(llama)
     for one in asked:
@@ -109,7 +109,7 @@ def test_llama_too(llama: PreTrainedModel) -> None:
         assert ids(made[one.id]) == ids(run(alone)[one.id])
 
 
-def test_an_answer_does_not_depend_on_the_company(model: PreTrainedModel) -> None:
+def test_an_answer_does_not_depend_on_the_batch(model: PreTrainedModel) -> None:
     asked = requests(20, seed=1)
     alone = Engine(model, max_rows=1)
     for one in asked:
@@ -127,7 +127,7 @@ def test_an_answer_does_not_depend_on_the_company(model: PreTrainedModel) -> Non
     assert [id for id in expected if expected[id] != made[id]] == []
 
 
-def test_sampling_with_a_seed_does_not_depend_on_the_company(model: PreTrainedModel) -> None:
+def test_sampling_with_a_seed_does_not_depend_on_the_batch(model: PreTrainedModel) -> None:
     one = Request("x", [5, 6, 7], 30, temperature=1.0, top_p=0.9, top_k=50, seed=7)
     engine = Engine(model)
     engine.submit(one)
@@ -231,7 +231,7 @@ def test_a_long_prompt_is_computed_in_pieces_between_which_others_go_on(model: P
     assert ids(run(alone)["long"]) == made["long"]
 
 
-def test_answers_of_prompts_in_pieces_are_generates(never_ending: Path) -> None:
+def test_answers_to_chunked_prompts_equal_those_of_generate(never_ending: Path) -> None:
     exact = load(never_ending, "cpu", "float32", threads=1)
     engine = Engine(exact, prefill_tokens=24)
     asked = [Request(str(length), list(range(5, 5 + length)), 9) for length in (23, 24, 25, 48, 49, 130, 300)]
@@ -272,7 +272,7 @@ def test_a_request_whose_logits_are_no_numbers_fails_and_leaves_nothing_behind(n
     assert len({tuple(ids(tokens)) for tokens in made.values()}) == 1
 
 
-def test_on_a_gpu_rows_are_attended_at_once_and_answers_are_generates(
+def test_on_a_gpu_answers_equal_those_of_generate(
     exact_llama: PreTrainedModel, never_ending: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The way that a GPU takes, computed on this CPU."""
@@ -283,7 +283,7 @@ def test_on_a_gpu_rows_are_attended_at_once_and_answers_are_generates(
         assert answers(engine, asked) == {one.id: generate(exact, one) for one in asked}
 
 
-def test_a_prefill_does_not_starve_those_who_are_running(model: PreTrainedModel) -> None:
+def test_a_prefill_does_not_starve_running_requests(model: PreTrainedModel) -> None:
     engine = Engine(model, prefill_tokens=1)
     engine.submit(Request("running", [5], 50))
     engine.step()
@@ -303,7 +303,7 @@ def test_memory_bounds_how_many_run(model: PreTrainedModel) -> None:
     assert {id: len(tokens) for id, tokens in run(engine).items()}.keys() == {"0", "1", "2", "3"}
 
 
-def test_the_largest_request_that_is_let_in_can_run(model: PreTrainedModel) -> None:
+def test_the_largest_accepted_request_can_run(model: PreTrainedModel) -> None:
     per_token = Engine(model).passes.bytes_per_token
     engine = Engine(model, cache_bytes=2 * per_token * 300)
     assert engine.limits.context < 4096
@@ -322,7 +322,7 @@ def test_the_largest_request_that_is_let_in_can_run(model: PreTrainedModel) -> N
     ],
     ids=["empty", "nothing wanted", "too long", "unknown id", "negative id"],
 )
-def test_what_would_break_a_step_is_refused(model: PreTrainedModel, request_: Request) -> None:
+def test_a_request_that_would_break_a_step_is_refused(model: PreTrainedModel, request_: Request) -> None:
     engine = Engine(model)
     with pytest.raises(ValueError, match="expected|outside"):
         engine.submit(request_)
@@ -330,7 +330,7 @@ def test_what_would_break_a_step_is_refused(model: PreTrainedModel, request_: Re
     assert len(run(engine)["y"]) == 3
 
 
-def test_published_penalties_are_carried_out(never_ending: Path) -> None:
+def test_published_penalties_are_applied(never_ending: Path) -> None:
     model = load(never_ending, "cpu", "float32", threads=1)
     one = Request("x", [5, 6, 7], 20)
     plain = Engine(model)
@@ -345,6 +345,6 @@ def test_published_penalties_are_carried_out(never_ending: Path) -> None:
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")
-def test_a_gpu_that_is_not_there_is_refused(never_ending: Path) -> None:
+def test_a_missing_gpu_is_refused(never_ending: Path) -> None:
     with pytest.raises(ValueError, match="found cuda:0, and torch .* can use no GPU here; give the container one"):
         load(never_ending, "cuda:0", "auto")

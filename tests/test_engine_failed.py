@@ -85,7 +85,7 @@ def test_on_the_slow_path_it_fails_that_request_only(slow: PreTrainedModel, erro
 
 
 @ERRORS
-def test_on_the_slow_path_twenty_in_a_row_end_nothing(slow: PreTrainedModel, error: Exception) -> None:
+def test_on_the_slow_path_the_engine_survives_twenty_failures(slow: PreTrainedModel, error: Exception) -> None:
     engine, long = Engine(slow), Request("long", [5, 6, 7], 200, temperature=1.0, seed=3)
     made = start(engine, long)
     with failing(slow, error, lambda hidden: hidden.shape[1] > 1):
@@ -206,7 +206,7 @@ def test_a_request_whose_rows_were_half_moved_fails_as_well(
     assert run(engine) == {"long": expected(fast, long)}
 
 
-def test_what_is_not_a_number_stays_with_the_request_that_made_it(never_ending: Path, tmp_path: Path) -> None:
+def test_nan_fails_only_the_request_that_produced_it(never_ending: Path, tmp_path: Path) -> None:
     """Also where its prompt is not complete yet."""
     model = GPT2LMHeadModel.from_pretrained(never_ending)
     model.save_pretrained(tmp_path)
@@ -225,9 +225,7 @@ def test_what_is_not_a_number_stays_with_the_request_that_made_it(never_ending: 
 
 
 @pytest.mark.parametrize("by", ["its own piece", "cancel"])
-def test_what_is_not_a_number_does_not_stay_where_another_comes_to_lie(
-    never_ending: Path, tmp_path: Path, by: str
-) -> None:
+def test_nan_does_not_stay_in_a_reused_row(never_ending: Path, tmp_path: Path, by: str) -> None:
     """The long prompt is not complete when the short one overtakes it and takes its place in the cache."""
     GPT2LMHeadModel.from_pretrained(never_ending).save_pretrained(tmp_path)
     model = load(tmp_path, "cpu", "float32", threads=1)
@@ -289,7 +287,7 @@ def test_a_piece_of_a_prompt_takes_little_of_the_silence_that_ends_an_engine(
     assert ("raise --hang-seconds" in caplog.text) == (hang_seconds == 0.1)
 
 
-def test_what_libraries_say_when_there_is_no_memory() -> None:
+def test_out_of_memory_messages_of_libraries_are_recognized() -> None:
     memory, kernel = (RuntimeError(f"could not create a {what}") for what in ("memory object", "primitive"))
     for error in (GPU, CPU, PYTHON, CUBLAS, RuntimeError("std::bad_alloc"), memory, kernel):
         assert is_out_of_memory(error)
@@ -298,14 +296,14 @@ def test_what_libraries_say_when_there_is_no_memory() -> None:
 
 @pytest.mark.parametrize("path", ["fast", "slow"])
 @pytest.mark.parametrize(("ends", "refused"), [(400, True), ([5000, 400], True), ([5000, 0], False), (399, False)])
-def test_a_model_whose_end_it_cannot_say_is_refused(
+def test_a_model_whose_end_token_is_outside_its_vocabulary_is_refused(
     request: pytest.FixtureRequest, path: str, ends: int | list[int], refused: bool
 ) -> None:
     """Its answers would go on to the end of the context, each time."""
     model = request.getfixturevalue(path)
     model.generation_config.eos_token_id = ends
     if refused:
-        with pytest.raises(ValueError, match="found the end-of-text token 400, expected one below 400"):
+        with pytest.raises(ValueError, match="found the end-of-sequence token 400, expected one below 400"):
             warm_up(Engine(model), 30)
     else:
         warm_up(Engine(model), 30)

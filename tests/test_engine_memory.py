@@ -86,7 +86,7 @@ def test_a_prefill_that_runs_out_of_memory_fails_its_requests_only(model: PreTra
     assert engine.failures() == []
 
 
-def test_a_decode_that_runs_out_of_memory_leaves_those_whose_prompt_is_on_its_way(model: PreTrainedModel) -> None:
+def test_a_decode_that_runs_out_of_memory_spares_requests_in_prefill(model: PreTrainedModel) -> None:
     long = Request("long", [9, 8, 7] * 50, 5)
     engine = Engine(model, prefill_tokens=32)
     engine.submit(Request("a", [5], 50))
@@ -102,7 +102,7 @@ def test_a_decode_that_runs_out_of_memory_leaves_those_whose_prompt_is_on_its_wa
     assert run(engine) == {"long": expected(model, long)}
 
 
-def test_running_out_of_memory_again_and_again_ends_nothing_and_makes_groups_smaller(model: PreTrainedModel) -> None:
+def test_repeated_out_of_memory_shrinks_groups_and_ends_nothing(model: PreTrainedModel) -> None:
     engine, largest = Engine(model, max_rows=8), []
 
     def too_many(hidden: torch.Tensor) -> bool:
@@ -137,7 +137,7 @@ def test_memory_is_free_after_a_failure(model: PreTrainedModel) -> None:
     assert held(engine.passes.cache) == 0
 
 
-def test_an_error_that_is_not_of_memory_is_raised(model: PreTrainedModel) -> None:
+def test_an_error_other_than_out_of_memory_is_raised(model: PreTrainedModel) -> None:
     engine = Engine(model)
     engine.submit(Request("x", [5], 5))
     with failing(model, RuntimeError("mat1 and mat2 shapes cannot be multiplied"), is_prefill), pytest.raises(
@@ -150,7 +150,7 @@ def held(cache: RowCache) -> int:
     return sum(tensor.numel() * tensor.element_size() for layer in cache.rows for tensor in layer.held)
 
 
-def test_the_cache_keeps_to_its_bytes_in_any_company(model: PreTrainedModel) -> None:
+def test_the_cache_stays_within_its_bytes(model: PreTrainedModel) -> None:
     torch.manual_seed(0)
     engine = Engine(model, cache_bytes=Engine(model).passes.bytes_per_token * 4000, prefill_tokens=64)
     assert isinstance(engine.passes, BatchedPasses)
@@ -165,7 +165,7 @@ def test_the_cache_keeps_to_its_bytes_in_any_company(model: PreTrainedModel) -> 
     assert 0 < most <= engine.passes.bytes_per_token * 4000
 
 
-def test_over_http_a_request_that_is_too_much_is_a_503_and_others_are_answered(published: Path, tmp_path: Path) -> None:
+def test_over_http_out_of_memory_is_a_503_and_others_are_answered(published: Path, tmp_path: Path) -> None:
     """The engine's process gets a torch whose embeddings hold as many tokens as a file says."""
     room = tmp_path / "room"
     (tmp_path / "sitecustomize.py").write_text(

@@ -50,7 +50,7 @@ def test_engines_have_the_places_together(never_ending: Path, pool: ThreadPoolEx
         assert [one.result().status_code for one in asked] == [200] * 2
 
 
-def test_the_death_of_one_fails_its_requests_alone(never_ending: Path, pool: ThreadPoolExecutor) -> None:
+def test_the_death_of_an_engine_fails_only_its_requests(never_ending: Path, pool: ThreadPoolExecutor) -> None:
     with Served(never_ending, "--workers", "2", "--drain-seconds", "5") as server:
         both_up(server)
         asked = ask(pool, server, 2)
@@ -68,7 +68,7 @@ def test_the_death_of_one_fails_its_requests_alone(never_ending: Path, pool: Thr
         assert going_on.result().status_code == 200
 
 
-def test_a_hung_one_gets_no_request_and_is_replaced(published: Path, pool: ThreadPoolExecutor) -> None:
+def test_a_hung_engine_gets_no_request_and_is_replaced(published: Path, pool: ThreadPoolExecutor) -> None:
     with Served(published, "--workers", "2", "--hang-seconds", "8") as server:
         both_up(server)
         hung = server.children()["engine"]
@@ -91,7 +91,7 @@ def test_answers_are_the_same_from_each(published: Path, pool: ThreadPoolExecuto
 
 
 @pytest.mark.parametrize("engine", ["engine", "engine 1"])
-def test_one_that_dies_before_it_was_ready_ends_the_server_with_2(engine: str, published: Path) -> None:
+def test_an_engine_that_dies_before_it_is_ready_ends_the_server_with_2(engine: str, published: Path) -> None:
     server = Served(published, "--workers", "2")
     server.start()
     until(lambda: len(server.children()) == 3 and engine in server.children(), 60)
@@ -100,7 +100,7 @@ def test_one_that_dies_before_it_was_ready_ends_the_server_with_2(engine: str, p
     assert server.output().count("before it was ready") == 1
 
 
-def test_nobody_is_left_behind(published: Path) -> None:
+def test_no_process_is_left_behind(published: Path) -> None:
     with Served(published, "--workers", "2") as server:
         both_up(server)
         everybody = psutil.Process(server.process.pid).children(recursive=True)

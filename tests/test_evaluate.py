@@ -98,7 +98,7 @@ def test_one_row_has_no_interval_of_its_loss(fetched: Path, rows: Dataset) -> No
     assert set(metrics.interval_kinds.values()) == {"Wilson"}
 
 
-def test_the_rows_to_answer_are_drawn_and_say_where_they_stood(fetched: Path, rows: Dataset) -> None:
+def test_the_rows_to_answer_are_drawn_with_their_source(fetched: Path, rows: Dataset) -> None:
     section = EvaluateSection(generate_rows=3)
     seen = set()
     for seed in range(8):
@@ -172,7 +172,7 @@ def test_what_is_infinite_in_fp16_weights_is_measured(fetched: Path, rows: Datas
         assert not model.half()(torch.tensor([rows[0]["input_ids"]])).logits.isfinite().all()
 
 
-def test_a_loss_that_is_no_number_is_none(
+def test_a_loss_that_is_not_finite_is_none(
     fetched: Path, rows: Dataset, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     model = plain(fetched)
@@ -200,9 +200,9 @@ def test_a_batch_that_does_not_fit_goes_through_in_halves(caplog: pytest.LogCapt
             return [10 * row for row in part]
 
         assert in_halves(list(range(7)), work, "evaluate") == [10 * row for row in range(7)]
-        with pytest.raises(OutOfMemory, match="with a single test row; take a smaller model.base"):
+        with pytest.raises(OutOfMemory, match="with a single test row; use a smaller model.base"):
             in_halves([1, 2, 3], lambda part: work([1, 2, 3]), "evaluate")
-    assert "out of memory with 7 rows, going on with 3" in caplog.text
+    assert "out of memory with 7 rows, continuing with 3" in caplog.text
     with pytest.raises(RuntimeError, match="inconsistent"):
         in_halves([1], lambda part: torch.zeros(2) @ torch.zeros(3), "evaluate")  # type: ignore[arg-type, return-value]
 
@@ -225,7 +225,7 @@ except errors.KickoffError as error:
 
 
 @pytest.mark.parametrize(("kind", "mebibytes"), [("address", 20), ("data", 20)])
-def test_a_model_that_does_not_fit_is_said_so(
+def test_a_model_that_does_not_fit_is_an_out_of_memory_error(
     kind: str, mebibytes: int, tmp_path_factory: pytest.TempPathFactory, fetched: Path
 ) -> None:
     """A real bound on the process, 77 MB of weights: allocation and mapping fail in words of their own."""
@@ -245,6 +245,6 @@ def test_a_model_that_does_not_fit_is_said_so(
     assert ended.stdout.startswith("6 out of memory while loading a model to measure it"), ended.stdout + ended.stderr
 
 
-def test_another_error_of_loading_stays_what_it_is(tmp_path: Path) -> None:
+def test_another_loading_error_is_raised_unchanged(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="config.json"):
         answer(tmp_path, ["What?"], CPU)

@@ -27,7 +27,7 @@ def test_a_trained_row(finished: Path) -> None:
     number = int(where.split()[-1])
     row = json.loads((finished.parent / "rows.json").read_text())[number - 1]
     assert said.splitlines()[0] == where
-    assert said.count(json.dumps(row["question"])) == 2, "as it stood, and as it is used"
+    assert said.count(json.dumps(row["question"])) == 2, "as loaded, and as used"
     assert "split     to train\ntrain     once in every epoch" in said
 
 
@@ -60,7 +60,7 @@ def test_a_secret_is_not_shown(finished: Path, tmp_path: Path) -> None:
     said = told(tmp_path / "run", f"rows.json row {len(rows)}")
     assert token not in said
     assert 'answer    "[secret]"' in said
-    assert "clean     rejected: the row holds what looks like a secret" in said
+    assert "clean     rejected: the row contains what looks like a secret" in said
 
 
 def test_a_row_of_the_hub_is_not_one_of_a_file(finished: Path, tmp_path: Path) -> None:
@@ -73,21 +73,21 @@ def test_a_row_of_the_hub_is_not_one_of_a_file(finished: Path, tmp_path: Path) -
     assert f"load      read from rows.json@{'0' * 40} on the Hub" in told(run, where)
 
 
-def test_a_file_that_changed_is_not_shown_as_it_stood(finished: Path, tmp_path: Path) -> None:
+def test_rows_of_a_changed_file_are_not_shown(finished: Path, tmp_path: Path) -> None:
     run = Path(shutil.copytree(finished, tmp_path / "run"))
     facts = json.loads((run / "data.json").read_text())
     facts["sources"][0]["sha256"] = "0" * 64
     (run / "data.json").write_text(json.dumps(facts))
     said = told(run, places(run, "train")[0])
-    assert "its file is not here any more, or holds other rows now" in said
-    assert "as it stood" not in said
+    assert "its file is gone, or has changed" in said
+    assert "as loaded" not in said
 
 
 @pytest.mark.parametrize(
     ("where", "says"),
-    [("rows.json row 4711", "no row stood at 'rows.json row 4711'; rows are named"), ("", "no row stood at ''")],
+    [("rows.json row 4711", "no row at 'rows.json row 4711'; rows are named"), ("", "no row at ''")],
 )
-def test_a_place_without_a_row(where: str, says: str, finished: Path) -> None:
+def test_a_location_without_a_row_is_refused(where: str, says: str, finished: Path) -> None:
     ended = job("explain", finished, "--where", where)
     assert ended.returncode == Exit.DATA
     assert says in ended.stdout

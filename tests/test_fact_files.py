@@ -52,7 +52,7 @@ RECORDS = [
             Source("a.json", "question", "answer", ["id"], 20, "ab" * 32),
             Source("ada/rows", "q", "a", [], 10, None, "cd" * 20, "main", "train", 30),
         ],
-        **{"settings": {"seed": 42}, "flagged": [ROW], "mended": 3, "notes": ["4 of 4 rows hold HTML"]},
+        **{"settings": {"seed": 42}, "flagged": [ROW], "mended": 3, "notes": ["4 of 4 rows contain HTML"]},
     ),
     BaseFacts("ada/tiny", "cd" * 20, None, 1000, 128, "Kickoff's", None, "ef" * 32),
     TrainingFacts(
@@ -85,11 +85,11 @@ def test_what_is_written_is_read_again_as_it_was(facts: Any, run: Path) -> None:
     assert fact_files.read(run, type(facts)) == facts
 
 
-def test_every_kind_is_tried_here() -> None:
+def test_every_kind_of_fact_is_tested() -> None:
     assert {type(facts) for facts in RECORDS} == set(fact_files.FILES)
 
 
-def test_what_is_not_known_is_left_out_and_what_is_none_is_null(run: Path) -> None:
+def test_unknown_fields_are_left_out_and_none_is_null(run: Path) -> None:
     for facts in RECORDS:
         fact_files.write(run, facts)
     assert content(run, Published) == {}
@@ -114,7 +114,7 @@ def test_what_is_not_known_is_left_out_and_what_is_none_is_null(run: Path) -> No
     ],
     ids=lambda value: value.__name__ if isinstance(value, type) else None,
 )
-def test_what_an_earlier_version_did_not_write_has_its_obvious_value(
+def test_fields_missing_from_an_earlier_version_get_defaults(
     kind: type, absent: list[str], values: dict[str, Any], run: Path
 ) -> None:
     facts = next(facts for facts in RECORDS if type(facts) is kind)
@@ -128,13 +128,15 @@ def test_what_an_earlier_version_did_not_write_has_its_obvious_value(
 def test_a_field_of_another_kind_names_file_and_field(run: Path) -> None:
     data = next(facts for facts in RECORDS if isinstance(facts, DataFacts))
     (run / "data.json").write_text(fact_files.dump(data).replace('"similarity": 0.934', '"similarity": "near"'))
-    with pytest.raises(Damaged, match=r"data\.json is of another version .*\(clusters\.0\.victims\.0\.similarity: Inp"):
+    with pytest.raises(
+        Damaged, match=r"data\.json is from another version .*\(clusters\.0\.victims\.0\.similarity: Inp"
+    ):
         fact_files.read(run, DataFacts)
     (run / "asked.json").write_text(json.dumps({"config": {}, "version": 2}))
-    with pytest.raises(OtherVersion, match=r"asked\.json is of another version of Kickoff \(facts 2, expected 1\)"):
+    with pytest.raises(OtherVersion, match=r"asked\.json is from another version of Kickoff \(facts 2, expected 1\)"):
         fact_files.read(run, RunRequest)
 
 
-def test_nothing_is_there_before_it_was_written(run: Path) -> None:
+def test_reading_a_missing_fact_gives_none(run: Path) -> None:
     assert [fact_files.read(run, kind) for kind in fact_files.FILES] == [None] * len(fact_files.FILES)
     assert fact_files.read_phases(run) == {}

@@ -19,8 +19,8 @@ from job.config.schema import TrainSection
 from job.errors import Diverged, Exit, Interrupted
 from job.run.machine import Machine
 from job.training import divergence
-from job.training.learner import Learner
 from job.training.loop import Training
+from job.training.step import Learner
 from job.training.train import train
 
 __all__ = ["rows"]  # the fixture

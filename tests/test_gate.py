@@ -60,7 +60,7 @@ def test_the_gate(
         (1.0, "bad", None, "base"),
     ],
 )
-def test_no_number_passes_no_gate(
+def test_nan_does_not_pass_a_gate(
     metric: str, number: float | None, tuned: object, base: object, threshold: float | None, of: str
 ) -> None:
     section = EvaluateSection.model_validate({"gate": metric, "gate_threshold": threshold})
@@ -68,5 +68,5 @@ def test_no_number_passes_no_gate(
     found = gate.check(section, *values)
     assert not found.passed
     assert (found.value, found.needed) == (None, None), "a number that is none cannot stand in JSON"
-    with pytest.raises(GateRefused, match=f"{metric} could not be measured: the {of} model's is no number"):
+    with pytest.raises(GateRefused, match=f"{metric} could not be measured: the {of} model's is not a number"):
         gate.refuse(found, Path("model"))

@@ -111,7 +111,7 @@ def test_the_context_by_any_name(fetched: Path) -> None:
     assert context(Model(BloomConfig())) is None  # type: ignore[arg-type]
 
 
-def test_a_model_without_any_bound_is_no_model_of_ours(fetched: Path) -> None:
+def test_a_model_without_max_new_tokens_is_refused(fetched: Path) -> None:
     model = BloomForCausalLM(BloomConfig(vocab_size=400, hidden_size=8, n_layer=1, n_head=1)).eval()
     model.generation_config = GenerationConfig(eos_token_id=0, pad_token_id=0)
     tokenizer = AutoTokenizer.from_pretrained(fetched, padding_side="left")

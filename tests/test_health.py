@@ -40,7 +40,7 @@ def test_health_is_open_to_all(guarded: Served, path: str, headers: dict[str, st
 
 
 @pytest.mark.parametrize("method, path", CLOSED)
-def test_all_else_needs_the_key(guarded: Served, method: str, path: str) -> None:
+def test_every_other_route_needs_the_key(guarded: Served, method: str, path: str) -> None:
     response = httpx2.request(method, guarded.url + path, timeout=SECONDS)
     assert response.status_code == 401
     assert "Bearer" in response.headers["www-authenticate"]
@@ -51,7 +51,7 @@ def test_all_else_needs_the_key(guarded: Served, method: str, path: str) -> None
 
 
 @pytest.mark.parametrize("method, path", CLOSED)
-def test_with_the_key_nothing_is_closed(guarded: Served, method: str, path: str) -> None:
+def test_the_key_opens_every_route(guarded: Served, method: str, path: str) -> None:
     headers = {"Authorization": f"Bearer {guarded.key}"}
     response = httpx2.request(method, guarded.url + path, headers=headers, timeout=SECONDS)
     expected = 404 if path in ("/nothing", "/health/other") else 422 if method == "POST" else 200
@@ -71,7 +71,7 @@ def test_a_browser_sends_the_key_as_password(guarded: Served, user: str) -> None
 
 
 @pytest.mark.parametrize("scheme", ["bearer", "BEARER", "Bearer "])
-def test_the_scheme_is_read_as_http_has_it(guarded: Served, scheme: str) -> None:
+def test_the_scheme_is_case_insensitive(guarded: Served, scheme: str) -> None:
     headers = {"Authorization": f"{scheme} {guarded.key}"}
     assert httpx2.get(f"{guarded.url}/v1/models", headers=headers, timeout=SECONDS).status_code == 200
 
@@ -91,12 +91,12 @@ def test_the_scheme_is_read_as_http_has_it(guarded: Served, scheme: str) -> None
         "Basic KEY",
     ],
 )
-def test_what_is_not_the_key_does_not_open(guarded: Served, value: str) -> None:
+def test_anything_but_the_key_is_refused(guarded: Served, value: str) -> None:
     assert status_with(guarded, value.replace("KEY", guarded.key)) == 401
 
 
 @pytest.mark.parametrize("pair", ["KEY:", "KEY", "ada:wrong", "ada:KEY:", "ada:KEYKEY", ":"])
-def test_a_password_that_is_not_the_key_does_not_open(guarded: Served, pair: str) -> None:
+def test_a_wrong_password_is_refused(guarded: Served, pair: str) -> None:
     sent = base64.b64encode(pair.replace("KEY", guarded.key).encode()).decode()
     assert status_with(guarded, f"Basic {sent}") == 401
 
@@ -189,7 +189,7 @@ def test_paths_that_are_no_routes_are_counted_as_one(server: Served) -> None:
     assert "wp-login" not in httpx2.get(f"{server.url}/metrics", timeout=SECONDS).text
 
 
-def test_nobody_is_inside_an_idle_server_and_its_engine_beats(server: Served) -> None:
+def test_an_idle_server_has_no_requests_and_a_heartbeat(server: Served) -> None:
     ask(server)
     assert server.metric("kickoff_running") == server.metric("kickoff_waiting") == 0
     assert server.metric("kickoff_engine_up") == 1

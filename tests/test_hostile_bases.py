@@ -100,7 +100,7 @@ def test_a_model_of_another_kind_is_refused(make: Spoil, says: str, tmp_path: Pa
 def test_a_vision_language_model_and_one_that_writes_no_text(tiny_llama: Path, tmp_path: Path) -> None:
     for name, values, says in (
         ("gemma3", {"vision_config": {"hidden_size": 8}}, "also takes images or sound (gemma3)"),
-        ("vit", {}, "is no causal language model (vit)"),
+        ("vit", {}, "is not a causal language model (vit)"),
     ):
         folder = Path(shutil.copytree(tiny_llama, tmp_path / name))
         (folder / "config.json").write_text(json.dumps({"model_type": name, **values}))
@@ -221,18 +221,18 @@ FILES: list[tuple[Spoil, list[str]]] = [
     (ggufs, ["set model.gguf_file to one of tiny.Q4_1.gguf, tiny.Q8_0.gguf"]),
     (gguf_beside_config, ["set model.gguf_file=tiny.Q8_0.gguf"]),
     (another_name, ["only consolidated.safetensors", "expected model.safetensors"]),
-    (own_code, ["needs code of its own (auto_map"]),
+    (own_code, ["needs custom code (auto_map"]),
     (unknown_type, ["model_type 'llama9', which transformers"]),
     (no_type, ["model_type None"]),
     (gptq, ["is quantized (gptq)"]),
     (bitsandbytes, ["is quantized (bitsandbytes)"]),
     (cut, ["model.safetensors is cut off or damaged"]),
-    (lfs_pointer, ["pointer of Git LFS"]),
+    (lfs_pointer, ["Git LFS pointer"]),
     (empty_weights, ["model.safetensors is cut off or damaged"]),
-    (lost_shard, ["lacks model-00002-of-00002.safetensors of the 2 files"]),
+    (lost_shard, ["lacks model-00002-of-00002.safetensors of the 2 weight files"]),
     (broken_config, ["config.json cannot be read"]),
     (wrong_value, ["config.json cannot be used"]),
-    (impossible_heads, ["config.json asks for"]),
+    (impossible_heads, ["config.json requires"]),
     (no_tokenizer, ["tokenizer"]),
     (empty_tokenizer, ["has no tokenizer: found 1 special tokens and no vocabulary"]),
     (broken_tokenizer, ["has no tokenizer that can be loaded"]),
@@ -241,7 +241,7 @@ FILES: list[tuple[Spoil, list[str]]] = [
 
 
 @pytest.mark.parametrize(("spoil", "says"), FILES, ids=[spoil.__name__ for spoil, _ in FILES])
-def test_files_that_are_no_whole_decoder_are_refused(spoil: Spoil, says: list[str], copy: Path, tmp_path: Path) -> None:
+def test_incomplete_or_unsuitable_bases_are_refused(spoil: Spoil, says: list[str], copy: Path, tmp_path: Path) -> None:
     spoil(copy)
     line = refused(copy, tmp_path)
     assert not [words for words in says if words not in line], line
@@ -253,7 +253,7 @@ def test_a_wrong_gguf_name_is_told_the_files_that_are_there(copy: Path, tmp_path
     assert "holds no file 'tiny.gguf'; it holds tiny.Q4_1.gguf, tiny.Q8_0.gguf" in line
 
 
-def test_a_file_that_is_no_gguf(copy: Path, tmp_path: Path) -> None:
+def test_a_file_that_is_not_gguf_is_refused(copy: Path, tmp_path: Path) -> None:
     ggufs(copy)
     assert "can" in refused(copy, tmp_path, gguf_file="tiny.Q4_1.gguf")
 
@@ -400,14 +400,14 @@ WEIGHTS: list[tuple[Spoil, str]] = [
     (scales_of_weights, "config.json leaves out of the model: model.layers.0.mlp.up_proj.weight_scale"),
     (adapter_not_merged, "config.json leaves out of the model: model.layers.1.mlp.up_proj.lora_A.default.weight"),
     (one_more_norm, "config.json leaves out of the model: model.layers.0.self_attn.q_norm.weight"),
-    (other_size, "has the size (48, 96), config.json asks for (48, 64)"),
-    (nan_weights, "no numbers (NaN or infinite): model.norm.weight"),
-    (infinite_weights, "no numbers (NaN or infinite): model.embed_tokens.weight"),
-    (too_large_to_compute, "predicts no numbers"),
+    (other_size, "has the size (48, 96), config.json requires (48, 64)"),
+    (nan_weights, "holds weights that are NaN or infinite: model.norm.weight"),
+    (infinite_weights, "holds weights that are NaN or infinite: model.embed_tokens.weight"),
+    (too_large_to_compute, "predicts NaN or infinity"),
     (padding_outside, "the padding token '<pad>' has the id 306, outside the model's 306 embeddings"),
     (padding_outside_in_config, "the padding id 400 in config.json is outside the vocabulary of 400"),
     (end_outside, "embeddings lack: '<end>' (306)"),
-    (stop_outside, "the end-of-text id 128009 in generation_config.json is outside"),
+    (stop_outside, "the end-of-sequence id 128009 in generation_config.json is outside"),
     (small_vocabulary, "the tokenizer has ids that the model's 300 embeddings lack"),
     (words_beyond, "embeddings lack: 'goalkeeper' (306); add rows"),
     (blanks_beyond, "embeddings lack: '    ' (306); add rows"),
@@ -426,7 +426,7 @@ def test_weights_that_do_not_fit_are_refused(spoil: Spoil, says: str, copy: Path
 
 @pytest.mark.parametrize("special", [True, False])
 @pytest.mark.parametrize("normalized", [True, False])
-def test_a_mark_that_nobody_writes_may_have_no_embedding(
+def test_an_unused_special_token_may_lack_an_embedding(
     special: bool, normalized: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Gemma 3 shares its tokenizer with the models that see; its `<image_soft_token>` lies beyond the table."""
@@ -436,7 +436,7 @@ def test_a_mark_that_nobody_writes_may_have_no_embedding(
     mark = "<image_soft_token>"
     beyond(source, AddedToken(mark, special=special, normalized=normalized))
     base.fetch(section(source), tmp_path / "base")
-    assert f"that the model's 306 embeddings lack, and that nobody writes: {mark}; rows" in caplog.text
+    assert f"that the model's 306 embeddings lack, and that texts do not contain: {mark}; rows" in caplog.text
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "base")
     assert tokenizer.convert_tokens_to_ids(mark) == 306
     pairs = [("What is 1?", f"One{mark} ."), (f"What is {mark}?", "It."), ("What is 1?", "1"), (mark, mark)]
@@ -449,7 +449,7 @@ def test_a_mark_that_nobody_writes_may_have_no_embedding(
     assert max(asked) < 306, "a server reads it as plain text"
 
 
-def test_other_heads_and_tied_weights_are_nothing_missing(tiny_base: Path, tmp_path: Path) -> None:
+def test_other_heads_and_tied_weights_do_not_count_as_missing(tiny_base: Path, tmp_path: Path) -> None:
     """GPT-2 ties its output layer; a classifier's head is left over."""
     source = Path(shutil.copytree(tiny_base, tmp_path / "source"))
     change_weights(source, lambda weights: weights.update({"score.weight": torch.ones(2, 48)}))
@@ -478,7 +478,7 @@ BUFFERS = {
 
 
 @pytest.mark.parametrize("kind", BUFFERS)
-def test_buffers_of_older_versions_and_heads_are_no_weights_left_out(
+def test_buffers_and_heads_do_not_count_as_unused_weights(
     kind: str, tiny_base: Path, tiny_llama: Path, tmp_path: Path
 ) -> None:
     source = Path(shutil.copytree(tiny_base if kind == "gpt2" else tiny_llama, tmp_path / "source"))
@@ -504,7 +504,7 @@ def test_weights_of_the_body_without_its_prefix(tiny_base: Path, tmp_path: Path)
 # --- what the model does ---------------------------------------------------------------------------------------------
 
 
-def test_decoders_of_several_kinds_are_taken(tmp_path: Path) -> None:
+def test_decoders_of_several_kinds_are_accepted(tmp_path: Path) -> None:
     """Also those with a table of positions that starts at two, with experts, in bf16; their types stay."""
     torch.manual_seed(0)
     many = {**SMALL, "num_key_value_heads": 2}
@@ -541,7 +541,7 @@ SHAPES: dict[str, dict[str, Any]] = {
 
 
 @pytest.mark.parametrize("name", SHAPES)
-def test_no_decoder_is_refused_by_mistake(name: str) -> None:
+def test_every_suitable_decoder_is_accepted(name: str) -> None:
     torch.manual_seed(0)
     model = AutoModelForCausalLM.from_config(CONFIG_MAPPING[name](**{**SMALL, **SHAPES[name]}))
     assert probe.require_causal("it", model, 0, {0}) == 128

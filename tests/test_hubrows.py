@@ -51,7 +51,7 @@ def test_the_rows_and_their_commit(there: HubServer, tmp_path: Path) -> None:
 def test_a_loading_script_is_a_mistake_of_the_config_with_the_way_out(there: HubServer, tmp_path: Path) -> None:
     there.add_repo("datasets", "ada/script", {"script.py": b"print()", "README.md": b"# A script"})
     message = refused(tmp_path, "ada/script", Exit.CONFIG)
-    assert message.startswith("dataset.name: ada/script is a loading script")
+    assert message.startswith("dataset.name: ada/script has a loading script")
     assert message.endswith("set dataset.revision: refs/convert/parquet")
 
 
@@ -80,7 +80,7 @@ def test_configurations_and_splits_are_named(there: HubServer, tmp_path: Path) -
 @pytest.mark.parametrize(
     ("files", "words"),
     [
-        ({"README.md": b"# Nothing"}, "holds no file of rows"),
+        ({"README.md": b"# Nothing"}, "has no data files"),
         ({"train.jsonl": b'{"question": "a'}, "cannot be read: ArrowInvalid: JSON parse error"),
         ({"train.csv": b"question,answer\n\xff\xfe,b\n"}, "cannot be read: UnicodeDecodeError"),
         ({"train.parquet": b"PAR1xxx"}, "cannot be read: ArrowInvalid: Parquet file size is 7 bytes"),
@@ -88,7 +88,7 @@ def test_configurations_and_splits_are_named(there: HubServer, tmp_path: Path) -
         ({"train.jsonl.zst": b"(\xb5/\xfdxxx"}, "cannot be read: "),
         ({"train.jsonl.gz": b"no gzip"}, "cannot be read: "),
         ({"README.md": b"---\n: [\n---\n", "train.jsonl": LINES}, "cannot be read: ParserError"),
-        ({"a.png": b"no picture"}, "cannot tell the columns: found 'image'"),
+        ({"a.png": b"no picture"}, "cannot tell which columns to read: found 'image'"),
     ],
     ids=lambda value: next(iter(value)) if isinstance(value, dict) else "",
 )

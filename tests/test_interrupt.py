@@ -25,7 +25,7 @@ def started(code: str) -> subprocess.Popen[str]:
     return process
 
 
-def test_what_swallows_the_signal_is_left_after_some_patience() -> None:
+def test_an_operation_that_ignores_the_signal_is_abandoned() -> None:
     process = started(SWALLOWS)
     process.send_signal(signal.SIGTERM)
     output, _ = process.communicate(timeout=20)
@@ -37,7 +37,7 @@ def test_a_step_that_takes_long_says_so_and_a_second_signal_ends_it() -> None:
     process = started(DEFERS)
     process.send_signal(signal.SIGTERM)
     assert process.stdout is not None
-    assert "finishing the current step and what is being written" in process.stdout.readline()
+    assert "finishing the current step and the current write" in process.stdout.readline()
     process.send_signal(signal.SIGINT)
     assert process.wait(timeout=20) == Exit.INTERRUPTED
 

@@ -170,7 +170,7 @@ def test_valid(name: str, version: str) -> None:
         kubernetes_validate.validate(inner, version, strict=True)
 
 
-def test_no_kind_is_excused_in_vain() -> None:
+def test_every_exempted_kind_is_used() -> None:
     assert {(item["apiVersion"], item["kind"]) for name in NAMES for item in objects(name)} >= NOT_VALIDATED
 
 
@@ -488,7 +488,7 @@ def test_probes(name: str) -> None:
 
 
 @SERVING
-def test_a_pod_that_goes_may_finish(name: str) -> None:
+def test_a_terminating_pod_may_finish(name: str) -> None:
     values, grace = environment(name), pod(name)["terminationGracePeriodSeconds"]
     before = container(name).get("lifecycle", {}).get("preStop", {}).get("sleep", {}).get("seconds", 0)
     if "vllm" in name:
@@ -551,7 +551,7 @@ def test_the_network_is_closed(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["serve + all", "serve-vllm + key"])
-def test_the_key_is_a_must_with_its_component(name: str) -> None:
+def test_the_key_component_requires_the_key(name: str) -> None:
     key = next(entry for entry in container(name)["env"] if entry["name"] == KEY)["valueFrom"]["secretKeyRef"]
     assert key == {"name": "kickoff-serve", "key": KEY, "optional": False}
     (endpoint,) = one(name, "ServiceMonitor")["spec"]["endpoints"]
@@ -614,7 +614,7 @@ def test_a_run_can_be_submitted_twice(here: Path) -> None:
 
 
 @pytest.mark.parametrize("name", TRAIN)
-def test_a_run_of_ones_own(here: Path, name: str) -> None:
+def test_render_takes_another_config(here: Path, name: str) -> None:
     text = render.render(Path("mine/first/run.yaml"), name, "-1")
     assert "soccer" not in text
     found = list(yaml.safe_load_all(text))
@@ -627,7 +627,7 @@ def test_a_run_of_ones_own(here: Path, name: str) -> None:
     assert {"name": "config", "mountPath": "/work/mine/first", "readOnly": True} in mounts
 
 
-def test_all_files_of_a_run_go_along(here: Path) -> None:
+def test_all_files_of_a_run_are_in_the_config_map(here: Path) -> None:
     for name in ("one.jsonl", "two.jsonl", "test.json"):
         (here / name).write_text("[]")
     sources = "sources: [{file: mine/first/asked.csv}, {file: mine/first/*.jsonl}]"
@@ -644,7 +644,7 @@ def test_all_files_of_a_run_go_along(here: Path) -> None:
         ("dataset: {file: mine/first/gone.csv}\noutput: runs/a", "names mine/first/gone.csv"),
         (
             "dataset: {file: mine/first/big.csv}\noutput: runs/a",
-            "a ConfigMap takes 1,000,000; put the data set on the Hub",
+            "a ConfigMap takes 1,000,000; upload the data set to the Hub",
         ),
         ("dataset: {name: a/b}\noutput: elsewhere", "output: found elsewhere, expected runs/..."),
         ("dataset: {name: a/b}\noutput: runs/../b", "output: found runs/../b, expected runs/..."),
@@ -656,7 +656,7 @@ def test_all_files_of_a_run_go_along(here: Path) -> None:
         ("dataset: {name: a/b}\noutput: runs/a\ntrain: {epoch: 3}", "run.yaml:3:9: train.epoch: unknown key"),
     ],
 )
-def test_a_run_that_a_pod_could_not_carry_out_is_refused(here: Path, config: str, reason: str) -> None:
+def test_a_run_that_cannot_work_in_a_pod_is_refused(here: Path, config: str, reason: str) -> None:
     (here / "big.csv").write_text("x" * 1_000_001)
     (here / "run.yaml").write_text(config)
     with pytest.raises(ConfigError, match=re.escape(reason)):

@@ -24,7 +24,7 @@ from job.data.layout import trim, unify_line_breaks
         (" \n\t\n", ""),
     ],
 )
-def test_tidied(before: str, after: str) -> None:
+def test_texts_are_trimmed(before: str, after: str) -> None:
     assert trim(before) == after
 
 
@@ -36,7 +36,7 @@ def test_one_blank_before_a_completion_is_no_indentation() -> None:
 
 
 @given(st.text(st.sampled_from("ab \t\n\u00a0\u3000:-"), max_size=40))
-def test_the_words_and_their_indentation_against_each_other_stay(text: str) -> None:
+def test_relative_indentation_stays(text: str) -> None:
     once = trim(text)
     assert trim(once) == once
     assert once.split() == text.split()

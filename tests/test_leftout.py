@@ -63,15 +63,15 @@ def test_a_column_by_whose_name_the_question_needs_it(tmp_path: Path, name: str)
 
 @pytest.mark.parametrize("empty", ["", "  ", None, [], {}, "N/A", "<noinput>", "nan", {"text": []}, float("nan")])
 @pytest.mark.parametrize("name", ["input", "context"])
-def test_a_column_that_is_empty_everywhere_is_no_loss(tmp_path: Path, name: str, empty: Any) -> None:
+def test_an_empty_column_may_be_left_out(tmp_path: Path, name: str, empty: Any) -> None:
     assert read(tmp_path, other_questions(**{name: empty}))[0].rows == 10
 
 
 @pytest.mark.parametrize("name", ["word", "country", "Filiale", "産品", "title", "phrase to translate"])
-def test_any_text_that_tells_rows_apart_which_ask_the_same(tmp_path: Path, name: str) -> None:
+def test_any_text_that_distinguishes_rows_with_the_same_question_is_needed(tmp_path: Path, name: str) -> None:
     rows = same_question(**{name: WORDS})
     message = refused(tmp_path, rows + [{**row, name: "x"} for row in other_questions()])
-    assert f"{name!r} tells 10 rows apart that ask the same and are answered differently" in message
+    assert f"{name!r} distinguishes 10 rows that ask the same and are answered differently" in message
     assert read(tmp_path, rows, ignore_columns=(name,))[0].rows == 10
 
 
@@ -85,7 +85,7 @@ PROSE = [f"I saw the {word} at the end of the street." for word in WORDS]
 )
 def test_prose_that_many_answers_need_is_refused_whatever_the_column_is_called(tmp_path: Path, name: str) -> None:
     rows = same_question(**{name: PROSE})
-    assert f"{name!r} tells 10 rows apart" in refused(tmp_path, rows + other_questions())
+    assert f"{name!r} distinguishes 10 rows" in refused(tmp_path, rows + other_questions())
     assert read(tmp_path, rows, ignore_columns=(name,))[0].unused == [name]
 
 
@@ -94,7 +94,7 @@ PICTURE = pa.struct({"bytes": pa.binary(), "path": pa.string()})
 
 @pytest.mark.parametrize("empty", [None, {"bytes": None, "path": None}])
 @pytest.mark.parametrize("type_", [PICTURE, pa.list_(PICTURE), pa.binary()], ids=str)
-def test_pictures_are_missed_only_where_there_are_some(tmp_path: Path, type_: pa.DataType, empty: Any) -> None:
+def test_a_picture_column_is_needed_only_if_it_has_pictures(tmp_path: Path, type_: pa.DataType, empty: Any) -> None:
     nothing = None if empty is None or type_ == pa.binary() else [empty] if type_ != PICTURE else empty
     picture = b"x" if type_ == pa.binary() else {"bytes": b"x", "path": None}
     file = tmp_path / "qa.parquet"
@@ -104,7 +104,7 @@ def test_pictures_are_missed_only_where_there_are_some(tmp_path: Path, type_: pa
         section = DatasetSection(file=str(file))
         if refuses:
             with pytest.raises(
-                DataError, match="'image' holds pictures or sounds .*take rows that can be answered"
+                DataError, match="'image' holds pictures or sounds .*use rows that can be answered"
             ) as e:
                 load(section, tmp_path, 42)
             assert "into the question" not in str(e.value)
@@ -140,9 +140,9 @@ def test_decimals_and_true_or_false_that_most_questions_need(tmp_path: Path, nam
         for word in WORDS
         for value in values
     ]
-    assert f"{name!r} tells 20 rows apart" in refused(tmp_path, rows)
+    assert f"{name!r} distinguishes 20 rows" in refused(tmp_path, rows)
     pq.write_table(pa.Table.from_pylist(rows), tmp_path / "qa.parquet")
-    with pytest.raises(DataError, match=f"'{name}' tells 20"):
+    with pytest.raises(DataError, match=f"'{name}' distinguishes 20"):
         load(DatasetSection(file=str(tmp_path / "qa.parquet")), tmp_path, 42)
 
 
@@ -168,14 +168,14 @@ def several_answers(**beside: list[Any]) -> list[dict[str, Any]]:
         ("record", [{"n": n} for n in range(200)]),
     ],
 )
-def test_what_names_an_answer_to_a_whole_question_is_no_loss(
+def test_columns_that_describe_an_answer_may_be_left_out(
     tmp_path: Path, name: str, values: list[Any], caplog: pytest.LogCaptureFixture
 ) -> None:
     rows = several_answers(**{name: values})
     with caplog.at_level(logging.WARNING):
         assert read(tmp_path, rows)[0].unused == [name]
     if name not in ("flags", "helpful"):
-        assert f"the column {name!r}, which is left out, tells" in caplog.text
+        assert f"the column {name!r}, which is left out, distinguishes" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -187,7 +187,7 @@ def test_what_names_an_answer_to_a_whole_question_is_no_loss(
         ("vote", [n / 3 for n in range(200)]),
     ],
 )
-def test_two_answers_to_every_question_are_no_loss_either(tmp_path: Path, name: str, values: list[Any]) -> None:
+def test_columns_beside_two_answers_per_question_may_be_left_out(tmp_path: Path, name: str, values: list[Any]) -> None:
     rows = [
         {"question": f"What about {n // 2}?", "answer": f"Answer {n}.", name: values[n % len(values)]}
         for n in range(200)
@@ -197,7 +197,7 @@ def test_two_answers_to_every_question_are_no_loss_either(tmp_path: Path, name: 
 
 def test_prose_that_recurs_beside_few_questions_is_needed(tmp_path: Path) -> None:
     rows = several_answers(style=["Answer like a pirate would.", "Answer like a teacher would."])
-    assert "'style' tells 20 rows apart" in refused(tmp_path, rows)
+    assert "'style' distinguishes 20 rows" in refused(tmp_path, rows)
 
 
 def test_the_config_may_name_the_pair_and_a_needed_column_is_refused_all_the_same(tmp_path: Path) -> None:
@@ -243,7 +243,7 @@ def test_all_columns_are_named_at_once(tmp_path: Path) -> None:
         ("category", WORDS),
     ],
 )
-def test_what_says_where_a_row_is_from_or_counts_it_is_no_loss(tmp_path: Path, name: str, values: list[Any]) -> None:
+def test_columns_for_the_source_or_the_number_may_be_left_out(tmp_path: Path, name: str, values: list[Any]) -> None:
     assert read(tmp_path, same_question(**{name: values}))[0].unused == [name]
 
 
@@ -255,13 +255,13 @@ def test_a_class_is_needed_where_most_rows_show_it_and_else_a_line_of_the_log(
         for word in WORDS
         for lang in ("English", "German")
     ]
-    assert "'lang' tells 20 rows apart" in refused(tmp_path, pairs)
+    assert "'lang' distinguishes 20 rows" in refused(tmp_path, pairs)
     with caplog.at_level(logging.WARNING):
         read(tmp_path, pairs[:4] + [{**row, "lang": "German"} for row in other_questions()[2:]] * 3)
-    assert "the column 'lang', which is left out, tells 4 rows apart" in caplog.text
+    assert "the column 'lang', which is left out, distinguishes 4 rows" in caplog.text
 
 
-def test_a_column_that_holds_question_and_answer_again_says_nothing_new(tmp_path: Path) -> None:
+def test_a_column_that_repeats_question_and_answer_may_be_left_out(tmp_path: Path) -> None:
     rows = other_questions()
     for row in rows:
         row["text"] = f"### Instruction:\n{row['question']}\n\n### Response:\n{row['answer']}"
@@ -275,7 +275,7 @@ def test_a_column_that_holds_question_and_answer_again_says_nothing_new(tmp_path
 def test_different_files_of_a_data_set_count_together(tmp_path: Path) -> None:
     for row in same_question(word=WORDS):
         (tmp_path / f"{row['word']}.json").write_text(json.dumps([row]))
-    with pytest.raises(DataError, match="'word' tells 10 rows apart"):
+    with pytest.raises(DataError, match="'word' distinguishes 10 rows"):
         load(DatasetSection(file=str(tmp_path / "*.json")), tmp_path, 42)
 
 
@@ -297,12 +297,12 @@ def test_sources_may_ignore_columns_of_their_own(tmp_path: Path) -> None:
     assert load(DatasetSection.model_validate({"sources": sources, "ignore_columns": ["context"]}), tmp_path, 42)
 
 
-def test_a_column_to_ignore_that_is_nowhere_is_a_mistake(tmp_path: Path) -> None:
+def test_ignoring_a_column_that_does_not_exist_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match=r"has no column 'contxt'; did you mean 'context'\?"):
         read(tmp_path, other_questions(context="x y"), ignore_columns=("contxt",))
 
 
-def test_openorca_is_understood_and_then_refused_for_its_system_prompt(tmp_path: Path) -> None:
+def test_openorca_is_refused_for_its_system_prompt(tmp_path: Path) -> None:
     rows = [{"id": f"niv.{n}", "system_prompt": "You help.", "question": f"{n}?", "response": "x"} for n in range(9)]
     assert "[system_prompt]" in refused(tmp_path, rows)
     (facts,) = read(tmp_path, rows, ignore_columns=("system_prompt",))

@@ -32,7 +32,7 @@ def answers(url: str) -> bool:
     "host, expected",
     [("192.0.2.1", "assign requested address"), ("no.such.host.invalid", "--host no.such.host.invalid")],
 )
-def test_an_address_that_cannot_be_had_is_a_refusal(host: str, expected: str, published: Path) -> None:
+def test_an_unavailable_address_is_refused(host: str, expected: str, published: Path) -> None:
     server = Served(published, "--host", host)
     server.start()
     assert server.process.wait(30) == 2

@@ -70,7 +70,7 @@ def test_what_is_imported() -> None:
     assert attributes_of("ls") == OF_THE_MODULE
 
 
-def test_what_is_asked_of_a_server() -> None:
+def test_the_attributes_of_litserver_that_are_used() -> None:
     assert attributes_of("self.litserve") == OF_A_SERVER
     assert arguments_of("ls.LitServer") == GIVEN_TO_A_SERVER <= inspect.signature(ls.LitServer).parameters.keys()
     assert arguments_of("self.litserve.run") == GIVEN_TO_RUN | GIVEN_TO_UVICORN
@@ -78,7 +78,7 @@ def test_what_is_asked_of_a_server() -> None:
     assert not [node for node in nodes() if isinstance(node, ast.ClassDef) and "LitServer" in ast.unparse(node)[:80]]
 
 
-def test_what_is_put_in_the_place_of_its_own() -> None:
+def test_the_methods_of_litserve_that_are_overridden() -> None:
     assert defined_by(AnswerAPI) == {"__init__", "setup"}
     assert defined_by(EngineLoop) == {"run"}
     assert arguments_of("super().__init__") & GIVEN_TO_AN_API == GIVEN_TO_AN_API

@@ -127,7 +127,9 @@ def test_named_column_that_is_missing(tmp_path: Path) -> None:
 
 def test_columns_that_cannot_be_told(tmp_path: Path) -> None:
     message = refused(put(tmp_path, "qa.csv", "Frage,Antwort\na,b\n"))
-    assert message.startswith("qa.csv: cannot tell the columns: found 'Frage', 'Antwort', expected question and answer")
+    assert message.startswith(
+        "qa.csv: cannot tell which columns to read: found 'Frage', 'Antwort', expected question and answer"
+    )
     assert "dataset.question" in message
     assert "is the delimiter one of" in refused(put(tmp_path, "qa.csv", "question:answer\na:b\n"))
     assert "found no columns" in refused(put(tmp_path, "qa.json", ["a", "b"]))
@@ -135,7 +137,7 @@ def test_columns_that_cannot_be_told(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("row", ["hello", 3, ["a", "b"], None, True])
 @pytest.mark.parametrize("name", ["qa.json", "qa.jsonl"])
-def test_row_that_is_no_object(tmp_path: Path, name: str, row: object) -> None:
+def test_a_row_that_is_not_an_object_is_refused(tmp_path: Path, name: str, row: object) -> None:
     rows = [PAIR, row, PAIR]
     text = json.dumps(rows) if name.endswith("json") else "\n".join(map(json.dumps, rows))
     kept, rejected, _ = read(put(tmp_path, name, text))
@@ -156,13 +158,13 @@ def test_row_that_is_no_object(tmp_path: Path, name: str, row: object) -> None:
         (float("nan"), "is missing"),
         ("", "is empty"),
         (" \n\t\u00a0", "is empty"),
-        ("a\ud800", "holds half a surrogate pair, which is no character"),
+        ("a\ud800", "contains half of a surrogate pair, which is not a character"),
         (["\udfff"], "is a list, not text"),
         ({"\ud800": "\ud800"}, "is an object, not text"),
     ],
 )
 @pytest.mark.parametrize("column", ["question", "answer"])
-def test_value_that_is_no_text_is_set_aside(tmp_path: Path, column: str, value: object, reason: str) -> None:
+def test_a_value_that_is_not_text_is_rejected(tmp_path: Path, column: str, value: object, reason: str) -> None:
     rows, rejected, _ = read(put(tmp_path, "qa.json", [PAIR, {**PAIR, column: value}, PAIR]))
     assert [row["where"] for row in rows] == ["qa.json row 1", "qa.json row 3"]
     assert len(rejected) == 1
@@ -170,7 +172,7 @@ def test_value_that_is_no_text_is_set_aside(tmp_path: Path, column: str, value: 
     assert rejected[0].reason == f"the {column} {reason}"
 
 
-def test_missing_key_is_set_aside_and_what_was_found_is_kept(tmp_path: Path) -> None:
+def test_a_row_with_a_missing_key_is_rejected_with_its_other_values(tmp_path: Path) -> None:
     _, rejected, _ = read(put(tmp_path, "qa.json", [PAIR, {"answer": ["\ud800", 1.5, True]}]))
     shown = (None, ["\\ud800", 1.5, True])
     assert rejected == [Rejection("qa.json row 2", "load", "the question is missing", shown=shown)]
@@ -232,14 +234,14 @@ def test_file_without_a_row(tmp_path: Path, name: str, text: str) -> None:
     message = refused(put(tmp_path, name, text))
     assert message.startswith(name)
     if name == "qa.csv":
-        assert "holds no row" in message
+        assert "has no rows" in message
     if name == "qa.json" and not text:
         assert "the file is empty" in message
 
 
 def test_empty_array_and_header_alone(tmp_path: Path) -> None:
-    assert "holds no row" in refused(put(tmp_path, "qa.json", []))
-    assert "holds no row" in refused(put(tmp_path, "qa.csv", "question,answer"))
+    assert "has no rows" in refused(put(tmp_path, "qa.json", []))
+    assert "has no rows" in refused(put(tmp_path, "qa.csv", "question,answer"))
 
 
 @pytest.mark.parametrize("name", ["folder", "folder.json"])
@@ -283,7 +285,7 @@ def test_csv_of_another_shape(tmp_path: Path) -> None:
 
 def test_csv_with_a_field_too_many_does_not_shift_the_columns(tmp_path: Path) -> None:
     message = refused(put(tmp_path, "qa.csv", "question,answer\nWho?,me, you\nWhat?,this, that\n"))
-    assert "more fields than the first line; put quotes around" in message
+    assert "more fields than the first line; quote texts that contain" in message
 
 
 def test_csv_with_a_field_too_few(tmp_path: Path) -> None:
@@ -419,14 +421,14 @@ KEY = "AKIA" + "Q3EGZDX5TJN2MPLE"
         {"question": f"{KEY} \ud800", "answer": "a"},
     ],
 )
-def test_a_secret_in_a_row_that_is_set_aside_is_blotted_out(tmp_path: Path, row: dict[str, Any]) -> None:
+def test_a_secret_in_a_rejected_row_is_redacted(tmp_path: Path, row: dict[str, Any]) -> None:
     _, rejected, _ = read(put(tmp_path, "qa.json", [PAIR, row]))
     told = json.dumps(list(map(vars, rejected)))
     assert "[secret]" in told
     assert KEY not in told and KEY[6:] not in told
 
 
-def test_a_secret_in_a_first_line_that_is_no_header_is_not_told(tmp_path: Path) -> None:
+def test_a_secret_in_a_column_name_is_redacted(tmp_path: Path) -> None:
     message = refused(put(tmp_path, "qa.csv", f"What is it?,It is {KEY}\nWho?,me\n"))
     assert "found 'What is it?', 'It is [secret]', expected question and answer" in message
     with pytest.raises(ConfigError) as caught:
@@ -446,7 +448,7 @@ def test_fingerprint_follows_the_bytes(tmp_path: Path) -> None:
 @pytest.mark.parametrize("levels", [60, 300, 900])
 @pytest.mark.parametrize("suffix", ["json", "jsonl"])
 @pytest.mark.parametrize(("opening", "closing"), [("[", "]"), ('{"a": ', "}")])
-def test_a_deeply_nested_value_is_a_rejected_row_or_no_matter(
+def test_a_deeply_nested_value_is_rejected_or_ignored(
     tmp_path: Path, levels: int, suffix: str, opening: str, closing: str
 ) -> None:
     deep = opening * levels + '"x"' + closing * levels

@@ -17,7 +17,7 @@ from transformers import (
     PreTrainedModel,
 )
 
-from job.data.rows import IGNORED
+from job.data.rows import IGNORE_INDEX
 from job.model import head
 from job.model.loss import AnswerLoss, Batch, PlainLoss, choose
 from job.training.batches import pad
@@ -31,7 +31,7 @@ IDS = [
     [8, 2, 1, 0],
 ]
 PROMPTS = [2, 1, 5, 8, 2, 1]
-LABELS = [[IGNORED] * prompt + ids[prompt:] for ids, prompt in zip(IDS, PROMPTS, strict=True)]
+LABELS = [[IGNORE_INDEX] * prompt + ids[prompt:] for ids, prompt in zip(IDS, PROMPTS, strict=True)]
 IN_PLACE = partial(AnswerLoss, in_place=True)
 FAMILIES = ["gpt2", "llama", "untied", "biased"]
 
@@ -261,7 +261,7 @@ def test_a_model_that_scales_its_logits_takes_the_plain_path(
     with caplog.at_level("INFO"):
         chosen = choose(model, *batch([0, 3]))
     assert not chosen.answer_only
-    assert "training the plain way" in caplog.text
+    assert "computing all of them, which is slower" in caplog.text
     with torch.no_grad():
         assert not choose(model, *batch([0, 3])).answer_only
 
@@ -273,7 +273,7 @@ def test_a_model_with_the_same_loss_and_other_gradients_takes_the_plain_path(tin
     assert not choose(model, *batch([0, 3]), in_place=True).answer_only
 
 
-def test_a_body_that_wants_ids_takes_the_plain_path(tiny_base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_body_that_needs_input_ids_takes_the_plain_path(tiny_base: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     model = load(tiny_base)
     forward = model.base_model.forward
 

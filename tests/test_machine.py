@@ -39,11 +39,11 @@ def test_a_gpu_with_too_old_a_driver_is_refused(wanted: str, unusable_gpu: Path)
         detect(wanted, "auto")
 
 
-def test_a_gpu_that_nobody_wants_is_left_alone(unusable_gpu: Path) -> None:
+def test_an_unusable_gpu_is_ignored_on_train_device_cpu(unusable_gpu: Path) -> None:
     assert detect("cpu", "fp32").device.type == "cpu"
 
 
-def test_a_gpu_that_is_asked_for_and_not_there_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def test_a_requested_gpu_that_is_missing_is_refused(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setattr(machine, "DEVICES", tmp_path)
     monkeypatch.setattr(machine.torch.accelerator, "is_available", lambda: False)
     with pytest.raises(ConfigError, match="expected a GPU, found none; start the container with --gpus all"):

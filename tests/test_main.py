@@ -128,7 +128,9 @@ def test_the_gate_ends_with_4(tmp_path: Path, tiny_base: Path) -> None:
     assert not (tmp_path / "there").exists()
 
 
-def test_a_push_that_fails_ends_with_5_and_no_token_is_told(hub: HubServer, tmp_path: Path, tiny_base: Path) -> None:
+def test_a_push_that_fails_ends_with_5_without_showing_the_token(
+    hub: HubServer, tmp_path: Path, tiny_base: Path
+) -> None:
     path = write_config(tmp_path, tiny_base)
     hub.fail("POST", r"/commit/", times=99, status=500)
     hub_environment = {"HF_ENDPOINT": hub.url, "HF_HOME": str(tmp_path / "home"), "HF_HUB_DISABLE_XET": "1"}
@@ -138,7 +140,7 @@ def test_a_push_that_fails_ends_with_5_and_no_token_is_told(hub: HubServer, tmp_
     assert TOKEN not in done.stdout + done.stderr
 
 
-def test_the_reason_is_left_where_kubernetes_looks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_reason_is_in_the_termination_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from job import __main__ as main
 
     note = tmp_path / "termination-log"

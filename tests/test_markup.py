@@ -61,7 +61,7 @@ def test_html_becomes_text(html: str, text: str) -> None:
         "int main() {\n    cout << x;\n}",
     ],
 )
-def test_what_is_no_html_stays(text: str) -> None:
+def test_text_that_is_not_html_stays(text: str) -> None:
     assert plain_text(text) == text
     assert example(text) is None
 
@@ -71,7 +71,7 @@ PIECES += ["<pre>", "</pre>", "<br>", "<b>", "</b>", "<", ">", "&amp;", "&lt;", 
 
 
 @given(st.lists(st.sampled_from([*PIECES, "word", "x"]), max_size=25).map("".join))
-def test_any_mix_settles_and_no_word_outside_of_scripts_is_lost(html: str) -> None:
+def test_cleaning_html_is_idempotent_and_loses_no_word(html: str) -> None:
     text = plain_text(html)
     for _ in range(20):
         text, before = plain_text(text), text

@@ -103,11 +103,11 @@ def test_free_memory_is_the_less_of_the_machines_and_the_containers(tmp_path: Pa
     assert free_memory("cpu", root) == 3 * GIB
 
 
-def test_a_machine_that_does_not_say_has_half_of_its_memory(tmp_path: Path) -> None:
+def test_without_a_figure_half_of_the_memory_counts_as_free(tmp_path: Path) -> None:
     assert free_memory("cpu", tmp_path) == psutil.virtual_memory().total // 2
 
 
-def test_this_machine_says() -> None:
+def test_this_machine_reports_its_free_memory() -> None:
     assert 0 < free_memory("cpu") <= psutil.virtual_memory().total
 
 
@@ -217,7 +217,7 @@ def test_tied_weights_are_still_there_after_packing(tmp_path: Path) -> None:
     assert torch.allclose(load(tmp_path, "cpu", "float32", threads=1)(ids).logits, made(ids).logits, atol=1e-5)
 
 
-def test_a_context_smaller_than_promised_is_said_with_its_reason(never_ending: Path) -> None:
+def test_a_context_smaller_than_promised_is_logged_with_its_reason(never_ending: Path) -> None:
     loaded = load(never_ending, "cpu", "auto", threads=1)
     loaded.generation_config = GenerationConfig(eos_token_id=0, max_new_tokens=300)
     whole = Engine(loaded).limits
@@ -227,7 +227,7 @@ def test_a_context_smaller_than_promised_is_said_with_its_reason(never_ending: P
     lines = promises.unmet_promises(loaded, small)
     assert len(lines) == 2
     assert lines[0].startswith(f"context: {small.context} tokens for question and answer together")
-    assert "config.json promises 4096; memory for keys and values has no room for more: see --cache-bytes" in lines[0]
+    assert "config.json promises 4096; the cache has no room for more: see --cache-bytes" in lines[0]
     assert "generation_config.json promises up to 300 tokens" in lines[1]
 
 
@@ -276,7 +276,7 @@ class ones:
         ("auto", {"CUDA_VISIBLE_DEVICES": "1"}, ["cuda:0"], ""),
         ("auto", {"CUDA_VISIBLE_DEVICES": ""}, ["cpu"], ""),
         ("auto", {"CUDA_VISIBLE_DEVICES": "-1"}, ["cpu"], ""),
-        ("auto", {"FAKE_OLD": "1"}, ["cpu"], "torch cannot use a GPU that is here (The NVIDIA driver"),
+        ("auto", {"FAKE_OLD": "1"}, ["cpu"], "torch cannot use a GPU of this machine (The NVIDIA driver"),
         ("auto", {"FAKE_BROKEN": "cuda:1"}, ["cuda:0"], "no kernel image is available"),
         ("cuda", {"FAKE_OLD": "1"}, ["cuda:0"], "too old"),
     ],

@@ -15,7 +15,7 @@ ROOM = 12 * 2**20
 
 
 @pytest.mark.timeout(240)
-def test_the_engine_lives_on_where_the_system_gives_no_more_memory(never_ending: Path) -> None:
+def test_the_engine_survives_a_memory_limit(never_ending: Path) -> None:
     with Served(never_ending, "--max-running", "16", "--cache-bytes", str(2**32)) as server:
 
         def ask(repeats: int) -> httpx2.Response:

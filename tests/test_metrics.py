@@ -66,7 +66,7 @@ def ordinary_english() -> list[tuple[str, str]]:
     ]
 
 
-def test_on_ordinary_english_the_numbers_are_squads() -> None:
+def test_on_ordinary_english_the_metrics_equal_squads() -> None:
     pairs = ordinary_english()
     assert len(pairs) > 1900
     for answer, expected in pairs:
@@ -135,7 +135,7 @@ def test_an_answer_is_never_nothing(text: str) -> None:
         *(("O2-", "O2"), ("HCO3-.", "HCO3"), ("HCO3- and H+", "HCO3 and H+")),
     ],
 )
-def test_what_nothing_else_tells_apart(one: str, other: str) -> None:
+def test_signs_that_alone_distinguish_two_answers_count(one: str, other: str) -> None:
     assert not exact_match(one, other)
     assert f1(one, other) < 1
     assert exact_match(one, one) and exact_match(other, other)
@@ -156,7 +156,7 @@ def test_what_nothing_else_tells_apart(one: str, other: str) -> None:
         ),
     ],
 )
-def test_what_is_the_same(one: str, other: str) -> None:
+def test_equal_answers_in_different_form_match(one: str, other: str) -> None:
     assert exact_match(one, other)
     assert f1(one, other) == 1
 

@@ -20,7 +20,7 @@ def seen(word: str, elsewhere: int, before: str = "", named: bool = False, answe
         ("balance", "blance"),
     ],
 )
-def test_a_slip_is_told_by_english_and_by_the_data(word: str, slip: str) -> None:
+def test_misspellings_are_recognized_by_english_and_by_the_data(word: str, slip: str) -> None:
     assert is_misspelling(seen(word, 3), seen(slip, 0))
     assert is_misspelling(seen(slip, 0), seen(word, 3)), "in either order"
     assert not is_misspelling(seen(word, 0), seen(slip, 0)), "nothing says which of them is right"

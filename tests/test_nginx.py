@@ -140,7 +140,7 @@ def test_a_client_that_leaves_nginx_frees_its_place(slow: Served, tmp_path: Path
     assert slow.metric("kickoff_cancelled_total") == before + 1
 
 
-def test_where_nginx_gives_up_first_nothing_goes_on(slow: Served, tmp_path: Path) -> None:
+def test_an_nginx_timeout_cancels_the_request(slow: Served, tmp_path: Path) -> None:
     """A read timeout below --timeout is 504 for the client, and its place is free again."""
     config = EXAMPLE.read_text().replace("proxy_read_timeout 75s", "proxy_read_timeout 1s")
     with nginx(tmp_path, slow, config) as url:

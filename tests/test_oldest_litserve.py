@@ -32,4 +32,4 @@ def test_a_server_on_the_oldest_litserve(published: Path) -> None:
         assert server.children()["engine"].pid != dead.pid
         assert answer(server) == ROWS[1]["answer"]
         assert server.stop() == 0
-        assert "engine: died (exit code -9), it is started anew" in server.output()
+        assert "engine: died (exit code -9), restarting it" in server.output()

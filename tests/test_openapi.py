@@ -107,7 +107,7 @@ def test_a_stream_is_made_of_the_events_that_the_document_announces(api: Any, pa
     case.validate_response(response, checks=CHECKS)
 
 
-def test_a_wrong_answer_would_be_seen(api: Any) -> None:
+def test_the_response_check_detects_a_wrong_answer(api: Any) -> None:
     """The checks are real: an answer of one route is none of another's."""
     live, models = api["/health/live"]["GET"].Case(), api["/v1/models"]["GET"].Case()
     with pytest.raises(schemathesis.core.failures.FailureGroup, match="required property"):

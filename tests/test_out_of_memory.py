@@ -22,8 +22,8 @@ from job.errors import DataError, Exit, Interrupted, OutOfMemory
 from job.model import base
 from job.run import checkpoint, out_of_memory
 from job.run.out_of_memory import is_out_of_memory
-from job.training.learner import Learner
 from job.training.loop import Training
+from job.training.step import Learner
 from job.training.train import rehearse, train
 
 __all__ = ["rows"]  # the fixture
@@ -60,7 +60,7 @@ OTHERS = [
 
 
 @pytest.mark.parametrize("error", TAKEN, ids=str)
-def test_every_librarys_words_are_known(error: Exception) -> None:
+def test_out_of_memory_messages_of_every_library_are_recognized(error: Exception) -> None:
     assert is_out_of_memory(error)
 
 
@@ -71,7 +71,7 @@ def test_other_errors_are_left_alone(error: Exception) -> None:
         raise error
 
 
-def test_what_libraries_really_raise_is_known() -> None:
+def test_real_out_of_memory_errors_are_recognized() -> None:
     for ask in (lambda: torch.empty(2**60), lambda: np.empty(2**58), lambda: pa.allocate_buffer(2**62)):
         with (
             pytest.raises(OutOfMemory, match="out of memory while testing; take less"),
@@ -117,11 +117,11 @@ COMPUTING: dict[str, tuple[Any, str]] = {
 
 @pytest.mark.parametrize("kind", KINDS, ids=str)
 @pytest.mark.parametrize("place", LOADING | COMPUTING)
-def test_it_is_said_wherever_a_rehearsal_runs_out(
+def test_a_rehearsal_reports_out_of_memory_at_every_point(
     place: str, kind: Exception, rows: DatasetDict, fetched: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(*(LOADING | COMPUTING)[place], failing(kind))
-    with pytest.raises(OutOfMemory, match="^out of memory .*; take a smaller model.base") as caught:
+    with pytest.raises(OutOfMemory, match="^out of memory .*; use a smaller model.base") as caught:
         rehearse(SECTION, rows["train"], fetched, CPU)
     assert caught.value.exit_code == Exit.MEMORY
 
@@ -135,7 +135,7 @@ TRAINING: dict[str, tuple[Any, str]] = {
 
 @pytest.mark.parametrize("kind", KINDS, ids=str)
 @pytest.mark.parametrize("place", LOADING | COMPUTING | TRAINING)
-def test_it_is_said_wherever_a_training_runs_out(
+def test_training_reports_out_of_memory_at_every_point(
     place: str, kind: Exception, rows: DatasetDict, fetched: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(*(LOADING | COMPUTING | TRAINING)[place], failing(kind))
@@ -148,7 +148,7 @@ def test_it_is_said_wherever_a_training_runs_out(
 @pytest.mark.parametrize(
     "place", [(checkpoint, "load_newest"), (torch.optim.AdamW, "load_state_dict")], ids=lambda at: at[1]
 )
-def test_it_is_said_when_a_checkpoint_does_not_fit(
+def test_a_checkpoint_that_does_not_fit_is_reported(
     place: tuple[Any, str], kind: Exception, rows: DatasetDict, fetched: Path, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip

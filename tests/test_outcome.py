@@ -92,7 +92,7 @@ CASES: dict[str, tuple[str, int, str]] = {
     ),
     "a reset after it": (NOTED + "raise ConnectionResetError(104, 'reset')", Exit.FAILED, "reset"),
     "memory after it": (NOTED + "raise MemoryError", Exit.MEMORY, "out of memory"),
-    "memory of Python": ("bytearray(10**18)", Exit.MEMORY, "out of memory: MemoryError; take a smaller model.base"),
+    "memory of Python": ("bytearray(10**18)", Exit.MEMORY, "out of memory: MemoryError; use a smaller model.base"),
     "memory of NumPy": ("import numpy; numpy.ones(10**15)", Exit.MEMORY, "Unable to allocate"),
     "memory of torch": ("import torch; torch.ones(10**15)", Exit.MEMORY, "can't allocate memory"),
     "memory of the system": ("raise OSError(12, os.strerror(12))", Exit.MEMORY, "Cannot allocate memory"),
@@ -155,7 +155,7 @@ def test_each_error_has_its_own_code(body: str, code: int, says: str) -> None:
 
 
 def test_fewer_rows_help_where_there_is_no_model() -> None:
-    assert ended("raise MemoryError", "prepare")[1].endswith("take fewer rows, or a machine with more memory")
+    assert ended("raise MemoryError", "prepare")[1].endswith("use fewer rows, or a machine with more memory")
 
 
 def test_a_defect_after_a_signal_shows_its_traceback() -> None:
@@ -164,7 +164,7 @@ def test_a_defect_after_a_signal_shows_its_traceback() -> None:
     assert "KeyError: 'no such key'" in output
 
 
-def test_nohup_is_respected() -> None:
+def test_an_ignored_sighup_stays_ignored() -> None:
     code, last, output = ended("os.kill(os.getpid(), signal.SIGHUP); time.sleep(0.1); return 'done'")
     assert (code, last) == (Exit.INTERRUPTED, f"error (interrupted, exit 75): {outcome.STOPPED}"), output
     body = "os.kill(os.getpid(), signal.SIGHUP); time.sleep(0.1); return 'done'"

@@ -179,7 +179,7 @@ def test_the_text_grows_before_it_is_done(browser: Browser, server: Server) -> N
     assert [len(text) for text in growing] == sorted(len(text) for text in growing)
 
 
-def test_what_has_come_is_shown_while_the_rest_is_to_come(fed: Page) -> None:
+def test_text_is_shown_as_it_arrives(fed: Page) -> None:
     answer = fed.locator(".answer")
     expect(answer).to_have_attribute("aria-live", "polite")
     feed(fed, sse("delta", {"text": "Grü"}))
@@ -395,7 +395,7 @@ def test_without_the_key_there_is_no_page(browser: Browser, guarded: Guarded) ->
     wrong = {"http_credentials": {"username": "anybody", "password": "not-the-key"}}
     with visit(browser, guarded.url, **wrong) as page:
         assert page.locator("textarea").count() == 0
-        assert "a key is needed" in (page.locator("body").text_content() or "")
+        assert "a valid key is required" in (page.locator("body").text_content() or "")
 
 
 def test_the_command_of_a_guarded_server_sends_the_key_and_does_not_hold_it(browser: Browser, guarded: Guarded) -> None:
@@ -441,7 +441,7 @@ def test_a_refused_option_is_shown_where_it_was_typed(page: Page) -> None:
     expect(page.get_by_label("Temperature")).to_be_focused()
 
 
-def test_an_answer_of_something_else_is_told(page: Page) -> None:
+def test_a_response_of_another_server_is_reported(page: Page) -> None:
     replying(page, status=502, content_type="text/html", body="<h1>Bad Gateway</h1>")
     ask(page, QUESTION)
     expect(page.get_by_role("alert")).to_have_text("The server answered 502 Bad Gateway.")
@@ -594,7 +594,7 @@ def test_the_contrast_is_enough(browser: Browser, server: Server, scheme: Any) -
 
 
 @pytest.mark.parametrize(("wish", "animation"), [("reduce", "none"), ("no-preference", "blink")])
-def test_nothing_moves_for_who_wants_it_still(browser: Browser, server: Server, wish: Any, animation: str) -> None:
+def test_reduced_motion_stops_animations(browser: Browser, server: Server, wish: Any, animation: str) -> None:
     with visit(browser, server.url, FEED, reduced_motion=wish) as page:
         ask(page, QUESTION)
         caret = "getComputedStyle(document.querySelector('.answer.live'), '::after').animationName"
@@ -604,7 +604,7 @@ def test_nothing_moves_for_who_wants_it_still(browser: Browser, server: Server, 
 # What it never does
 
 
-def test_it_is_silent_and_asks_nobody_else(browser: Browser, server: Server) -> None:
+def test_the_page_logs_nothing_and_contacts_no_other_host(browser: Browser, server: Server) -> None:
     said: list[str] = []
     asked: list[str] = []
 
@@ -652,7 +652,7 @@ def test_it_works_behind_a_path_prefix(browser: Browser, server: Server) -> None
         expect(page.locator("#command")).to_contain_text(f"curl -sS {server.url}/some/where/predict")
 
 
-def test_the_file_holds_all_it_needs_and_nothing_the_policy_forbids() -> None:
+def test_the_page_is_self_contained_and_obeys_its_policy() -> None:
     elements: list[tuple[str, dict[str, str | None]]] = []
 
     class Reader(HTMLParser):

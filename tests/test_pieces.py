@@ -83,7 +83,7 @@ PLAIN = {"a", "b", ".", " do", "é", " ", "Ġ", "Ġa", "▁a", "▁▁", "a▁",
 @pytest.mark.parametrize("family", TOKENIZERS)
 @EXAMPLES
 @given(data=st.data())
-def test_pieces_behind_a_text_are_what_they_add_to_it(family: str, data: st.DataObject) -> None:
+def test_pieces_after_a_text_are_what_they_add_to_it(family: str, data: st.DataObject) -> None:
     tokenizer = TOKENIZERS[family]
     plain = [id for token, id in sorted(tokenizer.get_vocab().items()) if token in PLAIN]
     before = data.draw(st.lists(st.sampled_from(plain), min_size=1, max_size=30))
@@ -147,7 +147,7 @@ LOOPS = [
 
 
 @pytest.mark.parametrize(("family", "loop", "streamed"), LOOPS, ids=str)
-def test_a_loop_costs_what_its_length_does_and_is_streamed(family: str, loop: list[str], streamed: bool) -> None:
+def test_a_repetitive_answer_costs_linear_time_and_is_streamed(family: str, loop: list[str], streamed: bool) -> None:
     tokenizer = Counted(TOKENIZERS[family])
     ids = ids_of(TOKENIZERS[family], loop) * (3000 // len(loop))
     pieces = Pieces(tokenizer, special_ids(TOKENIZERS[family]))  # type: ignore[arg-type]

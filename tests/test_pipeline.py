@@ -11,7 +11,7 @@ from hub_server import HubServer
 from job import check, pipeline, prepare
 from job.config.read import load
 from job.errors import ConfigError, DataError, GateRefused, Interrupted, PublishError
-from job.training.learner import Learner
+from job.training.step import Learner
 
 
 def read(config: Any, name: str) -> Any:
@@ -96,7 +96,7 @@ def test_a_finished_run_is_not_done_again(make_config: MakeConfig, monkeypatch: 
     assert (Path(config.output) / "model" / "model.safetensors").stat().st_mtime_ns == before
 
 
-def test_interrupted_and_called_again_it_goes_on(make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_interrupted_run_resumes(make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     whole = make_config(output=make_config().output + "-whole")
     pipeline.run(whole)
     broken = make_config()
@@ -148,7 +148,7 @@ def test_the_gate_refuses_and_another_gate_publishes(make_config: MakeConfig, tm
     assert "off: published whatever the metrics say" in (tmp_path / "there" / "README.md").read_text()
 
 
-def test_a_failed_push_is_made_good_by_publish(hub: HubServer, make_config: MakeConfig) -> None:
+def test_publish_repeats_a_failed_push(hub: HubServer, make_config: MakeConfig) -> None:
     hub.fail("POST", r"/commit/", times=99, status=500)
     config = make_config(publish={"repo": "ada/sums"})
     with pytest.raises(PublishError, match="python -m job publish .*run.yaml"):

@@ -223,7 +223,7 @@ def test_a_stop_string_frees_the_engine(idle: Served) -> None:
 
 
 @pytest.mark.parametrize("stream", [False, True], ids=["whole", "streamed"])
-def test_a_deadline_gives_what_is_there(idle: Served, stream: bool) -> None:
+def test_at_the_deadline_the_partial_answer_is_returned(idle: Served, stream: bool) -> None:
     began, headers = time.monotonic(), {"X-Request-Timeout": "0.5"}
     if stream:
         deltas, answer = ask_streamed(idle, headers=headers)
@@ -296,7 +296,7 @@ def test_a_full_server_refuses_at_once_and_serves_again_when_there_is_room(idle:
         assert int(response.headers["retry-after"]) >= 1
         error = response.json()["error"]
         assert (error["code"], error["type"]) == ("overloaded", "rate_limit_error")
-        assert "2 requests are inside, of 2 that fit" in error["message"]
+        assert "2 requests are in progress, of at most 2" in error["message"]
     assert idle.metric("kickoff_rejected_total", reason="overload") == rejected + 2
     assert idle.metric("kickoff_requests_total", route="/predict", code="429") == counted + 1
     assert ask(idle, max_new_tokens=3)["usage"]["completion_tokens"] == 3
@@ -337,7 +337,7 @@ def test_sampled_answers_under_load_are_those_that_are_given_alone(server: Serve
         assert list(threads.map(sampled, [0, 1, 2, 3] * 3)) == alone * 3
 
 
-def test_a_token_that_comes_with_the_deadline_does_not_undo_it(published: Path, tmp_path: Path) -> None:
+def test_a_token_at_the_deadline_does_not_extend_the_answer(published: Path, tmp_path: Path) -> None:
     """A busy event loop finds both at once. The engine is this test, on a real socket."""
 
     async def cut_short() -> Answer:

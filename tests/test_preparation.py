@@ -77,7 +77,7 @@ def test_one_question_with_two_answers(
 
 
 @pytest.mark.parametrize("rows", [1, 4000], ids=["one process", "several processes"])
-def test_an_answer_is_judged_again_once_its_end_mark_is_gone(
+def test_an_answer_is_checked_again_without_its_end_token(
     rows: int, tmp_path: Path, make_config: MakeConfig, tokenizer: PreTrainedTokenizerBase
 ) -> None:
     answers = ["...", "?", "what is this", "a" * 30, "Buy now. " * 12, "no", "Call https://a.org", "It is a lamp."]
@@ -169,7 +169,7 @@ def test_the_same_input_gives_the_same_bytes(tmp_path: Path, make_config: MakeCo
     ("rows", "message"),
     [
         ([{"question": "What?", "context": "Some text.", "answer": "That."}], "a column that the question needs"),
-        ([{"q": "What?", "a": "That."}], "cannot tell the columns"),
+        ([{"q": "What?", "a": "That."}], "cannot tell which columns to read"),
     ],
 )
 def test_a_mistake_in_the_data_costs_no_download(
@@ -203,7 +203,7 @@ def test_columns_of_the_preparation_are_not_kept(
     assert parts["train"].column_names == ["question", "answer", "where", "input_ids", "labels"]
 
 
-def test_an_end_mark_behind_an_answer_is_removed_and_counted(
+def test_an_end_token_after_an_answer_is_removed_and_counted(
     tmp_path: Path, make_config: MakeConfig, tokenizer: PreTrainedTokenizerBase, caplog: pytest.LogCaptureFixture
 ) -> None:
     rows = [{"question": f"What is {n}?", "answer": f"It is {n}.<|endoftext|>"} for n in range(20)]
@@ -212,18 +212,18 @@ def test_an_end_mark_behind_an_answer_is_removed_and_counted(
         data, rejected = prepared(config_of(rows, tmp_path, make_config, dedupe={"near": False}), tokenizer)
     assert (data["mended"], data["train"] + data["test"]) == (20, 20)
     assert [row["answer"] for row in rejected] == ["The <|endoftext|> does."]
-    assert "the end mark behind 20 answers was removed" in caplog.text
+    assert "the end-of-sequence token after 20 answers was removed" in caplog.text
     assert all(row["answer"].count("<|endoftext|>") == 1 for row in data["rendered"])
 
 
-def test_html_is_told_of_in_the_log_and_in_data_json(
+def test_html_is_reported_in_the_log_and_in_data_json(
     tmp_path: Path, make_config: MakeConfig, caplog: pytest.LogCaptureFixture
 ) -> None:
     rows = [{"question": f"<p>What is {n}?</p>", "answer": f"{n}."} for n in range(4)]
     with caplog.at_level("INFO"):
         data, _ = prepared(config_of(rows, tmp_path, make_config), None)
     (note,) = data["notes"]
-    assert note.startswith("4 of 4 rows hold HTML")
+    assert note.startswith("4 of 4 rows contain HTML")
     assert note in caplog.text
 
 

@@ -110,7 +110,7 @@ def test_a_signal_at_one_process_stops_all_and_the_next_run_goes_on(still: Path,
     deadline = time.monotonic() + 90
     seen = ""
     assert again.stdout is not None
-    while "going on from the checkpoint of step" not in seen:
+    while "continuing from the checkpoint of step" not in seen:
         assert time.monotonic() < deadline and again.poll() is None, seen
         seen += again.stdout.readline()
     again.send_signal(signal.SIGTERM)
@@ -196,7 +196,7 @@ def test_one_process_killed_stops_both_and_the_next_run_ends_as_an_unbroken_one(
     assert not (folders[1] / "run" / "model").exists()
     code, output = run(2, configs[1], *overrides)
     assert code == Exit.DONE, output
-    assert "going on from the checkpoint of step" in output
+    assert "continuing from the checkpoint of step" in output
     assert curve(folders[0]) == curve(folders[1])
     weights = [(folder / "run" / "model" / "model.safetensors").read_bytes() for folder in folders]
     assert weights[0] == weights[1]

@@ -75,20 +75,20 @@ def test_with_replace_what_lay_there_before_is_gone(hub: HubServer, finished: Pa
     assert len(hub.commits("models", "ada/soccer")) == 2
 
 
-def test_a_tag_that_stands_elsewhere_moves_nothing(hub: HubServer, finished: Path) -> None:
+def test_a_tag_on_another_commit_prevents_publishing(hub: HubServer, finished: Path) -> None:
     old = hub.add_repo("models", "ada/soccer", {"README.md": b"old"})
     hub.repos["models", "ada/soccer"].tags["v1"] = old
-    with pytest.raises(PublishError, match=f"has v1 already, on {old}; not published"):
+    with pytest.raises(PublishError, match=f"already has the tag v1, on {old}; not published"):
         publish_to_hub(finished, tag="v1")
     assert hub.files("models", "ada/soccer") == {"README.md": b"old"}
     publish_to_hub(finished)
-    with pytest.raises(ConfigError, match=f"has v1 already, on {old}"):
+    with pytest.raises(ConfigError, match=f"already has the tag v1, on {old}"):
         preflight(repo="ada/soccer", tag="v1")
 
 
 def test_a_tag_on_the_head_is_taken_too_while_the_model_is_still_to_be_trained(hub: HubServer, finished: Path) -> None:
     sha = publish_to_hub(finished, tag="v1").revision
-    with pytest.raises(ConfigError, match=f"has v1 already, on {sha}"):
+    with pytest.raises(ConfigError, match=f"already has the tag v1, on {sha}"):
         preflight(repo="ada/soccer", tag="v1")
     publish_to_hub(finished, tag="v1")
 
@@ -128,7 +128,7 @@ def test_a_card_that_the_hub_refuses_at_last_is_told_whole(hub: HubServer, finis
         ("hf_wrong", "ada/soccer", "401"),
         ("hf_reader", "ada/soccer", "403"),
         ("hf_stranger", "ada/soccer", "403"),
-        (None, "ada/soccer", "no HF_TOKEN"),
+        (None, "ada/soccer", "HF_TOKEN is not set"),
     ],
 )
 def test_a_token_that_may_not_write_is_seen_before_training(
@@ -198,7 +198,7 @@ def other_answers(folder: Path, questions: list[str]) -> list[str]:
     return ["one", "two" if folder.name == "model" else "three"]
 
 
-def test_other_answers_than_here_never_reach_main(hub: HubServer, finished: Path) -> None:
+def test_a_copy_with_other_answers_never_reaches_main(hub: HubServer, finished: Path) -> None:
     with pytest.raises(PublishError, match="answers 'three', expected 'two'"):
         publish_to_hub(finished, other_answers)
     repo = hub.repos["models", "ada/soccer"]
@@ -206,7 +206,7 @@ def test_other_answers_than_here_never_reach_main(hub: HubServer, finished: Path
     assert set(repo.branches) == {"main"}
 
 
-def test_main_stands_still_while_the_model_is_asked(hub: HubServer, finished: Path) -> None:
+def test_main_does_not_move_during_verification(hub: HubServer, finished: Path) -> None:
     before: list[dict[str, bytes]] = []
 
     def look(folder: Path, questions: list[str]) -> list[str]:

@@ -168,7 +168,7 @@ def test_folders_of_like_names_are_not_touched(finished: Path, tmp_path: Path) -
         preflight(folder=str(tmp_path / "there"))
 
 
-def test_a_folder_of_somebody_aside_is_left_alone(finished: Path, tmp_path: Path) -> None:
+def test_a_foreign_folder_beside_the_target_is_left_alone(finished: Path, tmp_path: Path) -> None:
     """Of the name that the new model would have until it has its place."""
     digest = hashlib.sha256((finished / "model" / contract.MARK).read_bytes()).hexdigest()[:12]
     aside = tmp_path / f".there.kickoff-{digest}.partial"
@@ -221,7 +221,7 @@ MEETING = ["run", "run/", "run/model", "run/published", "RUN", "link", "link/sub
 
 @pytest.mark.parametrize("folder", MEETING)
 @pytest.mark.parametrize("replace", [False, True])
-def test_a_folder_that_meets_the_run_its_data_or_its_base(
+def test_a_folder_that_overlaps_the_run_its_data_or_its_base_is_refused(
     folder: str, replace: bool, tmp_path: Path, tiny_base: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     shutil.copytree(tiny_base, tmp_path / "base")

@@ -67,7 +67,7 @@ def data() -> dict[str, Any]:
         ],
         "settings": {},
         "rendered": [{"where": "a.json row 4", "prompt": f"Ask {EVIL}\n", "answer": f"{EVIL}<|endoftext|>"}],
-        "flagged": [{**first, "answer": EVIL, "reason": "the answer holds an offensive word: 'sh1t'"}],
+        "flagged": [{**first, "answer": EVIL, "reason": "the answer contains an offensive word: 'sh1t'"}],
     }
 
 

@@ -139,7 +139,7 @@ def test_a_repository_that_is_not_there(hub: HubServer) -> None:
 
 def test_a_hub_that_does_not_answer(hub: HubServer) -> None:
     hub.fail("GET", ".*", hang=True, times=1000)
-    with pytest.raises(Refused, match="the Hub cannot be reached and no copy is here"):
+    with pytest.raises(Refused, match="the Hub cannot be reached and there is no local copy"):
         find("ada/tiny", None, timeout_seconds=0.3)
 
 
@@ -152,8 +152,8 @@ def test_a_hub_that_does_not_answer(hub: HubServer) -> None:
         (OSError(errno.EROFS, "Read-only file system", "/cache/x"), "cannot be written to"),
         (RuntimeError("I/O error: No space left on device (os error 28)"), "cannot be written to"),
         (PermissionError(errno.EACCES, "Permission denied"), "the Hub cannot be reached"),  # of a connection
-        (OSError(), "the Hub cannot be reached and no copy is here (OSError)"),
-        (RuntimeError("\n"), "the Hub cannot be reached and no copy is here (RuntimeError)"),
+        (OSError(), "the Hub cannot be reached and there is no local copy (OSError)"),
+        (RuntimeError("\n"), "the Hub cannot be reached and there is no local copy (RuntimeError)"),
     ],
     ids=str,
 )
@@ -257,7 +257,7 @@ def test_an_index_that_names_what_is_not_beside_it(sharded: Path, name: object) 
 
 
 @pytest.mark.parametrize("content", ["{", "[]", "{}", '{"weight_map": 5}'])
-def test_an_index_that_is_none(sharded: Path, content: str) -> None:
+def test_an_invalid_index_is_refused(sharded: Path, content: str) -> None:
     (sharded / "model.safetensors.index.json").write_text(content)
     with pytest.raises(Refused, match="index.json cannot be read"):
         find(str(sharded), None)

@@ -25,8 +25,8 @@ from job.run.facts import TrainingFacts
 from job.run.machine import Machine
 from job.training import geometry
 from job.training.geometry import Geometry
-from job.training.learner import Learner
 from job.training.loop import Training
+from job.training.step import Learner
 from job.training.train import train
 
 __all__ = ["rows", "still"]  # fixtures
@@ -79,7 +79,7 @@ def rewrite(run: Path, **changed: Any) -> None:
 @pytest.mark.parametrize(
     ("batch", "accumulation"), [(4, 2), (2, 4), (1, 8), (8, 1)], ids=["4x2", "2x4", "1x8", "the same"]
 )
-def test_the_same_rows_in_a_step_go_on_in_any_shape(
+def test_the_same_step_size_resumes_in_any_shape(
     batch: int, accumulation: int, step: int, rows: DatasetDict, calm: Path, tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
@@ -103,7 +103,7 @@ def test_the_same_rows_in_a_step_go_on_in_any_shape(
     [(CPU, BF16), (BF16, CPU), (BF16, FP16), (FP16, BF16), (FP16, CPU), (CPU, FP16)],
     ids=lambda machine: machine.precision,
 )
-def test_another_precision_goes_on(
+def test_another_precision_resumes(
     then: Machine, now: Machine, step: int, rows: DatasetDict, calm: Path, tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
 ) -> None:  # fmt: skip
@@ -118,7 +118,7 @@ def test_another_precision_goes_on(
 
 
 @pytest.mark.parametrize(("there", "total"), [((16, 1), 4), ((5, 1), 12), ((3, 2), 10)], ids=str)
-def test_other_rows_in_a_step_go_on_at_the_end_of_an_epoch(
+def test_another_step_size_resumes_at_the_end_of_an_epoch(
     there: tuple[int, int], total: int, rows: DatasetDict, calm: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     """As if the first epoch had been trained there: the same half of the schedule is left."""
@@ -129,7 +129,7 @@ def test_other_rows_in_a_step_go_on_at_the_end_of_an_epoch(
         facts = train(section, 1, rows, calm, tmp_path, CPU)
     assert facts.steps == total
     assert facts.trained_tokens == 2 * labels(rows)
-    assert f"from this end of an epoch on, which is step {total // 2} of {total} here" in caplog.text
+    assert f"from the end of its last epoch on, which is step {total // 2} of {total} here" in caplog.text
     points = [point for point in facts.history if "train_loss" in point]
     assert [point["step"] for point in points[4:]] == list(range(total // 2 + 1, total + 1))
     after = [point["learning_rate"] / EIGHT.learning_rate for point in points[4:]]
@@ -140,13 +140,13 @@ def test_other_rows_in_a_step_go_on_at_the_end_of_an_epoch(
 
 
 @pytest.mark.parametrize("step", [1, 3, 5])
-def test_other_rows_in_a_step_are_refused_amid_an_epoch_and_every_way_out_works(
+def test_another_step_size_is_refused_within_an_epoch_and_every_remedy_works(
     step: int, rows: DatasetDict, calm: Path, tmp_path: Path
 ) -> None:
     broken_off(EIGHT, rows, calm, tmp_path, CPU, step)
     before = state_of(tmp_path)
     there = EIGHT.model_copy(update={"batch_size": 4})
-    with pytest.raises(ConfigError, match="= 8 rows in a step, and here .* = 4 rows in a step") as caught:
+    with pytest.raises(ConfigError, match="= 8 rows in a step, and this run would use .* = 4 rows in a step") as caught:
         train(there, 1, rows, calm, tmp_path, CPU)
     assert caught.value.exit_code == Exit.CONFIG
     assert state_of(tmp_path) == before
@@ -163,7 +163,7 @@ PLACES = [
 
 
 @pytest.mark.parametrize(("then", "now"), PLACES)
-def test_the_ways_out_give_the_same_rows_in_a_step(then: tuple[int, ...], now: tuple[int, ...]) -> None:
+def test_the_remedies_give_the_same_step_size(then: tuple[int, ...], now: tuple[int, ...]) -> None:
     shape = Geometry(
         100, "x", {"train.epochs": 2}, batch_size=1, accumulation=1, processes=1, precision="fp32", device="cpu"
     )
@@ -196,7 +196,7 @@ def test_the_ways_out_give_the_same_rows_in_a_step(then: tuple[int, ...], now: t
 def test_another_recipe_is_refused(key: str, value: Any, rows: DatasetDict, fetched: Path, tmp_path: Path) -> None:
     broken_off(EIGHT, rows, fetched, tmp_path, CPU, 4)
     changed = EIGHT.model_copy(update={key: value})
-    found = f"train.{key} was {getattr(EIGHT, key)} and is {value}; set it back, or choose another output"
+    found = f"train.{key} was {getattr(EIGHT, key)} and is {value}; undo the change, or choose another output"
     with pytest.raises(ConfigError, match=re.escape(found)):
         train(changed, 1, rows, fetched, tmp_path, CPU)
 
@@ -217,7 +217,7 @@ def test_other_rows_are_refused(change: str, rows: DatasetDict, fetched: Path, t
         "answers": lambda: train_rows.map(lambda row: {"labels": [-100, *row["labels"][1:-1], -100]}),
     }[change]()
     counts = r"\(30 rows then, 29 now\)" if change == "fewer" else r"\(30 rows, not the same\)"
-    with pytest.raises(ConfigError, match=f"other encoded rows {counts}; bring the run folder's `encoded` back, or"):
+    with pytest.raises(ConfigError, match=f"other encoded rows {counts}; restore the run folder's `encoded`, or"):
         train(EIGHT, 1, DatasetDict(train=others, test=rows["test"]), fetched, tmp_path, CPU)
 
 
@@ -312,7 +312,7 @@ def place(rows: DatasetDict, calm: Path, tmp_path: Path) -> Place:
 
 
 @pytest.mark.parametrize(("then", "now"), [((2, 4), (1, 8)), ((1, 8), (2, 4))], ids=["2 to 1", "1 to 2"])
-def test_other_processes_with_the_same_rows_in_a_step_go_on(
+def test_another_process_count_with_the_same_step_size_resumes(
     then: tuple[int, int], now: tuple[int, int], place: Place, rows: DatasetDict
 ) -> None:
     assert place.train(1, {"batch_size": 8}, "whole")[0] == 0
@@ -327,7 +327,7 @@ def test_other_processes_with_the_same_rows_in_a_step_go_on(
 
 
 @pytest.mark.parametrize(("then", "now", "total"), [(2, 1, 8), (1, 2, 4)])
-def test_other_processes_alone_are_refused_amid_an_epoch_and_go_on_at_its_end(
+def test_another_process_count_is_refused_within_an_epoch_and_resumes_at_its_end(
     then: int, now: int, total: int, place: Place, rows: DatasetDict
 ) -> None:
     """The batch is per process, so that a step has twice or half as many rows there."""
@@ -361,7 +361,7 @@ def test_the_launcher_ends_as_the_process_that_ran_out_of_memory(full: int, plac
     assert code == Exit.MEMORY, output
 
 
-def test_a_checkpoint_that_is_there_is_not_written_anew(
+def test_an_existing_checkpoint_is_not_written_again(
     rows: DatasetDict, fetched: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A kill while one of the same step is put in its place would leave none."""

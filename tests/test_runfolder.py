@@ -18,7 +18,7 @@ from job.data import split
 from job.data.local_files import local_data
 from job.errors import ConfigError, DataError, Interrupted
 from job.run.folder import RunFolder
-from job.training.learner import Learner
+from job.training.step import Learner
 
 
 def claim(config: Config) -> RunFolder:
@@ -28,7 +28,7 @@ def claim(config: Config) -> RunFolder:
     return folder
 
 
-def begun(config: Config) -> RunFolder:
+def start_run(config: Config) -> RunFolder:
     """A run folder with a checkpoint, of which only the name matters here."""
     folder = claim(config)
     checkpoint = folder / "checkpoints/step-00000007"
@@ -68,18 +68,20 @@ DECIDING: list[tuple[dict[str, Any], str]] = [
 
 
 @pytest.mark.parametrize("sections", HARMLESS, ids=str)
-def test_what_cannot_alter_finished_work_may_change(sections: dict[str, Any], make_config: MakeConfig) -> None:
-    begun(make_config())
+def test_changes_that_cannot_alter_finished_work_are_accepted(
+    sections: dict[str, Any], make_config: MakeConfig
+) -> None:
+    start_run(make_config())
     claim(make_config(**sections))
     assert load(Path(make_config().output) / "run.yaml") == make_config(**sections)
     claim(make_config())
 
 
 @pytest.mark.parametrize(("sections", "told"), DECIDING, ids=lambda value: str(value))
-def test_what_would_alter_it_is_refused_with_two_ways_out(
+def test_changes_that_would_alter_finished_work_are_refused_with_two_remedies(
     sections: dict[str, Any], told: str, make_config: MakeConfig
 ) -> None:
-    folder = begun(make_config())
+    folder = start_run(make_config())
     with pytest.raises(ConfigError) as caught:
         claim(make_config(**sections))
     assert told in str(caught.value)
@@ -103,7 +105,7 @@ def test_a_checkpoint_that_was_never_finished_does_not_count(make_config: MakeCo
 
 
 def test_the_way_out_names_the_newest_whole_checkpoint_or_the_model(make_config: MakeConfig) -> None:
-    folder = begun(make_config())
+    folder = start_run(make_config())
     (folder / "checkpoints/step-00000009").mkdir()
     with pytest.raises(ConfigError, match="checkpoints/step-00000007 output"):
         claim(make_config(seed=7))
@@ -115,9 +117,9 @@ def test_the_way_out_names_the_newest_whole_checkpoint_or_the_model(make_config:
     assert "model.base=" not in str(caught.value), "its weights are not what is wanted"
 
 
-def test_another_batch_is_for_the_checkpoint_to_judge_until_the_model_is_finished(make_config: MakeConfig) -> None:
+def test_the_checkpoint_decides_about_another_batch_until_the_model_is_finished(make_config: MakeConfig) -> None:
     """With other processes the product has to change; only the checkpoint knows how many there were."""
-    folder = begun(make_config())
+    folder = start_run(make_config())
     for sections in ({"batch_size": 4}, {"gradient_accumulation_steps": 2}):
         claim(make_config(train=sections))
     claim(make_config())
@@ -129,7 +131,7 @@ def test_another_batch_is_for_the_checkpoint_to_judge_until_the_model_is_finishe
 
 
 def test_data_that_moved_is_the_same_data(make_config: MakeConfig, data_file: Path, tmp_path: Path) -> None:
-    begun(make_config())
+    start_run(make_config())
     moved = data_file.rename(tmp_path / "moved.json")
     claim(make_config(dataset={"file": str(moved)}))
     for glob in (str(tmp_path / "mov*.json"), [str(moved)]):
@@ -159,7 +161,7 @@ def as_sources(folder: Path) -> dict[str, Any]:
 def test_the_same_bytes_in_another_part_are_other_data(
     change: Callable[[Path], dict[str, Any]], make_config: MakeConfig, tmp_path: Path
 ) -> None:
-    begun(make_config())
+    start_run(make_config())
     with pytest.raises(ConfigError, match=r"dataset\.\w+"):
         claim(make_config(dataset=change(tmp_path)))
 
@@ -167,20 +169,20 @@ def test_the_same_bytes_in_another_part_are_other_data(
 def test_train_and_test_rows_exchanged_are_other_data(make_config: MakeConfig, tmp_path: Path) -> None:
     (tmp_path / "test.json").write_text(json.dumps(ROWS[:5]))
     first, second = str(tmp_path / "rows.json"), str(tmp_path / "test.json")
-    begun(make_config(dataset={"file": first, "test": second}))
+    start_run(make_config(dataset={"file": first, "test": second}))
     with pytest.raises(ConfigError, match=r"dataset\.file was .*; dataset\.test was"):
         claim(make_config(dataset={"file": second, "test": first}))
 
 
 def test_a_glob_that_finds_one_more_file(make_config: MakeConfig, tmp_path: Path) -> None:
     config = make_config(dataset={"file": str(tmp_path / "*.json")})
-    begun(config)
+    start_run(config)
     shutil.copy(tmp_path / "rows.json", tmp_path / "same.json")
     with pytest.raises(DataError, match="same.json changed"):
         claim(config)
 
 
-def test_a_begun_run_goes_on_with_what_may_change_to_the_same_weights(
+def test_a_run_resumes_after_allowed_changes_to_the_same_weights(
     make_config: MakeConfig, monkeypatch: pytest.MonkeyPatch, data_file: Path, tmp_path: Path
 ) -> None:
     whole = make_config(output=str(tmp_path / "whole"))
@@ -258,7 +260,7 @@ def test_before_training_only_what_is_out_of_date_is_done_again(
 
 
 def test_a_run_folder_of_a_version_that_is_not_known(make_config: MakeConfig) -> None:
-    folder = begun(make_config())
+    folder = start_run(make_config())
     (folder / "asked.json").unlink()
     text = (folder / "run.yaml").read_text()
     (folder / "run.yaml").write_text(text.replace("seed:", "packing: true\nspeed: 3\nseed:"))
@@ -272,7 +274,7 @@ def test_a_run_folder_of_a_version_that_is_not_known(make_config: MakeConfig) ->
 
 
 def test_a_run_folder_of_the_version_before(make_config: MakeConfig) -> None:
-    folder = begun(make_config())
+    folder = start_run(make_config())
     (folder / "asked.json").unlink()
     claim(make_config(train={"save_steps": 3}))
     (folder / "asked.json").unlink()
@@ -283,17 +285,17 @@ def test_a_run_folder_of_the_version_before(make_config: MakeConfig) -> None:
 @pytest.mark.parametrize(
     ("name", "remedy"),
     [
-        ("data.json", "remove it, and it is made anew"),
-        ("metrics.json", "remove it, and it is made anew"),
-        ("asked.json", "remove it, and it is made anew"),
-        ("base/base.json", "remove it, and it is made anew"),
-        ("phases.json", "remove it, and it is made anew"),
+        ("data.json", "remove it, and it is created again"),
+        ("metrics.json", "remove it, and it is created again"),
+        ("asked.json", "remove it, and it is created again"),
+        ("base/base.json", "remove it, and it is created again"),
+        ("phases.json", "remove it, and it is created again"),
         ("training.json", "restore it, or choose another output"),
     ],
 )
 @pytest.mark.parametrize("content", ["", '{"rows": 4', "[]", "\x00\x00"], ids=["empty", "cut", "list", "zeroes"])
 def test_a_damaged_file_is_one_clear_line(name: str, remedy: str, content: str, make_config: MakeConfig) -> None:
-    folder = begun(make_config())
+    folder = start_run(make_config())
     (folder / "base").mkdir()
     (folder / name).write_text(content)
     with pytest.raises(ConfigError) as caught:
@@ -304,15 +306,15 @@ def test_a_damaged_file_is_one_clear_line(name: str, remedy: str, content: str, 
 
 
 def test_facts_that_another_version_wrote_are_one_clear_line(make_config: MakeConfig) -> None:
-    folder = begun(make_config())
+    folder = start_run(make_config())
     (folder / "data.json").write_text('{"rows": "many"}')
     with pytest.raises(ConfigError) as caught:
         claim(make_config())
     where = (
-        f"output: {folder.path}/data.json is of another version of Kickoff, or damaged (rows: Input should be a valid"
+        f"output: {folder.path}/data.json is from another version of Kickoff, or damaged (rows: Input should be a valid"
     )
     assert str(caught.value).startswith(where)
-    assert str(caught.value).endswith("; remove it, and it is made anew")
+    assert str(caught.value).endswith("; remove it, and it is created again")
     assert len(str(caught.value).splitlines()) == 1
     (folder / "data.json").unlink()
     asked = json.loads((folder / "asked.json").read_text())
@@ -320,13 +322,13 @@ def test_facts_that_another_version_wrote_are_one_clear_line(make_config: MakeCo
     with pytest.raises(ConfigError) as caught:
         claim(make_config())
     assert str(caught.value) == (
-        f"output: {folder.path}/asked.json is of another version of Kickoff (facts 2, expected 1); choose another "
-        "output, or finish that run with the version that began it"
+        f"output: {folder.path}/asked.json is from another version of Kickoff (facts 2, expected 1); choose another "
+        "output, or finish that run with the version that started it"
     )
 
 
 def test_a_folder_from_before_asked_json_said_what_was_resolved(make_config: MakeConfig) -> None:
-    folder = begun(make_config())
+    folder = start_run(make_config())
     asked = json.loads((folder / "asked.json").read_text())
     commit = "ab" * 20
     whole = (folder / "run.yaml").read_text()
@@ -343,7 +345,7 @@ def test_a_folder_from_before_asked_json_said_what_was_resolved(make_config: Mak
         claim(make_config(seed=7))
 
 
-def test_what_is_removed_as_told_is_made_anew(make_config: MakeConfig) -> None:
+def test_files_removed_as_advised_are_recreated(make_config: MakeConfig) -> None:
     config = make_config()
     pipeline.run(config)
     before = weights(config)
@@ -415,8 +417,8 @@ def test_a_finished_run_needs_its_raw_data_no_more(
         pipeline.publish_only(make_config(dataset={"file": str(tmp_path / "elsewhere.json")}))
 
 
-def test_a_begun_run_needs_its_raw_data(make_config: MakeConfig, data_file: Path) -> None:
-    begun(make_config())
+def test_a_started_run_needs_its_raw_data(make_config: MakeConfig, data_file: Path) -> None:
+    start_run(make_config())
     data_file.unlink()
     with pytest.raises(DataError, match="no such file"):
         claim(make_config())
@@ -441,7 +443,7 @@ def as_lines(rows: list[dict[str, str]]) -> bytes:
     return "".join(json.dumps(row) + "\n" for row in rows).encode()
 
 
-def test_what_is_made_anew_is_made_of_the_commits_of_then(hub: HubServer, tiny_base: Path, tmp_path: Path) -> None:
+def test_recreated_files_use_the_original_commits(hub: HubServer, tiny_base: Path, tmp_path: Path) -> None:
     """Else a newer commit would be split anew, and the model tested on rows that it was trained on."""
     call, run = hub_run(hub, tiny_base, tmp_path), tmp_path / "run"
     assert call("run").returncode == 0
@@ -492,7 +494,7 @@ def test_rows_that_the_model_was_not_trained_on_do_not_replace_its_own(
     monkeypatch.setattr(split, "split", lambda section, seed, *rest: unchanged(section, seed + 1, *rest))
     (run / "data.json").unlink()
     for _ in range(2):
-        with pytest.raises(DataError, match="holds a model of other rows: .* train and test rows"):
+        with pytest.raises(DataError, match="holds a model trained on other rows: .* train and test rows"):
             command(config)
         assert {path: path.read_bytes() for path in run.rglob("encoded/*/*")} == kept
     monkeypatch.setattr(split, "split", unchanged)

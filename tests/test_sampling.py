@@ -124,7 +124,7 @@ def test_as_many_of_equal_tokens_as_top_p_needs() -> None:
     assert found.nonzero()[:, 0].tolist() == list(range(305))
 
 
-def test_one_draw_in_two_to_the_53rd_is_no_token_behind_the_last() -> None:
+def test_rounding_never_draws_a_token_after_the_last() -> None:
     weights = torch.zeros(1, sampling.BLOCK * 3)
     weights[0, 5], weights[0, sampling.BLOCK + 7] = 0.25, 0.75
     draws = torch.tensor([0.0, 0.2499, 0.2501, 1.0], dtype=torch.float64).clamp(max=sampling.LARGEST_DRAW)[:, None]
@@ -150,7 +150,7 @@ def rounded(logits: torch.Tensor) -> torch.Tensor:
     threads=st.sampled_from([1, 2]),
     ties=st.booleans(),
 )
-def test_a_row_draws_the_same_alone_and_in_any_company(
+def test_a_row_draws_the_same_tokens_in_any_batch(
     mix: list[tuple[dict[str, Any], int]], threads: int, ties: bool
 ) -> None:
     logits = rounded(LOGITS) if ties else LOGITS
@@ -168,7 +168,7 @@ def test_a_row_draws_the_same_alone_and_in_any_company(
         torch.set_num_threads(before)
 
 
-def test_the_sums_of_a_line_are_the_same_to_the_last_bit_in_any_company() -> None:
+def test_the_sums_of_a_row_do_not_depend_on_the_batch() -> None:
     scores = torch.nn.functional.pad(rounded(LOGITS), (0, -50257 % sampling.BLOCK), value=-torch.inf)
     probabilities = scores.softmax(-1)
     tokens = probabilities.argsort(-1, descending=True)[:, 700]
@@ -199,7 +199,7 @@ def test_greedy_rows_are_greedy_beside_rows_that_sample() -> None:
 
 @pytest.mark.parametrize("bad", [float("nan"), float("inf"), float("-inf")])
 @pytest.mark.parametrize("wishes", [{}, *WISHES], ids=str)
-def test_logits_that_are_no_numbers_do_not_stop_the_engine(bad: float, wishes: dict[str, Any]) -> None:
+def test_logits_that_are_nan_do_not_stop_the_engine(bad: float, wishes: dict[str, Any]) -> None:
     logits = torch.stack([torch.full((700,), bad), torch.linspace(-3, 3, 700)])
     bad_one, good_one = choose(logits, [row(**wishes), row(**wishes)], OFF)
     assert 0 <= bad_one < 700
@@ -216,7 +216,7 @@ def test_nothing_is_read_back_from_the_device_before_all_tokens_are_drawn() -> N
         drawn.tolist()
 
 
-def test_a_request_without_a_seed_draws_anew() -> None:
+def test_a_request_without_a_seed_draws_differently_each_time() -> None:
     rows = [row(None, temperature=1.0) for _ in range(24)]
     assert len(set(choose(torch.zeros(24, 50257), rows, OFF))) > 20
 

@@ -9,8 +9,8 @@ from datasets import DatasetDict
 from test_train import SECTION, rows
 from transformers import get_scheduler
 
-from job.training.learner import Learner
 from job.training.schedule import rate
+from job.training.step import Learner
 
 __all__ = ["rows"]  # the fixture
 THEIRS = {"linear": "linear", "cosine": "cosine", "constant": "constant_with_warmup"}
@@ -18,7 +18,7 @@ THEIRS = {"linear": "linear", "cosine": "cosine", "constant": "constant_with_war
 
 @pytest.mark.parametrize("warm_up", [0, 1, 7, 29])
 @pytest.mark.parametrize("name", THEIRS)
-def test_it_is_transformers_course(name: str, warm_up: int) -> None:
+def test_the_schedule_equals_that_of_transformers(name: str, warm_up: int) -> None:
     section = SECTION.model_copy(update={"lr_scheduler": name, "warmup_steps": warm_up, "learning_rate": 3e-5})
     optimizer = torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))], lr=3e-5)
     scheduler = get_scheduler(THEIRS[name], optimizer, warm_up, 30)
@@ -29,7 +29,7 @@ def test_it_is_transformers_course(name: str, warm_up: int) -> None:
 
 
 @pytest.mark.parametrize("name", THEIRS)
-def test_every_course_heeds_the_warm_up_while_training(name: str, rows: DatasetDict, fetched: Path) -> None:
+def test_every_schedule_warms_up_in_training(name: str, rows: DatasetDict, fetched: Path) -> None:
     section = SECTION.model_copy(update={"lr_scheduler": name, "warmup_steps": 4})
     learner = Learner(section, 1, rows["train"], fetched, Path(), CPU, 10)
     used = []

@@ -57,9 +57,9 @@ def test_padding_changes_nothing(encoder: str) -> None:
     assert [(before, row) for before, row, _ in semantic.find_repeats(encoder, together, 0.9999)] == [(0, 2)]
 
 
-def test_a_model_that_is_none_is_refused(tmp_path: Path) -> None:
+def test_a_model_that_cannot_be_loaded_is_refused(tmp_path: Path) -> None:
     rows = datasets.Dataset.from_dict({"question": ["a"], "answer": ["b"]})
-    with pytest.raises(ConfigError, match="dedupe.semantic_model: .* is no encoder"):
+    with pytest.raises(ConfigError, match="dedupe.semantic_model: .* cannot be loaded as an encoder"):
         list(semantic.find_repeats(str(tmp_path), rows, 0.9))
 
 
@@ -79,7 +79,7 @@ def test_a_model_that_is_none_is_refused(tmp_path: Path) -> None:
         ("Version 2.0", "Version 2.1"),
     ],
 )
-def test_a_number_or_a_denial_is_another_fact(one: str, other: str) -> None:
+def test_a_number_or_a_negation_is_another_fact(one: str, other: str) -> None:
     assert contrast.differ(one, other)
     assert not contrast.differ(one, one.upper())
 

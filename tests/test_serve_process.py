@@ -54,9 +54,7 @@ def ask(pool: ThreadPoolExecutor, server: Served, count: int = 1) -> list[Future
     return asked
 
 
-def test_a_killed_engine_fails_everybody_at_once_and_is_started_anew(
-    never_ending: Path, pool: ThreadPoolExecutor
-) -> None:
+def test_a_killed_engine_fails_its_requests_at_once_and_restarts(never_ending: Path, pool: ThreadPoolExecutor) -> None:
     with Served(never_ending) as server:
         asked = ask(pool, server, 3)
         streamed: list[str] = []
@@ -76,7 +74,7 @@ def test_a_killed_engine_fails_everybody_at_once_and_is_started_anew(
         assert [one.status_code for one in answers] == [503] * 3
         assert answers[0].json()["error"]["code"] == "engine_died"
         assert streamed[-3] == "event: error"
-        assert status(f"{server.url}/health/live") == 200, "it is being started anew"
+        assert status(f"{server.url}/health/live") == 200, "it is restarting"
         assert httpx2.post(f"{server.url}/predict", json=LONG).status_code == 503
         until(lambda: status(f"{server.url}/health/ready") == 200)
         assert status(f"{server.url}/health/live") == 200
@@ -114,7 +112,7 @@ def suspended_while_it_loads(server: Served, *before: psutil.Process) -> psutil.
     return engine
 
 
-def test_an_engine_that_hangs_while_it_loads_anew_is_killed_and_replaced(published: Path) -> None:
+def test_an_engine_that_hangs_while_reloading_is_killed_and_replaced(published: Path) -> None:
     with Served(published, "--hang-seconds", "2") as server:
         first = server.children()["engine"]
         first.kill()
@@ -146,7 +144,7 @@ def test_an_engine_that_hangs_the_first_time_it_loads_is_refused(published: Path
     assert "the engine was killed, since it did nothing for 5 s, before it was ready" in server.output()
 
 
-def test_an_engine_killed_before_it_was_ever_ready_is_not_started_anew(published: Path) -> None:
+def test_an_engine_killed_before_it_was_ready_is_not_restarted(published: Path) -> None:
     server = Served(published)
     server.start()
     until(lambda: "engine" in server.children(), 40)
@@ -163,7 +161,7 @@ def test_a_killed_http_process_ends_the_server(published: Path) -> None:
         until(lambda: not any(lives(child) for child in children.values()))
 
 
-def test_a_killed_main_process_leaves_nobody_behind(published: Path) -> None:
+def test_a_killed_main_process_leaves_no_process_behind(published: Path) -> None:
     with Served(published) as server:
         everybody = psutil.Process(server.process.pid).children(recursive=True)
         server.process.kill()
@@ -194,7 +192,9 @@ def test_a_signal_lets_running_requests_finish(
         until(lambda: not any(lives(one) for one in everybody))
 
 
-def test_what_does_not_finish_in_time_is_answered_as_far_as_it_is(never_ending: Path, pool: ThreadPoolExecutor) -> None:
+def test_answers_that_do_not_finish_in_time_are_returned_partially(
+    never_ending: Path, pool: ThreadPoolExecutor
+) -> None:
     with Served(never_ending, "--drain-seconds", "1") as server:
         (asked,) = ask(pool, server)
         server.process.terminate()
@@ -229,20 +229,20 @@ def test_a_model_that_cannot_be_loaded_is_refused_with_a_code(published: Path, t
     assert "cannot be served" in server.output()
 
 
-def test_a_model_that_fails_to_load_anew_once_is_not_refused(published: Path, tmp_path: Path) -> None:
+def test_a_model_that_fails_to_reload_once_is_not_refused(published: Path, tmp_path: Path) -> None:
     """The next load may have the memory; and the end of the server still has its reason in the log."""
     folder = Path(shutil.copytree(published, tmp_path / "model"))
     weights, away = folder / "model.safetensors", tmp_path / "away"
     with Served(folder) as server:
         weights.rename(away)
         server.children()["engine"].kill()
-        until(lambda: "engine: the model could not be loaded anew: " in server.output(), 60)
+        until(lambda: "engine: the model could not be reloaded: " in server.output(), 60)
         away.rename(weights)
         until(lambda: status(f"{server.url}/health/ready") == 200, 60)
         server.children()["http"].kill()
         assert server.process.wait(15) == 1
         assert "cannot be served" not in server.output()
-        assert "server: the HTTP process died, leaving" in server.output()
+        assert "server: the HTTP process died, exiting" in server.output()
 
 
 def test_the_log_says_after_how_long_the_engine_was_ready(published: Path) -> None:

@@ -118,7 +118,7 @@ def test_a_chat_stream_does_not_end_as_if_it_were_whole(failing: Failing) -> Non
 
 
 @pytest.mark.parametrize("stream", [False, True])
-def test_one_of_several_choices_fails_before_anything_was_said(failing: Failing, stream: bool) -> None:
+def test_one_of_several_choices_fails_before_its_first_text(failing: Failing, stream: bool) -> None:
     """The places of the others are given back with its own; nobody gets fewer choices than asked for."""
     failing.fail()
     with httpx2.Client(base_url=failing.url, timeout=60) as client:
@@ -128,7 +128,7 @@ def test_one_of_several_choices_fails_before_anything_was_said(failing: Failing,
         still_answers(failing, client)
 
 
-def test_others_go_on_where_a_group_fails(failing: Failing) -> None:
+def test_other_groups_continue_after_one_fails(failing: Failing) -> None:
     """The prompt that comes fails; the stream beside it, which has no part in that pass, comes to its end."""
     text, failed = "", 0
     with httpx2.Client(base_url=failing.url, timeout=60) as client, httpx2.Client(base_url=failing.url) as other:

@@ -97,7 +97,7 @@ def test_a_tokenizer_without_an_end_of_text(copy: Path, tmp_path: Path) -> None:
     bpe = ByteLevelBPETokenizer()
     bpe.train_from_iterator([row["question"] for row in ROWS], vocab_size=400, show_progress=False)
     PreTrainedTokenizerFast(tokenizer_object=bpe._tokenizer).save_pretrained(copy)
-    assert "has no end-of-text token" in refused(copy, tmp_path)
+    assert "has no end-of-sequence token" in refused(copy, tmp_path)
 
 
 # --- chat templates --------------------------------------------------------------------------------------------------
@@ -109,13 +109,13 @@ CHATML = (
 )
 ENDED = "{{ '<a>' if add_generation_prompt }}"
 REFUSED_TEMPLATES: dict[str, tuple[str | dict[str, str], str]] = {
-    "no syntax": ("{% for m in messages %}{{ m.content }}", "does not take a single question"),
+    "no syntax": ("{% for m in messages %}{{ m.content }}", "does not accept a single question"),
     "needs a system message": (
         "{% if messages[0].role != 'system' %}{{ raise_exception('a system message must come first') }}{% endif %}",
-        "does not take a single question: a system message must come first",
+        "does not accept a single question: a system message must come first",
     ),
     "parts": ("{{ messages[0].content[0].text }}" + ENDED, "drops or changes the question"),
-    "undefined": ("{{ messages[0].content.x.y }}", "does not take a single question"),
+    "undefined": ("{{ messages[0].content.x.y }}", "does not accept a single question"),
     "drops the question": ("Be brief.{{ '<a>' if add_generation_prompt }}", "drops or changes the question"),
     "cuts the question": ("{{ messages[0].content[:20] }}" + ENDED, "drops or changes the question"),
     "upper case": ("{{ messages[0].content | upper }}" + ENDED, "drops or changes the question"),
@@ -123,7 +123,7 @@ REFUSED_TEMPLATES: dict[str, tuple[str | dict[str, str], str]] = {
     "one line": ("{{ messages[0].content.split() | join(' ') }}" + ENDED, "drops or changes the question"),
     "by chance": (
         "{{ ['A', 'B', 'C', 'D'] | random }}{{ messages[0].content }}" + ENDED,
-        "renders another prompt each time",
+        "renders a different prompt each time",
     ),
     "thinks": (
         CHATML.replace("<|assistant|>\n", "<|assistant|>\n<think>\n"),
@@ -135,7 +135,7 @@ REFUSED_TEMPLATES: dict[str, tuple[str | dict[str, str], str]] = {
     ),
     "no place": (
         "{% for m in messages %}{{ m.content }}{{ '<last>' if loop.last }}{% endfor %}",
-        "has no place where an answer begins",
+        "does not show where an answer begins",
     ),
     "named": ({"rag": CHATML, "tool_use": CHATML}, "several chat templates and none named default: rag, tool_use"),
 }
@@ -172,7 +172,7 @@ TAKEN_TEMPLATES = {
 
 
 @pytest.mark.parametrize("name", TAKEN_TEMPLATES)
-def test_a_template_of_another_form_is_taken_as_it_is(name: str, copy: Path, tmp_path: Path) -> None:
+def test_a_template_of_another_form_is_kept(name: str, copy: Path, tmp_path: Path) -> None:
     templated(copy, TAKEN_TEMPLATES[name])
     facts = base.fetch(section(copy), tmp_path / "base")
     assert facts.chat_template == "the base model's own"
@@ -219,7 +219,7 @@ DATED = {
 
 
 @pytest.mark.parametrize("name", DATED)
-def test_a_date_in_a_template_stands_still(
+def test_a_date_in_a_template_is_fixed(
     name: str, copy: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")

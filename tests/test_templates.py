@@ -314,7 +314,7 @@ def check(text: Text, style: Style, chat: Chat) -> None:
 
 
 @pytest.mark.parametrize("name", STYLES)
-def test_nobody_writes_a_control_token_but_the_template(texts: dict[str, Text], name: str) -> None:
+def test_only_the_template_writes_control_tokens(texts: dict[str, Text], name: str) -> None:
     """None of these is refused."""
     style = STYLES[name]
     for content in hostile_contents(style):
@@ -346,7 +346,7 @@ CONTENTS = st.lists(PARTS, max_size=12).map("".join)
 @pytest.mark.parametrize("name", STYLES)
 @settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(contents=st.lists(CONTENTS, min_size=4, max_size=4))
-def test_pieces_of_tokens_make_none(texts: dict[str, Text], name: str, contents: list[str]) -> None:
+def test_parts_of_control_tokens_do_not_join_into_one(texts: dict[str, Text], name: str, contents: list[str]) -> None:
     style = STYLES[name]
     roles = style.roles.split()
     chat = [{"role": role, "content": content} for role, content in zip(roles, contents, strict=False)]

@@ -165,7 +165,7 @@ def test_blanks_around_a_message_with_a_token_in_it_are_the_templates_to_keep_or
     assert 0 not in ids
 
 
-def test_thoughts_in_the_history_are_the_templates_to_take_out(published: Path, tmp_path: Path) -> None:
+def test_the_template_removes_reasoning_from_the_history(published: Path, tmp_path: Path) -> None:
     tokenizer = Text(published).tokenizer
     tokenizer.add_tokens(["<think>", "</think>"])
     tokenizer.chat_template = THOUGHTS
@@ -201,7 +201,7 @@ def test_threads_share_it(text: Text) -> None:
 
 
 @pytest.mark.parametrize("said", ["", END])
-def test_others_have_their_turns_while_a_long_prompt_is_made(text: Text, said: str) -> None:
+def test_tokenizing_a_long_prompt_does_not_block_others(text: Text, said: str) -> None:
     """Some thousand of them; a dozen where the tokenizer keeps them out."""
     words = "How many players are in a team? " * 30_000
     turns = 0

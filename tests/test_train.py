@@ -16,7 +16,7 @@ from job.data.encode import encode
 from job.errors import ConfigError, Diverged, Exit, Interrupted, OutOfMemory
 from job.run.facts import TrainingFacts
 from job.training import train as stage
-from job.training.learner import Learner, Outcome
+from job.training.step import Learner, Outcome
 from job.training.train import count_steps, train
 
 SECTION = TrainSection(epochs=2, batch_size=4, learning_rate=1e-3, precision="fp32", logging_steps=1, save_steps=3)
@@ -155,7 +155,7 @@ def test_out_of_memory_with_one_row_ends_the_run(
         training.step([0, 1])
 
 
-def test_a_loss_that_is_no_number_stops_the_run(rows: DatasetDict, fetched: Path) -> None:
+def test_a_loss_that_is_nan_stops_the_run(rows: DatasetDict, fetched: Path) -> None:
     training = Learner(SECTION, 1, rows["train"], fetched, Path(), CPU, 10)
     with torch.no_grad():
         next(training.model.parameters()).fill_(math.nan)
@@ -164,7 +164,7 @@ def test_a_loss_that_is_no_number_stops_the_run(rows: DatasetDict, fetched: Path
     assert caught.value.exit_code == Exit.CONFIG
 
 
-def test_a_gradient_that_is_no_number_does_not_reach_the_weights(rows: DatasetDict, fetched: Path) -> None:
+def test_a_gradient_that_is_nan_does_not_reach_the_weights(rows: DatasetDict, fetched: Path) -> None:
     training = Learner(SECTION, 1, rows["train"], fetched, Path(), CPU, 10)
     weight = list(training.model.parameters())[-1]
     weight.register_hook(lambda gradient: gradient * math.inf)

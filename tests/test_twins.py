@@ -128,7 +128,7 @@ def test_one_sentence_about_many_things(language: str, own: bool) -> None:
     assert 1 <= len(parts["test"]) <= 2
 
 
-def test_what_may_be_a_twin_is_named() -> None:
+def test_doubtful_twins_are_reported() -> None:
     rows = [
         {"question": "Is ethane a gas at room temperature?", "answer": "Yes, it is a gas."},
         {"question": "Is ethene a gas at room temperature?", "answer": "Yes, it is a gas."},
@@ -233,7 +233,7 @@ def test_other_words_numbers_and_symbols_are_no_misspellings(one: str, other: st
     assert changes(normalise_wording(one), normalise_wording(other)) is None
 
 
-def test_no_kin_on_both_sides_by_brute_force() -> None:
+def test_no_twins_on_both_sides_by_brute_force() -> None:
     """Rows of soccer, with edits, none dropped: all pairs of train and test compared in full."""
     chance = random.Random(3)
     rows = [

@@ -29,7 +29,7 @@ def test_no_temporary_folder_that_can_be_written(published: Path) -> None:
     mounts = "".join(READ_ONLY.format(folder) for folder in ("/tmp", "/var/tmp"))
     (line,) = refused(published, "unshare", "--mount", "sh", "-c", f'{mounts} exec "$@"', "sh").splitlines()
     assert line.startswith("error: temporary folder: ")
-    assert line.endswith("; set TMPDIR to a short folder that can be written")
+    assert line.endswith("; set TMPDIR to a writable folder with a short path")
 
 
 def test_a_temporary_folder_that_is_full(published: Path, tmp_path: Path) -> None:
@@ -42,7 +42,7 @@ def test_a_temporary_folder_with_too_long_a_name(published: Path, tmp_path: Path
     folder = tmp_path / ("x" * 80)
     folder.mkdir()
     (line,) = refused(published, TMPDIR=str(folder)).splitlines()
-    assert "AF_UNIX path too long" in line and "; set TMPDIR to a short folder that can be written" in line
+    assert "AF_UNIX path too long" in line and "; set TMPDIR to a writable folder with a short path" in line
 
 
 @pytest.mark.parametrize(("length", "fits"), [(75, True), (76, False)])
@@ -64,7 +64,7 @@ def test_no_shared_memory(mount: str, published: Path) -> None:
     script = f'{mount} && exec "$@"'
     (line,) = refused(published, "unshare", "--mount", "sh", "-c", script, "sh").splitlines()
     assert line.startswith("error: shared memory: ")
-    assert line.endswith("; give this machine or container a /dev/shm that can be written")
+    assert line.endswith("; give this machine or container a writable /dev/shm")
 
 
 def test_too_few_open_files(published: Path) -> None:
@@ -98,4 +98,4 @@ def test_a_port_that_somebody_else_takes_at_the_same_moment(published: Path) -> 
         other.listen()
         assert server.process.wait(30) == 2
     assert "Address already in use; choose a free port with --port" in server.output()
-    assert "Traceback" not in server.output() and "leaving" not in server.output()
+    assert "Traceback" not in server.output() and "exiting" not in server.output()

@@ -24,7 +24,7 @@ from serve.engine.request import Request
 ROOM = 2**30
 
 
-def test_a_model_whose_answers_depend_on_company_is_computed_one_request_at_a_time(
+def test_a_model_whose_answers_depend_on_the_batch_is_computed_one_request_at_a_time(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     model = build("llama", SIZES, tmp_path)
@@ -36,7 +36,7 @@ def test_a_model_whose_answers_depend_on_company_is_computed_one_request_at_a_ti
     )
     verify.choose_attention(model)
     assert path_of(model) == "single"
-    assert "each request is computed by itself, which is slower, since after" in caplog.text
+    assert "each request is computed alone, which is slower, since after" in caplog.text
 
 
 def test_a_model_that_is_not_computed_in_pieces_is_refused(tmp_path: Path) -> None:
@@ -120,12 +120,12 @@ def attend(module: torch.nn.Module | None = None, mask: torch.Tensor | None = No
     ],
     ids=lambda arguments: next(iter(arguments)),
 )  # fmt: skip
-def test_an_attention_argument_that_is_not_carried_out_is_refused(arguments: dict[str, Any]) -> None:
+def test_an_unsupported_attention_argument_is_refused(arguments: dict[str, Any]) -> None:
     with pytest.raises(Unsupported):
         attend(**arguments)
 
 
-def test_attention_arguments_that_say_nothing_are_taken() -> None:
+def test_attention_arguments_without_effect_are_accepted() -> None:
     attend(
         s_aux=None, softcap=None, dropout=0.0, sliding_window=None, is_causal=True, cu_seq_lens_q=None,
         output_attentions=False, position_ids=torch.arange(8)[None],
@@ -200,7 +200,7 @@ def test_a_far_window_has_room_in_the_comparison(tmp_path: Path, monkeypatch: py
 
 
 @pytest.mark.parametrize("reads", ["get_seq_length", "get_mask_sizes"])
-def test_a_model_that_reads_places_from_the_caches_length_is_found_however_far(tmp_path: Path, reads: str) -> None:
+def test_a_model_that_reads_positions_from_the_caches_length_is_detected(tmp_path: Path, reads: str) -> None:
     model = build("llama", SIZES, tmp_path)
 
     def far(module: torch.nn.Module, arguments: Any, keywords: Any) -> Any:
@@ -276,7 +276,7 @@ def test_where_the_processor_does_not_compute_in_bfloat16_it_is_refused(monkeypa
 @pytest.mark.parametrize("threads", [1, 3])
 @pytest.mark.parametrize("dtype", COMPUTED_IN)
 @pytest.mark.parametrize("name", DENSE)
-def test_logits_of_dense_models_are_the_same_to_the_last_bit_in_any_company(
+def test_logits_of_dense_models_do_not_depend_on_the_batch(
     name: str, dtype: Any, threads: int, tmp_path: Path, caplog: pytest.LogCaptureFixture, own_threads: None
 ) -> None:
     build(*(MODELS | WIDE)[name], tmp_path)
@@ -295,13 +295,13 @@ def test_logits_of_dense_models_are_the_same_to_the_last_bit_in_any_company(
 
 
 @pytest.mark.parametrize("name", ["mixtral", "qwen2_moe", "olmoe", "deepseek_v3"])
-def test_a_mixture_of_experts_says_at_load_that_its_last_bits_depend_on_company(
+def test_a_mixture_of_experts_warns_that_answers_depend_on_the_batch(
     name: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     build(*MODELS[name], tmp_path)
     with caplog.at_level(logging.WARNING):
         load(tmp_path, "cpu", "float32", threads=1)
-    assert "the last bits of an answer depend on its company" in caplog.text
+    assert "this model's logits depend, in the last bits, on the requests in the same batch" in caplog.text
 
 
 @pytest.mark.parametrize("kind", ["mamba", "openai-gpt"])
@@ -322,4 +322,4 @@ def test_the_server_refuses_such_a_model_once_in_one_line(kind: str, published: 
     assert said.count("cannot be served: found ") == 1
     assert "serve this model with transformers itself" in said
     assert "Traceback" not in said
-    assert "leaving" not in said, "the reason is the last word"
+    assert "exiting" not in said, "the reason is the last word"

@@ -42,7 +42,7 @@ def spins(folder: Path, base: Path, launcher: list[str], **environment: str) -> 
     [({}, "0"), ({"GOMP_SPINCOUNT": "77"}, "77"), ({"OMP_WAIT_POLICY": "active"}, ACTIVE)],
     ids=["chosen", "the user's count", "the user's policy"],
 )
-def test_beside_others_a_thread_sleeps_at_once_unless_the_user_says_otherwise(
+def test_on_a_busy_machine_threads_sleep_at_once_by_default(
     environment: dict[str, str], expected: str, tmp_path: Path, tiny_base: Path
 ) -> None:
     with shared.busy(os.cpu_count() or 1):
@@ -87,9 +87,7 @@ def test_the_work_of_others_on_the_processors_of_this_process_decides(
     assert dict(os.environ) == expected
 
 
-def test_where_the_kernel_does_not_count_the_machine_is_taken_for_quiet(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_without_statistics_the_machine_counts_as_idle(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(threads, "STAT", tmp_path / "none")
     assert threads.other_load() == 0
 

@@ -58,7 +58,7 @@ def test_a_first_load_that_works_may_take_any_time(monkeypatch: pytest.MonkeyPat
     watched.shared.stopping.set()
 
 
-def test_a_reload_that_works_and_comes_to_no_end_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_endless_reload_is_killed(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(watch, "RELOAD_SECONDS", 1.0)
     watched = Watched()
     watched.is_ready(watched.start(work, 60))
@@ -69,7 +69,7 @@ def test_a_reload_that_works_and_comes_to_no_end_is_killed(monkeypatch: pytest.M
     watched.shared.stopping.set()
 
 
-def test_an_engine_that_is_not_started_anew_ends_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_engine_that_is_not_restarted_ends_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
     """LitServe's thread for it ends where the system refuses it a process."""
     monkeypatch.setattr(watch, "REPLACEMENT_SECONDS", 1.0)
     watched = Watched()
@@ -77,7 +77,7 @@ def test_an_engine_that_is_not_started_anew_ends_the_server(monkeypatch: pytest.
     watched.is_ready(first)
     first.kill()
     until(lambda: watched.ends != [])
-    assert watched.ends == [(watch.DIED, "an engine that died was not started anew within 1 s")]
+    assert watched.ends == [(watch.DIED, "an engine that died was not restarted within 1 s")]
 
 
 def test_deaths_count_together_until_an_engine_was_ready(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,7 +19,7 @@ from job.errors import KickoffError
 from job.model.loss import Loss
 from job.run import machine
 from job.training import gradients
-from job.training.learner import Learner, Outcome
+from job.training.step import Learner, Outcome
 from job.training.train import train
 
 

@@ -22,12 +22,12 @@ from bench import machine
 from bench.model import NEW_TOKENS, ROOT, prepare, questions
 from bench.results import LOGS, RESULTS, write
 from bench.serve.load import closed_loop
-from bench.serve.process import ENVIRONMENT, Busy, Server, free_port, stop_servers_with_us
+from bench.serve.process import ENVIRONMENT, Busy, Server, free_port, stop_servers_on_exit
 from bench.serve.systems import ENGINES, KICKOFF, PEERS, SERVERS, System
 
 Row = dict[str, Any]
 QUIET = 5.0
-"""Percent of the processors; if other processes take more, the numbers are not reliable."""
+"""Percent of the processors; if other processes use more, the numbers are not reliable."""
 
 
 async def measure_server(system: System, model: Path, clients: list[int], seconds: float) -> list[Row]:
@@ -129,15 +129,17 @@ def _ratio_line(ratio: Row) -> str:
 
 def main(
     out: Annotated[Path, typer.Option(help="Where the numbers go, as JSON.")] = RESULTS / "serve.json",
-    only: Annotated[list[str] | None, typer.Option(help="A system's name; may be given again.")] = None,
-    seconds: Annotated[float, typer.Option(min=0.1, help="At least, for each window; also at least 3 rounds.")] = 8.0,
-    clients: Annotated[list[int] | None, typer.Option(min=1, help="Instead of 1, 8 and 32; may be repeated.")] = None,
+    only: Annotated[list[str] | None, typer.Option(help="A system's name; repeatable.")] = None,
+    seconds: Annotated[
+        float, typer.Option(min=0.1, help="Shortest length of a window, in seconds; it has at least 3 rounds.")
+    ] = 8.0,
+    clients: Annotated[list[int] | None, typer.Option(min=1, help="Instead of 1, 8 and 32; repeatable.")] = None,
 ) -> None:
     """Measure the systems one after the other, print a table and ratios, and write everything to a file."""
     names = [*ENGINES, *(system.name for system in SERVERS)]
     if unknown := set(only or []) - set(names):
         raise typer.BadParameter(f"found {', '.join(sorted(unknown))}, expected some of {', '.join(names)}")
-    stop_servers_with_us()
+    stop_servers_on_exit()
     model, numbers, wanted = prepare(), clients or [1, 8, 32], only or names
     known = machine.facts()
     print(machine.lines(known), file=sys.stderr)

@@ -28,7 +28,7 @@ from bench.model import NEW_TOKENS, prepare, questions
 from bench.results import LOGS, RESULTS, write
 from bench.serve.client import Connection
 from bench.serve.load import ask, closed_loop, milliseconds
-from bench.serve.process import Busy, Server, free_port, stop_servers_with_us
+from bench.serve.process import Busy, Server, free_port, stop_servers_on_exit
 from bench.serve.routes import Answer
 from bench.serve.systems import KICKOFF
 
@@ -259,13 +259,13 @@ def _say(result: Row, name: str) -> None:
 
 def main(
     out: Annotated[Path, typer.Option(help="Where the numbers go, as JSON.")] = RESULTS / "overload.json",
-    requests: Annotated[int, typer.Option(min=1, help="At rest, one after the other.")] = 200,
-    peak_seconds: Annotated[float, typer.Option(min=0.1, help="To find the most that it answers.")] = 20.0,
-    seconds: Annotated[float, typer.Option(min=6, max=600, help="Of overload.")] = 60.0,
+    requests: Annotated[int, typer.Option(min=1, help="Requests without load, one after the other.")] = 200,
+    peak_seconds: Annotated[float, typer.Option(min=0.1, help="Length of the search for the peak rate.")] = 20.0,
+    seconds: Annotated[float, typer.Option(min=6, max=600, help="Length of the overload.")] = 60.0,
     soak: Annotated[int, typer.Option(min=0, max=10**6, help="Requests of the soak; 0 leaves it out.")] = 20000,
 ) -> None:
     """Measure kickoff's server at rest, at its start, overloaded, and for a long time; write everything to a file."""
-    stop_servers_with_us()
+    stop_servers_on_exit()
     known = machine.facts()
     print(machine.lines(known), file=sys.stderr)
     result = uvloop.run(_all(prepare(), requests, peak_seconds, seconds, soak))

@@ -31,7 +31,7 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def stop_servers_with_us() -> None:
+def stop_servers_on_exit() -> None:
     """Make SIGTERM raise SystemExit, so that the started servers are stopped."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
 

@@ -141,7 +141,7 @@ def ratios(rows: list[Row]) -> Row:
 def main(
     dataset: Annotated[Path, typer.Option(help="Questions and answers, .json or .jsonl.")],
     out: Annotated[Path, typer.Option(help="Where the numbers go, as JSON.")] = RESULTS / "train.json",
-    only: Annotated[list[str] | None, typer.Option(help="A way; may be given again.")] = None,
+    only: Annotated[list[str] | None, typer.Option(help="A way; repeatable.")] = None,
 ) -> None:
     """Measure the ways one after the other, print a table and ratios, and write everything to a file."""
     ways = list(dict.fromkeys(way for way, *_ in RUNS))

@@ -94,7 +94,7 @@ def kickoff(base: Path, parts: Any, epochs: int, target: float) -> Stopwatch:
     from job.config.schema import TrainSection
     from job.run import machine as job_machine
     from job.training.batches import epoch_steps
-    from job.training.learner import Learner
+    from job.training.step import Learner
     from job.training.train import count_steps
 
     host = job_machine.detect("auto", "auto")
@@ -163,7 +163,7 @@ def run(way: str, base: Path, rows: Path, epochs: int, target: float) -> dict[st
 
 def main(
     rows: Annotated[int, typer.Option(min=BATCH, help="Training rows.")] = 24,
-    epochs: Annotated[int, typer.Option(min=1, help="Of the recipe; the others may take ten times as many.")] = 2,
+    epochs: Annotated[int, typer.Option(min=1, help="Epochs of the recipe; the others may use ten times as many.")] = 2,
     out: Annotated[Path, typer.Option(help="Where the numbers go, as JSON.")] = RESULTS / "quality.json",
     way: Annotated[str | None, typer.Option(hidden=True)] = None,
     target: Annotated[float, typer.Option(hidden=True)] = 0.0,

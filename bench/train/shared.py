@@ -64,7 +64,7 @@ def work() -> None:
 
     from job.config.schema import TrainSection
     from job.run import machine as job_machine
-    from job.training.learner import Learner
+    from job.training.step import Learner
 
     random = np.random.default_rng(0)
     ids = [random.integers(1, VOCABULARY, size).tolist() for size in random.integers(SHORTEST, LONGEST + 1, ROWS)]
@@ -143,8 +143,8 @@ def summary(rates: Rates) -> list[dict[str, Any]]:
     """Compute medians, and their share of the first setting's idle speed (by default torch's own setting)."""
     quiet = median(next(iter(rates.values()))[0])
     rows = []
-    for way, found in rates.items():
-        middle = {count: median(values) for count, values in found.items()}
+    for way, by_count in rates.items():
+        middle = {count: median(values) for count, values in by_count.items()}
         shares = {count: round(value / quiet, 3) for count, value in middle.items()}
         rows.append({"way": way, "tokens_per_second": {k: round(v, 1) for k, v in middle.items()}, "shares": shares})
     return rows
@@ -169,7 +169,7 @@ def main(
     context: typer.Context,
     rounds: Annotated[int, typer.Option(min=1, help="Times that every way is measured.")] = 5,
     steps: Annotated[int, typer.Option(min=1, help="Steps of 8 rows in each measurement.")] = 8,
-    only: Annotated[list[str] | None, typer.Option(help="A way; may be given again.")] = None,
+    only: Annotated[list[str] | None, typer.Option(help="A way; repeatable.")] = None,
     out: Annotated[Path, typer.Option(help="Where the numbers go, as JSON.")] = RESULTS / "shared.json",
 ) -> None:
     """Measure every way to wait, print a table of tokens a second, and write everything to a file."""

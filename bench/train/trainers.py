@@ -49,7 +49,7 @@ def kickoff(steps: Steps, base: Path, rows: Any, batch: int, count: int) -> None
     from job.config.schema import TrainSection
     from job.run import machine
     from job.training.batches import epoch_steps
-    from job.training.learner import Learner
+    from job.training.step import Learner
 
     host = machine.detect("auto", "auto")
     began = _rest(steps, began)

@@ -38,7 +38,7 @@ def find_conflicts(config: "Config") -> Iterator[tuple[KeyPath, str]]:
         yield ("dataset", "test"), "is an empty list; name a file, or remove it for a split"
     yield from _check_lengths(config.clean)
     for key in _hub_keys(dataset) if dataset.sources else ():
-        yield ("dataset", key), "is set beside dataset.sources; set it in the source that it is meant for"
+        yield ("dataset", key), "is set together with dataset.sources; set it in the source that it is for"
     if dataset.test is not None and config.split.folds is not None:
         yield ("split", "folds"), "is set, and dataset.test gives the test rows; remove one of the two"
     if dataset.test is not None and config.split.group is not None:
@@ -68,7 +68,7 @@ def _check_lengths(clean: "CleanSection") -> Iterator[tuple[KeyPath, str]]:
             yield (
                 ("clean", f"min_{text}_characters"),
                 f"is {minimum}, above clean.max_{text}_characters, {maximum}, so every row would be rejected; "
-                "exchange them",
+                "swap them",
             )
 
 
@@ -88,8 +88,8 @@ def _check_pair(
     question, answer = (getattr(section, key) or getattr(dataset, key) for key in ("question", "answer"))
     if (question is None) != (answer is None):
         key = "question" if question else "answer"
-        place = path if getattr(section, key) else ("dataset",)
-        yield (*place, key), "is set alone; set both columns, question and answer, or neither"
+        location = path if getattr(section, key) else ("dataset",)
+        yield (*location, key), "is set alone; set both columns, question and answer, or neither"
 
 
 def _hub_keys(section: "DatasetSection | SourceSection") -> list[str]:

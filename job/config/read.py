@@ -61,7 +61,7 @@ def _override(data: dict[Any, Any], document: Document, text: str) -> str | None
         target[path[-1]] = yaml_file.value(value)
     except ValueError as error:
         return f"command line: {name}: {error}"
-    document.places[path] = f"command line: {text}"
+    document.locations[path] = f"command line: {text}"
     return None
 
 
@@ -78,10 +78,10 @@ def _validate(data: dict[Any, Any], document: Document) -> tuple[Config | None, 
 
 def _field_path(item: ErrorDetails) -> KeyPath:
     """The keys of an error's location, without the names of union arms that pydantic appends."""
-    place = item["loc"]
-    if len(place) < 3 or isinstance(place[2], str):
-        return place[:2]
-    return place[:4] if len(place) > 3 and isinstance(place[3], str) else place[:3]
+    location = item["loc"]
+    if len(location) < 3 or isinstance(location[2], str):
+        return location[:2]
+    return location[:4] if len(location) > 3 and isinstance(location[3], str) else location[:3]
 
 
 def _problem(item: ErrorDetails, document: Document) -> str:

@@ -86,7 +86,7 @@ class CleanSection(Section):
     max_question_characters: Annotated[int, Field(ge=1)] | None = Field(None, description="Reject longer questions.")
     min_answer_characters: Annotated[int, Field(ge=1)] = Field(1, description="Reject shorter answers.")
     max_answer_characters: Annotated[int, Field(ge=1)] | None = Field(None, description="Reject longer answers.")
-    reject_placeholders: bool = Field(True, description="Reject texts of nothing but dots, dashes, question marks.")
+    reject_placeholders: bool = Field(True, description="Reject texts of only dots, dashes or question marks.")
     reject_echoes: bool = Field(True, description="Reject answers that only repeat the question.")
     reject_repetition: bool = Field(True, description="Reject texts that are mostly one character or phrase repeated.")
     unwanted_words: tuple[Annotated[str, Field(min_length=1)], ...] = Field(
@@ -98,7 +98,7 @@ class CleanSection(Section):
     languages: tuple[Annotated[str, Field(pattern="^[a-z]{2,3}$")], ...] = Field(
         (),
         strict=False,
-        description="Reject texts that are certainly in other languages than these (ISO 639 codes); []: keep all.",
+        description="Reject texts that are certainly in a language other than these (ISO 639 codes); []: keep all.",
     )
     lowercase: bool = Field(False, description="Lower-case everything. Hurts a generative model.")
     remove_stop_words: bool = Field(False, description="Remove words such as the and of. Hurts a generative model.")
@@ -111,13 +111,13 @@ class CleanSection(Section):
 class DedupeSection(Section):
     """Which rows count as repeats, and which of them stay."""
 
-    exact: bool = Field(True, description="Keep one row of each question, regardless of case and punctuation.")
+    exact: bool = Field(True, description="Keep one row of each question, ignoring case and punctuation.")
     near: bool = Field(True, description="Drop rows with nearly the same question and answer as an earlier row.")
     threshold: Annotated[float, Field(gt=0, le=1)] = Field(
         0.7, description="Minimum similarity of near twins: the Jaccard index of two rows' character trigrams."
     )
     conflicts: Literal["keep_first", "keep_longest", "keep_all", "fail"] = Field(
-        "keep_first", description="Which rows stay of those with the same question and different answers."
+        "keep_first", description="Which rows to keep of those with the same question and different answers."
     )
     semantic_model: str | None = Field(
         None, description="Sentence-embedding model (Hub id or folder) that finds rows with the same meaning."
@@ -177,12 +177,12 @@ class TrainSection(Section):
         "auto", description="auto: bf16 where the hardware supports it, else fp16 on a GPU, else fp32."
     )
     device: Literal["auto", "gpu", "cpu"] = Field(
-        "auto", description="auto: a GPU if there is one; gpu: refuse without."
+        "auto", description="auto: a GPU if there is one; gpu: refuse to run without one."
     )
     logging_steps: Annotated[int, Field(ge=1)] = Field(10, description="Steps between points of the loss curve.")
     save_steps: Annotated[int, Field(ge=1)] = Field(500, description="Steps between checkpoints.")
     save_minutes: Annotated[float, Field(gt=0)] = Field(
-        10.0, description="Minutes between checkpoints, if fewer steps than save_steps pass in them."
+        10.0, description="Longest time between checkpoints, in minutes; save_steps may come first."
     )
     save_total_limit: Annotated[int, Field(ge=1)] = Field(2, description="Checkpoints kept.")
     wandb_project: str | None = Field(

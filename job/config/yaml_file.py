@@ -23,38 +23,38 @@ class Document:
 
     file: str
     data: Any
-    places: dict[KeyPath, str] = field(default_factory=dict)
+    locations: dict[KeyPath, str] = field(default_factory=dict)
     """Of each key, as file:line:column."""
     problems: list[str] = field(default_factory=list)
     """A line for each duplicate key."""
 
     def nearest(self, path: KeyPath) -> str:
-        """Find the place of a key, or of the nearest key above it that exists."""
-        places_above = (self.places[path[:end]] for end in range(len(path), 0, -1) if path[:end] in self.places)
-        return next(places_above, f"{self.file}:1:1")
+        """Find the location of a key, or of the nearest key above it that exists."""
+        above = (self.locations[path[:end]] for end in range(len(path), 0, -1) if path[:end] in self.locations)
+        return next(above, f"{self.file}:1:1")
 
 
 def read(path: Path) -> Document:
     """Read a YAML file.
 
     Raises:
-        ConfigError: the file cannot be read, or is not YAML; with the place.
+        ConfigError: the file cannot be read, or is not YAML; with the location.
     """
     text = _read_text(path)
-    places: dict[KeyPath, str] = {}
+    locations: dict[KeyPath, str] = {}
     try:
         loader = _Loader(text)
         node = loader.get_single_node()
-        problems = list(_note_places(node, str(path), (), places)) if node else []
+        problems = list(_note_locations(node, str(path), (), locations)) if node else []
         data = loader.construct_document(node) if node else {}
     except yaml.MarkedYAMLError as error:
         raise ConfigError(_yaml_problem(path, error)) from None
     except yaml.reader.ReaderError as error:
-        place = f"{path}:{text.count(chr(10), 0, error.position) + 1}"
-        raise ConfigError(f"{place}: not valid YAML: holds the control character {chr(error.character)!r}") from None
+        location = f"{path}:{text.count(chr(10), 0, error.position) + 1}"
+        raise ConfigError(f"{location}: not valid YAML: holds the control character {chr(error.character)!r}") from None
     except RecursionError:
-        raise ConfigError(f"{path}: not valid YAML: nested too deeply, or an alias holds itself") from None
-    return Document(str(path), data, places, problems)
+        raise ConfigError(f"{path}: not valid YAML: nested too deeply, or an alias contains itself") from None
+    return Document(str(path), data, locations, problems)
 
 
 def value(text: str) -> Any:
@@ -150,27 +150,27 @@ def _read_text(path: Path) -> str:
 
 def _yaml_problem(path: Path, error: yaml.MarkedYAMLError) -> str:
     mark = error.problem_mark or error.context_mark
-    place = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else str(path)
+    location = f"{path}:{mark.line + 1}:{mark.column + 1}" if mark else str(path)
     hint = "; YAML is indented with spaces, never with tabs" if "'\\t'" in (error.problem or "") else ""
-    return f"{place}: not valid YAML: {error.problem}{hint}"
+    return f"{location}: not valid YAML: {error.problem}{hint}"
 
 
-def _note_places(node: yaml.Node, file: str, path: KeyPath, places: dict[KeyPath, str]) -> Iterator[str]:
-    """Add the place of every key to `places`, and yield a line for each duplicate key of a mapping."""
+def _note_locations(node: yaml.Node, file: str, path: KeyPath, locations: dict[KeyPath, str]) -> Iterator[str]:
+    """Add the location of every key to `locations`, and yield a line for each duplicate key of a mapping."""
     if isinstance(node, yaml.SequenceNode):
         for index, item in enumerate(node.value):
-            places[*path, index] = _place(file, item)
-            yield from _note_places(item, file, (*path, index), places)
+            locations[*path, index] = _location(file, item)
+            yield from _note_locations(item, file, (*path, index), locations)
     if isinstance(node, yaml.MappingNode):
         for key, value in node.value:
             path_of_key = (*path, key.value if isinstance(key, yaml.ScalarNode) else str(key.tag))
-            if path_of_key in places:
-                first = places[path_of_key]
-                yield f"{_place(file, key)}: {dotted_key(path_of_key)} stands here a second time; first at {first}"
+            if path_of_key in locations:
+                first = locations[path_of_key]
+                yield f"{_location(file, key)}: {dotted_key(path_of_key)} is set twice; first at {first}"
                 continue
-            places[path_of_key] = _place(file, key)
-            yield from _note_places(value, file, path_of_key, places)
+            locations[path_of_key] = _location(file, key)
+            yield from _note_locations(value, file, path_of_key, locations)
 
 
-def _place(file: str, node: yaml.Node) -> str:
+def _location(file: str, node: yaml.Node) -> str:
     return f"{file}:{node.start_mark.line + 1}:{node.start_mark.column + 1}"

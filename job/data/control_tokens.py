@@ -69,7 +69,7 @@ def _render(tokenizer: PreTrainedTokenizerBase, chat: list[dict[str, str]], add_
 
 
 def _end_tokens(tokenizer: PreTrainedTokenizerBase, rendered: str, pattern: re.Pattern[str] | None) -> tuple[str, ...]:
-    """The end-of-text token, and the token that the template writes after an answer."""
+    """The end-of-sequence token, and the token that the template writes after an answer."""
     after = (
         pattern.match(rendered.rpartition(_ANSWER)[2].lstrip()) if pattern is not None and _ANSWER in rendered else None
     )

@@ -45,8 +45,8 @@ class Draw:
         count = 0
         for chunk in chunks:
             start = 0
-            while start < len(chunk.places):
-                stop = min(len(chunk.places), start + _BLOCK - count)
+            while start < len(chunk.locations):
+                stop = min(len(chunk.locations), start + _BLOCK - count)
                 pieces.append(chunk.select_rows(range(start, stop)))
                 count += stop - start
                 start = stop
@@ -62,7 +62,7 @@ class Draw:
         self.not_drawn += count - quota
         start = 0
         for piece in pieces:
-            stop = start + len(piece.places)
+            stop = start + len(piece.locations)
             yield piece.select_rows((chosen[(chosen >= start) & (chosen < stop)] - start).tolist())
             start = stop
 

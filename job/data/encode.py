@@ -1,12 +1,12 @@
 """Encode: turns the text of a row into token ids, and labels for the part that is trained.
 
 It knows the tokenizer and its chat template. It does not know about batches or padding. Rows are padded where a batch
-is made, by length, so that a padding id equal to the end-of-text id never hides an end that must be learned.
+is made, by length, so that a padding id equal to the end-of-sequence id never hides an end that must be learned.
 
 Prompt and answer are tokenized separately and joined. Tokenized as one text they could merge across the boundary, and
 the server, which has the prompt alone, would send ids that the model was never trained on.
 
-A text that spells a control token would become that token, so its row is rejected. The exception is an end-of-text
+A text that spells a control token would become that token, so its row is rejected. The exception is an end-of-sequence
 token after an answer, which many data sets have: it is removed, since every answer gets one here.
 """
 
@@ -21,7 +21,7 @@ from transformers import PreTrainedTokenizerBase
 
 from job.data.control_tokens import ControlTokens
 from job.data.prompt import prompt_ids
-from job.data.rows import IGNORED, transform
+from job.data.rows import IGNORE_INDEX, transform
 from job.run.row_facts import Rejection
 
 Check = Callable[[str, str], str | None]
@@ -44,15 +44,16 @@ def encode(
 
     Args:
         rows: {"question", "answer", "where"}; other columns pass through.
-        tokenizer: with a chat template and an end-of-text token.
+        tokenizer: with a chat template and an end-of-sequence token.
         max_length: longest row in tokens: prompt, answer and end together.
-        counts: its "mended" grows by the number of answers whose end-of-text token was removed.
-        check: checks the rows whose answer lost its end-of-text token again: without it the answer may be a
+        counts: its "mended" grows by the number of answers whose end-of-sequence token was removed.
+        check: checks the rows whose answer lost its end-of-sequence token again: without it the answer may be a
             placeholder, or repeat the question. Its rejections carry the stage "clean", whose rules they are.
 
     Returns:
-        The rows kept, with "input_ids" (prompt + answer + end of text) and "labels" (the same, with IGNORED over the
-        prompt); and the rejected rows. A row that is too long is rejected, never cut: a cut row has no end to learn.
+        The rows kept, with "input_ids" (prompt + answer + end of sequence) and "labels" (the same, with IGNORE_INDEX
+        over the prompt); and the rejected rows. A row that is too long is rejected, never cut: a cut row has no end
+        to learn.
     """
     schema = rows.features.arrow_schema.remove_metadata()
     for name, type_ in {
@@ -99,7 +100,7 @@ def _encoder(
             if length > max_length:
                 reasons[number] = _too_long(f"{length} tokens", max_length)
             else:
-                ids[number], labels[number] = prompt + answer, [IGNORED] * len(prompt) + answer
+                ids[number], labels[number] = prompt + answer, [IGNORE_INDEX] * len(prompt) + answer
         columns = {"reason": pa.array(reasons, pa.string()), "input_ids": pa.array(ids, _IDS)}
         columns |= {"labels": pa.array(labels, _IDS), "answer": pa.array(answers, pa.string())}
         columns |= {"mended": pa.array(repaired), "stage": pa.array(stages, pa.string())}
@@ -116,14 +117,14 @@ def _answer_ids(answers: list[str], tokenizer: PreTrainedTokenizerBase) -> list[
 def _problem(question: str, answer: str, control_tokens: ControlTokens, max_characters: int) -> str | None:
     """The reason to reject a row before tokenizing, which takes minutes for a text of a million characters."""
     if not answer:
-        return "the answer is nothing but the mark of its end"
+        return "the answer is only the end-of-sequence token"
     for column, text in (("question", question), ("answer", answer)):
         if (token := control_tokens.first_in(text)) is not None:
-            return f"the {column} holds {token}, which the tokenizer would take for its own mark"
+            return f"the {column} holds {token}, which the tokenizer would read as a control token"
         if len(text) > max_characters:
             return _too_long(f"{len(text)} characters", max_characters)
     return None
 
 
 def _too_long(length: str, limit: int) -> str:
-    return f"too long: {length}, {limit} fit (model.max_length); a cut row would never learn to end"
+    return f"too long: {length}, at most {limit} fit (model.max_length); a cut row would not teach the model to end"

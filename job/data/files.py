@@ -29,17 +29,17 @@ CHUNK_ROWS = 10_000
 EXPECTED_ROWS = 'expected an array of rows such as [{"question": "...", "answer": "..."}]'
 _MAX_DEPTH = 50
 """Levels of lists and objects in a value. What lies deeper is cut, since the functions that read values recurse."""
-_UNREADABLE_JSON = "nested too deeply, or a number of thousands of digits"
+_UNREADABLE_JSON = "nested too deeply, or a number with thousands of digits"
 
 
 @dataclass(frozen=True)
 class Chunk:
     """Some rows of a file."""
 
-    places: list[str]
+    locations: list[str]
     """Where each row stands in the file, such as "line 7"."""
     columns: dict[str, list[Any]]
-    """The columns that were read, with the values as found; each as long as `places`."""
+    """The columns that were read, with the values as found; each as long as `locations`."""
     names: list[str]
     """The names of all columns of the file."""
 
@@ -52,7 +52,7 @@ class Chunk:
     def select_rows(self, rows: Sequence[int]) -> "Chunk":
         """Take some rows of the chunk, by their positions in it."""
         columns = {name: [values[row] for row in rows] for name, values in self.columns.items()}
-        return Chunk([self.places[row] for row in rows], columns, self.names)
+        return Chunk([self.locations[row] for row in rows], columns, self.names)
 
 
 Choose = Callable[[pa.Schema], list[str]]
@@ -70,7 +70,7 @@ def paths(files: str | list[str]) -> list[Path]:
         plain = Path(name).exists() or not glob.has_magic(name)
         matches = [name] if plain else sorted(glob.glob(name, recursive=True))  # noqa: PTH207, it may be absolute
         if not matches:
-            raise DataError(f"{name}: no file matches (paths are taken from the folder the command runs in)")
+            raise DataError(f"{name}: no file matches (paths are relative to the folder the command runs in)")
         matched.update(dict.fromkeys(map(Path, matches)))
     return list(matched)
 
@@ -102,7 +102,7 @@ def read(path: Path, choose: Choose) -> Iterator[Chunk]:
     if suffix not in FORMATS and path.is_file():
         raise DataError(
             f"{path}: found {suffix or 'no'} extension, expected one of {', '.join(FORMATS)}, "
-            f"which may be packed as {' or '.join(COMPRESSED)}"
+            f"which may be compressed as {' or '.join(COMPRESSED)}"
         )
     try:
         yield from _read_parquet(path, choose) if suffix == ".parquet" else _READERS[suffix](path)
@@ -146,7 +146,7 @@ def _read_json(path: Path) -> Iterator[Chunk]:
 
 
 def _read_jsonl(path: Path) -> Iterator[Chunk]:
-    places: list[str] = []
+    locations: list[str] = []
     rows: list[Any] = []
     with _open_text(path) as stream:
         for number, line in enumerate(stream, 1):
@@ -156,14 +156,14 @@ def _read_jsonl(path: Path) -> Iterator[Chunk]:
                 except (ValueError, RecursionError) as error:
                     message = getattr(error, "msg", _UNREADABLE_JSON)
                     raise DataError(
-                        f"{path}:{number}: not valid JSON: {message}; expected one object to a line"
+                        f"{path}:{number}: not valid JSON: {message}; expected one object per line"
                     ) from None
-                places.append(f"line {number}")
+                locations.append(f"line {number}")
             if len(rows) == CHUNK_ROWS:
-                yield _chunk(places, rows)
-                places, rows = [], []
+                yield _chunk(locations, rows)
+                locations, rows = [], []
     if rows:
-        yield _chunk(places, rows)
+        yield _chunk(locations, rows)
 
 
 def _read_csv(path: Path) -> Iterator[Chunk]:
@@ -184,14 +184,14 @@ def _read_csv(path: Path) -> Iterator[Chunk]:
                 index_col=False,
                 chunksize=CHUNK_ROWS,
             ):
-                places = [f"row {number}" for number in range(first, first + len(frame))]
-                if places:  # a file of the header alone gives an empty frame
+                locations = [f"row {number}" for number in range(first, first + len(frame))]
+                if locations:  # a file of the header alone gives an empty frame
                     columns = {str(name): frame[name].tolist() for name in frame.columns}
-                    yield Chunk(places, columns, list(columns))
+                    yield Chunk(locations, columns, list(columns))
                 first += len(frame)
     except pd.errors.ParserWarning:
         raise DataError(
-            f"{path}: the rows have more fields than the first line; put quotes around a text that holds {delimiter!r}"
+            f"{path}: the rows have more fields than the first line; quote texts that contain {delimiter!r}"
         ) from None
     except pd.errors.EmptyDataError:
         return
@@ -209,8 +209,8 @@ def _read_parquet(path: Path, choose: Choose) -> Iterator[Chunk]:
             file = pq.ParquetFile(io.BytesIO(stream.read()) if is_compressed else stream)
             names = file.schema_arrow.names
             for batch in file.iter_batches(CHUNK_ROWS, columns=choose(_mark_empty_columns(file))):
-                places = [f"row {number}" for number in range(first, first + batch.num_rows)]
-                yield Chunk(places, batch.to_pydict(), names)
+                locations = [f"row {number}" for number in range(first, first + batch.num_rows)]
+                yield Chunk(locations, batch.to_pydict(), names)
                 first += batch.num_rows
     except pa.ArrowException as error:
         raise DataError(f"{path}: not a Parquet file: {error}") from None
@@ -234,11 +234,11 @@ def _mark_empty_columns(file: pq.ParquetFile) -> pa.Schema:
 _READERS = {".json": _read_json, ".jsonl": _read_jsonl, ".csv": _read_csv}
 
 
-def _chunk(places: list[str], rows: list[Any]) -> Chunk:
+def _chunk(locations: list[str], rows: list[Any]) -> Chunk:
     """Parsed rows as columns; a row that is not an object becomes one without values."""
     names = list(dict.fromkeys(name for row in rows if isinstance(row, dict) for name in row))
     columns = {name: [row.get(name) if isinstance(row, dict) else None for row in rows] for name in names}
-    return Chunk(places, columns, names)
+    return Chunk(locations, columns, names)
 
 
 def _is_deeper(value: dict[Any, Any] | list[Any], levels: int) -> bool:
@@ -267,7 +267,7 @@ def _json_hint(text: str) -> str:
     if not text:
         return f" (the file is empty); {EXPECTED_ROWS}"
     if text[0] == "{" and text[-1] != "]":
-        return "; one object to a line is the .jsonl format: rename the file"
+        return "; one object per line is the .jsonl format: rename the file"
     return f"; was the file cut off? {EXPECTED_ROWS}"
 
 
@@ -275,5 +275,5 @@ def _read_error(path: Path, error: OSError) -> DataError:
     if path.is_dir():
         return DataError(f"{path}: is a folder; expected a file: {', '.join(FORMATS)}")
     if isinstance(error, FileNotFoundError):
-        return DataError(f"{path}: no such file (paths are taken from the folder the command runs in)")
+        return DataError(f"{path}: no such file (paths are relative to the folder the command runs in)")
     return DataError(f"{path}: cannot be read ({error.strerror or error})")

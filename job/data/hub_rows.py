@@ -75,7 +75,7 @@ def chunks(loaded: datasets.Dataset, split: str, choose: Choose) -> Iterator[Chu
 
     Args:
         loaded: as `load` gives it.
-        split: its name, for the places of the rows.
+        split: its name, for the locations of the rows.
         choose: chooses the columns to read.
     """
     schema = loaded.features.arrow_schema
@@ -83,8 +83,8 @@ def chunks(loaded: datasets.Dataset, split: str, choose: Choose) -> Iterator[Chu
     chosen = loaded.select_columns(choose(pa.schema(filled))).with_format("arrow")
     first = 1
     for table in chosen.iter(CHUNK_ROWS):
-        places = [f"{split} row {number}" for number in range(first, first + table.num_rows)]
-        yield Chunk(places, table.to_pydict(), schema.names)
+        locations = [f"{split} row {number}" for number in range(first, first + table.num_rows)]
+        yield Chunk(locations, table.to_pydict(), schema.names)
         first += table.num_rows
 
 
@@ -114,7 +114,7 @@ def _cached_commit(dataset: HubDataset) -> str | None:
     if dataset.revision is not None:
         raise DataError(
             f"dataset.revision: HF_HUB_OFFLINE is set, and the cache {constants.HF_HUB_CACHE} does not know which "
-            f"commit of {dataset.name} is {dataset.revision!r}; name the commit, or run once with the Hub"
+            f"commit of {dataset.name} is {dataset.revision!r}; name the commit, or run once online"
         )
     return None
 
@@ -135,9 +135,9 @@ def _same_commit(loaded: datasets.Dataset, dataset: HubDataset, commit: str | No
     if constants.HF_HUB_OFFLINE:
         raise DataError(
             f"dataset.revision: HF_HUB_OFFLINE is set, and the newest commit of {dataset.name} in the cache is "
-            f"{cached}, not {commit}; run once with the Hub, or set dataset.revision to the cached one"
+            f"{cached}, not {commit}; run once online, or set dataset.revision to the cached one"
         )
-    raise KickoffError(f"the Hub did not give the data set {dataset.name}@{commit}; run the same command again")
+    raise KickoffError(f"the Hub did not deliver the data set {dataset.name}@{commit}; run the same command again")
 
 
 def _explain(error: Exception, dataset: HubDataset, commit: str | None) -> KickoffError:
@@ -151,13 +151,13 @@ def _explain(error: Exception, dataset: HubDataset, commit: str | None) -> Kicko
         return refusal
     if isinstance(error, RuntimeError) and "scripts are no longer supported" in str(error):
         return ConfigError(
-            f"dataset.name: {name} is a loading script, which is not run; the Hub keeps the rows of many of them as "
-            "Parquet: set dataset.revision: refs/convert/parquet"
+            f"dataset.name: {name} has a loading script, which is not run; the Hub keeps the rows of many such data "
+            "sets as Parquet: set dataset.revision: refs/convert/parquet"
         )
     if isinstance(error, ValueError) and (explained := _explain_choice(error, dataset)):
         return explained
     if isinstance(error, FileNotFoundError):
-        return DataError(f"dataset.name: {name}@{commit} holds no file of rows: {_line(error)}")
+        return DataError(f"dataset.name: {name}@{commit} has no data files: {_line(error)}")
     if isinstance(error, httpx2.HTTPError | OSError) and not isinstance(error, gzip.BadGzipFile):
         return hub_errors.unavailable(wanted, _line(error))
     cause = error.__cause__ if isinstance(error, datasets.exceptions.DatasetGenerationError) else None
@@ -170,7 +170,7 @@ def _explain_offline(error: Exception, dataset: HubDataset) -> KickoffError:
     holds = f", which holds the configurations {_format_names(cached[0])}" if cached else ""
     return DataError(
         f"dataset.name: HF_HUB_OFFLINE is set, and {description}, split {dataset.split!r}, is not in the cache "
-        f"{datasets.config.HF_DATASETS_CACHE}{holds}; run once with the Hub, or unset HF_HUB_OFFLINE"
+        f"{datasets.config.HF_DATASETS_CACHE}{holds}; run once online, or unset HF_HUB_OFFLINE"
     )
 
 

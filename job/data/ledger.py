@@ -1,6 +1,6 @@
 """Ledger: accounts for every row. Rows in = rows trained + rows tested + rows rejected.
 
-Writes `rejected.jsonl`, with each rejected row as it was, its place and the reason; and counts the facts of
+Writes `rejected.jsonl`, with each rejected row as it was, its location and the reason; and counts the facts of
 `data.json`. It does not decide about any row: the stages do.
 """
 
@@ -33,7 +33,7 @@ BIN_CHARACTERS = 10
 
 
 def write_rejected(path: Path, rejected: list[Rejection], loaded: list[datasets.Dataset]) -> RejectedCounts:
-    """Write one JSON line for each rejected row: its place, the stage, the reason, and the row as it was.
+    """Write one JSON line for each rejected row: its location, the stage, the reason, and the row as it was.
 
     Args:
         path: of rejected.jsonl.
@@ -102,7 +102,7 @@ def count_rows(
         repeats: what dedupe found.
         parts: "train" and "test", encoded if there is a tokenizer.
         tokenizer: that encoded them, if there is one.
-        mended: answers whose end-of-text token was removed.
+        mended: answers whose end-of-sequence token was removed.
 
     Returns:
         The facts of data.json.
@@ -128,7 +128,7 @@ def count_rows(
         notes=clean.notes(config.clean, list(parts.values())),
     )
     if facts.rows != facts.train + facts.test + facts.rejected:
-        raise AssertionError(f"rows got lost: {data_line(facts)}")
+        raise AssertionError(f"rows were lost: {data_line(facts)}")
     return facts
 
 
@@ -145,7 +145,7 @@ def closest_pair(pairs: list[tuple[str, str, float]], parts: datasets.DatasetDic
     """Find the most similar pair with one row in train and one in test.
 
     Args:
-        pairs: places of two rows and their similarity, the most similar pair first.
+        pairs: locations of two rows and their similarity, the most similar pair first.
         parts: "train" and "test".
     """
     wanted = {where for pair in pairs for where in pair[:2]}
@@ -160,12 +160,12 @@ def closest_pair(pairs: list[tuple[str, str, float]], parts: datasets.DatasetDic
 
 
 def _positions(part: datasets.Dataset, wanted: set[str]) -> dict[str, int]:
-    """The positions of the rows that come from the places wanted."""
+    """The positions of the rows that come from the locations wanted."""
     positions: dict[str, int] = {}
     column = part.select_columns("where")  # alone: otherwise the ids of encoded rows become lists as well
     for start in range(0, len(part), BATCH):
-        places = column[start : start + BATCH]["where"]
-        positions |= {where: number for number, where in enumerate(places, start) if where in wanted}
+        locations = column[start : start + BATCH]["where"]
+        positions |= {where: number for number, where in enumerate(locations, start) if where in wanted}
     return positions
 
 

@@ -1,4 +1,4 @@
-"""Load: reads files and Hub data sets into rows with a question, an answer and their place in the source.
+"""Load: reads files and Hub data sets into rows with a question, an answer and their location in the source.
 
 It knows sources, column names and what a row must have: two texts. It does not know whether they are good; that is
 clean's work. The rows go to disk as they are read, so they may exceed memory. A rejected row carries its texts as they
@@ -52,7 +52,7 @@ class _Source:
 
     read: Callable[[Choose], Iterator[Chunk]]
     name: str
-    """By which the places of its rows begin."""
+    """By which the locations of its rows begin."""
     source: str
     """Its path, or its name on the Hub."""
     origin: dict[str, str | None]
@@ -121,7 +121,7 @@ def _file_sources(
     for path in files.paths(named):
         yield _Source(
             partial(files.read, path),
-            # train/qa.json and test/qa.json: the name alone would give two rows the same place
+            # train/qa.json and test/qa.json: the name alone would give two rows the same location
             path.name if names.count(path.name) == 1 else str(path),
             str(path),
             {"sha256": files.fingerprint(path)},
@@ -165,9 +165,9 @@ def _batches(
             others = {key: chunk.columns[key] for key in chunk.columns if key not in (*used, group, *source.ignored)}
             _add_unused(kept, others, first, unused)
             yield kept
-            first += len(chunk.places)
+            first += len(chunk.locations)
         if used is None:
-            raise DataError(f"{source.source}: holds no row; {EXPECTED_ROWS}")
+            raise DataError(f"{source.source}: has no rows; {EXPECTED_ROWS}")
         question, answer = used
         unused_names = [str(redact_value(name)) for name in source.names if name not in (*used, group)]
         not_drawn_here = source.draw.not_drawn - not_drawn if source.draw.weight < 1 else None
@@ -199,12 +199,12 @@ def _valid_rows(
     chunk: Chunk, name: str, used: tuple[str, str], group: str | None, first: int, rejected: list[Rejection]
 ) -> dict[str, list[Any]]:
     """The rows of a chunk that hold two texts; the others go to `rejected`."""
-    missing = [None] * len(chunk.places)
+    missing = [None] * len(chunk.locations)
     questions, answers = (chunk.columns.get(column, missing) for column in used)
     groups = chunk.columns.get(group, missing) if group is not None else missing
     kept: dict[str, list[Any]] = {key: [] for key in SCHEMA.names}
-    for number, (place, question, answer) in enumerate(zip(chunk.places, questions, answers, strict=True)):
-        where = f"{name} {place}"
+    for number, (location, question, answer) in enumerate(zip(chunk.locations, questions, answers, strict=True)):
+        where = f"{name} {location}"
         reason = _problem("question", question) or _problem("answer", answer)
         if reason is not None:
             shown = (redact_value(_json_safe(question)), redact_value(_json_safe(answer)))
@@ -257,7 +257,8 @@ def _find_pair(names: list[str], source: _Source, group: str | None) -> tuple[st
             return by_lower[question], by_lower[answer]
     hint = " (is the delimiter one of , ; tab | ?)" if len(names) == 1 and ".csv" in source.source else ""
     raise DataError(
-        f"{source.source}: cannot tell the columns: found {_format_names(names)}{hint}, expected question and answer; "
+        f"{source.source}: cannot tell which columns to read: found {_format_names(names)}{hint}, "
+        "expected question and answer; "
         "name yours with dataset.question and dataset.answer"
     )
 
@@ -273,7 +274,7 @@ def _problem(column: str, value: object) -> str | None:
     try:
         value.encode("utf-8")
     except UnicodeEncodeError:
-        return f"the {column} holds half a surrogate pair, which is no character"
+        return f"the {column} contains half of a surrogate pair, which is not a character"
     return None
 
 

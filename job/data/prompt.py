@@ -9,7 +9,7 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
-from job.data.rows import IGNORED
+from job.data.rows import IGNORE_INDEX
 from job.run.row_facts import Rendered
 
 
@@ -31,8 +31,8 @@ def prompt_ids(questions: list[str], tokenizer: PreTrainedTokenizerBase) -> list
 
 
 def prompt_length(labels: list[int]) -> int:
-    """Count the tokens of the prompt in a row's labels, which are IGNORED there."""
-    return sum(label == IGNORED for label in labels)
+    """Count the tokens of the prompt in a row's labels, which are IGNORE_INDEX there."""
+    return sum(label == IGNORE_INDEX for label in labels)
 
 
 def render(row: Mapping[str, Any], tokenizer: PreTrainedTokenizerBase) -> Rendered:

@@ -14,7 +14,7 @@ import pyarrow as pa
 
 BATCH = 1000
 """Rows in memory at once, in each process."""
-IGNORED = -100
+IGNORE_INDEX = -100
 """Label of a position without loss, the default ignore_index of torch's cross entropy."""
 _MIN_PARALLEL_ROWS = 4000
 """Starting two workers costs about as much as this many rows in one process."""

@@ -84,12 +84,12 @@ def _prepare(
             data, mended = _encode(config, data, rejected, tokenizer)
     with folder.phase("dedupe", "dropping rows that repeat another"):
         train, test, repeats = _dedupe(config, data, rejected, sources)
-    with folder.phase("split", "choosing which rows are trained and which only tested"):
+    with folder.phase("split", "choosing which rows to train on and which to test on"):
         families = repeats.families[len(test) if test is not None else 0 :]
         parts = split.split(config.split, config.seed, train, test, families).remove_columns(["id", "group"])
         if tokenizer is not None and check_parts is not None:
             check_parts(parts)
-    with folder.phase("audit", "counting what became of every row"):
+    with folder.phase("audit", "counting what happened to every row"):
         counts = ledger.write_rejected(folder / "rejected.jsonl", rejected, loaded)
         facts = ledger.count_rows(config, sources, counts, repeats, parts, tokenizer, mended)
         _log_facts(facts)
@@ -157,7 +157,10 @@ def _encode(
     check = partial(rules.rejection_reason, config.clean)
     data = _apply(data, rejected, lambda part: encode.encode(part, tokenizer, config.model.max_length, counts, check))
     if counts["mended"]:
-        log.info(f"encode: the end mark behind {counts['mended']} answers was removed; each gets one anyway")
+        log.info(
+            f"encode: the end-of-sequence token after {counts['mended']} answers was removed; "
+            "each answer gets one anyway"
+        )
     return data, counts["mended"]
 
 

@@ -70,15 +70,15 @@ class _Column:
         return count >= 0.9 * self.inspected
 
     def add_rows(
-        self, start: int, values: list[Any], questions: list[str], answers: list[str], places: list[str]
+        self, start: int, values: list[Any], questions: list[str], answers: list[str], locations: list[str]
     ) -> None:
         """Add the values of some rows, the first of which has the number `start`."""
         self.hashes.append((start, hash_values([canonical_text(value) for value in values])))
-        for value, question, answer, place in zip(values, questions, answers, places, strict=True):
+        for value, question, answer, location in zip(values, questions, answers, locations, strict=True):
             if text := value_text(value):
                 self.filled += 1
                 if not isinstance(value, bool):
-                    self.first = self.first or place
+                    self.first = self.first or location
                     self.by_name += 1
                 if self.inspected < _MAX_INSPECTED:
                     self._inspect(value, text, question, answer)
@@ -143,14 +143,14 @@ class UnusedColumns:
         self._unread: dict[str, str] = {}
 
     def add_rows(
-        self, questions: list[str], answers: list[str], places: list[str], others: dict[str, list[Any]]
+        self, questions: list[str], answers: list[str], locations: list[str], others: dict[str, list[Any]]
     ) -> None:
         """Add rows.
 
         Args:
             questions: of the rows.
             answers: of the rows.
-            places: where the rows stand.
+            locations: where the rows stand.
             others: the rows' values in the other columns, without those that the config ignores.
         """
         others = {name: values for name, values in others.items() if not is_irrelevant(name)}
@@ -161,7 +161,7 @@ class UnusedColumns:
         self._answers.append(hash_values(answers))
         for name, values in others.items():
             column = self._columns.setdefault(name, _Column(name, self.asks))
-            column.add_rows(self.rows, values, questions, answers, places)
+            column.add_rows(self.rows, values, questions, answers, locations)
         self.rows += len(questions)
 
     def add_media(self, name: str, source: str) -> None:
@@ -180,7 +180,7 @@ class UnusedColumns:
             if column.by_name and column.is_named and not column.says_nothing_new:
                 needed[column.name] = f"is filled in {column.by_name} of {total} rows, first in {column.first}"
         for name, separations in self._find_separations().items():
-            separates = f"tells {separations.rows} rows apart that ask the same and are answered differently"
+            separates = f"distinguishes {separations.rows} rows that ask the same and are answered differently"
             if name in needed:
                 continue
             if separations.needs(self._columns[name], total):
@@ -238,7 +238,7 @@ def refusal(needed: dict[str, str]) -> str:
     """
     why = "; ".join(f"{name!r} {reason}" for name, reason in needed.items())
     readable = not all(reason.startswith(UNREADABLE) for reason in needed.values())
-    way = "put it into the question, or leave" if readable else "take rows that can be answered without, or leave"
+    way = "put it into the question, or leave" if readable else "use rows that can be answered without it, or leave"
     return (
         f"dataset: a column that the question needs is left out: {why}; {way} it out on purpose with "
         f"dataset.ignore_columns: [{_format_names(needed)}]"
@@ -261,8 +261,8 @@ def require_few_conflicts(rows: int, lost: int, columns: Iterable[str]) -> None:
         listed = _format_names(suspect)
         raise DataError(
             f"dataset: {lost} of {rows} rows ask the same as another row and are answered differently; they would be "
-            f"dropped, and what the question lacks may stand in a column that is left out ({listed}): put it into the "
-            "question; or, if the questions are whole and have several answers, set dedupe.conflicts=keep_all, or "
+            f"dropped, and what the question lacks may be in a column that is left out ({listed}): put it into the "
+            "question; or, if the questions are complete and have several answers, set dedupe.conflicts=keep_all, or "
             f"leave the columns out on purpose with dataset.ignore_columns: [{listed}]"
         )
 

@@ -121,8 +121,8 @@ def _add_answer_metrics(measured: ModelMetrics, answers: list[Answer]) -> tuple[
 
 def _load(folder: Path, machine: Machine) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     with out_of_memory.convert_errors(
-        "while loading a model to measure it, which needs 4 bytes a parameter",
-        "what is trained is kept: run the same command again on a machine with more memory, or take a smaller "
+        "while loading a model to measure it, which needs 4 bytes per parameter",
+        "the trained model is kept: run the same command again on a machine with more memory, or use a smaller "
         "model.base and another output",
     ):
         model: PreTrainedModel = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, use_safetensors=True)

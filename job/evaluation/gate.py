@@ -29,7 +29,7 @@ def check(section: EvaluateSection, tuned: ModelMetrics | None, base: ModelMetri
     if value is None or needed is None:
         name, metrics = ("tuned", tuned) if value is None else ("base", base)
         measured = metrics is not None and metrics.was_measured(metric)
-        why = f"the {name} model's is no number" if measured else "there is no test row"
+        why = f"the {name} model's is not a number" if measured else "there is no test row"
         return Gate(metric, passed=False, rule=f"{metric} could not be measured: {why}")
     against = "the base model's" if section.gate_threshold is None else "the threshold"
     # a value equal to the threshold passes; the base model has to be beaten
@@ -46,7 +46,7 @@ def refuse(gate: Gate, folder: Path) -> None:
         value = f"found {gate.value:.4g}" if gate.value is not None else "found nothing to compare"
         raise GateRefused(
             f"not published: {gate.rule}, {value}. The model is kept in {folder}; more or better rows, more "
-            "epochs or another learning rate may help, and evaluate.gate sets or turns off the gate"
+            "epochs or another learning rate may help, and evaluate.gate changes or turns off the gate"
         )
 
 

@@ -33,7 +33,7 @@ def measure(config: Config, folder: RunFolder, machine: Machine) -> None:
     measured = Measured(settings, _read_measured(folder, settings, machine))
     with folder.phase(
         "evaluate",
-        "measuring the tuned model, and beside it the base model, on rows that neither was trained on",
+        "measuring the tuned and the base model on the test rows",
         machine.rank,
     ):
         for name in ("model", "base") if len(test) else ():

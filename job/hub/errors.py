@@ -84,7 +84,9 @@ def explain(error: BaseException, wanted: Wanted) -> KickoffError | None:
 
 def unavailable(wanted: Wanted, reason: str) -> KickoffError:
     """Return the error about a repository that the Hub did not deliver, for a reason that a retry may cure."""
-    return KickoffError(f"the Hub did not give the {wanted.what} {wanted.name}: {reason}; run the same command again")
+    return KickoffError(
+        f"the Hub did not deliver the {wanted.what} {wanted.name}: {reason}; run the same command again"
+    )
 
 
 def status(error: BaseException) -> int:

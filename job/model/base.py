@@ -55,7 +55,7 @@ def fetch(section: ModelSection, folder: Path, before: str | None = None) -> Bas
     """
     if (folder / FACTS).exists():
         return load(folder / FACTS, BaseFacts)
-    remedy = "take a smaller model.base, or run on a machine with more memory"
+    remedy = "use a smaller model.base, or run on a machine with more memory"
     with out_of_memory.convert_errors(f"while loading {section.base}", remedy):
         if _is_checkpoint(Path(section.base)):
             tokenizer, model, origin = _from_checkpoint(section)
@@ -71,7 +71,7 @@ def fetch(section: ModelSection, folder: Path, before: str | None = None) -> Bas
         shutil.rmtree(partial)
         raise DataError(
             f"output: {folder.parent} was trained from other weights than {section.base} has now, so its base cannot "
-            "be made anew; bring them back as they were, or choose another output"
+            "be recreated; restore them, or choose another output"
         )
     facts = BaseFacts(
         origin.base,
@@ -166,13 +166,13 @@ def _from_checkpoint(section: ModelSection) -> tuple[PreTrainedTokenizerBase, Pr
     try:
         before = load(folder / FACTS, BaseFacts)
     except Damaged as error:
-        raise ConfigError(f"model.base: {error}; take a checkpoint of another run") from None
+        raise ConfigError(f"model.base: {error}; use a checkpoint of another run") from None
     unused = [name for name in ("revision", "gguf_file") if getattr(section, name) is not None]
     if unused:
-        log.info(f"base: a checkpoint brings its own base, {before.base}; model.{', model.'.join(unused)} not used")
+        log.info(f"base: a checkpoint has its own base, {before.base}; model.{', model.'.join(unused)} not used")
     trained = checkpoint.load_weights(path)
     if trained is None:
-        raise ConfigError(f"model.base: the checkpoint {path} is incomplete or damaged; take an older one")
+        raise ConfigError(f"model.base: the checkpoint {path} is incomplete or damaged; use an older one")
     model = _load_model(section.base, folder, dtype=torch.float32, use_safetensors=True)
     try:
         model.load_state_dict(trained)
@@ -212,8 +212,8 @@ def _load_checked_tokenizer(section: ModelSection, folder: Path) -> PreTrainedTo
         ) from None
     if not tokenizer.is_fast:
         raise ConfigError(
-            f"model.base: {section.base} has a tokenizer in Python alone ({type(tokenizer).__name__}), which cannot be "
-            "served; expected a tokenizer.json"
+            f"model.base: {section.base} has only a tokenizer written in Python ({type(tokenizer).__name__}), which "
+            "cannot be served; expected a tokenizer.json"
         )
     return tokenizer
 
@@ -225,8 +225,7 @@ def _load_model(base: str, folder: Path, **options: Any) -> PreTrainedModel:
     except Exception as error:  # an invalid file may make a library raise anything
         _reraise_unrelated(error)
         raise ConfigError(
-            f"model.base: {base} is no causal language model that can be loaded: {type(error).__name__}: "
-            f"{one_line(error)}"
+            f"model.base: {base} cannot be loaded as a causal language model: {type(error).__name__}: {one_line(error)}"
         ) from None
     model: PreTrainedModel = loaded[0]
     weights.require_loaded(base, model, loaded[1])
@@ -245,7 +244,8 @@ def _validate(
     _require_fit(section, context)
     if tokenizer.eos_token_id is None:
         raise ConfigError(
-            f"model.base: the tokenizer of {base} has no end-of-text token, so no answer could ever end; take another"
+            f"model.base: the tokenizer of {base} has no end-of-sequence token, so no answer could ever "
+            "end; use another base"
         )
     chosen = template.install(section, tokenizer)
     ids.require_known(base, model, tokenizer, template.render_samples(tokenizer))

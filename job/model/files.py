@@ -66,7 +66,7 @@ def require_complete(base: str, folder: Path, weights: list[str]) -> None:
         except SafetensorError as error:
             with path.open("rb") as file:
                 pointer = file.read(64).startswith(b"version https://git-lfs")
-            remedy = "it is a pointer of Git LFS, run `git lfs pull` there" if pointer else "fetch it again"
+            remedy = "it is a Git LFS pointer: run `git lfs pull` there" if pointer else "download it again"
             raise ConfigError(f"model.base: {base}: {name} is cut off or damaged ({error}); {remedy}") from None
 
 
@@ -82,7 +82,7 @@ def _refuse_other_kinds(base: str, folder: Path, names: set[str], ggufs: list[st
         )
     if "base/base.json" in names and "config.json" not in names:
         raise ConfigError(
-            f"model.base: {base} is a run folder of Kickoff; take {base}/model, or a checkpoint, "
+            f"model.base: {base} is a run folder of Kickoff; use {base}/model, or a checkpoint, "
             f"{base}/checkpoints/step-..."
         )
     if "config.json" not in names:
@@ -104,18 +104,18 @@ def _refuse_config(base: str, folder: Path) -> None:
     if quantized:
         method = quantized.get("quant_method", "of an unknown method") if isinstance(quantized, dict) else quantized
         raise ConfigError(
-            f"model.base: {base} is quantized ({method}), and such weights cannot be fine-tuned; take the model that "
+            f"model.base: {base} is quantized ({method}), and such weights cannot be fine-tuned; use the model that "
             "it was made from"
         )
     if not isinstance(kind, str) or kind not in CONFIG_MAPPING:
         if raw.get("auto_map"):
             raise ConfigError(
-                f"model.base: {base} needs code of its own (auto_map in config.json), which is not run here; take a "
+                f"model.base: {base} needs custom code (auto_map in config.json), which is not run here; use a "
                 "model that transformers knows"
             )
         raise ConfigError(
             f"model.base: {base} has the model_type {kind!r}, which transformers {transformers.__version__} does not "
-            "know; expected a causal language model in its form, perhaps of a newer transformers"
+            "know; expected one that it knows; a newer transformers may know this one"
         )
     try:
         config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
@@ -127,17 +127,17 @@ def _refuse_config(base: str, folder: Path) -> None:
 def _refuse_kind(base: str, kind: str, config: PretrainedConfig) -> None:
     if config.is_encoder_decoder:
         raise ConfigError(
-            f"model.base: {base} is an encoder-decoder ({kind}), which is not supported yet; take a decoder, such as "
+            f"model.base: {base} is an encoder-decoder ({kind}), which is not supported yet; use a decoder, such as "
             "distilbert/distilgpt2"
         )
     if any(getattr(config, modality, None) is not None for modality in _OTHER_MODALITIES):
         raise ConfigError(
-            f"model.base: {base} also takes images or sound ({kind}), which is not supported; take a model for text "
+            f"model.base: {base} also takes images or sound ({kind}), which is not supported; use a model for text "
             "alone"
         )
     if type(config) not in MODEL_FOR_CAUSAL_LM_MAPPING:
         raise ConfigError(
-            f"model.base: {base} is no causal language model ({kind}); take a decoder, such as distilbert/distilgpt2"
+            f"model.base: {base} is not a causal language model ({kind}); use a decoder, such as distilbert/distilgpt2"
         )
     vocabulary, padding = getattr(config, "vocab_size", None), getattr(config, "pad_token_id", None)
     if isinstance(vocabulary, int) and isinstance(padding, int) and padding >= vocabulary:
@@ -153,13 +153,13 @@ def _weights(base: str, folder: Path, names: set[str]) -> list[str]:
     if INDEX in names:
         shards = _json(base, folder / INDEX).get("weight_map")
         if not isinstance(shards, dict) or not shards:
-            raise ConfigError(f"model.base: {base}: {INDEX} names no files of weights; fetch it again")
+            raise ConfigError(f"model.base: {base}: {INDEX} lists no weight files; download it again")
         wanted = sorted({str(name) for name in shards.values()})
         missing = [name for name in wanted if name not in names]
         if missing:
             raise ConfigError(
-                f"model.base: {base} lacks {join_names(missing)} of the {len(wanted)} files of weights that {INDEX} "
-                "names; fetch all of it again"
+                f"model.base: {base} lacks {join_names(missing)} of the {len(wanted)} weight files that {INDEX} lists; "
+                "download all of them again"
             )
         return wanted
     others = sorted(name for name in names if name.endswith((".safetensors", ".gguf")))
@@ -169,7 +169,7 @@ def _weights(base: str, folder: Path, names: set[str]) -> list[str]:
     if pickled:
         raise ConfigError(
             f"model.base: {base} holds no *.safetensors weights, only {join_names(pickled)}, which may run code when "
-            f"loaded; convert it with {_CONVERT.format(base=base)} and set model.base=converted, or on the Hub take a "
+            f"loaded; convert it with {_CONVERT.format(base=base)} and set model.base=converted, or on the Hub use a "
             "revision with safetensors (often model.revision=refs/pr/1)"
         )
     raise ConfigError(f"model.base: {base} holds no *.safetensors weights; found {join_names(sorted(names))}")
@@ -188,5 +188,5 @@ def _json(base: str, path: Path) -> dict[str, Any]:
     except (OSError, ValueError) as error:
         raise ConfigError(f"model.base: {base}: {path.name} cannot be read: {one_line(error)}") from None
     if not isinstance(content, dict):
-        raise ConfigError(f"model.base: {base}: {path.name} holds no JSON object; fetch it again")
+        raise ConfigError(f"model.base: {base}: {path.name} holds no JSON object; download it again")
     return content

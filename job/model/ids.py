@@ -53,7 +53,7 @@ def require_ids(base: str, model: PreTrainedModel, tokenizer: PreTrainedTokenize
     for stop in stops if isinstance(stops, list) else [] if stops is None else [stops]:
         if not 0 <= stop < rows:
             raise ConfigError(
-                f"model.base: {base}: the end-of-text id {stop} in generation_config.json is outside the model's "
+                f"model.base: {base}: the end-of-sequence id {stop} in generation_config.json is outside the model's "
                 f"{rows} embeddings; correct eos_token_id there"
             )
     if outside:
@@ -86,8 +86,8 @@ def _flag_special(base: str, rows: int, tokenizer: PreTrainedTokenizerBase, toke
         tokenizer.add_tokens([AddedToken(token.content, special=True, normalized=False, **options)])
     names = join_names([token.content for token in tokens])
     log.info(
-        f"base: the tokenizer of {base} has tokens that the model's {rows} embeddings lack, and that nobody writes: "
-        f"{names}; rows that spell them are rejected"
+        f"base: the tokenizer of {base} has tokens that the model's {rows} embeddings lack, and that texts do not "
+        f"contain: {names}; rows that contain them are rejected"
     )
 
 
@@ -102,6 +102,6 @@ def _refuse(base: str, rows: int, tokens: list[tuple[int, str]]) -> None:
 
 def _resize(rows: int) -> str:
     return (
-        "add rows with model.resize_token_embeddings(len(tokenizer)) and save the model again, or take the tokenizer "
+        "add rows with model.resize_token_embeddings(len(tokenizer)) and save the model again, or use the tokenizer "
         f"that belongs to the {rows} embeddings"
     )

@@ -19,7 +19,7 @@ import torch.nn.functional as F
 from torch import nn
 from transformers import PreTrainedModel
 
-from job.data.rows import IGNORED
+from job.data.rows import IGNORE_INDEX
 from job.model.head import BLOCK, Head
 
 TOLERANCE = 1e-3
@@ -168,7 +168,7 @@ def choose(
     Args:
         model: in any mode, which it keeps.
         ids: token ids of the rows to compare on, [rows, length].
-        labels: the same ids, or IGNORED where there is no loss.
+        labels: the same ids, or IGNORE_INDEX where there is no loss.
         mask: 1 for a token, 0 for padding.
         in_place: as in `AnswerLoss`.
     """
@@ -185,7 +185,10 @@ def choose(
     finally:
         model.train(training)
         model.zero_grad()
-    log.info(f"logits only at the answers: not possible for this model ({reason}); training the plain way, slower")
+    log.info(
+        f"loss: logits at the answers alone are not possible for this model ({reason}); computing all of "
+        "them, which is slower"
+    )
     return plain
 
 
@@ -207,7 +210,7 @@ def _agree(fast: list[float], plain: list[float]) -> bool:
 def _labelled(states: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
     """Select from [rows, length, size] the positions that predict a label: [positions, size]; and these labels."""
     targets = labels[:, 1:]
-    kept = targets != IGNORED
+    kept = targets != IGNORE_INDEX
     return states[:, :-1][kept], targets[kept]
 
 
@@ -240,7 +243,7 @@ def _losses(logits: torch.Tensor, wanted: torch.Tensor) -> tuple[torch.Tensor, t
 
 def _by_row(labels: torch.Tensor, losses: torch.Tensor, correct: torch.Tensor) -> Sums:
     """Add up for each row what was found at its labelled positions, which are in the order of `_labelled`."""
-    kept = labels[:, 1:] != IGNORED
+    kept = labels[:, 1:] != IGNORE_INDEX
     row = kept.nonzero()[:, 0]
     total, hits = (values.new_zeros(len(labels)).index_add_(0, row, values) for values in (losses, correct))
     return Sums(total, hits, kept.sum(1))

@@ -53,19 +53,19 @@ def require_causal(base: str, model: PreTrainedModel, padding: int, special: set
         with _Positions(length) as positions:
             alone = _logits(model, ids[:1])[0]
         if not torch.isfinite(alone).all():
-            raise ConfigError(f"model.base: {base} predicts no numbers (NaN or infinite) from ordinary tokens")
+            raise ConfigError(f"model.base: {base} predicts NaN or infinity from ordinary tokens")
         for position in (length - 1, length // 2):
             changed = ids[:1].clone()
             changed[0, position] = ids[1 if ids[1, position] != ids[0, position] else 2, position]
             if _differ(_logits(model, changed)[0, :position], alone[:position], SAME):
                 raise ConfigError(
                     f"model.base: {base} sees the tokens that it must predict: it is bidirectional, an encoder such "
-                    "as BERT, and no causal language model; take a decoder, such as distilbert/distilgpt2"
+                    "as BERT, and not a causal language model; use a decoder, such as distilbert/distilgpt2"
                 )
         if _differ(_logits(model, ids)[0], alone, SIMILAR):
             raise ConfigError(
                 f"model.base: {base} predicts differently for a row in a batch and for the row alone (as experts of "
-                "limited capacity do), so that no measurement would be reliable; take another base"
+                "limited capacity do), so no measurement would be reliable; use another base"
             )
         _require_right_padding(base, model, ids, alone, padding)
     limits = [limit for limit in (named, positions.limit) if limit is not None]
@@ -106,7 +106,7 @@ def require_generation(base: str, model: PreTrainedModel, special: set[int], con
             if _differ(torch.stack([step[row] for step in generated.logits]), expected, SIMILAR):
                 raise ConfigError(
                     f"model.base: {base} generates differently from what it predicts in one pass ({PADDED[row > 0]}), "
-                    "so that its answers would not be those that are trained; take another base"
+                    "so its answers would not be those that it is trained on; use another base"
                 )
 
 
@@ -120,7 +120,7 @@ def _require_right_padding(
         if _differ(_logits(model, padded, attention_mask)[0, :length], alone[:length], SIMILAR):
             raise ConfigError(
                 f"model.base: {base} predicts differently for a row with padding after it, as in every batch of "
-                "training; take another base"
+                "training; use another base"
             )
 
 
@@ -181,9 +181,9 @@ def _logits(model: PreTrainedModel, ids: torch.Tensor, mask: torch.Tensor | None
     return logits
 
 
-def _differ(found: torch.Tensor, expected: torch.Tensor, tolerance: float) -> bool:
+def _differ(actual: torch.Tensor, expected: torch.Tensor, tolerance: float) -> bool:
     spread = expected.amax(-1) - expected.amin(-1)
-    return bool(((found - expected).abs().amax(-1) > tolerance * spread).any())
+    return bool(((actual - expected).abs().amax(-1) > tolerance * spread).any())
 
 
 def _random_ids(model: PreTrainedModel, special: set[int], shape: tuple[int, int]) -> torch.Tensor:

@@ -59,7 +59,8 @@ def locate(section: ModelSection, select: SelectWeights) -> tuple[Path, str | No
 
 def _wanted(section: ModelSection) -> Wanted:
     unknown = (
-        f"found {section.base!r}, which is no folder here and no model on the Hub that HF_TOKEN may read; check the "
+        f"found {section.base!r}, which is neither a folder here nor a model on the Hub that HF_TOKEN may read; check "
+        "the "
         "name (owner/name) and the token"
     )
     return Wanted("model", "model.base", section.base, section.revision, unknown, "base model")

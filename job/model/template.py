@@ -83,7 +83,7 @@ def _own_template(base: str, tokenizer: PreTrainedTokenizerBase) -> str | None:
         if "default" not in template:
             raise ConfigError(
                 f"model.base: {base} has several chat templates and none named default: "
-                f"{', '.join(sorted(template))}; save it with the one that is meant, or {_OURS_INSTEAD}"
+                f"{', '.join(sorted(template))}; save it with the right one, or {_OURS_INSTEAD}"
             )
         template = template["default"]
     return str(template) if template else None
@@ -102,7 +102,7 @@ def _opening(base: str, tokenizer: PreTrainedTokenizerBase) -> list[int]:
     if not plain or not starts:
         raise ConfigError(
             f"model.base: the tokenizer of {base} reads {text!r} as {plain} and, with its special tokens, as "
-            f"{special}, which does not contain it; take another base"
+            f"{special}, which does not contain it; use another base"
         )
     return special[: starts[0]]
 
@@ -122,7 +122,7 @@ def _require_encodable(base: str, tokenizer: PreTrainedTokenizerBase, opening: l
     if ids[: len(opening)] != opening:
         raise ConfigError(
             f"model.base: the tokenizer of {base} starts each text with the ids {opening}, which it does not read from "
-            f"their own text, {prompt[:20]!r}; take another base"
+            f"their own text, {prompt[:20]!r}; use another base"
         )
     before, _, after = prompt.partition(QUESTION)
     for part in (before, after):
@@ -130,7 +130,7 @@ def _require_encodable(base: str, tokenizer: PreTrainedTokenizerBase, opening: l
         if _letters(decoded) != _letters(part) or _has_unknown(tokenizer, part):
             raise ConfigError(
                 f"model.base: the tokenizer of {base} cannot write {part.strip()!r}, which Kickoff's chat template "
-                f"holds: it makes {decoded!r} of it; take a base with a chat template of its own, or another"
+                f"holds: it turns it into {decoded!r}; use a base with a chat template of its own, or another"
             )
 
 
@@ -140,7 +140,7 @@ def _require_usable(base: str, tokenizer: PreTrainedTokenizerBase) -> str:
     prompt = prompts.pop()
     if prompts and not _uses_clock(tokenizer.chat_template):
         raise ConfigError(
-            f"model.base: the chat template of {base} renders another prompt each time, so that training and serving "
+            f"model.base: the chat template of {base} renders a different prompt each time, so training and serving "
             f"would differ; {_OURS_INSTEAD}"
         )
     if QUESTION not in prompt:
@@ -166,12 +166,12 @@ def _compare_with_answered(base: str, tokenizer: PreTrainedTokenizerBase, prompt
     if full.startswith(prompt):
         return
     if QUESTION not in full:
-        log.warning("base: its chat template drops the question of an answered one; only single questions can be asked")
+        log.warning("base: its chat template drops a question that has an answer; only single questions can be asked")
         return
     behind, answered = (text.rpartition(QUESTION)[2] for text in (prompt, full))
     if not answered.startswith(behind) and prompt == _render(base, tokenizer, QUESTION, opened=False):
         raise ConfigError(
-            f"model.base: the chat template of {base} has no place where an answer begins: add_generation_prompt "
+            f"model.base: the chat template of {base} does not show where an answer begins: add_generation_prompt "
             f"changes nothing, and an answered question is rendered differently; {_OURS_INSTEAD}"
         )
     log.warning(
@@ -229,7 +229,7 @@ def _render(
     except Exception as error:  # a template is a program, and may fail in every way
         what = "a single question" if answer is None else "an answered question"
         raise ConfigError(
-            f"model.base: the chat template of {base} does not take {what}: {one_line(error)}; {_OURS_INSTEAD}"
+            f"model.base: the chat template of {base} does not accept {what}: {one_line(error)}; {_OURS_INSTEAD}"
         ) from None
 
 
@@ -240,7 +240,7 @@ def _warn_about_unknown(base: str, tokenizer: PreTrainedTokenizerBase, prompt: s
 
 
 def _has_unknown(tokenizer: PreTrainedTokenizerBase, text: str) -> bool:
-    """Return whether the text becomes the unknown token (which in GPT-2 is also the end-of-text token)."""
+    """Return whether the text becomes the unknown token (which in GPT-2 is also the end-of-sequence token)."""
     unknown = tokenizer.unk_token_id
     if unknown is None or str(tokenizer.unk_token) in text:
         return False

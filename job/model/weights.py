@@ -27,10 +27,10 @@ def require_loaded(base: str, model: PreTrainedModel, info: dict[str, Any]) -> N
     """
     mismatched = sorted(info["mismatched_keys"])
     if mismatched:
-        name, found, expected = mismatched[0]
+        name, actual, expected = mismatched[0]
         more = f" and {len(mismatched) - 1} more" if len(mismatched) > 1 else ""
         raise ConfigError(
-            f"model.base: {base}: {name} has the size {tuple(found)}, config.json asks for {tuple(expected)}"
+            f"model.base: {base}: {name} has the size {tuple(actual)}, config.json requires {tuple(expected)}"
             f"{more}; config.json and weights do not belong together"
         )
     missing = sorted(info["missing_keys"])
@@ -39,7 +39,7 @@ def require_loaded(base: str, model: PreTrainedModel, info: dict[str, Any]) -> N
         origin = f"; it was saved as {saved_as}" if saved_as and saved_as != type(model).__name__ else ""
         raise ConfigError(
             f"model.base: {base} lacks weights that {type(model).__name__} needs and that would start at random: "
-            f"{join_names(missing)}{origin}; take a model that was saved with its output layer"
+            f"{join_names(missing)}{origin}; use a model that was saved with its output layer"
         )
     layers, parts = _find_unused(model, info["unexpected_keys"])
     if layers:
@@ -49,8 +49,8 @@ def require_loaded(base: str, model: PreTrainedModel, info: dict[str, Any]) -> N
         )
     if parts:
         raise ConfigError(
-            f"model.base: {base} holds weights that config.json leaves out of the model: {join_names(parts)}; switch "
-            "them on in config.json (attention_bias and the like), or take the config.json that belongs to the weights"
+            f"model.base: {base} holds weights that config.json leaves out of the model: {join_names(parts)}; enable "
+            "them in config.json (attention_bias and the like), or use the config.json that belongs to the weights"
         )
     # minimum and maximum are NaN if one weight is
     broken = [
@@ -58,7 +58,7 @@ def require_loaded(base: str, model: PreTrainedModel, info: dict[str, Any]) -> N
     ]
     if broken:
         names = join_names(broken)
-        raise ConfigError(f"model.base: {base} holds weights that are no numbers (NaN or infinite): {names}")
+        raise ConfigError(f"model.base: {base} holds weights that are NaN or infinite: {names}")
 
 
 def _find_unused(model: PreTrainedModel, unexpected: Iterable[str]) -> tuple[list[str], list[str]]:

@@ -65,7 +65,7 @@ def require_replaceable(section: PublishSection) -> None:
     """Raise ConfigError if the folder holds files that Kickoff did not write, unless publish.replace allows it."""
     target = Path(str(section.folder))
     if target.exists() and not target.is_dir():
-        raise ConfigError(f"publish.folder: {target} is a file; expected a folder, or a path where nothing is yet")
+        raise ConfigError(f"publish.folder: {target} is a file; expected a folder, or a path that does not exist yet")
     if section.replace or not target.exists():
         return
     try:
@@ -76,7 +76,7 @@ def require_replaceable(section: PublishSection) -> None:
         raise ConfigError(
             f"publish.folder: expected no folder, an empty one, or a model that Kickoff published; {target} holds "
             f"{join_names(foreign, most=3)}, which it did not write; choose another folder, or set publish.replace to "
-            "true to delete all that is there"
+            "true to delete everything there"
         )
 
 

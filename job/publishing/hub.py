@@ -138,7 +138,7 @@ def require_replaceable(api: HfApi, section: PublishSection) -> None:
         raise ConfigError(
             f"publish.repo: expected an empty repository or a model that Kickoff published; {_target(section)} holds "
             f"{join_names(foreign, most=3)}, which it did not write; choose another repository, or set publish.replace "
-            "to true to delete all that is there (the history keeps it)"
+            "to true to delete everything there (the history keeps it)"
         )
 
 
@@ -168,7 +168,7 @@ def require_tag_free(api: HfApi, section: PublishSection, moving: bool) -> None:
         return
     if tagged is not None and tagged != head:
         raise ConfigError(
-            f"publish.tag: {repo} has {section.tag} already, on {tagged}; not published: choose another tag"
+            f"publish.tag: {repo} already has the tag {section.tag}, on {tagged}; not published: choose another tag"
         )
 
 
@@ -187,7 +187,7 @@ def _stage_and_commit(api: HfApi, section: PublishSection, model: Path, samples:
         _verify(repo, staged, samples)
         sha = retry(lambda: _commit_to_target(api, section, model, before))
     except HubDown:
-        log.warning(f"publish: the branch {staging} of {repo} is left; publishing again removes it")
+        log.warning(f"publish: the branch {staging} of {repo} was left behind; publishing again removes it")
         raise
     except Exception:
         with contextlib.suppress(*FAILURES):
@@ -229,8 +229,8 @@ def _commit_to_target(api: HfApi, section: PublishSection, model: Path, before: 
     elif head.holds(model):  # of an earlier attempt, whose response was lost
         return head.sha
     raise PublishError(
-        f"publishing to {repo} failed: somebody else has committed to {_target(section)} meanwhile; nothing was "
-        "overwritten, look at it first"
+        f"publishing to {repo} failed: somebody else has committed to {_target(section)} in the meantime; nothing "
+        "was overwritten; look at that commit first"
     )
 
 
@@ -278,7 +278,8 @@ def _tag(api: HfApi, repo: str, tag: str, sha: str) -> None:
     tags = _tags(api, repo)
     if tags.get(tag, sha) != sha:
         raise PublishError(
-            f"publish.tag: {repo} has {tag} already, on {tags[tag]}; published as {sha} without a tag: choose another"
+            f"publish.tag: {repo} already has the tag {tag}, on {tags[tag]}; published as {sha} without a tag: choose "
+            "another"
         )
     if tag not in tags:
         api.create_tag(repo, tag=tag, revision=sha)

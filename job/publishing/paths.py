@@ -21,8 +21,8 @@ KEYS: tuple[KeyPath, ...] = (
 )
 """Keys that hold local paths; `sources` is a list. Some may hold a Hub id, which looks like a relative path."""
 _SHORTENED = (
-    "# A path that led out of the working folder stands here as its last name only: put the file or folder of that\n"
-    "# name there, or name its place, and this config runs again.\n"
+    "# Paths outside the working folder are shortened to their last name. To run this config again, put the file or\n"
+    "# folder of that name into the working folder, or write its path.\n"
 )
 
 

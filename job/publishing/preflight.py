@@ -48,16 +48,16 @@ def _require_apart(config: Config, data: Sequence[Path]) -> None:
     if _within(target, output) or _within(output, target):
         raise ConfigError(
             f"publish.folder: expected a folder apart from output; found {named}, and output is {config.output}: one "
-            "lies in the other, and publishing replaces its folder; choose another one"
+            "contains the other, and publishing replaces its folder; choose another one"
         )
     for key, model in (("model.base", config.model.base), ("dedupe.semantic_model", config.dedupe.semantic_model)):
         used = Path(model).resolve() if model is not None and Path(model).exists() else None
         if used is not None and (_within(target, used) or _within(used, target)):
-            raise ConfigError(f"publish.folder: {named} meets {key}, {model}; choose a folder apart from it")
+            raise ConfigError(f"publish.folder: {named} overlaps {key}, {model}; choose another folder")
     read = next((path for path in data if _within(path.resolve(), target)), None)
     if read is not None:
         raise ConfigError(f"publish.folder: {named} holds {read}, which this run reads; choose another folder")
-    for what, path in (("the folder this runs in", Path.cwd()), ("your home folder", _home())):
+    for what, path in (("the working folder", Path.cwd()), ("your home folder", _home())):
         if path is not None and _within(path.resolve(), target):
             raise ConfigError(f"publish.folder: {named} is or holds {what}; choose a folder of its own for the model")
     run = next((path for path in (target, *target.parents) if _is_run(path)), None)
@@ -97,13 +97,13 @@ def _require_folder(section: PublishSection) -> None:
     folder.require_replaceable(section)
     if target.is_mount():
         raise ConfigError(
-            f"publish.folder: {named} is where a disk is mounted, which cannot be replaced as a whole; name a folder "
+            f"publish.folder: {named} is a mount point, which cannot be replaced as a whole; name a folder "
             f"in it, such as {named / 'model'}"
         )
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise ConfigError(f"publish.folder: {target.parent} cannot be made: {error.strerror}") from None
+        raise ConfigError(f"publish.folder: {target.parent} cannot be created: {error.strerror}") from None
     if not os.access(target.parent, os.W_OK):
         raise ConfigError(f"publish.folder: {target.parent} is not writable; choose another folder")
     folder.require_free_sibling(target)
@@ -113,7 +113,7 @@ def _require_repo(section: PublishSection, create: bool, moving: bool) -> None:
     """Check the repository; `moving`: the model is not trained yet, so that the branch will get a new commit."""
     if not os.environ.get("HF_TOKEN"):
         raise ConfigError(
-            f"publish.repo is {section.repo}, and the environment has no HF_TOKEN; set it to a token that may write"
+            f"publish.repo is {section.repo}, and HF_TOKEN is not set; set it to a token with write access"
         )
     api = HfApi(token=os.environ["HF_TOKEN"])
     try:
@@ -173,7 +173,10 @@ def _require_may_create(repo: str, user: dict[str, Any]) -> None:
     role = user.get("auth", {}).get("accessToken", {}).get("role")
     if owner not in owners or role == "read":
         token = f"a {role} token of {user['name']}"
-        raise ConfigError(f"publish.repo: {repo} is missing and HF_TOKEN ({token}) may not make it; use a write token")
+        raise ConfigError(
+            f"publish.repo: {repo} does not exist, and HF_TOKEN ({token}) may not create it; use a token with "
+            "write access"
+        )
 
 
 def _no_answer(error: Exception) -> PublishError:

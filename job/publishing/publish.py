@@ -63,7 +63,7 @@ def publish(section: PublishSection, model: Path, questions: list[str], answer: 
     """
     missing = contract.missing_files(model)
     if missing:
-        raise PublishError(f"{model} is not complete, missing: {', '.join(missing)}; run again")
+        raise PublishError(f"{model} is incomplete: it lacks {', '.join(missing)}; run again")
     published = Published()
     if section.folder is None and section.repo is None:
         return published

@@ -31,4 +31,6 @@ class Samples:
         """
         for expected, answer in zip(self.expected, self.answer(folder, self.questions), strict=True):
             if answer != expected:
-                raise PublishError(f"{target} answers {answer!r}, expected {expected!r} as here; it was not published")
+                raise PublishError(
+                    f"{target} answers {answer!r}, expected {expected!r}, as the local model; it was not published"
+                )

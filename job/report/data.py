@@ -11,9 +11,9 @@ from job.run.row_facts import Row
 
 BARS = 40
 HISTOGRAMS = {
-    "tokens": ("Tokens a row", 1),
-    "question_characters": ("Characters a question, in tens", 10),
-    "answer_characters": ("Characters an answer, in tens", 10),
+    "tokens": ("Tokens per row", 1),
+    "question_characters": ("Characters per question, in tens", 10),
+    "answer_characters": ("Characters per answer, in tens", 10),
 }
 """{histogram in the facts: (its title, width of its bins)}."""
 

@@ -92,7 +92,7 @@ def _loss_picture(history: Sequence[Mapping[str, float | None]]) -> bytes:
         points = [(point["step"], point[key]) for point in history if point.get(key) is not None]
         if points:
             axes.plot(*zip(*points, strict=True), style, label=label, markersize=4)
-    axes.set(xlabel="step", ylabel="loss (nats a token)")
+    axes.set(xlabel="step", ylabel="loss (nats per token)")
     if axes.lines:
         axes.legend()
     return _png(figure)

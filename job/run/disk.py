@@ -42,7 +42,7 @@ def require_writable(folder: Path) -> None:
         if error.errno == errno.ENOSPC:
             raise
         raise ConfigError(
-            f"output: expected a folder that can be written, found {folder}: {error.strerror}; mount it "
+            f"output: expected a writable folder, found {folder}: {error.strerror}; mount it "
             f"writable for user {os.geteuid()}, or choose another output"
         ) from None
 

@@ -81,7 +81,9 @@ def load(path: Path, kind: type[Facts]) -> Facts:
     """
     fields = {**_MISSING_FIELDS.get(kind, {}), **read_json(path)}
     if kind is RunRequest and fields["version"] != VERSION:
-        raise OtherVersion(f"{path} is of another version of Kickoff (facts {fields['version']!r}, expected {VERSION})")
+        raise OtherVersion(
+            f"{path} is from another version of Kickoff (facts {fields['version']!r}, expected {VERSION})"
+        )
     if kind is Metrics:  # the file holds {} for a model that was not measured
         fields |= {name: fields[name] or None for name in ("model", "base")}
     try:
@@ -89,7 +91,7 @@ def load(path: Path, kind: type[Facts]) -> Facts:
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         field = ".".join(map(str, first["loc"]))
-        raise Damaged(f"{path} is of another version of Kickoff, or damaged ({field}: {first['msg']})") from None
+        raise Damaged(f"{path} is from another version of Kickoff, or damaged ({field}: {first['msg']})") from None
     return facts
 
 

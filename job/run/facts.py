@@ -70,7 +70,7 @@ class DataFacts:
     flagged: list[Row]
     """Rows that were kept but need a person's judgement."""
     mended: int
-    """Answers from which an end-of-text token was removed."""
+    """Answers from which an end-of-sequence token was removed."""
     notes: list[str]
     """Sentences that the user should read."""
 
@@ -132,7 +132,7 @@ class ModelMetrics:
     f1: float | None = None
     exact_match: float | None = None
     ended: float | None = None
-    """Fraction of the generated answers that ended with an end-of-text token."""
+    """Fraction of the generated answers that ended with an end-of-sequence token."""
     answered_rows: int | None = None
     """Rows for which an answer was generated; None if there were none."""
     intervals: dict[str, tuple[float, float]] = field(default_factory=dict)

@@ -32,9 +32,9 @@ from job.run.changes import Change, Files
 from job.run.facts import BaseFacts, DataFacts, Resolved, RunRequest, TrainingFacts
 from job.run.pins import carry_commits, pin, unpin
 
-_REMOVE = "remove it, and it is made anew"
+_REMOVE = "remove it, and it is created again"
 _RESTORE = "restore it, or choose another output"
-_OTHER_VERSION = "choose another output, or finish that run with the version that began it"
+_OTHER_VERSION = "choose another output, or finish that run with the version that started it"
 Record = TypeVar("Record")
 log = logging.getLogger(__name__)
 
@@ -204,10 +204,10 @@ class RunFolder:
             problem = " ".join(str(error).split())
             if self.has_trained_work():
                 raise ConfigError(
-                    f"output: {self.path} holds a run of another version of Kickoff: {path} cannot be read here "
+                    f"output: {self.path} holds a run from another version of Kickoff: {path} cannot be read here "
                     f"({problem}); {_OTHER_VERSION}"
                 ) from None
-            log.info(f"run: {path} is of another version, and nothing is trained yet: preparing again")
+            log.info(f"run: {path} is from another version, and nothing is trained yet: preparing again")
             self.discard("data.json", "encoded", "base")
             return None
         values = config.model_dump(mode="json")
@@ -270,21 +270,21 @@ class RunFolder:
 
     def _refuse(self, conflicts: list[Change], changed: list[str]) -> None:
         if conflicts:
-            shown = "; ".join(map(str, conflicts))
-            raise ConfigError(f"output: {self.path} holds a run of another config: {shown}; {self._remedy(conflicts)}")
+            shown, remedy = "; ".join(map(str, conflicts)), self._remedy(conflicts)
+            raise ConfigError(f"output: {self.path} holds a run with another config: {shown}; {remedy}")
         if changed:
             raise DataError(
-                f"output: {self.path} holds a run of other data: {', '.join(changed)} changed; {self._remedy([])}"
+                f"output: {self.path} holds a run on other data: {', '.join(changed)} changed; {self._remedy([])}"
             )
 
     def _remedy(self, conflicts: list[Change]) -> str:
         weights = self / "model" if self.is_trained() else next(reversed(self._checkpoints()), None)
         of_base = ("model.base", "model.gguf_file", "model.revision")
         if weights is None or any(change.key in of_base for change in conflicts):
-            return f"choose another output, or remove {self.path} to start anew"
+            return f"choose another output, or remove {self.path} to start over"
         unset = [f" model.{key}=null" for key in ("revision", "gguf_file") if getattr(self.config.model, key)]
         return (
-            "choose another output to start anew, or go on from its weights as a new run: "
+            "choose another output to start over, or continue from its weights as a new run: "
             f"model.base={weights}{''.join(unset)} output=ANOTHER"
         )
 

@@ -105,7 +105,7 @@ def _warn_or_exit() -> None:
         return
     if _deferred:
         log.warning(
-            f"a signal came {PATIENCE_SECONDS:.0f} s ago: finishing the current step and what is being written; a "
+            f"a signal came {PATIENCE_SECONDS:.0f} s ago: finishing the current step and the current write; a "
             "second signal ends the run at once, with the last complete checkpoint"
         )
         return

@@ -48,11 +48,11 @@ def hold(file: Path) -> Iterator[None]:
 def _refusal(file: Path) -> str:
     try:
         holder = json.loads(file.read_text(encoding="utf-8"))
-        who = f"process {holder['pid']} on {holder['host']} has worked on it since {holder['since']}"
+        who = f"process {holder['pid']} on {holder['host']} has used it since {holder['since']}"
         stop = f"stop it (kill {holder['pid']} there)"
     except (OSError, ValueError, KeyError, TypeError):  # the holder has not written the file yet
-        who, stop = "another process works on it", "stop it"
-    return f"output: {file.parent} is taken: {who}; wait until it ends, {stop}, or choose another output"
+        who, stop = "another process uses it", "stop it"
+    return f"output: {file.parent} is in use: {who}; wait until it ends, {stop}, or choose another output"
 
 
 def _now() -> str:

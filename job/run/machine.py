@@ -145,11 +145,11 @@ def _accelerator(wanted: str) -> torch.device | None:
     if any(DEVICES.glob("nvidia[0-9]*")):
         raise ConfigError(
             f"train.device: found an NVIDIA GPU that torch {torch.__version__} cannot use, with {_driver()}; expected "
-            f"driver {OLDEST_DRIVER} or newer and torch for CUDA; take a newer driver, or train.device=cpu"
+            f"driver {OLDEST_DRIVER} or newer and torch for CUDA; install a newer driver, or set train.device=cpu"
         )
     if wanted == "gpu":
         raise ConfigError(
-            "train.device: expected a GPU, found none; start the container with --gpus all, ask for nvidia.com/gpu in "
+            "train.device: expected a GPU, found none; start the container with --gpus all, request nvidia.com/gpu in "
             "the Pod's limits, or set train.device to auto or cpu"
         )
     return None

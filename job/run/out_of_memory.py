@@ -72,7 +72,7 @@ def halved(size: int, what: str) -> int:
     """
     if size == 1:
         raise OutOfMemory(
-            f"out of memory with {what}; take a smaller model.base, lower model.max_length, or run on a machine with "
+            f"out of memory with {what}; use a smaller model.base, lower model.max_length, or run on a machine with "
             "more memory"
         )
     return (size + 1) // 2
@@ -103,7 +103,7 @@ def in_halves(
     # outside of the handler, which would keep the failed batch's tensors alive
     middle = len(rows) - halved(len(rows), "a single test row")
     free()
-    log.warning(f"{stage}: out of memory with {len(rows)} rows, going on with {middle}")
+    log.warning(f"{stage}: out of memory with {len(rows)} rows, continuing with {middle}")
     return in_halves(rows[:middle], work, stage, free) + in_halves(rows[middle:], work, stage, free)
 
 

@@ -102,8 +102,8 @@ def _is_hub_error(error: BaseException) -> bool:
 
 def _reduce_memory(command: str) -> str:
     if command == "prepare":
-        return "take fewer rows, or a machine with more memory"
+        return "use fewer rows, or a machine with more memory"
     return (
-        "take a smaller model.base, lower model.max_length, train.batch_size or evaluate.batch_size, take fewer rows, "
+        "use a smaller model.base, lower model.max_length, train.batch_size or evaluate.batch_size, use fewer rows, "
         "or a machine with more memory"
     )

@@ -12,7 +12,7 @@ import pyarrow as pa
 import torch
 import xxhash
 
-from job.data.rows import IGNORED
+from job.data.rows import IGNORE_INDEX
 
 POOL_STEPS = 50
 """Rows are sorted by length within pools of this many steps: little padding, and still a random order."""
@@ -54,7 +54,7 @@ class Rows:
         self._labels, _ = _flat(table["labels"])
         self._pad_id = pad_id
         self.lengths: list[int] = np.diff(self._bounds).tolist()
-        before = np.concatenate([[0], np.cumsum(self._labels != IGNORED)])
+        before = np.concatenate([[0], np.cumsum(self._labels != IGNORE_INDEX)])
         self.trained: list[int] = np.diff(before[self._bounds]).tolist()
 
     def __len__(self) -> int:
@@ -63,10 +63,10 @@ class Rows:
 
     def fingerprint(self) -> str:
         """Hash ids, labels and row bounds: other rows, or the same in another order, give another hash."""
-        found = xxhash.xxh3_128()
+        digest = xxhash.xxh3_128()
         for array in (self._bounds, self._ids, self._labels):
-            found.update(np.ascontiguousarray(array, dtype=np.int64).data)
-        return found.hexdigest()
+            digest.update(np.ascontiguousarray(array, dtype=np.int64).data)
+        return digest.hexdigest()
 
     def batch(self, rows: list[int], device: torch.device) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Give ids, labels and attention mask of rows by number, as `pad` does, on `device`."""
@@ -88,10 +88,10 @@ def pad(
 
     Returns:
         Ids, labels and attention mask, each int64 [rows, longest row]. Padding is known by length and not by id: the
-        padding id may be the end-of-text id, whose label must stay.
+        padding id may be the end-of-sequence id, whose label must stay.
     """
     shape = len(input_ids), max(map(len, input_ids))
-    ids, marked, mask = np.full(shape, pad_id), np.full(shape, IGNORED), np.zeros(shape, dtype=np.int64)
+    ids, marked, mask = np.full(shape, pad_id), np.full(shape, IGNORE_INDEX), np.zeros(shape, dtype=np.int64)
     for row, (tokens, wanted) in enumerate(zip(input_ids, labels, strict=True)):
         ids[row, : len(tokens)], marked[row, : len(tokens)], mask[row, : len(tokens)] = tokens, wanted, 1
     return torch.from_numpy(ids), torch.from_numpy(marked), torch.from_numpy(mask)

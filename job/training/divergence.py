@@ -34,17 +34,17 @@ def symptom(loss: float, norm: float, first: float, vocabulary: int) -> str | No
     return f"the loss is {loss:.3g}, expected at most {bound:.3g}" if loss > bound else None
 
 
-def diverged(found: str, step: int, rows: Sequence[str], kept: str) -> Diverged:
-    """Make the error of a step that `symptom` found something wrong with.
+def diverged(problem: str, step: int, rows: Sequence[str], kept: str) -> Diverged:
+    """Make the error of a step in which `symptom` found a problem.
 
     Args:
-        found: what that is.
+        problem: as `symptom` describes it.
         step: counted from 1.
         rows: where each row of the step stood in its source.
         kept: which checkpoint is kept, as a clause.
     """
     return Diverged(
-        f"training diverged at step {step}: {found}; the step's rows: {_named(rows)}. Look at them, "
+        f"training diverged at step {step}: {problem}; the step's rows: {_named(rows)}. Look at them, "
         "lower train.learning_rate, raise train.warmup_steps or set train.precision to fp32, and choose another "
         f"output. Nothing was published; {kept}"
     )
@@ -53,8 +53,8 @@ def diverged(found: str, step: int, rows: Sequence[str], kept: str) -> Diverged:
 def overflowed(step: int, scale: float, rows: Sequence[str], kept: str) -> Diverged:
     """Make the error of a step whose gradients overflow fp16 at every loss scale; arguments as in `diverged`."""
     return Diverged(
-        f"fp16 overflows: {MOST_OVERFLOWS} times in a row the gradients of step {step} were no numbers, down to a loss "
-        f"scale of {scale:g}; set train.precision to fp32 (or bf16 where the hardware computes in it), or lower "
+        f"fp16 overflows: {MOST_OVERFLOWS} times in a row the gradients of step {step} were NaN or infinite, down to a "
+        f"loss scale of {scale:g}; set train.precision to fp32 (or bf16 where the hardware computes in it), or lower "
         f"train.learning_rate, and choose another output. The rows: {_named(rows)}. Nothing was published; {kept}"
     )
 

@@ -61,7 +61,7 @@ class Geometry:
         return asdict(self)
 
 
-def here(section: TrainSection, seed: int, rows: EncodedRows, machine: Machine) -> Geometry:
+def describe(section: TrainSection, seed: int, rows: EncodedRows, machine: Machine) -> Geometry:
     """Describe a training with this config and seed, on these rows, on this machine."""
     recipe = {f"train.{key}": getattr(section, key) for key in _RECIPE} | {"seed": seed}
     return Geometry(
@@ -76,18 +76,18 @@ def here(section: TrainSection, seed: int, rows: EncodedRows, machine: Machine) 
     )
 
 
-def read(found: Any, step: int, checkpoints: Path) -> Geometry:
+def read(recorded: Any, step: int, checkpoints: Path) -> Geometry:
     """Read the geometry that a checkpoint of `step` in the folder `checkpoints` keeps as JSON.
 
     Raises:
         ConfigError: another version of the job wrote it.
     """
     try:
-        return Geometry(**found)
+        return Geometry(**recorded)
     except TypeError:
         raise ConfigError(
-            f"output: another version of Kickoff wrote the checkpoint of step {step}: it does not say for which rows "
-            f"and how many of them in a step; finish the run with that version, or {_anew(checkpoints)}"
+            f"output: another version of Kickoff wrote the checkpoint of step {step}: it does not record its rows, "
+            f"nor how many of them a step has; finish the run with that version, or {_start_over(checkpoints)}"
         ) from None
 
 
@@ -103,9 +103,9 @@ def position(then: Geometry, now: Geometry, done: int, checkpoints: Path) -> int
     epochs, rest = divmod(done, then.steps_per_epoch)
     if rest:
         raise ConfigError(
-            f"output: the checkpoint of step {done} was written with {_product(then)}, and here it would be "
-            f"{_product(now)}; within an epoch a run goes on only with the same number. Run it with "
-            f"{' or with '.join(_ways(then, now))}, or {_anew(checkpoints)}"
+            f"output: the checkpoint of step {done} was written with {_product(then)}, and this run would use "
+            f"{_product(now)}; within an epoch a run can continue only with the same number. Run it with "
+            f"{' or with '.join(_remedies(then, now))}, or {_start_over(checkpoints)}"
         )
     return epochs * now.steps_per_epoch
 
@@ -122,7 +122,7 @@ def changes(then: Geometry, now: Geometry) -> str:
     return ", ".join(f"{names.get(key, key)} {old} -> {new}" for key, (old, new) in pairs.items() if old != new)
 
 
-def same_place(then: Geometry, now: Geometry) -> bool:
+def same_setup(then: Geometry, now: Geometry) -> bool:
     """Tell whether a resumed training computes bit for bit what an unbroken one would."""
     return replace(then, recipe=now.recipe) == now
 
@@ -136,13 +136,14 @@ def _require_same_recipe(then: Geometry, now: Geometry, checkpoints: Path) -> No
     ]
     if changed:
         raise ConfigError(
-            f"output: the checkpoint is of another training: {'; '.join(changed)}; set it back, or {_anew(checkpoints)}"
+            f"output: the checkpoint belongs to another training: {'; '.join(changed)}; undo the change, "
+            f"or {_start_over(checkpoints)}"
         )
     if (then.rows, then.data) != (now.rows, now.data):
         counts = f"{then.rows} rows then, {now.rows} now" if then.rows != now.rows else f"{now.rows} rows, not the same"
         raise ConfigError(
-            f"output: the checkpoint was trained on other encoded rows ({counts}); bring the run folder's `encoded` "
-            f"back, or {_anew(checkpoints)}"
+            f"output: the checkpoint was trained on other encoded rows ({counts}); restore the run folder's `encoded`, "
+            f"or {_start_over(checkpoints)}"
         )
 
 
@@ -153,22 +154,22 @@ def _product(of: Geometry) -> str:
     )
 
 
-def _ways(then: Geometry, now: Geometry) -> list[str]:
+def _remedies(then: Geometry, now: Geometry) -> list[str]:
     """List settings that give the checkpoint's number of rows in a step, the smallest change first."""
-    wanted, ways = then.rows_per_step, []
+    wanted, remedies = then.rows_per_step, []
     share, left = divmod(wanted, now.processes)
     if left == 0:
         batch = max(size for size in range(1, min(now.batch_size, share) + 1) if share % size == 0)
         size = "" if batch == now.batch_size else f"train.batch_size={batch} "
-        ways.append(f"{size}train.gradient_accumulation_steps={share // batch}")
+        remedies.append(f"{size}train.gradient_accumulation_steps={share // batch}")
     processes, left = divmod(wanted, now.batch_size * now.accumulation)
     if left == 0:
-        ways.append(f"{processes} {'process' if processes == 1 else 'processes'}")
-    return ways or [
+        remedies.append(f"{processes} {'process' if processes == 1 else 'processes'}")
+    return remedies or [
         f"{then.processes} processes, train.batch_size={then.batch_size} and "
         f"train.gradient_accumulation_steps={then.accumulation}"
     ]
 
 
-def _anew(checkpoints: Path) -> str:
-    return f"choose another output, or remove {checkpoints} to train anew"
+def _start_over(checkpoints: Path) -> str:
+    return f"choose another output, or remove {checkpoints} to train from the start"

@@ -25,9 +25,9 @@ from job.run.progress import Progress
 from job.training import divergence, geometry
 from job.training.batches import epoch_steps
 from job.training.geometry import rows_per_step
-from job.training.learner import Learner, Outcome
 from job.training.next_token import NextToken
 from job.training.objective import Load
+from job.training.step import Learner, Outcome
 
 log = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ class Training:
         self.learner = Learner(section, seed, rows["train"], base, self.checkpoints, machine, total_steps, objective)
         self.objective, self.rows, self.test_rows = self.learner.objective, self.learner.rows, len(rows["test"])
         self.objective.load_test(rows["test"])
-        self.geometry = geometry.here(section, seed, self.rows, machine)
+        self.geometry = geometry.describe(section, seed, self.rows, machine)
         self.per_epoch = self.geometry.steps_per_epoch
         self.seconds = 0.0
         self.trained_rows = 0
@@ -93,7 +93,7 @@ class Training:
                     progress.update(1, loss=f"{outcome.summed / outcome.tokens:.3f}", speed=speed)
                 if outcome.stop or (outcome.taken and self._test_when_due(stop_requested)):
                     self._stop()
-                if outcome.taken and self._to_save(outcome):
+                if outcome.taken and self._save_due(outcome):
                     self._checkpoint()
         self._require_all_rows()
 
@@ -119,17 +119,17 @@ class Training:
         Raises:
             ConfigError: it cannot go on here exactly, or the processes do not see the same checkpoint.
         """
-        found = checkpoint.load_newest(self.checkpoints)
-        step = None if found is None else found[1]["step"]
+        newest = checkpoint.load_newest(self.checkpoints)
+        step = None if newest is None else newest[1]["step"]
         everywhere = self.machine.gather((step, self.geometry.data))
         if len(set(everywhere)) > 1:
             steps = ", ".join(f"process {rank}: {step}" for rank, (step, _) in enumerate(everywhere))
             raise ConfigError(
                 f"output: the processes do not see the same checkpoint and rows (step of the checkpoint: {steps}); all "
-                f"nodes have to share the run folder {self.run}"
+                f"nodes must share the run folder {self.run}"
             )
-        if found is not None:
-            self._go_on(*found)
+        if newest is not None:
+            self._restore(*newest)
 
     def facts(self, encoded: dict[str, str] | None) -> TrainingFacts:
         """Give what training.json holds; `encoded` are the hashes of the rows, None where another process writes."""
@@ -154,11 +154,11 @@ class Training:
 
     def _next_rows(self) -> list[int]:
         """Look up the rows of the next step."""
-        epoch, place = divmod(self.learner.done, self.per_epoch)
+        epoch, position = divmod(self.learner.done, self.per_epoch)
         if self._epoch[0] != epoch:
             size = rows_per_step(self.section, self.machine.processes)
             self._epoch = epoch, epoch_steps(self.rows.lengths, size, self.seed, epoch)
-        return self._epoch[1][place]
+        return self._epoch[1][position]
 
     def _count(self, rows: list[int], outcome: Outcome) -> None:
         """Count a step that was taken, and log the loss when it is due."""
@@ -172,20 +172,20 @@ class Training:
 
     def _require_all_rows(self) -> None:
         """Raise ConfigError unless each row was trained in each epoch: nothing else may become a model."""
-        found = (self.trained_rows, self.trained_tokens)
+        trained = (self.trained_rows, self.trained_tokens)
         expected = (len(self.rows) * self.section.epochs, sum(self.rows.trained) * self.section.epochs)
-        if found != expected:
+        if trained != expected:
             raise ConfigError(
-                f"output: the training ended after {found[0]} rows and {found[1]} trained tokens, expected "
+                f"output: the training ended after {trained[0]} rows and {trained[1]} trained tokens, expected "
                 f"{expected[0]} and {expected[1]}; its checkpoints do not belong to these rows, and no model was "
-                f"saved; remove {self.checkpoints} to train anew"
+                f"saved; remove {self.checkpoints} to train from the start"
             )
 
     def _minutes_have_passed(self) -> bool:
         """Tell whether a checkpoint is due by the clock; process 0 decides for all."""
         return self.machine.rank == 0 and time.monotonic() - self.saved_at >= self.section.save_minutes * 60
 
-    def _to_save(self, outcome: Outcome) -> bool:
+    def _save_due(self, outcome: Outcome) -> bool:
         done = self.learner.done
         return done < self.total_steps and (outcome.save or done % self.section.save_steps == 0)
 
@@ -195,7 +195,7 @@ class Training:
             self._checkpoint()
         raise Interrupted(
             f"stopped at step {self.learner.done} of {self.total_steps}, checkpoint complete; "
-            "run the same command again to go on"
+            "run the same command again to continue"
         )
 
     def _test_when_due(self, stop_requested: Callable[[], bool]) -> bool:
@@ -214,7 +214,7 @@ class Training:
         self._log("test_loss", loss)
         return False
 
-    def _go_on(self, tensors: dict[str, Any], state: dict[str, Any]) -> None:
+    def _restore(self, tensors: dict[str, Any], state: dict[str, Any]) -> None:
         then, now = geometry.read(state.get("geometry"), state["step"], self.checkpoints), self.geometry
         learner = self.learner
         learner.done = geometry.position(then, now, state["step"], self.checkpoints)
@@ -226,17 +226,17 @@ class Training:
         self.history = [
             {**point, "step": geometry.on_new_steps(then, now, int(point["step"]))} for point in state["history"]
         ]
-        log.info(f"train: going on from the checkpoint of step {state['step']} of {then.total_steps}")
-        if geometry.same_place(then, now):
+        log.info(f"train: continuing from the checkpoint of step {state['step']} of {then.total_steps}")
+        if geometry.same_setup(then, now):
             learner.micro_size = state["forward_rows"][self.machine.rank]
             self._written = learner.done, learner.skipped
             return
         # rows that did not fit there may fit here; if not, they are halved again
         course = "the same rows in the same steps"
         if then.total_steps != now.total_steps:
-            course = f"from this end of an epoch on, which is step {learner.done} of {now.total_steps} here"
+            course = f"from the end of its last epoch on, which is step {learner.done} of {now.total_steps} here"
         log.info(
-            f"train: it was written in another place ({geometry.changes(then, now)}); {course}, and the last bits of "
+            f"train: it was written in another setup ({geometry.changes(then, now)}); {course}, and the last bits of "
             "the weights may differ from those of an unbroken run"
         )
 

@@ -13,7 +13,7 @@ from job.run.facts import TrainingFacts
 from job.training.batches import Rows
 
 
-def of(rows: datasets.DatasetDict) -> dict[str, str]:
+def hash_rows(rows: datasets.DatasetDict) -> dict[str, str]:
     """Hash the encoded rows of each part, for the facts of the training."""
     return {name: Rows(part, 0).fingerprint() for name, part in rows.items() if len(part)}
 
@@ -31,11 +31,11 @@ def require_same(training: TrainingFacts | None, rows: datasets.DatasetDict, run
     """
     if training is None or training.encoded is None:
         return
-    now = of(rows)
+    now = hash_rows(rows)
     changed = [name for name in ("train", "test") if training.encoded.get(name) != now.get(name)]
     if changed:
         raise DataError(
-            f"output: {run} holds a model of other rows: prepared anew, the {' and '.join(changed)} rows are not those "
-            "of its training, and rows that it has seen may be among those to test; nothing was replaced. Bring the "
-            "data back as it was, with the same version of Kickoff, or choose another output"
+            f"output: {run} holds a model trained on other rows: prepared again, the {' and '.join(changed)} rows "
+            "are not those of its training, and the test rows may include rows that it has seen; nothing was replaced. "
+            "Restore the data and the version of Kickoff, or choose another output"
         )

@@ -2,7 +2,7 @@
 
 It reads the base folder and the encoded rows and writes the folder of the tuned model, complete or not at all.
 Meanwhile it writes checkpoints, from which the next run goes on. It does not know how a step or the loop of steps works
-(learner.py, loop.py).
+(step.py, loop.py).
 """
 
 import math
@@ -21,12 +21,12 @@ from job.run.facts import TrainingFacts
 from job.run.machine import Machine
 from job.training import origin
 from job.training.geometry import rows_per_step
-from job.training.learner import Learner
 from job.training.loop import Training
 from job.training.objective import Objective
+from job.training.step import Learner
 
-_NEEDS = "training needs 16 bytes a parameter for weights, gradients and optimizer"
-_REMEDY = "take a smaller model.base, or run on a machine with more memory"
+_NEEDS = "training needs 16 bytes per parameter for weights, gradients and optimizer"
+_REMEDY = "use a smaller model.base, or run on a machine with more memory"
 
 
 def train(
@@ -62,7 +62,7 @@ def train(
                 training.loop(stop_requested)
         finally:
             training.close()
-        facts = training.facts(origin.of(rows) if machine.rank == 0 else None)
+        facts = training.facts(origin.hash_rows(rows) if machine.rank == 0 else None)
         if machine.rank == 0:
             with out_of_memory.convert_errors(
                 "while the model was saved", "run the same command on a machine with more memory"

@@ -24,8 +24,8 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import causal_mask_function, sdpa_mask
 
 NAME = "rows"
-OWN_ATTENTION = "its attention is its own"
-HARMLESS = {"position_ids", "use_cache", "output_attentions", "output_hidden_states", "return_dict"}
+OWN_ATTENTION = "its attention is custom code"
+WITHOUT_EFFECT = {"position_ids", "use_cache", "output_attentions", "output_hidden_states", "return_dict"}
 """Arguments for other attention functions, which have no effect in this one."""
 
 
@@ -163,7 +163,7 @@ def _refuse_unsupported(
     window = None
     if attention_mask is not None:
         if attention_mask.data_ptr() not in layout.masks:
-            raise Unsupported("its attention brings a mask of its own")
+            raise Unsupported("its attention uses a mask of its own")
         window = layout.masks[attention_mask.data_ptr()][1]
     is_causal = arguments.get("is_causal")
     if not (getattr(module, "is_causal", True) if is_causal is None else is_causal):
@@ -172,7 +172,7 @@ def _refuse_unsupported(
         if name == "sliding_window" and value not in (None, window):
             raise Unsupported(f"its attention has sliding_window={value}, and its mask has {window}")
         neutral = value is None or value is False or (name == "dropout" and value == 0)
-        if not neutral and name not in {"sliding_window", "is_causal", *HARMLESS}:
+        if not neutral and name not in {"sliding_window", "is_causal", *WITHOUT_EFFECT}:
             shown = value if isinstance(value, int | float | str) else type(value).__name__
             raise Unsupported(f"its attention has {name}={shown}")
 
@@ -205,7 +205,7 @@ def _mask(
     mask = torch.as_tensor(mask_function(rows, head.long(), layout.positions[:, None, :, None], columns))
     mask = mask.expand(batch_size, 1, q_length, layout.columns).contiguous()
     if bool((mask & ~layout.causal()).any()):
-        raise Unsupported("its attention looks at tokens that come later")
+        raise Unsupported("its attention sees later tokens")
     layout.masks[mask.data_ptr()] = mask, local_size
     return mask
 

@@ -21,7 +21,7 @@ BLOCK = 64
 PROMPT_BLOCK = 8
 """Prompts are padded to a multiple of this: oneDNN compiles and caches kernels for each new number of tokens."""
 OTHERWISE = "serve this model with transformers itself"
-NO_KEYS = "found {}, which keeps no keys and values of attention; " + OTHERWISE
+NO_KEYS = "found {}, which has no attention keys and values; " + OTHERWISE
 
 
 def empty_cache(model: PreTrainedModel) -> DynamicCache:

@@ -57,7 +57,7 @@ def _gpus() -> list[str]:
     except (subprocess.TimeoutExpired, ValueError) as error:
         usable, reason = [], str(error)
     if reason:
-        log.warning("device: torch cannot use a GPU that is here (%s)", reason.strip().splitlines()[-1])
+        log.warning("device: torch cannot use a GPU of this machine (%s)", reason.strip().splitlines()[-1])
     return [str(gpu) for gpu in usable]
 
 

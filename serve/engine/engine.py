@@ -38,7 +38,7 @@ MAX_BACKOFF = 10
 """How often the batch is halved, at most."""
 BACKOFF_STEPS = 200
 """After this many steps without running out of memory, the batch may double again."""
-NON_FINITE = "the model's result is not a number here; publish a model whose weights fit its number format"
+NON_FINITE = "the model's logits are NaN or infinite here; publish a model whose weights fit its number format"
 MIN_CHUNK = 32
 """Fewest tokens of a chunk, when memory is short or the machine slow."""
 

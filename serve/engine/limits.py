@@ -78,7 +78,7 @@ def _contexts(model: PreTrainedModel) -> list[tuple[int, str]]:
             bounds.append((module.num_embeddings - unused, "its table of positions"))
     for window in windows(model):
         if not can_verify(model, window):
-            bounds.append((window, "its sliding window, whose edge is too far to be verified at the start"))
+            bounds.append((window, "its sliding window, whose edge is too far away to verify at the start"))
     return bounds
 
 

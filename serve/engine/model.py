@@ -49,7 +49,7 @@ def load(folder: Path, device: str, dtype: Dtype, threads: int | None = None) ->
     if torch.device(device).type == "cuda" and not torch.cuda.is_available():
         raise ValueError(
             f"device: found {device}, and torch {torch.__version__} can use no GPU here; give the container one "
-            "(--gpus all, nvidia.com/gpu) on a machine with driver 580 or newer, or take --device cpu"
+            "(--gpus all, nvidia.com/gpu) on a machine with driver 580 or newer, or set --device cpu"
         )
     chosen = _dtype(torch.device(device), dtype)
     on_cpu = torch.device(device).type == "cpu"
@@ -59,7 +59,9 @@ def load(folder: Path, device: str, dtype: Dtype, threads: int | None = None) ->
     model = _read(folder, device, torch.float32 if on_cpu else chosen)
     if on_cpu:
         if reason := _pack(model, chosen):
-            log.warning("engine: packed weights cannot be used for this model (%s); plain float32 instead", reason)
+            log.warning(
+                "engine: packed weights cannot be used for this model (%s); using plain float32 instead", reason
+            )
             del model  # packing has replaced the plain weights
             model = _read(folder, device, torch.float32)
         memory.keep_freed_memory()

@@ -18,7 +18,7 @@ def unmet_promises(model: PreTrainedModel, limits: Limits) -> list[str]:
         by_memory = limits.cache_tokens - BLOCK <= limits.context
         lines.append(
             f"context: {limits.context} tokens for question and answer together, and config.json promises {context}; "
-            + ("memory for keys and values has no room for more: see --cache-bytes" if by_memory else
+            + ("the cache has no room for more: see --cache-bytes" if by_memory else
                "beyond them the engine would not compute what the model does")
         )  # fmt: skip
     longest = model.generation_config.max_new_tokens

@@ -8,7 +8,7 @@ from typing import Literal
 class Request:
     """What to generate. `temperature` 0 is greedy; `top_k` 0, `top_p` 1 and `min_p` 0 are off.
 
-    No end-of-text token is chosen before `min_new_tokens`. With `ignore_eos`, it does not end the answer.
+    No end-of-sequence token is chosen before `min_new_tokens`. With `ignore_eos`, it does not end the answer.
     """
 
     id: str
@@ -30,7 +30,7 @@ class Request:
 
 @dataclass(frozen=True)
 class Token:
-    """A generated token; `finish` is set on a request's last one ("stop": it is an end-of-text token).
+    """A generated token; `finish` is set on a request's last one ("stop": it is an end-of-sequence token).
 
     `began` is when the request's first forward pass began, by `time.monotonic()`.
     """

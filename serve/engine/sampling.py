@@ -73,7 +73,7 @@ class Penalties:
 
 
 def eos_ids(config: GenerationConfig) -> set[int]:
-    """The end-of-text ids; empty if the model has none, which `repository.py` refuses."""
+    """The end-of-sequence ids; empty if the model has none, which `repository.py` refuses."""
     ids = config.eos_token_id
     return set(ids) if isinstance(ids, list) else {ids} - {None}
 
@@ -96,7 +96,7 @@ def choose(logits: torch.Tensor, rows: Sequence[Row], penalties: Penalties, ends
         logits: (rows, vocabulary).
         rows: the running requests, in the order of the logits.
         penalties: of the model.
-        ends: end-of-text ids, not chosen before a row has its `min_new_tokens`.
+        ends: end-of-sequence ids, not chosen before a row has its `min_new_tokens`.
 
     Returns:
         A token id for each row.
@@ -112,7 +112,7 @@ def choose(logits: torch.Tensor, rows: Sequence[Row], penalties: Penalties, ends
 
 
 def _mask_eos(logits: torch.Tensor, rows: Sequence[Row], ends: Collection[int]) -> torch.Tensor:
-    """Mask the end-of-text ids in rows that have fewer tokens than their `min_new_tokens`."""
+    """Mask the end-of-sequence ids in rows that have fewer tokens than their `min_new_tokens`."""
     short = [index for index, row in enumerate(rows) if len(row.generated) < row.request.min_new_tokens]
     known = [id for id in ends if id < logits.shape[-1]]
     if not short or not known:

@@ -80,7 +80,7 @@ def choose_attention(model: PreTrainedModel) -> None:
             f"the engine does not answer as transformers' generate does ({why_not}; one request alone: {differs}); "
             "publish a model that generates from left to right, or serve this one with transformers itself"
         )
-    log.warning("engine: each request is computed by itself, which is slower, since %s", why_not)
+    log.warning("engine: each request is computed alone, which is slower, since %s", why_not)
 
 
 @torch.inference_mode()
@@ -94,8 +94,8 @@ def warn_if_batch_dependent(model: PreTrainedModel) -> None:
     together = _logits(model, asked, rows=len(asked))
     if _unpacked(model) or not all(torch.equal(*pair) for pair in zip(alone, together, strict=True)):
         log.warning(
-            "engine: some products of this model have as many rows as others are answered beside; the last bits of an "
-            "answer depend on its company, and a near tie may fall either way"
+            "engine: this model's logits depend, in the last bits, on the requests in the same batch; "
+            "a near tie between two tokens may go either way"
         )
 
 
@@ -128,7 +128,7 @@ def _generate_references(model: PreTrainedModel) -> list[Probe]:
     finally:
         model.generation_config = published
     if not all(bool(torch.isfinite(probe.logits.max(-1).values).all()) for probe in probes):
-        raise ValueError("its logits are not numbers; publish a model whose weights fit its number format")
+        raise ValueError("its logits are NaN or infinite; publish a model whose weights fit its number format")
     return probes
 
 

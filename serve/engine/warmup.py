@@ -27,8 +27,8 @@ def warm_up(engine: Engine, hang_seconds: float) -> None:
     """
     if engine.eos and min(engine.eos) >= engine.limits.vocabulary:
         raise ValueError(
-            f"found the end-of-text token {min(engine.eos)}, expected one below {engine.limits.vocabulary}, the ids "
-            "that it knows; set eos_token_id in generation_config.json"
+            f"found the end-of-sequence token {min(engine.eos)}, expected one below "
+            f"{engine.limits.vocabulary}, the size of its vocabulary; set eos_token_id in generation_config.json"
         )
     for index in range(min(4, engine.max_rows)):
         engine.submit(Request(f"warm-up {index}", [0] * min(index + 4, engine.limits.context - 3), 3))
@@ -55,8 +55,8 @@ def _pace(engine: Engine, seconds: float, hang_seconds: float) -> None:
         engine.prefill_tokens = max(smallest, engine.prefill_tokens // 2)
     if seconds > most:
         log.warning(
-            "engine: %d tokens of a prompt take %.1f s here, and after %.0f s of silence it is ended as hung; "
-            "raise --hang-seconds", smallest, seconds, hang_seconds,
+            "engine: %d tokens of a prompt take %.1f s here, and an engine that is silent for %.0f s is killed "
+            "as hung; raise --hang-seconds", smallest, seconds, hang_seconds,
         )  # fmt: skip
     log.debug("engine: prompts are computed in chunks of %d tokens", engine.prefill_tokens)
 

@@ -50,8 +50,8 @@ async def open_state(settings: Settings, published: Published, socket: Path, sha
     metrics.MODEL.info({"model": published.name, "revision": published.revision})
     tasks = [
         asyncio.create_task(_load_text(state)),
-        asyncio.create_task(_watch_the_end(state)),
-        asyncio.create_task(_watch_the_engines(state)),
+        asyncio.create_task(_watch_for_stop(state)),
+        asyncio.create_task(_watch_engines(state)),
     ]
     try:
         yield state
@@ -87,7 +87,7 @@ async def _load_text(state: AppState) -> None:
     state.text = text
 
 
-async def _watch_the_engines(state: AppState) -> None:
+async def _watch_engines(state: AppState) -> None:
     """Kill an engine that has been silent for --hang-seconds; LitServe restarts it.
 
     Silence is counted in checks, so that a machine that was asleep counts as no silence.
@@ -101,12 +101,12 @@ async def _watch_the_engines(state: AppState) -> None:
             silent[pid] = silent.get(pid, 0.0) + WATCH_SECONDS if engine.last_beat == heard.get(pid) else 0.0
             heard[pid] = engine.last_beat
             if silent[pid] > state.settings.hang_seconds:
-                log.error("engine: no word for %.0f s (--hang-seconds), killing it", silent[pid])
+                log.error("engine: silent for %.0f s (--hang-seconds), killing it", silent[pid])
                 os.kill(pid, signal.SIGKILL)
                 silent[pid] = 0.0
 
 
-async def _watch_the_end(state: AppState) -> None:
+async def _watch_for_stop(state: AppState) -> None:
     while not state.shared.stopping.is_set():
         await asyncio.sleep(WATCH_SECONDS)
     state.engines.finish_within(state.settings.drain_delay + state.settings.drain_seconds)

@@ -68,7 +68,7 @@ async def start(state: AppState, query: Query) -> Generation:
             above the most tokens of the answer.
     """
     arrived = time.monotonic()
-    if reason := state.unready():
+    if reason := state.unavailable_reason():
         metrics.count_rejection(metrics.Rejected.NOT_READY)
         raise Problem(503, f"{reason}; try again", "not_ready", retry_after=2)
     leave = _take_places(state, query.n)
@@ -178,7 +178,7 @@ def _min_new_tokens(requested: int | None, published: int, most: int, room: int)
     if requested > most:
         metrics.count_rejection(metrics.Rejected.INVALID)
         reason = (
-            "the tokens that fit behind these messages; shorten them, or ask for less"
+            "the tokens that fit after these messages; shorten them, or ask for less"
             if most == room
             else "the most that the answer may have; send a larger max_tokens, or ask for less"
         )
@@ -224,7 +224,7 @@ async def stream_pieces(answers: list[Answer], stream: bool) -> AsyncGenerator[t
             async for piece in made:
                 yield piece
     except EngineRefused as error:
-        raise Problem(422, f"the model cannot take this: {error}", "refused") from None
+        raise Problem(422, f"the model cannot compute this: {error}", "refused") from None
     except EngineDied as error:
         raise engine_problem(error) from None
     if any(answer.deadline_reached and answer.started is None for answer in answers):

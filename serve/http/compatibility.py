@@ -1,8 +1,8 @@
 """Checks at the start that the tokenizer, its chat template and the model belong together.
 
 A tokenizer of another model loads without an error. It is recognized by ids that the model does not know, and by
-end-of-text tokens that only one side has. Two tokenizers of the same size and with the same end-of-text token cannot
-be told apart.
+end-of-sequence tokens that only one side has. Two tokenizers of the same size and with the same end-of-sequence token
+cannot be told apart.
 
 It knows tokenizers and their files. Of the model it knows only how many ids it has.
 """
@@ -19,12 +19,12 @@ from serve.http.text import Text
 from serve.messages import one_line
 
 QUESTIONS = ("What is DNS?", "How high is Mount Everest?")
-ONE_THAT = 'publish one that takes [{"role": "user", "content": "..."}]'
-TOGETHER = "publish the model and its tokenizer together, as transformers' save_pretrained writes them"
+TEMPLATE_REMEDY = 'publish one that takes [{"role": "user", "content": "..."}]'
+TOKENIZER_REMEDY = "publish the model and its tokenizer together, as transformers' save_pretrained writes them"
 
 
 def load(folder: Path, ends: list[int]) -> Text:
-    """Load the tokenizer in `folder` and check its template and its end-of-text token.
+    """Load the tokenizer in `folder` and check its template and its end-of-sequence token.
 
     Args:
         folder: the published model.
@@ -37,13 +37,15 @@ def load(folder: Path, ends: list[int]) -> Text:
     try:
         text = Text(folder)
     except TemplateError as error:
-        raise ValueError(f"its chat template does not take a question ({one_line(error)[:80]}); {ONE_THAT}") from error
+        raise ValueError(
+            f"its chat template does not accept a question ({one_line(error)[:80]}); {TEMPLATE_REMEDY}"
+        ) from error
     except Exception as error:  # damaged files raise errors of many classes
         if not (folder / "tokenizer.json").exists():  # files of sentencepiece and tiktoken need further libraries
-            raise ValueError(f"its tokenizer cannot be loaded without a tokenizer.json; {TOGETHER}") from error
-        raise ValueError(f"its tokenizer cannot be loaded ({one_line(error)[:80]}); {TOGETHER}") from error
+            raise ValueError(f"its tokenizer cannot be loaded without a tokenizer.json; {TOKENIZER_REMEDY}") from error
+        raise ValueError(f"its tokenizer cannot be loaded ({one_line(error)[:80]}); {TOKENIZER_REMEDY}") from error
     _check_template(text)
-    _check_ends(text, folder, ends)
+    _check_eos(text, folder, ends)
     return text
 
 
@@ -63,7 +65,7 @@ def check_ids(text: Text, vocabulary: int) -> None:
     if (largest := max([*ids, *_ask(text, QUESTIONS[0])])) >= vocabulary:
         raise ValueError(
             f"its tokenizer has the token id {largest} ({backend.id_to_token(largest)!r}), and the model knows those "
-            f"below {vocabulary}; {TOGETHER}"
+            f"below {vocabulary}; {TOKENIZER_REMEDY}"
         )
 
 
@@ -71,7 +73,9 @@ def _check_template(text: Text) -> None:
     try:
         one, other = (_ask(text, question) for question in QUESTIONS)
     except Exception as error:  # a template is a program and may raise anything
-        raise ValueError(f"its chat template does not take a question ({one_line(error)[:80]}); {ONE_THAT}") from error
+        raise ValueError(
+            f"its chat template does not accept a question ({one_line(error)[:80]}); {TEMPLATE_REMEDY}"
+        ) from error
     if one == other:
         raise ValueError("its chat template leaves the question out; publish one that writes each message's content")
 
@@ -80,15 +84,17 @@ def _ask(text: Text, question: str) -> list[int]:
     return text.prompt_ids([{"role": "user", "content": question}])
 
 
-def _check_ends(text: Text, folder: Path, ends: list[int]) -> None:
+def _check_eos(text: Text, folder: Path, ends: list[int]) -> None:
     if all(text.tokenizer.backend_tokenizer.id_to_token(id) is None for id in ends):
         named = ", ".join(map(str, ends))
-        raise ValueError(f"its answers end with the token id {named}, which its tokenizer does not have; {TOGETHER}")
+        raise ValueError(
+            f"its answers end with the token id {named}, which its tokenizer does not have; {TOKENIZER_REMEDY}"
+        )
     mark, path = text.tokenizer.eos_token, folder / "tokenizer.json"
     if mark is not None and path.exists() and str(mark) not in _tokens(json.loads(path.read_text())):
         # transformers then gives it an id of its own, which the model has never seen
         raise ValueError(
-            f"tokenizer.json lacks {mark}, which tokenizer_config.json names as the end of a text; {TOGETHER}"
+            f"tokenizer.json lacks {mark}, which tokenizer_config.json names as the end of a text; {TOKENIZER_REMEDY}"
         )
 
 

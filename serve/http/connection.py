@@ -151,7 +151,7 @@ class Connection(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         """Refuse data that is not HTTP."""
-        self._refuse(400, "this is no valid HTTP/1.1 request", "invalid_http")
+        self._refuse(400, "this is not a valid HTTP/1.1 request", "invalid_http")
 
     def shutdown(self) -> None:
         """End with the server: uvicorn has closed its copy of the listening socket and notifies every connection."""

@@ -122,7 +122,7 @@ class Control:
         wrong = any(id in self._tokens and id != self._unknown for id in ids)
         ids = [next(own, id) if id == self._border else id for id in ids]
         if wrong or next(own, None) is not None or self._border in ids:
-            raise Forged("the tokenizer cannot tell the text of one of the model's tokens from the token; leave it out")
+            raise Forged("the tokenizer cannot tell the text of a control token from the token; leave that text out")
         return ids
 
 

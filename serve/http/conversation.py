@@ -45,9 +45,9 @@ class FunctionCall(Open):
                 reason = str(error).partition(";")[
                     0
                 ]  # for a number with too many digits the rest names a setting of Python
-                raise ValueError(f"are no JSON ({reason}), expected an object such as {{}}") from None
+                raise ValueError(f"are not JSON ({reason}), expected an object such as {{}}") from None
             if not isinstance(value, dict):
-                raise ValueError("are JSON, but no object; expected an object such as {}")
+                raise ValueError("are JSON, but not an object; expected an object such as {}")
             check_depth(value)
         return arguments
 
@@ -74,20 +74,20 @@ class Message(Open):
     """One turn of a conversation. The chat template gets all of it; it shows the fields that it knows."""
 
     role: Literal["system", "developer", "user", "assistant", "tool", "function"] = Field(
-        description="A developer is the system to a model whose chat template knows no developers."
+        description="A developer counts as the system for a model whose chat template has no developers."
     )
     content: Text | Annotated[list[TextPart], Field(min_length=1, max_length=MAX_ITEMS, fail_fast=True)] | None = Field(
-        None, validate_default=True, description="Null or left out in an assistant's turn that called a tool."
+        None, validate_default=True, description="Null or left out in an assistant message that called a tool."
     )
     name: Text | None = None
     tool_calls: Annotated[list[ToolCall], Field(max_length=MAX_CALLS, fail_fast=True)] | None = None
     tool_call_id: Text | None = None
-    reasoning_content: Text | None = Field(None, description="What the assistant thought. Not OpenAI's.")
+    reasoning_content: Text | None = Field(None, description="The assistant's reasoning. Not OpenAI's.")
     # other servers' names for continue_final_message, and other kinds of content
     prefix: Off = Field(None, description="Refused: send continue_final_message.")
     partial: Off = Field(None, description="Refused: send continue_final_message.")
     function_call: None = Field(None, description="Refused: send tool_calls.")
-    audio: None = Field(None, description="Refused: text alone is known.")
+    audio: None = Field(None, description="Refused: only text is supported.")
 
     @field_validator("content")
     @classmethod
@@ -100,7 +100,7 @@ class Message(Open):
     @classmethod
     def _check_calls(cls, calls: list[ToolCall] | None, info: ValidationInfo) -> list[ToolCall] | None:
         if calls and info.data.get("role", "assistant") != "assistant":
-            raise ValueError(f"found in a turn of the {info.data['role']}, expected in an assistant's")
+            raise ValueError(f"found in a {info.data['role']} message, expected in an assistant message")
         return calls
 
     @property

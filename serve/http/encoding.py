@@ -37,7 +37,7 @@ class Unpack:
             return await self.app(scope, receive, send)
         if encodings not in (["gzip"], ["x-gzip"]):
             named = ", ".join(encodings)[:100]
-            message = f"Content-Encoding: found {named!r}, expected gzip, or the body as it is without this header"
+            message = f"Content-Encoding: found {named!r}, expected gzip, or an uncompressed body without this header"
             body = error_body(message, "invalid_request_error", "unsupported_encoding")
             return await send_json(send, 415, body, ACCEPTED)
         packed = (await receive())["body"]
@@ -46,7 +46,7 @@ class Unpack:
         except TooLarge:
             return await send_too_large(send, self.most)
         except (zlib.error, EOFError) as error:
-            message = f"the body is not gzip, as its header Content-Encoding says: {error}"
+            message = f"the body is not gzip, although its header Content-Encoding says so: {error}"
             return await send_json(send, 400, error_body(message, "invalid_request_error", "invalid_body"), {})
         about = (b"content-encoding", b"content-length")
         headers = [(name, value) for name, value in scope["headers"] if name not in about]

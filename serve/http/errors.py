@@ -52,7 +52,7 @@ def overload_problem(admission: Admission) -> Problem:
     """Make the 429 of a server without a free place, and count it."""
     metrics.count_rejection(metrics.Rejected.OVERLOAD)
     seconds = admission.retry_after()
-    message = f"{admission.inside} requests are inside, of {admission.most} that fit; try again in {seconds} s"
+    message = f"{admission.inside} requests are in progress, of at most {admission.most}; try again in {seconds} s"
     return Problem(429, message, "overloaded", retry_after=seconds)
 
 
@@ -138,13 +138,13 @@ ERRORS: dict[int | str, dict[str, Any]] = {
         "model": responses.Error,
         "description": "The body cannot be read, or the question is too long for the model.",
     },
-    401: {"model": responses.Error, "description": "A key is needed, and this is not it."},
+    401: {"model": responses.Error, "description": "The key is missing or wrong."},
     408: {"model": responses.Error, "description": "The request did not arrive in time."},
     413: {"model": responses.Error, "description": "The body is over the limit."},
-    415: {"model": responses.Error, "description": "The body is packed, and not as gzip."},
+    415: {"model": responses.Error, "description": "The body is compressed, and not with gzip."},
     422: {"model": responses.Error, "description": "The request is not valid."},
     431: {"model": responses.Error, "description": "The first line and the headers are over the limit."},
-    429: {"model": responses.Error, "description": "Too many requests inside; Retry-After tells when to come again."},
+    429: {"model": responses.Error, "description": "Too many requests; Retry-After says when to try again."},
     503: {"model": responses.Error, "description": "Loading, stopping, or the engine died."},
 }
 # by reference: FastAPI would announce a model as HTML or plain text on the routes that answer so

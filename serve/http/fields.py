@@ -39,7 +39,9 @@ def valid_unicode(text: str) -> str:
     try:
         text.encode()
     except UnicodeEncodeError as error:
-        raise ValueError(f"holds half of a surrogate pair at character {error.start}, expected valid Unicode") from None
+        raise ValueError(
+            f"contains half of a surrogate pair at character {error.start}, expected valid Unicode"
+        ) from None
     return text
 
 
@@ -55,7 +57,7 @@ def check_depth(value: Any) -> Any:
         if not level:
             return value
         level = list(chain.from_iterable(one.values() if isinstance(one, dict) else one for one in level))
-    raise ValueError(f"has lists and objects inside each other more than {MAX_DEPTH} times, expected fewer")
+    raise ValueError(f"nests lists and objects more than {MAX_DEPTH} levels deep, expected fewer")
 
 
 Text = Annotated[str, AfterValidator(valid_unicode)]
@@ -64,7 +66,7 @@ Off = Literal[False] | None
 NoList = Annotated[list[Any], Field(max_length=0)] | None
 NoObject = Annotated[dict[Any, Any], Field(max_length=0)] | None
 """Keys of type Any: pydantic would validate each key before it counts them."""
-IGNORED = Field(None, description="Taken and not used.")
+IGNORED = Field(None, description="Accepted and ignored.")
 
 
 class Strict(BaseModel):

@@ -18,12 +18,12 @@ router = APIRouter()
     "/health/live",
     response_model=responses.Health,
     responses={503: {"model": responses.Error}},
-    summary="The engine lives",
+    summary="Liveness",
 )
 async def live(request: Request) -> responses.Health:
     """503 if every engine hangs and was not replaced; one that died and is started anew is alive, as is loading."""
     state: AppState = request.app.state.kickoff
-    reason = state.unwelcome()
+    reason = state.not_ready_reason()
     if state.engines.beat_age > 2 * state.settings.hang_seconds:
         raise Problem(503, reason or "the engine hangs", "engine_dead")
     return responses.Health(status=reason or "ok")
@@ -33,18 +33,21 @@ async def live(request: Request) -> responses.Health:
     "/health/ready",
     response_model=responses.Health,
     responses={503: {"model": responses.Error}},
-    summary="Requests are welcome",
+    summary="Readiness",
 )
 async def ready(request: Request) -> responses.Health:
     """503 while loading, while stopping, and whenever /health/live is 503."""
     state: AppState = request.app.state.kickoff
-    if reason := state.unwelcome():
+    if reason := state.not_ready_reason():
         raise Problem(503, reason, "not_ready")
     return responses.Health(status="ok")
 
 
 @router.get(
-    "/health", response_model=responses.Health, responses={503: {"model": responses.Error}}, summary="Both at once"
+    "/health",
+    response_model=responses.Health,
+    responses={503: {"model": responses.Error}},
+    summary="Liveness and readiness",
 )
 async def health(request: Request) -> responses.Health:
     """200 while the engine lives and requests are welcome."""

@@ -13,24 +13,33 @@ TOKEN_SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.02, 0.03, 0.05, 0.075, 0.1, 0.25,
 
 MODEL = Info("kickoff_model", "The served model and its revision.", registry=REGISTRY)
 REQUESTS = Counter("kickoff_requests", "Requests answered.", ["route", "code"], registry=REGISTRY)
-_REJECTED = Counter("kickoff_rejected", "Requests turned away, by reason.", ["reason"], registry=REGISTRY)
-CANCELLED = Counter("kickoff_cancelled", "Requests whose client left before the end.", registry=REGISTRY)
+_REJECTED = Counter("kickoff_rejected", "Requests rejected, by reason.", ["reason"], registry=REGISTRY)
+CANCELLED = Counter("kickoff_cancelled", "Requests whose client disconnected before the end.", registry=REGISTRY)
 TOKENS = Counter("kickoff_tokens", "Tokens of prompts and of answers.", ["direction"], registry=REGISTRY)
 FIRST_TOKEN = Histogram(
-    "kickoff_time_to_first_token_seconds", "From the request to its first token.", buckets=SECONDS, registry=REGISTRY
+    "kickoff_time_to_first_token_seconds",
+    "Time from the request to its first token.",
+    buckets=SECONDS,
+    registry=REGISTRY,
 )
 PER_TOKEN = Histogram(
-    "kickoff_time_per_token_seconds", "Between the tokens of an answer.", buckets=TOKEN_SECONDS, registry=REGISTRY
+    "kickoff_time_per_token_seconds", "Time between the tokens of an answer.", buckets=TOKEN_SECONDS, registry=REGISTRY
 )
-DURATION = Histogram("kickoff_request_seconds", "From request to full answer.", buckets=SECONDS, registry=REGISTRY)
+DURATION = Histogram(
+    "kickoff_request_seconds", "Time from the request to the full answer.", buckets=SECONDS, registry=REGISTRY
+)
 RUNNING = Gauge("kickoff_running", "Requests that the engines compute now.", registry=REGISTRY)
-WAITING = Gauge("kickoff_waiting", "Requests inside that wait for a place in an engine.", registry=REGISTRY)
+WAITING = Gauge("kickoff_waiting", "Accepted requests that wait for an engine.", registry=REGISTRY)
 ENGINE_UP = Gauge(
-    "kickoff_engine_up", "1 while it is connected and has loaded the model.", ["engine"], registry=REGISTRY
+    "kickoff_engine_up", "1 while the engine is connected and has loaded the model.", ["engine"], registry=REGISTRY
 )
-ENGINE_RUNNING = Gauge("kickoff_engine_running", "Requests that it computes now.", ["engine"], registry=REGISTRY)
-STEPS = Gauge("kickoff_engine_steps", "Forward passes since it started.", ["engine"], registry=REGISTRY)
-BEAT_AGE = Gauge("kickoff_engine_heartbeat_age_seconds", "Since it last reported.", ["engine"], registry=REGISTRY)
+ENGINE_RUNNING = Gauge(
+    "kickoff_engine_running", "Requests that the engine computes now.", ["engine"], registry=REGISTRY
+)
+STEPS = Gauge("kickoff_engine_steps", "Forward passes since the engine started.", ["engine"], registry=REGISTRY)
+BEAT_AGE = Gauge(
+    "kickoff_engine_heartbeat_age_seconds", "Time since the engine last reported.", ["engine"], registry=REGISTRY
+)
 
 
 class Rejected(StrEnum):

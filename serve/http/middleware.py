@@ -22,7 +22,7 @@ from serve.http.state import AppState
 log = logging.getLogger(__name__)
 OPEN_PATHS = ("/health", "/health/live", "/health/ready")
 """Need no key."""
-READ_ON = 64 * 2**20
+MAX_DISCARDED = 64 * 2**20
 """Bytes over the limit that are read and discarded: a client cut off while it sends would not see the 413."""
 CLOSE = {"connection": "close"}
 CHALLENGE = 'Basic realm="Kickoff", Bearer realm="Kickoff"'
@@ -58,8 +58,8 @@ class ServerErrors:
         except Exception:
             if started:
                 raise  # uvicorn logs it, and closes the connection
-            log.exception("a mistake of the server")
-            message = "the server made a mistake; its log tells more"
+            log.exception("an internal error")
+            message = "internal server error; see the server's log"
             await send_json(send, 500, error_body(message, "server_error", "internal"), {})
 
 
@@ -94,7 +94,7 @@ class KeyCheck:
             return await self.app(scope, receive, send)
         metrics.count_rejection(metrics.Rejected.UNAUTHORIZED)
         body = error_body(
-            "a key is needed: send it as 'Authorization: Bearer KEY' or 'X-API-Key: KEY'",
+            "a valid key is required: send it as 'Authorization: Bearer KEY' or 'X-API-Key: KEY'",
             "authentication_error",
             "invalid_api_key",
         )
@@ -128,7 +128,7 @@ class RoomCheck:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and scope["path"] in self.paths and scope["method"] == "POST":
             state: AppState = scope["app"].state.kickoff
-            if state.admission.full and not state.unready():
+            if state.admission.full and not state.unavailable_reason():
                 problem = overload_problem(state.admission)
                 return await send_json(send, problem.status, problem.body, problem.headers)
         return await self.app(scope, receive, send)
@@ -173,17 +173,17 @@ async def _body(receive: Receive, declared: int, most: int) -> bytes | None:
         received += len(message.get("body", b""))
         if max(declared, received) <= most:
             chunks.append(message.get("body", b""))
-        elif received > most + READ_ON:
+        elif received > most + MAX_DISCARDED:
             break
     return b"".join(chunks) if max(declared, received) <= most else None
 
 
 def replay(body: bytes, receive: Receive) -> Receive:
     """Make a `receive` that returns the whole body, and after it what `receive` returns."""
-    whole: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
+    unread: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
     async def again() -> Message:
-        return whole.pop() if whole else await receive()
+        return unread.pop() if unread else await receive()
 
     return again
 

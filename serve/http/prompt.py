@@ -137,8 +137,7 @@ class Prompt:
             expected = None
         if self._control.sequence(text) != expected:
             raise TemplateRefused(
-                "what it makes of them holds the text of one of the model's tokens, and it cannot be said who wrote "
-                "it; leave that text out"
+                "its output contains the text of a control token, and it is unclear who wrote it; leave that text out"
             )
         return self._control.plain_ids(text)
 
@@ -149,13 +148,13 @@ class Prompt:
         except TemplateError as error:
             raise TemplateRefused(str(error)) from None
         except UnicodeEncodeError:
-            raise TemplateRefused("they hold half of a surrogate pair, expected valid Unicode") from None
+            raise TemplateRefused("its output contains half of a surrogate pair, expected valid Unicode") from None
         except Exception as error:  # a template is a program and may raise anything
             if continued and isinstance(error, ValueError):
-                raise TemplateRefused("it changes the last one, so that it cannot be continued") from None
+                raise TemplateRefused("it changes the last message, so it cannot be continued") from None
             raise TemplateRefused(f"it fails with {type(error).__name__}: {one_line(error)}") from None
         if not text:
-            raise TemplateRefused("it makes nothing of them")
+            raise TemplateRefused("its output is empty")
         return text
 
     def _text(self, chat: Chat, opened: bool, continued: bool) -> str:

@@ -252,7 +252,7 @@ def _model(state: AppState) -> responses.Model:
     )
 
 
-@router.get("/", response_class=HTMLResponse, responses=KEY_ERROR, summary="A page to ask from")
+@router.get("/", response_class=HTMLResponse, responses=KEY_ERROR, summary="A page to ask questions from")
 async def index(request: Request) -> Response:
     """The page for people."""
     state: AppState = request.app.state.kickoff

@@ -71,7 +71,7 @@ class StreamOptions(Strict):
     """What a stream sends beside the answer."""
 
     include_usage: bool | None = None
-    continuous_usage_stats: bool | None = Field(None, description="Taken and not used. vLLM's.")
+    continuous_usage_stats: bool | None = Field(None, description="Accepted and ignored. vLLM's.")
     include_obfuscation: Off = None
 
 
@@ -99,14 +99,18 @@ class ChatRequest(Strict):
     messages: Annotated[list[Message], Field(min_length=1, max_length=MAX_ITEMS, fail_fast=True)]
     model: Name | None = Field(None, description="The served model's name, or nothing.")
     max_tokens: Tokens | None = Field(None, description=LIMIT)
-    max_completion_tokens: Tokens | None = Field(None, description="max_tokens by its new name, which counts first.")
+    max_completion_tokens: Tokens | None = Field(
+        None, description="max_tokens by its new name, which takes precedence."
+    )
     temperature: Temperature | None = None
     top_p: TopP | None = None
     min_tokens: Least | None = Field(
-        None, description="Before so many tokens no end of text is chosen and no stop text ends the answer. vLLM's."
+        None,
+        description="Neither an end-of-sequence token nor a stop text ends the answer before so many tokens. vLLM's.",
     )
     ignore_eos: bool | None = Field(
-        None, description="The answer goes on after the model's end of text, up to its limit. vLLM's, for benchmarks."
+        None,
+        description="The answer continues after an end-of-sequence token, up to its limit. vLLM's, for benchmarks.",
     )
     top_k: TopK | None = Field(None, description="Not OpenAI's.")
     stop: Stop | Stops | None = None
@@ -126,10 +130,11 @@ class ChatRequest(Strict):
     min_p: Annotated[float, Field(ge=0, le=0)] | None = None
     repetition_penalty: Annotated[float, Field(ge=1, le=1)] | None = None
     add_generation_prompt: bool | None = Field(
-        None, description="False: the prompt ends with the last message, and opens no assistant's turn. Not OpenAI's."
+        None,
+        description="False: the prompt ends with the last message and does not open an assistant turn. Not OpenAI's.",
     )
     continue_final_message: bool | None = Field(
-        None, description="The answer goes on where the last message, an assistant's, ends. Not OpenAI's."
+        None, description="The answer continues the last message, which is an assistant's. Not OpenAI's."
     )
     functions: NoList = None
     function_call: Literal["none", "auto"] | None = None
@@ -166,7 +171,7 @@ class ChatRequest(Strict):
     @classmethod
     def _check_tools(cls, tools: list[Any] | None, info: ValidationInfo) -> list[Any] | None:
         if tools and info.data.get("tool_choice") != "none":
-            raise ValueError("this server calls no tools; leave them out, or send tool_choice none")
+            raise ValueError("this server does not call tools; leave them out, or send tool_choice none")
         return tools
 
     @field_validator("messages", mode="before")
@@ -192,8 +197,8 @@ class ChatRequest(Strict):
         if not continued or "messages" not in info.data:
             return continued
         if info.data.get("add_generation_prompt"):
-            raise ValueError("found with add_generation_prompt, which begins another turn; leave one of them out")
+            raise ValueError("found with add_generation_prompt, which starts another turn; leave one of them out")
         last = info.data["messages"][-1]
         if last.role != "assistant" or last.content is None or last.tool_calls:
-            raise ValueError("the last message is no text of an assistant, expected one that the answer goes on with")
+            raise ValueError("the last message is not an assistant's text, expected one for the answer to continue")
         return continued

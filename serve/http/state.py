@@ -33,14 +33,14 @@ class AppState:
         """The model's name for clients."""
         return self.settings.served_model_name or self.published.name
 
-    def unwelcome(self) -> str | None:
+    def not_ready_reason(self) -> str | None:
         """Why requests should go elsewhere; None if they are welcome. Those that arrive are answered if possible."""
-        return "the server is stopping" if self.shared.stopping.is_set() else self.unready()
+        return "the server is stopping" if self.shared.stopping.is_set() else self.unavailable_reason()
 
-    def unready(self) -> str | None:
+    def unavailable_reason(self) -> str | None:
         """Why no request can be answered now; None if the server is ready."""
         if not self.engines.ready and self.engines.were_ready:
-            return "the engine died and is being started anew"
+            return "the engine died and is restarting"
         if not self.engines.ready or self.text is None:
             return "the model is being loaded"
         if self.engines.beat_age > self.settings.hang_seconds:
@@ -49,13 +49,13 @@ class AppState:
 
     @property
     def loaded_text(self) -> "Text":
-        """The tokenizer; to be asked for only where `unready` is None."""
+        """The tokenizer; to be asked for only where `unavailable_reason` is None."""
         assert self.text is not None  # noqa: S101 - for mypy
         return self.text
 
     @property
     def context(self) -> int:
-        """The most tokens of prompt and answer together; to be asked for only where `unready` is None."""
+        """The most tokens of prompt and answer together; to be asked for only where `unavailable_reason` is None."""
         context = self.engines.context
         assert context is not None  # noqa: S101 - for mypy
         return context

@@ -1,9 +1,9 @@
 """Sends server-sent events, with comments that keep the connection alive between them.
 
-An error before the first event becomes a response with its own status. If the first event takes longer than `SOON` (the
-request waits for a place, or its prompt is long), the stream starts with a comment, and a later error is sent as an
-event. Proxies close an idle connection, most of them after 60 s, so a comment is sent after each `PAUSE` without an
-event. Clients ignore comments.
+An error before the first event becomes a response with its own status. If the first event takes longer than
+`FIRST_EVENT_SECONDS` (the request waits for a place, or its prompt is long), the stream starts with a comment, and a
+later error is sent as an event. Proxies close an idle connection, most of them after 60 s, so a comment is sent after
+each `PAUSE` without an event. Clients ignore comments.
 
 It knows ASGI and our errors. It does not know what the events say or how answers are generated.
 """
@@ -18,7 +18,7 @@ from starlette.types import Receive, Scope, Send
 from serve.http.disconnect import ClientDisconnected, cancel_on_disconnect
 from serve.http.errors import Problem
 
-SOON = 1.0
+FIRST_EVENT_SECONDS = 1.0
 """Seconds to wait for the first event or an error before the status is sent."""
 PAUSE = 5.0
 """Seconds without an event after which a comment is sent."""
@@ -99,12 +99,12 @@ async def start_stream(
         leave: gives the request's places back; called once the events are closed.
 
     Raises:
-        Problem: the events raised it before the first of them, within `SOON`.
+        Problem: the events raised it before the first of them, within `FIRST_EVENT_SECONDS`.
         ClientDisconnected: the client has disconnected.
     """
     first = asyncio.ensure_future(anext(events))
     try:
-        await cancel_on_disconnect(receive, asyncio.wait({first}, timeout=SOON))
+        await cancel_on_disconnect(receive, asyncio.wait({first}, timeout=FIRST_EVENT_SECONDS))
         if first.done():
             first.result()
     except BaseException:

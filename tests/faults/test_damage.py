@@ -45,10 +45,10 @@ FILES = ("tensors.pt", "state.json", "complete.json")
 
 
 @pytest.fixture(scope="module")
-def stopped(jobs: ForkServer, whole: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def stopped(jobs: ForkServer, reference: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run folder with two checkpoints, of a run that was stopped."""
     folder = tmp_path_factory.mktemp("stopped")
-    run = jobs.start(folder, "run", f"{whole}/config.yaml", f"output={folder}/run")
+    run = jobs.start(folder, "run", f"{reference}/config.yaml", f"output={folder}/run")
     run.until(lambda: (folder / "run/checkpoints/step-00000030").exists())
     run.signal(signal.SIGTERM)
     assert run.wait() == Exit.INTERRUPTED, run.text()
@@ -56,7 +56,7 @@ def stopped(jobs: ForkServer, whole: Path, tmp_path_factory: pytest.TempPathFact
 
 
 def resumed(
-    jobs: ForkServer, whole: Path, stopped: Path, folder: Path, damage: str, names: list[str]
+    jobs: ForkServer, reference: Path, stopped: Path, folder: Path, damage: str, names: list[str]
 ) -> dict[str, Any]:
     """One point: the newest checkpoint (or both) damaged in one file, then the run goes on to its end."""
     random = chance("damage", folder.name)
@@ -71,27 +71,30 @@ def resumed(
             flip(checkpoint / name, random)  # zeros where there were zeros
     (folder / "run/checkpoints/step-99999999.partial").mkdir()
     (folder / "run/checkpoints/step-of-somebody-else").mkdir()
-    run = jobs.run(folder, "run", f"{whole}/config.yaml", f"output={folder}/run")
+    run = jobs.run(folder, "run", f"{reference}/config.yaml", f"output={folder}/run")
     passed = [checkpoint.name for checkpoint in checkpoints[: len(names)]]
     older = [checkpoint.name for checkpoint in checkpoints[len(names) :]]
     text = run.text()
     said = all(f"checkpoint {name} is incomplete or damaged and is skipped" in text for name in passed)
-    went_on = f"going on from the checkpoint of step {int(older[0][5:])} " in text if older else "going on" not in text
+    went_on = (
+        f"continuing from the checkpoint of step {int(older[0][5:])} " in text if older else "continuing" not in text
+    )
     done = run.code == Exit.DONE
     return {
         "point": f"{' and '.join(names)} {damage}",
         "survived": done and said and went_on,
-        "equal": done and result(folder / "run") == result(whole / "run"),
+        "equal": done and result(folder / "run") == result(reference / "run"),
         "wrong": False,
         "said": [run.code, text[:1000]],
     }
 
 
 def damage_all(
-    jobs: ForkServer, whole: Path, stopped: Path, tmp_path: Path, points: list[tuple[str, list[str]]], title: str
+    jobs: ForkServer, reference: Path, stopped: Path, tmp_path: Path, points: list[tuple[str, list[str]]], title: str
 ) -> None:
     found = at_once(
-        lambda point: resumed(jobs, whole, stopped, tmp_path / f"damage-{point[0]}", *point[1]), list(enumerate(points))
+        lambda point: resumed(jobs, reference, stopped, tmp_path / f"damage-{point[0]}", *point[1]),
+        list(enumerate(points)),
     )
     note(title, found)
     assert not [one for one in found if not (one["survived"] and one["equal"])]
@@ -99,13 +102,13 @@ def damage_all(
 
 @pytest.mark.faults
 @pytest.mark.timeout(600)
-def test_damaged_checkpoints(jobs: ForkServer, whole: Path, stopped: Path, tmp_path: Path) -> None:
+def test_damaged_checkpoints(jobs: ForkServer, reference: Path, stopped: Path, tmp_path: Path) -> None:
     points = [(damage, [name]) for damage in DAMAGES for name in FILES]
     points += [("a bit flipped", ["tensors.pt"])] * 4 + [("truncated", ["tensors.pt"])] * 2
     points += [("a bit flipped", ["tensors.pt", "state.json"]), ("truncated", ["complete.json", "tensors.pt"])]
-    damage_all(jobs, whole, stopped, tmp_path, points, "damaged checkpoint")
+    damage_all(jobs, reference, stopped, tmp_path, points, "damaged checkpoint")
 
 
-def test_a_damaged_checkpoint(jobs: ForkServer, whole: Path, stopped: Path, tmp_path: Path) -> None:
+def test_a_damaged_checkpoint(jobs: ForkServer, reference: Path, stopped: Path, tmp_path: Path) -> None:
     points = [("a bit flipped", ["tensors.pt"]), ("truncated", ["state.json", "complete.json"])]
-    damage_all(jobs, whole, stopped, tmp_path, points, "damaged checkpoint, sample")
+    damage_all(jobs, reference, stopped, tmp_path, points, "damaged checkpoint, sample")

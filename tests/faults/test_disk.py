@@ -34,8 +34,8 @@ def fill(disk: Path) -> None:
             stream.write(bytes(4096))
 
 
-def test_full_at_a_checkpoint(jobs: ForkServer, whole: Path, small_disk: Path, tmp_path: Path) -> None:
-    command = ["run", f"{whole}/config.yaml", f"output={small_disk}/run", "train.save_steps=3"]
+def test_full_at_a_checkpoint(jobs: ForkServer, reference: Path, small_disk: Path, tmp_path: Path) -> None:
+    command = ["run", f"{reference}/config.yaml", f"output={small_disk}/run", "train.save_steps=3"]
     checkpoints = small_disk / "run/checkpoints"
     run = jobs.start(tmp_path, *command)
     run.until(lambda: len(list(checkpoints.glob("step-*"))) >= 2)
@@ -49,15 +49,15 @@ def test_full_at_a_checkpoint(jobs: ForkServer, whole: Path, small_disk: Path, t
     (small_disk / "ballast").unlink()
     again = jobs.run(tmp_path, *command)
     assert again.code == Exit.DONE, again.text()
-    assert "going on from the checkpoint of step" in again.text()
+    assert "continuing from the checkpoint of step" in again.text()
     assert "passed over" not in again.text()
-    assert result(small_disk / "run") == result(whole / "run")
+    assert result(small_disk / "run") == result(reference / "run")
 
 
-def test_full_at_the_report(jobs: ForkServer, whole: Path, small_disk: Path, tmp_path: Path) -> None:
-    shutil.copytree(whole / "run", small_disk / "run")
+def test_full_at_the_report(jobs: ForkServer, reference: Path, small_disk: Path, tmp_path: Path) -> None:
+    shutil.copytree(reference / "run", small_disk / "run")
     before = {name: (small_disk / "run" / name).read_bytes() for name in ("report.html", "metrics.json", "loss.png")}
-    command = ["run", f"{whole}/config.yaml", f"output={small_disk}/run"]
+    command = ["run", f"{reference}/config.yaml", f"output={small_disk}/run"]
     fill(small_disk)
     run = jobs.run(tmp_path, *command)
     assert run.code == Exit.FAILED, run.text()

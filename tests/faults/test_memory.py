@@ -41,13 +41,13 @@ def start(jobs: ForkServer, base: Path, folder: Path, batch: int, memory: int) -
     return run.wait(), run.text(), folder / "run"
 
 
-def test_the_batch_is_halved_and_the_effective_batch_stays(jobs: ForkServer, wide: Path, tmp_path: Path) -> None:
+def test_halving_the_batch_keeps_the_effective_batch(jobs: ForkServer, wide: Path, tmp_path: Path) -> None:
     code, text, run = start(jobs, wide, tmp_path / "halved", 32, 200 * MIB)
     assert code == Exit.DONE, text
     halved = re.search(r"out of memory: 32 -> 16 rows in a forward pass and 1 -> 2 passes in a step", text)
-    assert halved and "the effective batch of 32 rows stays" in text, text
+    assert halved and "the effective batch of 32 rows stays the same" in text, text
     training = json.loads((run / "training.json").read_text())
     assert training["rows_per_step"] == 32
     assert training["forward_rows"] < 32
     card = (run / "model/README.md").read_text()
-    assert f"Memory held only {training['forward_rows']} rows in a forward pass" in card
+    assert f"Memory allowed only {training['forward_rows']} rows in a forward pass" in card

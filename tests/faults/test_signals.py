@@ -141,7 +141,9 @@ def test_some_signals(hub_jobs: ForkServer, slow_hub: HubServer, unbroken: Path,
     interrupt_all(hub_jobs, slow_hub, unbroken, tmp_path, points, "signals, sample")
 
 
-def test_a_download_that_hangs_is_left_and_said(hub_jobs: ForkServer, slow_hub: HubServer, tmp_path: Path) -> None:
+def test_a_download_that_hangs_is_abandoned_with_a_message(
+    hub_jobs: ForkServer, slow_hub: HubServer, tmp_path: Path
+) -> None:
     """A signal alone does not end it: the client waits in other threads."""
     case = Case(hub_jobs, slow_hub, tmp_path / "hangs")
     slow_hub.fail("GET", r"tiny/resolve/.*safetensors", hang=True)

@@ -45,23 +45,23 @@ def environment(server: HubServer, folder: Path) -> dict[str, str]:
     return {"HF_ENDPOINT": server.url, "HF_HUB_CACHE": str(folder / "cache"), "HF_TOKEN": TOKEN}
 
 
-def publish(jobs: ForkServer, server: HubServer, whole: Path, folder: Path) -> Any:
+def publish(jobs: ForkServer, server: HubServer, reference: Path, folder: Path) -> Any:
     options = [f"output={folder}/run", "publish.repo=ada/sums", f"publish.timeout_seconds={TIMEOUT}"]
     options += ["publish.replace=true"]  # the older model is not one of Kickoff's
-    return jobs.run(folder, "publish", f"{whole}/run/run.yaml", *options, environment=environment(server, folder))
+    return jobs.run(folder, "publish", f"{reference}/run/run.yaml", *options, environment=environment(server, folder))
 
 
-def cut(jobs: ForkServer, whole: Path, folder: Path, number: int, fault: str, times: int) -> dict[str, Any]:
+def cut(jobs: ForkServer, reference: Path, folder: Path, number: int, fault: str, times: int) -> dict[str, Any]:
     """One point: the upload is cut at its n-th request, then run again."""
     folder.mkdir()
-    shutil.copytree(whole / "run", folder / "run")
+    shutil.copytree(reference / "run", folder / "run")
     with hub_with_an_old_model() as server:
         server.fail("*", "", skip=number, times=times, **FAULTS[fault])
         started = time.monotonic()
-        first = publish(jobs, server, whole, folder)
+        first = publish(jobs, server, reference, folder)
         seconds = time.monotonic() - started
         server.clear_faults()
-        again = publish(jobs, server, whole, folder)
+        again = publish(jobs, server, reference, folder)
         commits = server.commits("models", "ada/sums")
         right = {path.name: path.read_bytes() for path in (folder / "run/model").iterdir()}
         told = f"python -m job publish {folder}/run/run.yaml" in first.last_line()
@@ -78,18 +78,18 @@ def cut(jobs: ForkServer, whole: Path, folder: Path, number: int, fault: str, ti
         }
 
 
-def count_requests(jobs: ForkServer, whole: Path, folder: Path) -> int:
+def count_requests(jobs: ForkServer, reference: Path, folder: Path) -> int:
     folder.mkdir()
-    shutil.copytree(whole / "run", folder / "run")
+    shutil.copytree(reference / "run", folder / "run")
     with hub_with_an_old_model() as server:
-        run = publish(jobs, server, whole, folder)
+        run = publish(jobs, server, reference, folder)
         assert run.code == Exit.DONE, run.text()
         return len(server.requests)
 
 
-def cut_all(jobs: ForkServer, whole: Path, tmp_path: Path, points: list[tuple[int, str, int]], title: str) -> None:
+def cut_all(jobs: ForkServer, reference: Path, tmp_path: Path, points: list[tuple[int, str, int]], title: str) -> None:
     found = at_once(
-        lambda point: cut(jobs, whole, tmp_path / "-".join(map(str, point)).replace(" ", "-"), *point), points, 24
+        lambda point: cut(jobs, reference, tmp_path / "-".join(map(str, point)).replace(" ", "-"), *point), points, 24
     )
     note(title, found)
     assert not [one for one in found if not (one["survived"] and one["in time"] and one["equal"])]
@@ -98,21 +98,21 @@ def cut_all(jobs: ForkServer, whole: Path, tmp_path: Path, points: list[tuple[in
 
 @pytest.mark.faults
 @pytest.mark.timeout(1800)
-def test_cut_at_every_request(jobs: ForkServer, whole: Path, tmp_path: Path) -> None:
-    requests = count_requests(jobs, whole, tmp_path / "count")
+def test_cut_at_every_request(jobs: ForkServer, reference: Path, tmp_path: Path) -> None:
+    requests = count_requests(jobs, reference, tmp_path / "count")
     points = [(number, fault, 10_000) for fault in FAULTS for number in range(requests)]
-    cut_all(jobs, whole, tmp_path, points, "upload, the Hub fails from a request on")
+    cut_all(jobs, reference, tmp_path, points, "upload, the Hub fails from a request on")
 
 
 @pytest.mark.faults
 @pytest.mark.timeout(1800)
-def test_one_request_that_fails(jobs: ForkServer, whole: Path, tmp_path: Path) -> None:
-    requests = count_requests(jobs, whole, tmp_path / "count")
+def test_one_request_that_fails(jobs: ForkServer, reference: Path, tmp_path: Path) -> None:
+    requests = count_requests(jobs, reference, tmp_path / "count")
     points = [(number, fault, 1) for fault in FAULTS for number in range(requests)]
-    cut_all(jobs, whole, tmp_path, points, "upload, one request fails")
+    cut_all(jobs, reference, tmp_path, points, "upload, one request fails")
 
 
-def test_cut_at_some_requests(jobs: ForkServer, whole: Path, tmp_path: Path) -> None:
+def test_cut_at_some_requests(jobs: ForkServer, reference: Path, tmp_path: Path) -> None:
     random = chance("upload sample")
     points = [(random.randrange(25), fault, 1) for fault in random.sample(list(FAULTS), 3)]
-    cut_all(jobs, whole, tmp_path, [*points, (8, "reset", 10_000)], "upload, sample")
+    cut_all(jobs, reference, tmp_path, [*points, (8, "reset", 10_000)], "upload, sample")

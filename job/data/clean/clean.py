@@ -35,7 +35,7 @@ _REPAIR = ftfy.TextFixerConfig(
 _WORD = re.compile(r"[^\s\d!-/:-@\[-`{-~\xab\xbb\u060c\u061b\u061f\u0964\u0965\u2010-\u206f\u3000-\u303f]+")
 _WORD_AND_BLANK = re.compile(f"({_WORD.pattern}) ?")
 _MAX_ROUNDS = 20
-_LEAK_REASON = "the row holds what looks like a secret:"
+_LEAK_REASON = "the row contains what looks like a secret:"
 
 Step = Callable[[str], str]
 
@@ -125,7 +125,7 @@ def notes(section: CleanSection, parts: list[datasets.Dataset]) -> list[str]:
         return []
     where, piece = first
     return [
-        f"{count} of {sum(map(len, parts))} rows hold HTML, such as {piece!r} in {where}; "
+        f"{count} of {sum(map(len, parts))} rows contain HTML, such as {piece!r} in {where}; "
         "clean.remove_html: true makes it plain text"
     ]
 

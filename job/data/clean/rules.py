@@ -13,7 +13,7 @@ from job.data.clean import contacts
 
 Rule = Callable[[str, str], str | None]
 TextRule = Callable[[str], str | None]
-"""From one of the two texts to what is wrong with it, such as "is empty once cleaned", or None."""
+"""From one of the two texts to what is wrong with it, such as "is empty after cleaning", or None."""
 
 # dots, dashes, question marks: what people write in place of an answer. "+", "%", ";" or an emoji may be an answer
 _PLACEHOLDER = re.compile(r"[\s.…?,_\-‐-―]+")
@@ -79,7 +79,7 @@ def _only_answer(rule: TextRule) -> Rule:
 
 def is_empty(text: str) -> str | None:
     """Reject an empty text."""
-    return None if text else "is empty once cleaned"
+    return None if text else "is empty after cleaning"
 
 
 def length_rule(shortest: int, longest: int | None) -> TextRule:
@@ -92,9 +92,9 @@ def length_rule(shortest: int, longest: int | None) -> TextRule:
 
     def check(text: str) -> str | None:
         if len(text) < shortest:
-            return f"is too short: {len(text)} characters, at least {shortest} wanted"
+            return f"is too short: {len(text)} characters, expected at least {shortest}"
         if longest is not None and len(text) > longest:
-            return f"is too long: {len(text)} characters, at most {longest} wanted"
+            return f"is too long: {len(text)} characters, expected at most {longest}"
         return None
 
     return check
@@ -121,7 +121,7 @@ def repeats_a_character(text: str) -> str | None:
     if 2 * sum(map(len, runs)) <= len(_on_one_line(text)):
         return None
     longest = max(runs, key=len)
-    return f"is one character over and over: {longest[0]!r} {len(longest)} times"
+    return f"is one character repeated: {longest[0]!r} {len(longest)} times"
 
 
 def repeats_words(text: str) -> str | None:
@@ -138,7 +138,7 @@ def repeats_words(text: str) -> str | None:
                 best, end = chain, index
         phrase = " ".join(words[end - size + 1 : end + 1])
         if best >= (_MIN_REPEATS - 1) * size and 2 * (best + size) > len(words) and _LETTER.search(phrase):
-            return f"is the same words over and over: {_quote(phrase)}"
+            return f"repeats the same words: {_quote(phrase)}"
     return None
 
 
@@ -167,7 +167,7 @@ def unwanted_words_rule(words: tuple[str, ...]) -> TextRule:
 
     def check(text: str) -> str | None:
         match = pattern.search(text)
-        return f"holds an unwanted word: {_quote(match[0])}" if match else None
+        return f"contains an unwanted word: {_quote(match[0])}" if match else None
 
     return check
 
@@ -195,7 +195,7 @@ def _offensive_rule(language: str) -> TextRule:
 
     def check(text: str) -> str | None:
         words = profanity_filter.check_profanity(_on_one_line(text))["profane_words"]
-        return f"holds an offensive word: {_quote(words[0])}" if words else None
+        return f"contains an offensive word: {_quote(words[0])}" if words else None
 
     return check
 

@@ -181,16 +181,16 @@ class _Search:
                 f"{columns['where'][0]} and {columns['where'][1]} ask the same, {columns['question'][0]!r}, and answer "
                 "differently; correct one of them, or set dedupe.conflicts to keep_first, keep_longest or keep_all"
             )
-        kept_place = "all" if len(kept) > 1 else self.rows[next(iter(kept.values()))]["where"]
-        self.conflicts.append(Conflict(columns["question"][0], answers[:_MAX_SHOWN], kept_place))
+        kept_where = "all" if len(kept) > 1 else self.rows[next(iter(kept.values()))]["where"]
+        self.conflicts.append(Conflict(columns["question"][0], answers[:_MAX_SHOWN], kept_where))
 
     def drop_near(self, answers: bool) -> None:
         """Find the families of the remaining rows, by long `answers` too, and drop near twins of earlier rows."""
         live = np.flatnonzero(self.alive)
         rows = self.texts.select(live)
         families = twins.find_families(rows, self.section.threshold, answers)
-        for pairs, found in ((self.apart, families.apart + families.doubtful), (self.doubtful, families.doubtful)):
-            pairs += [(int(live[one]), int(live[other]), similarity) for one, other, similarity in found]
+        for pairs, listed in ((self.apart, families.apart + families.doubtful), (self.doubtful, families.doubtful)):
+            pairs += [(int(live[one]), int(live[other]), similarity) for one, other, similarity in listed]
         joins = [(int(live[family]), int(live[row])) for row, family in enumerate(families.families.tolist())]
         if answers:
             joins += self._pairs_of_equal_answers(live)
@@ -247,7 +247,7 @@ class _Search:
         self.victims[row] = (survivor, similarity, reason)
 
     def similar_pairs(self) -> list[tuple[str, str, float]]:
-        """Pairs of kept rows that are similar and not near twins: both places and the similarity."""
+        """Pairs of kept rows that are similar and not near twins: both positions and the similarity."""
         pairs = [pair for pair in self.apart if self.alive[pair[0]] and self.alive[pair[1]]]
         positions = sorted({position for one, other, _ in pairs for position in (one, other)})
         where = dict(zip(positions, self.rows[positions]["where"], strict=True)) if positions else {}
@@ -281,16 +281,16 @@ class _Search:
         largest = sorted(repeated.items(), key=lambda cluster: (-len(cluster[1]), cluster[0]))[:_MAX_SHOWN]
         return [
             Cluster(
-                KeptRow(*self._place(survivor)),
-                [Repeat(*self._place(row), round(similarity, 3)) for row, similarity in victims[:_MAX_SHOWN]],
+                KeptRow(*self._identify(survivor)),
+                [Repeat(*self._identify(row), round(similarity, 3)) for row, similarity in victims[:_MAX_SHOWN]],
                 size=len(victims),
             )
             for survivor, victims in largest
         ]
 
-    def _place(self, row: int) -> tuple[str, str]:
+    def _identify(self, row: int) -> tuple[str, str]:
         columns = self.rows[row]
         return columns["where"], columns["question"]
 
     def _row(self, row: int) -> Row:
-        return Row(*self._place(row), self.rows[row]["answer"])
+        return Row(*self._identify(row), self.rows[row]["answer"])

@@ -28,16 +28,16 @@ def _remove_pairs(text: str) -> str:
     for run in _RUN.finditer(text):
         start, end = run.span()
         if _opens(text, start, end):
-            for place in range(start, end):
-                opened[text[place]].append(place)
+            for index in range(start, end):
+                opened[text[index]].append(index)
         elif start and not text[start - 1].isspace() and (end == len(text) or text[end] in _AFTER):
-            for place in reversed(range(start, end)):  # of 'f'' the last one is the quote
-                if opened[text[place]]:
-                    removed += [opened[text[place]].pop(), place]
+            for index in reversed(range(start, end)):  # of 'f'' the last one is the quote
+                if opened[text[index]]:
+                    removed += [opened[text[index]].pop(), index]
     parts, before = [], 0
-    for place in sorted(removed):
-        parts.append(text[before:place])
-        before = place + 1
+    for index in sorted(removed):
+        parts.append(text[before:index])
+        before = index + 1
     return "".join(parts) + text[before:]
 
 

@@ -33,7 +33,7 @@ def find_repeats(model: str, rows: datasets.Dataset, threshold: float) -> Iterat
     try:
         tokenizer, encoder = AutoTokenizer.from_pretrained(model), AutoModel.from_pretrained(model).eval()
     except (OSError, ValueError) as error:
-        raise ConfigError(f"dedupe.semantic_model: {model} is no encoder that can be loaded: {error}") from None
+        raise ConfigError(f"dedupe.semantic_model: {model} cannot be loaded as an encoder: {error}") from None
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token
     question_vectors, answer_vectors = (_embed(rows[name][:], tokenizer, encoder) for name in ("question", "answer"))

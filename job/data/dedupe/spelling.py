@@ -82,7 +82,7 @@ def _is_rotated(words: list[str], others: list[str]) -> bool:
     signs, other_signs = ([word for word in some if not word.lstrip("'").isalpha()] for some in (words, others))
     if signs != other_signs:
         return False
-    return any(words[place:] + words[:place] == others for place in range(1, len(words)))
+    return any(words[index:] + words[:index] == others for index in range(1, len(words)))
 
 
 @functools.lru_cache(200_000)

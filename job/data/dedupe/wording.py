@@ -95,11 +95,11 @@ def normalise_wording(text: str) -> str:
         composed = _INDENTED.sub(lambda match: f" \u21e5{len(match[1].expandtabs(4))} ", composed)
     words = composed.split()
     spelled = []
-    for place, word in enumerate(words):
+    for index, word in enumerate(words):
         folded = word.casefold()
-        if folded != word and (_OPTION.match(word) or _is_unit(words, place)):
+        if folded != word and (_OPTION.match(word) or _is_unit(words, index)):
             folded = word
-        spelled.append(folded if folded.isalnum() else _word(folded, words, place))
+        spelled.append(folded if folded.isalnum() else _word(folded, words, index))
     return " ".join(" ".join(spelled).split()) or " ".join(text.split())
 
 
@@ -113,22 +113,22 @@ def compose(text: str) -> str:
     return _THOUSANDS.sub(lambda match: match[0].replace(",", ""), text) if "," in text else text
 
 
-def _is_unit(words: list[str], place: int) -> bool:
+def _is_unit(words: list[str], index: int) -> bool:
     """Whether the word is a unit of measurement after its number: 5 mW, 5mW."""
-    bare = words[place].strip(_AFTER)
+    bare = words[index].strip(_AFTER)
     return bool(_UNIT.fullmatch(bare)) and (
-        bare[:1].isdigit() or (place > 0 and bool(_NUMBER.search(words[place - 1])))
+        bare[:1].isdigit() or (index > 0 and bool(_NUMBER.search(words[index - 1])))
     )
 
 
-def _word(word: str, words: list[str], place: int) -> str:
+def _word(word: str, words: list[str], index: int) -> str:
     """The normal form of a word that holds more than letters and digits."""
-    last = place == len(words) - 1
-    inside = place > 0 and not last
+    last = index == len(words) - 1
+    inside = index > 0 and not last
     if not any(_SPELLING[character] != " " for character in word):
         rest = word if inside else word.rstrip(_ENDING).lstrip("¿¡")
         return rest if inside or rest.strip(_QUOTES + "-") else ""
-    grouped = _is_grouped(word, words, place)
+    grouped = _is_grouped(word, words, index)
     before = _BEFORE.replace("(", "") if grouped else _BEFORE
     bare = word.lstrip(before)
     if bare.startswith("..") and (said := bare.lstrip(".").lstrip(before))[:1].isalnum():  # ...and, but not ../x
@@ -162,13 +162,13 @@ def _end(core: str, behind: str, grouped: bool, last: bool) -> str:
     return behind[:kept]
 
 
-def _is_grouped(word: str, words: list[str], place: int) -> bool:
+def _is_grouped(word: str, words: list[str], index: int) -> bool:
     """Whether a bracket of the word groups an expression: 2 * (3 + 4), A and (B or C)."""
     if "(" not in word and ")" not in word:
         return False
-    around = [at for at in (place - 1, place + 1) if 0 < at < len(words) - 1]  # at the edge of a text, a dash
+    around = [at for at in (index - 1, index + 1) if 0 < at < len(words) - 1]  # at the edge of a text, a dash
     if any(_OPERATOR.fullmatch(words[at]) for at in around):
         return True
     return bool(_NAME.fullmatch(word)) and (
-        word[0] == "(" or any("(" in before for before in words[max(0, place - _FAR) : place])
+        word[0] == "(" or any("(" in before for before in words[max(0, index - _FAR) : index])
     )

@@ -1,4 +1,4 @@
-"""Learner: a model, its optimizer, and one step after the other.
+"""Step: a model, its optimizer, and one optimizer step after the other.
 
 A step gives the same weights whether one forward pass or several compute it, in one process or in many. It is taken
 as a whole or not at all. It knows ids and labels, not what they say, and nothing of epochs, checkpoints or the end of
@@ -49,7 +49,7 @@ class _Agreed(NamedTuple):
     summed: float
     stop: bool
     save: bool
-    short: bool
+    lacks_memory: bool
     """Whether the memory of any process did not suffice."""
     norm: float
 
@@ -83,8 +83,8 @@ class Learner:
         self.section, self.seed, self.machine, self.total_steps = section, seed, machine, total_steps
         self.source, self.checkpoints = source, checkpoints
         with out_of_memory.convert_errors(
-            "while the model was loaded; training needs 16 bytes a parameter for weights, gradients and optimizer",
-            "take a smaller model.base, or run on a machine with more memory",
+            "while the model was loaded; training needs 16 bytes per parameter for weights, gradients and optimizer",
+            "use a smaller model.base, or run on a machine with more memory",
         ):
             self.objective: Objective = objective(section, source, base, machine)
             self.model, self.rows = self.objective.model, self.objective.rows
@@ -121,7 +121,7 @@ class Learner:
             self.scaler.unscale_(self.optimizer)
             norm = self._norm()
             agreed = self._agreed(total, norm, rows, stop, save)
-            if not agreed.short:
+            if not agreed.lacks_memory:
                 break
             self._drop_gradients()
         tokens = sum(self.rows.trained[row] for row in rows)
@@ -130,9 +130,9 @@ class Learner:
         taken = not self.scaler.is_enabled() or (math.isfinite(loss) and math.isfinite(norm_before))
         if taken:
             self._require_sane(loss, norm_before, rows)
-            self._take(norm)
+            self._update(norm)
         else:
-            self._leave_out(rows)
+            self._skip(rows)
         self.optimizer.zero_grad()
         return Outcome(taken, summed, tokens, norm_before, agreed.stop, agreed.save)
 
@@ -164,13 +164,13 @@ class Learner:
         loss = torch.zeros(1, dtype=exact, device=device) if total is None else total.to(exact).reshape(1)
         sums = self.machine.sum(torch.cat([loss, counts]))
         values = torch.cat([sums, norm.to(device, exact).reshape(1)]).tolist()
-        summed, stopping, saving, short, computed, shared = values
+        summed, stopping, saving, lacks_memory, computed, shared = values
         if computed != len(rows):
             raise KickoffError(
                 f"train: the processes computed {computed:.0f} rows of step {self.done + 1}, expected {len(rows)}: "
-                "they do not work on the same data; all have to see one run folder"
+                "they do not have the same data; all must share one run folder"
             )
-        return _Agreed(summed, bool(stopping), bool(saving), bool(short), shared)
+        return _Agreed(summed, bool(stopping), bool(saving), bool(lacks_memory), shared)
 
     def _drop_gradients(self) -> None:
         """Drop the gradients of a step that is repeated, and let the scaler forget that it has seen them."""
@@ -178,7 +178,7 @@ class Learner:
         if self.scaler.is_enabled():
             self.scaler.update(self.scaler.get_scale())
 
-    def _take(self, norm: torch.Tensor) -> None:
+    def _update(self, norm: torch.Tensor) -> None:
         """Let the optimizer take its step, with the gradients clipped to `max_grad_norm`."""
         # the fused optimizer divides as it goes, which saves one pass over all gradients; some devices cannot, and a
         # scaler uses the same attribute
@@ -193,14 +193,14 @@ class Learner:
         self.done += 1
         self.skipped_in_a_row = 0
 
-    def _leave_out(self, rows: list[int]) -> None:
+    def _skip(self, rows: list[int]) -> None:
         """Halve the loss scale instead of taking a step whose gradients overflow fp16."""
         before = self.scaler.get_scale()
         self.scaler.update()
         self.skipped += 1
         self.skipped_in_a_row += 1
         if self.skipped_in_a_row == divergence.MOST_OVERFLOWS:
-            raise divergence.overflowed(self.done + 1, before, self._where(rows), self._kept())
+            raise divergence.overflowed(self.done + 1, before, self._sources(rows), self._kept_checkpoint())
         if self.machine.rank == 0:
             log.warning(
                 f"fp16: the gradients of step {self.done + 1} overflow; the step is skipped and tried again, its loss "
@@ -210,14 +210,14 @@ class Learner:
     def _require_sane(self, loss: float, norm: float, rows: list[int]) -> None:
         """Raise Diverged before the optimizer takes the step, so that no such gradient ever reaches a checkpoint."""
         self.first_loss = loss if self.first_loss is None else self.first_loss
-        found = divergence.symptom(loss, norm, self.first_loss, self.objective.choices)
-        if found is not None:
-            raise divergence.diverged(found, self.done + 1, self._where(rows), self._kept())
+        problem = divergence.symptom(loss, norm, self.first_loss, self.objective.choices)
+        if problem is not None:
+            raise divergence.diverged(problem, self.done + 1, self._sources(rows), self._kept_checkpoint())
 
-    def _where(self, rows: list[int]) -> list[str]:
+    def _sources(self, rows: list[int]) -> list[str]:
         return list(self.source.select(rows)["where"])
 
-    def _kept(self) -> str:
+    def _kept_checkpoint(self) -> str:
         return checkpoint.describe_newest(self.checkpoints)
 
     def _accumulate(self, rows: list[int]) -> torch.Tensor | None:
@@ -249,7 +249,7 @@ class Learner:
         passes = [math.ceil(size / self.machine.processes / rows) for rows in (before, self.micro_size)]
         log.warning(
             f"out of memory: {before} -> {self.micro_size} rows in a forward pass and {passes[0]} -> {passes[1]} "
-            f"passes in a step from now on; the effective batch of {size} rows stays"
+            f"passes in a step from now on; the effective batch of {size} rows stays the same"
         )
 
     def _groups(self) -> list[dict[str, Any]]:
