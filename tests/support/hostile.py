@@ -9,6 +9,8 @@ import pytest
 from tiny import ROWS, save_tiny
 from transformers import (
     AutoTokenizer,
+    RobertaConfig,
+    RobertaForCausalLM,
     T5Config,
     T5ForConditionalGeneration,
 )
@@ -80,3 +82,7 @@ def config(folder: Path, source: Path | str, more: str = "") -> Path:
         f"publish: {{folder: {folder}/published}}\noutput: {folder}/run\n"
     )
     return path
+
+
+def roberta(folder: Path) -> None:
+    saved(folder, RobertaForCausalLM(RobertaConfig(**SMALL)))
