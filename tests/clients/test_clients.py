@@ -1,7 +1,7 @@
 """Real clients against a real server, each in an environment of its own: `make clients-test`.
 
 A client's program (tests/clients) is asked in JSON and prints what its client gave. OpenAI's client for Python has
-test_chat.py, since it is in the project's own environment; guidellm and nginx have files of their own too.
+tests/serve/http/chat, since it is in the project's own environment; guidellm and nginx have files of their own.
 """
 
 import json

@@ -12,7 +12,8 @@ import pytest
 from fault_points import at_once, chance, note, result
 from fork_server import ForkServer, Run
 from hub_clients import TOKEN
-from hub_server import FIRST_FILES, HubServer
+from hub_repos import FIRST_FILES
+from hub_server import HubServer
 from tiny import ROWS
 
 from job.errors import Exit

@@ -12,6 +12,7 @@ JOB = ROOT / "job"
 SERVE = JOB.with_name("serve")
 JOB_FILES = sorted(JOB.rglob("*.py"))
 SERVE_FILES = sorted(SERVE.rglob("*.py"))
+TEST_FILES = sorted((ROOT / "tests").rglob("*.py"))
 UNTYPED = {
     "data/clean/clean.py": 1,  # a row of datasets
     "explain.py": 3,  # a row of datasets, and of rejected.jsonl
@@ -68,6 +69,19 @@ def test_files_say_what_they_are_and_stay_readable(path: Path) -> None:
     lengths = {f"{named(path)} {node.name}": (node.end_lineno or 0) - node.lineno + 1 for node in functions}
     assert {name: lines for name, lines in lengths.items() if lines > 50} == {}
     assert [node.name for node in functions if len(node.body) > 30] == []
+
+
+def test_test_files_say_what_they_test_and_stay_readable() -> None:
+    texts = {named(path): path.read_text() for path in TEST_FILES}
+    assert len(texts) > 100, "it looks where the tests are"
+    assert [name for name, text in texts.items() if not ast.get_docstring(ast.parse(text))] == []
+    assert {name: lines for name, text in texts.items() if (lines := len(text.splitlines())) > 300} == {}
+
+
+def test_no_test_file_imports_another() -> None:
+    """What several need lies in tests/support, and fixtures in a conftest.py above them."""
+    tests = {path.stem for path in TEST_FILES if path.stem.startswith("test_")} | {"conftest", "tests"}
+    assert {named(path): found for path in TEST_FILES if (found := imported(path) & tests)} == {}
 
 
 def test_the_pipeline_is_the_order_alone() -> None:

@@ -1,6 +1,6 @@
 """The Makefile with the tools of other systems: what `docker` is asked for by each engine's users, and `make help`.
 
-A `docker` that writes down its arguments takes the place of the engine; with a real one test_image.py runs the targets.
+A `docker` that writes down its arguments takes the place of the engine; with a real one tests/image runs the targets.
 """
 
 import os

@@ -18,6 +18,7 @@ import httpx2
 import pytest
 import yaml
 from checkout import ROOT
+from containers import DEMO, HARDENED, JOB, SERVE, USER, docker, job, mounts, run, succeeds
 from hub_clients import TOKEN
 from served import free_port
 from tiny import endless
@@ -25,83 +26,8 @@ from tiny import endless
 from job.errors import Exit
 
 pytestmark = [pytest.mark.image, pytest.mark.timeout(1200)]
-JOB, SERVE = "kickoff-job:0.1.0", "kickoff-serve:0.1.0"
-USER = 10001
-HARDENED = ("--read-only", "--cap-drop", "all", "--security-opt", "no-new-privileges", "--tmpfs", "/tmp:exec")
-Done = subprocess.CompletedProcess[str]
-
-
-def docker(*arguments: object, timeout: float = 300) -> Done:
-    return subprocess.run(["docker", *map(str, arguments)], cwd=ROOT, capture_output=True, text=True, timeout=timeout)
-
-
-def succeeds(*arguments: object) -> str:
-    done = docker(*arguments)
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout.strip()
-
-
-@pytest.fixture(scope="module", autouse=True)
-def images() -> None:
-    if docker("info").returncode:
-        pytest.exit("no container engine answers to `docker info`", 1)
-    # a token in the environment of the build, as on any developer's machine
-    built = subprocess.run(
-        ["make", "image"], cwd=ROOT, env={**os.environ, "HF_TOKEN": TOKEN}, capture_output=True, text=True
-    )
-    assert built.returncode == 0, built.stdout + built.stderr
-
-
-@pytest.fixture
-def work(tmp_path: Path, tiny_base: Path) -> Path:
-    """A folder with what a run needs, and `runs`, which the images' user may write."""
-    (tmp_path / "runs").mkdir()
-    os.chown(tmp_path / "runs", USER, USER)
-    for path in (tmp_path, *tmp_path.parents[:2]):
-        path.chmod(0o755)
-    for path in (tiny_base, *tiny_base.parents[:2]):
-        path.chmod(0o755)
-    for path in tiny_base.iterdir():
-        path.chmod(0o644)
-    return tmp_path
-
-
-def mounts(work: Path, base: Path) -> list[str]:
-    """The demo's config and data, with a base model that fits into a test."""
-    return [
-        *("-v", f"{ROOT}/examples:/work/examples:ro"),
-        *("-v", f"{base}:/work/.cache/base:ro"),
-        *("-v", f"{work}/runs:/work/runs"),
-    ]
-
 
 SMALL, SMALLISH = (("--tmpfs", f"/work/small:size={mebibytes}m") for mebibytes in (1, 2))
-DEMO = (
-    *("run", "examples/soccer/offline.yaml", "model.base=.cache/base", "model.gguf_file=null"),
-    *("train.epochs=1", "evaluate.generate_rows=8", "evaluate.gate=off"),
-)
-
-
-def run(*arguments: object) -> Done:
-    """To the end and away. Not with --rm, with which podman's docker loses the exit code."""
-    name = f"kickoff-test-{uuid.uuid4().hex}"
-    try:
-        return docker("run", "--name", name, *arguments)
-    finally:
-        docker("rm", "-f", name)
-
-
-def job(work: Path, base: Path, *arguments: object, options: tuple[object, ...] = ()) -> Done:
-    return run("--network", "none", *HARDENED, *options, *mounts(work, base), JOB, *arguments)
-
-
-@pytest.fixture
-def container() -> Iterator[list[str]]:
-    """Ids of containers that are removed at the end, whatever happens."""
-    ids: list[str] = []
-    yield ids
-    for id in ids:
-        docker("rm", "-f", id)
 
 
 def state(id: str) -> dict[str, Any]:
@@ -226,50 +152,6 @@ def test_a_server_without_a_model_ends_with_2() -> None:
     done = run("--network", "none", *HARDENED, SERVE, "runs/nothing")
     assert done.returncode == 2
     assert done.stderr.strip().splitlines()[-1].startswith("error: runs/nothing")
-
-
-@pytest.mark.parametrize(
-    ("image", "absent"), [(JOB, ["litserve", "fastapi", "pip", "pytest"]), (SERVE, ["datasets", "tensorboard", "pip"])]
-)
-def test_nothing_is_in_an_image_that_it_does_not_need(image: str, absent: list[str]) -> None:
-    code = f"import importlib.util, os; print([n for n in {absent} if importlib.util.find_spec(n)], os.getuid())"
-    assert succeeds("run", "--rm", "--entrypoint", "python", image, "-c", code) == f"[] {USER}"
-    look = "command -v gcc cc g++ make git; find / -xdev -name '*.pyc' -newer /app -path '/app/*'; true"
-    assert succeeds("run", "--rm", "--entrypoint", "sh", image, "-c", look) == ""
-
-
-@pytest.mark.parametrize("image", [JOB, SERVE])
-def test_an_image_tells_where_it_comes_from(image: str) -> None:
-    labels = json.loads(succeeds("image", "inspect", image))[0]["Config"]["Labels"]
-    head = subprocess.run(["git", "rev-parse", "HEAD"], cwd=ROOT, capture_output=True, text=True).stdout.strip()
-    assert labels["org.opencontainers.image.revision"] == head
-    assert labels["org.opencontainers.image.version"] == "0.1.0"
-
-
-def test_a_token_stays_nowhere(work: Path, tiny_base: Path, container: list[str]) -> None:
-    id = succeeds("create", "--network", "none", "-e", f"HF_TOKEN={TOKEN}", *mounts(work, tiny_base), JOB, *DEMO)
-    container.append(id)
-    succeeds("start", "-a", id)
-    exported = subprocess.Popen(["docker", "export", id], stdout=subprocess.PIPE)
-    found = subprocess.run(["grep", "-c", TOKEN], stdin=exported.stdout, capture_output=True, text=True)
-    assert (exported.wait(), found.stdout.strip()) == (0, "0")
-    assert subprocess.run(["grep", "-rlc", TOKEN, str(work)], capture_output=True, text=True).stdout == ""
-    for image in (JOB, SERVE):
-        assert TOKEN not in succeeds("history", "--no-trunc", image) + succeeds("image", "inspect", image)
-
-
-def test_a_change_of_code_changes_the_last_layer_only(tmp_path: Path) -> None:
-    for name in ("Dockerfile", ".dockerignore", "pyproject.toml", "constraints.txt", "job", "serve"):
-        subprocess.run(["cp", "-r", str(ROOT / name), str(tmp_path)], check=True)
-    with (tmp_path / "job" / "pipeline.py").open("a") as file:
-        file.write("# changed\n")
-    succeeds("build", "-q", "--target", "job", "-t", "kickoff-job:changed", tmp_path)
-    layers = [
-        json.loads(succeeds("image", "inspect", name))[0]["RootFS"]["Layers"] for name in (JOB, "kickoff-job:changed")
-    ]
-    succeeds("rmi", "kickoff-job:changed")
-    differing = [index for index, (old, new) in enumerate(zip(*layers, strict=True)) if old != new]
-    assert differing == [len(layers[0]) - 1]
 
 
 @pytest.fixture

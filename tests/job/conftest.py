@@ -8,10 +8,7 @@ import pytest
 from configs import MakeConfig
 from datasets import Dataset, DatasetDict
 from tiny import ROWS
-from transformers import (
-    AutoTokenizer,
-    PreTrainedTokenizerBase,
-)
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from job import pipeline
 from job.config.schema import Config

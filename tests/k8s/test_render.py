@@ -9,13 +9,7 @@ from pathlib import Path
 import pytest
 import yaml
 from checkout import ROOT
-from manifests import (
-    K8S,
-    SCRIPTS,
-    TRAIN,
-    kustomize,
-    walk,
-)
+from manifests import K8S, SCRIPTS, TRAIN, kustomize, walk
 
 from job.errors import ConfigError
 from k8s import render

@@ -1,29 +1,17 @@
 """What may be served and what is refused at the start, from a folder and from the Hub."""
 
 import errno
-import json
 import re
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import huggingface_hub
 import pytest
-from command_line import serve
 from hub_server import HubServer
 from huggingface_hub import HfApi
-from transformers import AutoModelForCausalLM
+from repositories import edit, no_template
 
 from serve.repository import Decoding, Refused, decoding, find
-
-
-@pytest.fixture
-def folder(published: Path, tmp_path: Path) -> Path:
-    return Path(shutil.copytree(published, tmp_path / "model"))
-
-
-def edit(path: Path, **values: object) -> None:
-    path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
 
 
 def test_a_whole_folder_is_found_and_its_revision_is_its_content(folder: Path, published: Path) -> None:
@@ -33,10 +21,6 @@ def test_a_whole_folder_is_found_and_its_revision_is_its_content(folder: Path, p
     assert find(str(published), None).revision == found.revision
     edit(folder / "generation_config.json", max_new_tokens=13)
     assert find(str(folder), None).revision != found.revision
-
-
-def no_template(folder: Path) -> None:
-    (folder / "chat_template.jinja").unlink()
 
 
 def no_eos(folder: Path) -> None:
@@ -182,122 +166,3 @@ def test_weights_are_not_fetched_for_a_model_that_is_refused(hub: HubServer, fol
     with pytest.raises(Refused, match="chat template"):
         find("ada/tiny", None)
     assert not [one for one in hub.requests if "safetensors" in str(one)]
-
-
-def shard(folder: Path) -> list[str]:
-    """Save the weights again in several files; their names."""
-    (folder / "model.safetensors").unlink()
-    loaded = AutoModelForCausalLM.from_pretrained(folder.parent / "whole")
-    loaded.save_pretrained(folder, max_shard_size="100KB")
-    return sorted(path.name for path in folder.glob("model-*.safetensors"))
-
-
-@pytest.fixture
-def sharded(folder: Path) -> Path:
-    shutil.copytree(folder, folder.parent / "whole")
-    assert len(shard(folder)) > 2
-    return folder
-
-
-COPIES = ["consolidated.safetensors", "original/model.safetensors", "onnx/model.onnx", "model.fp16.safetensors"]
-COPIES += [
-    "pytorch_model.bin",
-    "tiny.Q8_0.gguf",
-    "tf_model.h5",
-    "original/params.json",
-    "model-00009-of-00009.safetensors",
-]
-
-
-@pytest.mark.parametrize("kind", ["folder", "sharded"])
-def test_no_weights_are_fetched_twice(kind: str, hub: HubServer, request: pytest.FixtureRequest) -> None:
-    model: Path = request.getfixturevalue(kind)
-    own = {path.name for path in model.iterdir()} - {"README.md"}
-    for copy in COPIES:
-        (model / copy).parent.mkdir(exist_ok=True)
-        (model / copy).write_bytes(b"{}" * 50_000)
-    HfApi().create_repo("ada/tiny")
-    HfApi().upload_folder(repo_id="ada/tiny", folder_path=model)
-    found = find("ada/tiny", None)
-    fetched = {str(path.relative_to(found.folder)) for path in found.folder.rglob("*") if path.is_file()}
-    assert fetched == own
-    asked = [str(one) for one in hub.requests if "/resolve/" in str(one)]
-    assert asked and not [one for one in asked if any(copy in one for copy in COPIES if "/" in copy)]
-    assert sum("model" in one and ".safetensors'" in one and "GET" in one for one in asked) == sum(
-        name.endswith(".safetensors") for name in own
-    )
-
-
-def test_the_single_file_goes_before_an_index(sharded: Path, hub: HubServer) -> None:
-    """As in transformers."""
-    shutil.copy(sharded.parent / "whole" / "model.safetensors", sharded)
-    HfApi().create_repo("ada/tiny")
-    HfApi().upload_folder(repo_id="ada/tiny", folder_path=sharded)
-    assert [path.name for path in find("ada/tiny", None).folder.glob("*.safetensors")] == ["model.safetensors"]
-
-
-def test_a_file_that_the_index_names_and_that_is_not_there(sharded: Path, hub: HubServer) -> None:
-    lost = sorted(sharded.glob("model-*.safetensors"))[1]
-    lost.unlink()
-    with pytest.raises(Refused, match=re.escape(f"weights as .safetensors ({lost.name})")):
-        find(str(sharded), None)
-    HfApi().create_repo("ada/tiny")
-    HfApi().upload_folder(repo_id="ada/tiny", folder_path=sharded)
-    with pytest.raises(Refused, match=re.escape(f"weights as .safetensors ({lost.name})")):
-        find("ada/tiny", None)
-
-
-@pytest.mark.parametrize("name", ["../secret.safetensors", "/etc/passwd", "sub/model.safetensors", "weights.bin", 5])
-def test_an_index_that_names_what_is_not_beside_it(sharded: Path, name: object) -> None:
-    edit(sharded / "model.safetensors.index.json", weight_map={"lm_head.weight": name})
-    with pytest.raises(Refused, match="expected a .safetensors file beside it"):
-        find(str(sharded), None)
-
-
-@pytest.mark.parametrize("content", ["{", "[]", "{}", '{"weight_map": 5}'])
-def test_an_index_that_is_none(sharded: Path, content: str) -> None:
-    (sharded / "model.safetensors.index.json").write_text(content)
-    with pytest.raises(Refused, match="index.json cannot be read"):
-        find(str(sharded), None)
-
-
-def test_refused_at_the_start_with_one_line_and_a_code(folder: Path) -> None:
-    no_template(folder)
-    ended = serve(str(folder))
-    assert ended.returncode == 2
-    assert ended.stderr.startswith(f"error: {folder} cannot be served, it lacks a chat template")
-    assert len(ended.stderr.splitlines()) == 1
-
-
-@pytest.mark.parametrize(
-    ("arguments", "environment", "says"),
-    [
-        (["MODEL", "--port", "65536"], {}, "--port"),
-        (["MODEL", "--max-running", "0"], {}, "--max-running"),
-        (["MODEL"], {"KICKOFF_TIMEOUT": "soon"}, "KICKOFF_TIMEOUT"),
-        (["MODEL"], {"KICKOFF_API_KEY": "short"}, "KICKOFF_API_KEY: found 5 characters, expected at least 8"),
-        ([], {}, "MODEL"),
-        (["MODEL", "--drain-seconds", "inf"], {}, "--drain-seconds"),
-        (["MODEL", "--drain-delay", "inf"], {}, "--drain-delay"),
-        (["MODEL", "--drain-delay", "nan"], {}, "--drain-delay"),
-        (["MODEL", "--timeout", "nan"], {}, "--timeout"),
-        (["MODEL"], {"KICKOFF_HANG_SECONDS": "1e300"}, "--hang-seconds"),
-        (["MODEL", "--keep-alive", "inf"], {}, "--keep-alive"),
-        (["MODEL", "--read-seconds", "1e7"], {}, "--read-seconds"),
-        (["MODEL", "--host", "a..b"], {}, "--host a..b"),
-        (["MODEL", "--host", "x" * 70], {}, "--host xxx"),
-    ],
-)
-def test_bad_settings_are_refused(arguments: list[str], environment: dict[str, str], says: str, folder: Path) -> None:
-    ended = serve(*[str(folder) if one == "MODEL" else one for one in arguments], **environment)
-    assert ended.returncode == 2
-    assert says in ended.stderr
-    assert "Traceback" not in ended.stderr
-
-
-def test_help_names_every_setting_and_its_variable() -> None:
-    ended = serve("--help")
-    assert ended.returncode == 0
-    for option in ("revision", "port", "device", "dtype", "max-running", "max-waiting", "timeout", "drain-seconds"):
-        assert f"--{option}" in ended.stdout
-    assert "KICKOFF_PORT" in ended.stdout

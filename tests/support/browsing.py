@@ -1,4 +1,8 @@
-"""The page in a browser: asking on it, and answers that a test gives in the server's place."""
+"""The page in a real browser: opening it, asking on it, and answers that a test gives in the server's place.
+
+`server` and `guarded` run the real server with a model. Where a test needs the server to be slow, busy or broken, the
+browser answers in its place: `replying` with one whole response, `FEED` with bytes as the test hands them out.
+"""
 
 import json
 from collections.abc import Callable, Iterator

@@ -7,13 +7,7 @@ from typing import Any
 
 import pytest
 from tiny import ROWS, save_tiny
-from transformers import (
-    AutoTokenizer,
-    RobertaConfig,
-    RobertaForCausalLM,
-    T5Config,
-    T5ForConditionalGeneration,
-)
+from transformers import AutoTokenizer, RobertaConfig, RobertaForCausalLM, T5Config, T5ForConditionalGeneration
 
 from job.config.schema import ModelSection
 from job.errors import ConfigError, Exit

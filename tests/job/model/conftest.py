@@ -6,10 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from tiny import save_tiny
-from transformers import (
-    LlamaConfig,
-    LlamaForCausalLM,
-)
+from transformers import LlamaConfig, LlamaForCausalLM
 
 
 @pytest.fixture(scope="session")

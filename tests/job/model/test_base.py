@@ -1,3 +1,5 @@
+"""The base: what is fetched from a folder or the Hub, what it gets, and what is refused."""
+
 import json
 from pathlib import Path
 

@@ -14,12 +14,7 @@ from checkout import ROOT
 from command_line import job
 from hostile import config, edit, refused, section, t5
 from hub_server import HubServer
-from transformers import (
-    AutoModelForCausalLM,
-    AutoTokenizer,
-    LlamaConfig,
-    LlamaForCausalLM,
-)
+from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaConfig, LlamaForCausalLM
 
 from job import pipeline
 from job.config.schema import Config

@@ -10,12 +10,7 @@ from command_line import job
 from hostile import config, edit, refused, section, templated
 from tiny import END, ROWS
 from tokenizers import ByteLevelBPETokenizer, Tokenizer, models, pre_tokenizers, processors
-from transformers import (
-    AutoModelForCausalLM,
-    AutoTokenizer,
-    PreTrainedTokenizerBase,
-    PreTrainedTokenizerFast,
-)
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 from transformers.utils import chat_template_utils
 
 from job.data.prompt import prompt_ids

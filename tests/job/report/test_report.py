@@ -1,3 +1,5 @@
+"""The report: one file with everything that a run found out, and rows and names in it as text."""
+
 import json
 import re
 from html.parser import HTMLParser

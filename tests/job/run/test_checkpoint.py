@@ -1,3 +1,5 @@
+"""Checkpoints on disk: the newest whole one comes back, and only the newest are kept."""
+
 from pathlib import Path
 
 import pytest

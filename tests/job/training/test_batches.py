@@ -1,3 +1,5 @@
+"""Batches: each row once an epoch, rows of like length together, and shared by processes."""
+
 from collections import Counter
 
 import pytest

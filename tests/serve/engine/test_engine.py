@@ -14,11 +14,6 @@ from serve.engine.model import load
 from serve.engine.request import Request, Token
 
 
-@pytest.fixture(scope="module", params=["float32", "auto"])
-def model(request: pytest.FixtureRequest, never_ending: Path) -> PreTrainedModel:
-    return load(never_ending, "cpu", request.param, threads=1)
-
-
 @pytest.fixture(scope="module")
 def llama_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Grouped key-value heads and rotary positions."""
@@ -165,51 +160,6 @@ def test_a_cancelled_request_is_gone_at_the_next_step(model: PreTrainedModel) ->
     engine.cancel("nobody")
 
 
-def test_a_long_prompt_is_computed_in_pieces_between_which_others_go_on(model: PreTrainedModel) -> None:
-    engine, widths = Engine(model, prefill_tokens=32), list[int]()
-    hook = model.register_forward_pre_hook(lambda _, arguments: widths.append(arguments[0].numel()))
-    engine.submit(Request("running", [5], 60))
-    engine.step()
-    engine.submit(Request("long", [7, 8, 9] * 130, 5))
-    made: dict[str, list[int]] = {"running": [], "short": [], "long": []}
-    order: list[str] = []
-    while not engine.idle:
-        if len(made["running"]) == 3:
-            engine.submit(Request("short", [6] * 5, 2))
-        for token in engine.step():
-            made[token.id].append(token.token)
-            order.append(token.id)
-    hook.remove()
-    assert max(widths) <= 32
-    assert order.index("short") < order.index("long")
-    assert order[: order.index("long")].count("running") >= 390 // 32 - 2
-    alone = Engine(model, prefill_tokens=32)
-    alone.submit(Request("long", [7, 8, 9] * 130, 5))
-    assert ids(run(alone)["long"]) == made["long"]
-
-
-def test_answers_of_prompts_in_pieces_are_generates(never_ending: Path) -> None:
-    exact = load(never_ending, "cpu", "float32", threads=1)
-    engine = Engine(exact, prefill_tokens=24)
-    asked = [Request(str(length), list(range(5, 5 + length)), 9) for length in (23, 24, 25, 48, 49, 130, 300)]
-    assert answers(engine, asked) == {one.id: generate(exact, one) for one in asked}
-
-
-def test_a_request_can_be_cancelled_between_the_pieces_of_its_prompt(model: PreTrainedModel) -> None:
-    engine = Engine(model, prefill_tokens=16)
-    short = Request("short", [6] * 5, 30)
-    for one in (Request("a", [5] * 200, 5), Request("b", [7] * 100, 5), short):
-        engine.submit(one)
-    begun = [token for _ in range(4) for token in engine.step()]
-    engine.cancel("a")
-    made = run(engine)
-    assert made.keys() == {"b", "short"}
-    made["short"] = [*begun, *made["short"]]
-    alone = Engine(model, prefill_tokens=16)
-    alone.submit(short)
-    assert ids(made["short"]) == ids(run(alone)["short"])
-
-
 def test_a_request_whose_logits_are_no_numbers_fails_and_leaves_nothing_behind(never_ending: Path) -> None:
     """Also not in its row of the cache, where zero times what is not a number would reach who comes next."""
     model = load(never_ending, "cpu", "float32", threads=1)
@@ -238,16 +188,6 @@ def test_on_a_gpu_rows_are_attended_at_once_and_answers_are_generates(
         engine = Engine(exact, prefill_tokens=48)
         asked = [one for one in requests(10, seed=4) if len(one.prompt) + one.max_new_tokens <= 256]
         assert answers(engine, asked) == {one.id: generate(exact, one) for one in asked}
-
-
-def test_a_prefill_does_not_starve_those_who_are_running(model: PreTrainedModel) -> None:
-    engine = Engine(model, prefill_tokens=1)
-    engine.submit(Request("running", [5], 50))
-    engine.step()
-    for index in range(6):
-        engine.submit(Request(f"new {index}", [5] * 40, 50))
-    kinds = [{token.id for token in engine.step()} for _ in range(8)]
-    assert sum("running" in kind for kind in kinds) >= 3
 
 
 def test_memory_bounds_how_many_run(model: PreTrainedModel) -> None:

@@ -1,137 +1,20 @@
-"""Processors, memory and devices as the engine sees them, and what loading a model takes of them."""
+"""What loading a model takes of memory, and the context that is left."""
 
-import json
 import logging
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
-import psutil
 import pytest
 import torch
 from checkout import ROOT
 from served import Served
 from transformers import AutoModelForCausalLM, GenerationConfig, LlamaConfig, LlamaForCausalLM
 
-from serve.engine import cgroup, model, promises, threads
-from serve.engine.device import accelerators
+from serve.engine import model, promises
 from serve.engine.engine import Engine
-from serve.engine.memory import free_memory
 from serve.engine.model import load
-
-NO_LIMIT_V1 = str(0x7FFFFFFFFFFFF000)
-GIB = 2**30
-
-
-def tree(root: Path, files: dict[str, str]) -> Path:
-    """A machine's files, under `root`."""
-    for name, text in files.items():
-        (root / name).parent.mkdir(parents=True, exist_ok=True)
-        (root / name).write_text(text)
-    return root
-
-
-V2_CONTAINER = {
-    "proc/self/cgroup": "0::/\n",
-    "sys/fs/cgroup/cpu.max": "150000 100000\n",
-    "sys/fs/cgroup/memory.max": f"{4 * GIB}\n",
-    "sys/fs/cgroup/memory.current": f"{3 * GIB}\n",
-    "sys/fs/cgroup/memory.stat": f"anon 1\ninactive_file {2 * GIB}\n",
-}
-V2_NESTED = {
-    "proc/self/cgroup": "0::/pods/one\n",
-    "sys/fs/cgroup/pods/cpu.max": "100000 100000\n",
-    "sys/fs/cgroup/pods/one/cpu.max": "max 100000\n",
-    "sys/fs/cgroup/pods/memory.max": f"{8 * GIB}\n",
-    "sys/fs/cgroup/pods/memory.current": f"{6 * GIB}\n",
-    "sys/fs/cgroup/pods/one/memory.max": "max\n",
-    "sys/fs/cgroup/pods/one/memory.high": f"{4 * GIB}\n",
-    "sys/fs/cgroup/pods/one/memory.current": f"{1 * GIB}\n",
-}
-V1_CONTAINER = {
-    "proc/self/cgroup": "5:cpu,cpuacct:/docker/abc\n4:memory:/docker/abc\n3:pids:/docker/abc\n",
-    "sys/fs/cgroup/cpu,cpuacct/cpu.cfs_quota_us": "50000\n",
-    "sys/fs/cgroup/cpu,cpuacct/cpu.cfs_period_us": "100000\n",
-    "sys/fs/cgroup/memory/memory.limit_in_bytes": f"{2 * GIB}\n",
-    "sys/fs/cgroup/memory/memory.usage_in_bytes": f"{1 * GIB}\n",
-    "sys/fs/cgroup/memory/memory.stat": f"inactive_file 7\ntotal_inactive_file {GIB // 2}\n",
-}
-V1_NESTED = {
-    "proc/self/cgroup": "5:cpu:/slice\n4:memory:/slice\n0::/\n",
-    "sys/fs/cgroup/cpu/cpu.cfs_quota_us": "-1\n",
-    "sys/fs/cgroup/cpu/cpu.cfs_period_us": "100000\n",
-    "sys/fs/cgroup/cpu/slice/cpu.cfs_quota_us": "300000\n",
-    "sys/fs/cgroup/cpu/slice/cpu.cfs_period_us": "100000\n",
-    "sys/fs/cgroup/memory/memory.limit_in_bytes": NO_LIMIT_V1,
-    "sys/fs/cgroup/memory/memory.usage_in_bytes": f"{1 * GIB}\n",
-    "sys/fs/cgroup/memory/slice/memory.limit_in_bytes": f"{6 * GIB}\n",
-    "sys/fs/cgroup/memory/slice/memory.usage_in_bytes": f"{1 * GIB}\n",
-}
-NO_LIMITS = {
-    "proc/self/cgroup": "0::/\n",
-    "sys/fs/cgroup/cpu.max": "max 100000\n",
-    "sys/fs/cgroup/memory.max": "max\n",
-    "sys/fs/cgroup/memory.current": "5\n",
-}
-
-
-@pytest.mark.parametrize(
-    ("files", "processors", "free"),
-    [
-        (V2_CONTAINER, 1.5, 3 * GIB),
-        (V2_NESTED, 1.0, 2 * GIB),
-        (V1_CONTAINER, 0.5, 3 * GIB // 2),
-        (V1_NESTED, 3.0, 5 * GIB),
-        (NO_LIMITS, None, None),
-        ({}, None, None),
-    ],
-    ids=["v2 in a container", "v2 nested", "v1 in a container", "v1 nested", "no limits", "macOS"],
-)
-def test_what_the_container_allows(
-    files: dict[str, str], processors: float | None, free: int | None, tmp_path: Path
-) -> None:
-    root = tree(tmp_path, files)
-    assert cgroup.processors(root) == processors
-    assert cgroup.free_memory(root) == free
-
-
-def test_free_memory_is_the_less_of_the_machines_and_the_containers(tmp_path: Path) -> None:
-    root = tree(tmp_path, {**V2_CONTAINER, "proc/meminfo": "MemTotal: 9 kB\nMemAvailable:   1024 kB\n"})
-    assert free_memory("cpu", root) == 2**20
-    tree(root, {"proc/meminfo": f"MemAvailable: {64 * 2**20} kB\n"})
-    assert free_memory("cpu", root) == 3 * GIB
-
-
-def test_a_machine_that_does_not_say_has_half_of_its_memory(tmp_path: Path) -> None:
-    assert free_memory("cpu", tmp_path) == psutil.virtual_memory().total // 2
-
-
-def test_this_machine_says() -> None:
-    assert 0 < free_memory("cpu") <= psutil.virtual_memory().total
-
-
-@pytest.mark.parametrize(
-    ("told", "files", "expected"),
-    [
-        ("3", V1_CONTAINER, 3),
-        ("5,2", {}, 5),
-        (" 4 ", {}, 4),
-        (None, V1_CONTAINER, 1),
-        ("0", V1_CONTAINER, 1),
-        ("many", V1_CONTAINER, 1),
-        (None, {}, len(os.sched_getaffinity(0))),
-        (None, V1_NESTED, min(3, len(os.sched_getaffinity(0)))),
-    ],
-)
-def test_threads(
-    told: str | None, files: dict[str, str], expected: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    if told is not None:
-        monkeypatch.setenv("OMP_NUM_THREADS", told)
-    assert threads.count(tree(tmp_path, files)) == expected
 
 
 def python(program: str, *arguments: str, **environment: str) -> str:
@@ -237,72 +120,3 @@ def test_the_server_logs_a_context_smaller_than_promised(never_ending: Path) -> 
         pass
     assert "engine: context: " in (said := server.output())
     assert "config.json promises 4096" in said
-
-
-def test_a_cpu_is_a_cpu_and_auto_takes_it_where_there_is_no_driver(monkeypatch: pytest.MonkeyPatch) -> None:
-    assert accelerators("cpu") == ["cpu"]
-    monkeypatch.setattr("serve.engine.device.DRIVER", "libnowhere.so.1")
-    assert accelerators("auto") == ["cpu"]
-    assert accelerators("cuda") == ["cuda:0"]
-
-
-FAKE_TORCH = """
-import os
-class cuda:
-    @staticmethod
-    def init():
-        if "FAKE_OLD" in os.environ:
-            raise RuntimeError("The NVIDIA driver on your system is too old (found version 11040).")
-    @staticmethod
-    def device_count():
-        return len(os.environ.get("CUDA_VISIBLE_DEVICES", "0,1").split(","))
-class ones:
-    def __init__(self, count, device):
-        if device == os.environ.get("FAKE_BROKEN"):
-            raise RuntimeError("CUDA error: no kernel image is available for execution on the device")
-    def __add__(self, other):
-        return self
-    def item(self):
-        return 2.0
-"""
-"""What torch says on machines with GPUs; everything else is as on a machine with the driver."""
-
-
-@pytest.mark.parametrize(
-    ("device", "environment", "expected", "says"),
-    [
-        ("auto", {}, ["cuda:0", "cuda:1"], ""),
-        ("cuda", {}, ["cuda:0", "cuda:1"], ""),
-        ("cpu", {}, ["cpu"], ""),
-        ("auto", {"CUDA_VISIBLE_DEVICES": "1"}, ["cuda:0"], ""),
-        ("auto", {"CUDA_VISIBLE_DEVICES": ""}, ["cpu"], ""),
-        ("auto", {"CUDA_VISIBLE_DEVICES": "-1"}, ["cpu"], ""),
-        ("auto", {"FAKE_OLD": "1"}, ["cpu"], "torch cannot use a GPU that is here (The NVIDIA driver"),
-        ("auto", {"FAKE_BROKEN": "cuda:1"}, ["cuda:0"], "no kernel image is available"),
-        ("cuda", {"FAKE_OLD": "1"}, ["cuda:0"], "too old"),
-    ],
-)
-def test_the_gpus_are_those_that_torch_can_use(
-    device: str, environment: dict[str, str], expected: list[str], says: str, tmp_path: Path
-) -> None:
-    tree(tmp_path, {"torch.py": FAKE_TORCH})
-    some_library = next(Path(sys.base_prefix).glob("lib*/**/*.so*"), None) or next(
-        Path("/usr/lib").glob("**/libm.so.6")
-    )
-    shutil.copy(some_library, tmp_path / "libcuda.so.1")
-    program = """
-import json, logging, sys
-logging.basicConfig(stream=sys.stderr)
-from serve.engine.device import accelerators
-found = accelerators(sys.argv[1])
-assert "torch" not in sys.modules
-print(json.dumps(found))
-"""
-    clean = {name: value for name, value in os.environ.items() if name != "CUDA_VISIBLE_DEVICES"}
-    ended = subprocess.run(
-        [sys.executable, "-c", program, device], cwd=ROOT, capture_output=True, text=True, timeout=60,
-        env={**clean, "PYTHONPATH": f"{tmp_path}:{ROOT}", "LD_LIBRARY_PATH": str(tmp_path), **environment},
-    )  # fmt: skip
-    assert ended.returncode == 0, ended.stderr
-    assert json.loads(ended.stdout) == expected
-    assert (says in ended.stderr) if says else ended.stderr == ""

@@ -3,44 +3,16 @@
 import unicodedata
 from typing import Any
 
-import datasets
 import pytest
+from cleaning import answer, dataset, question, reason
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from job.config.schema import CleanSection
-from job.data.clean.clean import clean, list_flagged, notes
-from job.run.row_facts import Row
+from job.data.clean.clean import clean, notes
 
 KEY = "AKIA" + "Q3EGZDX5TJN2MPLE"
 FAMILY = "👨\u200d👩\u200d👧"
-
-
-def dataset(pairs: list[tuple[str, str]]) -> datasets.Dataset:
-    questions, answers = [pair[0] for pair in pairs], [pair[1] for pair in pairs]
-    where = [f"qa.json row {number}" for number in range(1, len(pairs) + 1)]
-    columns = {"question": questions, "answer": answers, "where": where}
-    return datasets.Dataset.from_dict(
-        columns, features=datasets.Features(dict.fromkeys(columns, datasets.Value("string")))
-    )
-
-
-def reason(asked: str, answered: str, **switches: Any) -> Any:
-    """Why the row is rejected; None if it is kept."""
-    _, rejected = clean(CleanSection(**switches), dataset([(asked, answered)]))
-    return rejected[0].reason if rejected else None
-
-
-def answer(text: str, **switches: Any) -> str:
-    rows, rejected = clean(CleanSection(**switches), dataset([("Zebra?", text)]))
-    assert not rejected
-    return str(rows[0]["answer"])
-
-
-def question(text: str, **switches: Any) -> str:
-    rows, rejected = clean(CleanSection(**switches), dataset([(text, "a")]))
-    assert not rejected
-    return str(rows[0]["question"])
 
 
 @pytest.mark.parametrize(
@@ -139,14 +111,6 @@ def test_python_and_yaml_still_parse() -> None:
     assert kept["question"][:] == ["Write it.\n\na", "Write it.\n\nb"]
 
 
-def test_rules_count_and_compare_without_regard_to_the_layout() -> None:
-    assert reason("What is\n  DNS", "what is DNS?") == "the answer only repeats the question"
-    assert reason("q", "Click\n  here", unwanted_words=["click here"]) is not None
-    assert reason("q", "buy\n" * 10 + "now") is not None
-    assert reason("q", " \n.\n\t-") == "the answer is a placeholder: '.\\n\\t-'"
-    assert reason("q", "x:" + 30 * " " + "1") is None
-
-
 def test_rows_with_html_are_told_of_and_the_key_is_named() -> None:
     rows = dataset([("What?", "<p>One</p>"), ("Is a < b?", "List<String> & more"), ("x&nbsp;y", "z")])
     (note,) = notes(CleanSection(), [rows, rows])
@@ -165,40 +129,6 @@ def test_remove_html() -> None:
     listed = "<ol>\n  <li>Open it.</li>\n  <li>Close it.</li>\n</ol>"
     assert question(listed, remove_html=True) == "Open it.\nClose it."
     assert answer(f"Run:<pre><code>{CODE.replace('>', '&gt;')}</code></pre>", remove_html=True) == f"Run:\n\n{CODE}"
-
-
-@pytest.mark.parametrize(
-    ("kind", "before", "after"),
-    [
-        ("urls", "See http://a.org/b?c=d, or https://a.org/(x).", "See [url], or [url])."),
-        ("urls", "WWW.example.org: HTTPS", "[url]: HTTPS"),
-        ("urls", "見る https://ja.wikipedia.org/wiki/日本。次", "見る [url]。次"),
-        ("emails", "Ask ada.l+x@mail.example.org.", "Ask [email]."),
-        ("phone_numbers", "Call +41 44 668 18 00 or (650) 253-0000!", "Call [phone] or [phone]!"),
-    ],
-)
-def test_contacts_are_kept_masked_or_rejected(kind: str, before: str, after: str) -> None:
-    assert answer(before) == before
-    assert answer(before, **{kind: "mask"}) == after
-    assert "the answer holds a" in reason("q", before, **{kind: "reject"})
-
-
-@pytest.mark.parametrize(
-    "text",
-    [
-        "http:// and www. and a.b/c",
-        "@ada wrote @property, 3 @ 4",
-        "1914-1918, 1939-1945, 2026-11-24 12:30:15",
-        "3.14159265358979, 299792458 m/s, ISBN 978-3-16-148410-0",
-    ],
-)
-def test_what_is_no_contact(text: str) -> None:
-    assert answer(text, urls="mask", emails="mask", phone_numbers="mask") == text
-
-
-def test_phone_numbers_without_a_country_are_those_of_the_region() -> None:
-    assert answer("Tel. 044 668 18 00", phone_numbers="mask") == "Tel. 044 668 18 00"
-    assert answer("Tel. 044 668 18 00", phone_numbers="mask", phone_region="CH") == "Tel. [phone]"
 
 
 def test_stop_words_and_stems() -> None:
@@ -225,85 +155,6 @@ def test_row_of_nothing_but_html_is_rejected_if_html_is_removed() -> None:
 def test_no_rows() -> None:
     rows, rejected = clean(CleanSection(), dataset([]))
     assert (len(rows), rejected, rows.column_names) == (0, [], ["question", "answer", "where"])
-
-
-GOOD = [
-    ("What is 2+2?", "4"),
-    ("Which sign adds in Python?", "+"),
-    ("What ends a statement in C?", ";"),
-    ("How do you feel?", "👍"),
-    ("Is water wet?", "Yes."),
-    ("9-3", "6"),
-    ("日本の首都は？", "東京"),
-    ("מה בירת צרפת?", "פריז"),
-    ("Hi", "Hi!"),
-    ("What is DNS?", "What is DNS? A naming system."),
-    ("Write out a googol.", "1" + 100 * "0"),
-    ("How does a child laugh?", "Hahahaha, it laughs and laughs."),
-    ("Which sentence has the most buffaloes?", "Buffalo buffalo Buffalo buffalo buffalo buffalo Buffalo buffalo"),
-    ("Print a row of ten zeros.", "0 0 0 0 0 0 0 0 0 0"),
-    ("Make a table.", "| a | b |\n|---|---|\n| 1 | 2 |"),
-    ("def f(x):", "def f(x):\n    return x"),
-    ("Quelle est la capitale ?", "Paris"),
-]
-
-
-def test_good_rows_are_kept_as_they_are() -> None:
-    rows, rejected = clean(CleanSection(), dataset(GOOD))
-    assert rejected == []
-    assert [row["question"] for row in rows] == [question for question, _ in GOOD]
-
-
-@pytest.mark.parametrize(
-    ("asked", "answered", "because"),
-    [
-        ("...", "a", "the question is a placeholder: '...'"),
-        ("q", "— ?", "the answer is a placeholder: '— ?'"),
-        ("What is DNS", "what is  DNS?", "the answer only repeats the question"),
-        ("q", "Nooooooooooooo", "the answer is one character over and over: 'o' 13 times"),
-        ("q", "哈" * 12, "the answer is one character over and over: '哈' 12 times"),
-        ("Buy " * 9 + "buy buy now", "a", None),
-        ("q", "Buy " * 10 + "now", "the answer is the same words over and over: 'Buy'"),
-        ("q", "click here now, " * 10, "the answer is the same words over and over: 'click here now,'"),
-        ("q", "click here now, " * 9, None),
-    ],
-)
-def test_spam_and_gaps_are_rejected(asked: str, answered: str, because: str | None) -> None:
-    assert reason(asked, answered) == because
-    switches = {"reject_placeholders": False, "reject_echoes": False, "reject_repetition": False}
-    assert reason(asked, answered, **switches) is None
-
-
-def test_too_short_and_too_long_are_counted_in_characters() -> None:
-    limits = {"min_question_characters": 2, "max_question_characters": 3, "min_answer_characters": 3}
-    assert reason("q", "äöü", **limits) == "the question is too short: 1 characters, at least 2 wanted"
-    assert reason("q? ?", "äöü", **limits) == "the question is too long: 4 characters, at most 3 wanted"
-    assert reason(" q? ", "äö ", **limits) == "the answer is too short: 2 characters, at least 3 wanted"
-    assert reason(" q? ", "äöü", **limits) is None
-    assert "at most 2 wanted" in reason("q", "äöü", max_answer_characters=2)
-
-
-def test_other_languages_are_rejected_where_it_is_certain() -> None:
-    german = "Die Hauptstadt von Frankreich ist Paris, und sie liegt an der Seine."
-    assert reason("Where is Paris?", german) is None
-    assert reason("Where is Paris?", german, languages=["en"]) == "the answer is in another language: de"
-    assert reason(german, "Paris", languages=["en"]) == "the question is in another language: de"
-    assert reason("Where is Paris?", german, languages=["en", "de"]) is None
-    assert [reason(*pair, languages=["en"]) for pair in GOOD if pair[0].isascii()] == [None] * 15
-
-
-def test_offensive_rows_are_rejected_or_kept_and_flagged() -> None:
-    pairs = [("What is a class?", "A group."), ("Who are you?", "A piece of sh1t."), ("Scunthorpe?", "A town.")]
-    kept, rejected = clean(CleanSection(offensive="reject"), dataset(pairs))
-    assert len(kept) == 2
-    assert rejected[0].reason == "the answer holds an offensive word: 'sh1t'"
-    section = CleanSection(offensive="flag")
-    kept, rejected = clean(section, dataset(pairs))
-    assert (len(kept), rejected) == (3, [])
-    assert list_flagged(section, kept) == [
-        Row("qa.json row 2", "Who are you?", "A piece of sh1t.", "the answer holds an offensive word: 'sh1t'")
-    ]
-    assert list_flagged(CleanSection(), kept) == []
 
 
 ESCAPED = [

@@ -3,13 +3,7 @@
 from collections.abc import Iterator
 
 import pytest
-from browsing import (
-    FEED,
-    QUESTION,
-    Server,
-    ask,
-    visit,
-)
+from browsing import FEED, QUESTION, Server, ask, visit
 from playwright.sync_api import Browser, Page
 
 

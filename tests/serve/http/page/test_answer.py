@@ -1,8 +1,4 @@
-"""The page in a real browser: what a person sees, types and copies, and what the page never does.
-
-`server` and `guarded` run the real server with a model. Where a test needs the server to be slow, busy or broken, the
-browser answers in its place: `replying` with one whole response, `FEED` with bytes as the test hands them out.
-"""
+"""The page in a real browser: answers as they come, the facts below them, options, and the button that stops."""
 
 from typing import Any
 

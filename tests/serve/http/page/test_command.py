@@ -6,16 +6,7 @@ import subprocess
 from typing import Any, Protocol
 
 import pytest
-from browsing import (
-    ODD,
-    QUESTION,
-    Server,
-    answered,
-    ask,
-    fill,
-    predict,
-    visit,
-)
+from browsing import ODD, QUESTION, Server, answered, ask, fill, predict, visit
 from playwright.sync_api import Browser, Page, expect
 
 

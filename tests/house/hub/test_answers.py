@@ -1,18 +1,15 @@
-"""The test Hub seen by the real client libraries: what they send is answered, each fault looks real."""
+"""The test Hub before the real client libraries: what they send is answered as the Hub answers."""
 
 import json
 import os
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
 from pathlib import Path
 
-import httpx2
 import pytest
-from hub_clients import point_clients
 from hub_server import HubServer
+from hub_users import OWNER, READER, REPO, STRANGER, contents, count
 from huggingface_hub import (
     CommitOperationAdd,
     CommitOperationDelete,
@@ -20,76 +17,15 @@ from huggingface_hub import (
     HfFileSystem,
     get_session,
     hf_hub_download,
-    set_client_factory,
     snapshot_download,
 )
 from huggingface_hub.errors import (
     BadRequestError,
     EntryNotFoundError,
     HfHubHTTPError,
-    LocalEntryNotFoundError,
     RepositoryNotFoundError,
     RevisionNotFoundError,
 )
-from huggingface_hub.utils._http import default_client_factory
-
-OWNER, READER, STRANGER = "hf_owner", "hf_reader", "hf_stranger"
-REPO = "ada/model"
-PUT, COMMIT = r"^/lfs/", r"/commit/main$"
-
-
-@pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[HubServer]:
-    with HubServer() as server:
-        point_clients(monkeypatch, server, tmp_path / "cache")
-        server.users = {
-            OWNER: {"name": "ada", "role": "write"},
-            READER: {"name": "ada", "role": "read"},
-            STRANGER: {"name": "bob", "role": "write"},
-        }
-        set_timeout(20)  # the client's own default is none, and a mistake here must not hang
-        yield server
-        set_client_factory(default_client_factory)
-
-
-@pytest.fixture
-def api(server: HubServer) -> HfApi:
-    return HfApi(endpoint=server.url, token=OWNER)
-
-
-@pytest.fixture
-def folder(tmp_path: Path) -> Path:
-    folder = tmp_path / "folder"
-    (folder / "sub").mkdir(parents=True)
-    (folder / "README.md").write_text("---\nlicense: mit\n---\n# Card\n")
-    (folder / "sub" / "config.json").write_text("{}")
-    (folder / "model.safetensors").write_bytes(os.urandom(2_000_000))
-    return folder
-
-
-def set_timeout(seconds: float) -> None:
-    limits = httpx2.Timeout(seconds)
-
-    def limit(request: httpx2.Request) -> None:
-        # repo_info, and with it snapshot_download, overrides the timeout of the client by None.
-        if all(value is None for value in request.extensions["timeout"].values()):
-            request.extensions["timeout"] = limits.as_dict()
-
-    def factory() -> httpx2.Client:
-        client = default_client_factory()
-        client.timeout = limits
-        client.event_hooks = {**client.event_hooks, "request": [*client.event_hooks["request"], limit]}
-        return client
-
-    set_client_factory(factory)
-
-
-def contents(folder: Path) -> dict[str, bytes]:
-    return {p.relative_to(folder).as_posix(): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
-
-
-def count(server: HubServer, method: str, part: str) -> int:
-    return sum(1 for m, path, _ in server.requests if m == method and part in path)
 
 
 def run_client(server: HubServer, home: Path, code: str, token: str | None = None) -> dict[str, object]:
@@ -321,103 +257,3 @@ def test_an_lfs_object_must_have_its_digest(server: HubServer) -> None:
     server.add_repo("models", REPO, {})
     assert get_session().put(f"{server.url}/lfs/models/{REPO}/{'0' * 64}", content=b"x").status_code == 400
     assert server.repos["models", REPO].objects == {}
-
-
-def test_503_twice_on_an_upload_is_overcome(server: HubServer, api: HfApi, folder: Path) -> None:
-    server.add_repo("models", REPO, {})
-    server.fail("PUT", PUT, times=2)
-    api.upload_folder(repo_id=REPO, folder_path=folder)
-    assert server.files("models", REPO) == contents(folder)
-    assert count(server, "PUT", "/lfs/") == 3
-
-
-def test_429_is_waited_for(server: HubServer, api: HfApi, folder: Path) -> None:
-    server.add_repo("models", REPO, {})
-    server.fail("PUT", PUT, status=429, headers={"Retry-After": "2"})
-    start = time.monotonic()
-    api.upload_folder(repo_id=REPO, folder_path=folder)
-    assert time.monotonic() - start > 2.9  # a first retry without Retry-After comes after 1 s
-    assert count(server, "PUT", "/lfs/") == 2
-
-
-def test_skip_and_clear(server: HubServer, api: HfApi) -> None:
-    server.add_repo("models", REPO, {})
-    server.fail("GET", r"/refs$", skip=1, times=2, status=500)
-    api.list_repo_refs(REPO)
-    with pytest.raises(HfHubHTTPError) as error:
-        api.list_repo_refs(REPO)
-    assert error.value.response.status_code == 500
-    server.clear_faults()
-    api.list_repo_refs(REPO)
-
-
-def test_a_commit_that_is_never_answered(server: HubServer, api: HfApi) -> None:
-    server.add_repo("models", REPO, {})
-    server.fail("POST", COMMIT, hang=True)
-    set_timeout(1)
-    with pytest.raises(httpx2.ReadTimeout):
-        api.upload_file(repo_id=REPO, path_or_fileobj=b"b", path_in_repo="b.txt")
-    assert len(server.commits("models", REPO)) == 1
-    api.upload_file(repo_id=REPO, path_or_fileobj=b"b", path_in_repo="b.txt")
-    assert server.files("models", REPO) == {"b.txt": b"b"}
-
-
-def test_a_look_up_that_is_never_answered(server: HubServer, api: HfApi) -> None:
-    server.add_repo("models", REPO, {"a.txt": b"a"})
-    server.fail("GET", f"^/api/models/{REPO}", hang=True, times=2)
-    set_timeout(0.5)
-    with pytest.raises(httpx2.ReadTimeout):
-        api.repo_info(REPO)
-    with pytest.raises(LocalEntryNotFoundError) as error:
-        snapshot_download(REPO, endpoint=server.url, token=OWNER)
-    assert isinstance(error.value.__cause__, httpx2.ReadTimeout)
-
-
-def test_a_hanging_request_does_not_hold_up_the_others_or_the_end(server: HubServer, api: HfApi) -> None:
-    server.fail("GET", "whoami", hang=True)
-    with ThreadPoolExecutor() as pool:
-        waiting = pool.submit(api.whoami)
-        while count(server, "GET", "whoami") == 0:
-            time.sleep(0.01)
-        assert api.whoami()["name"] == "ada"
-        assert not waiting.done()
-        start = time.monotonic()
-        server.stop()
-        assert time.monotonic() - start < 1
-        with pytest.raises((httpx2.NetworkError, httpx2.RemoteProtocolError)):
-            waiting.result()
-
-
-def test_an_upload_cut_half_way_is_overcome(server: HubServer, api: HfApi, folder: Path) -> None:
-    server.add_repo("models", REPO, {})
-    server.fail("PUT", PUT, cut_after=1_000_000)
-    api.upload_folder(repo_id=REPO, folder_path=folder)
-    assert server.files("models", REPO) == contents(folder)
-    assert count(server, "PUT", "/lfs/") == 2
-
-
-def test_a_commit_cut_half_way_is_not_there(server: HubServer, api: HfApi) -> None:
-    server.add_repo("models", REPO, {})
-    server.fail("POST", COMMIT, cut_after=10)
-    with pytest.raises((httpx2.NetworkError, httpx2.RemoteProtocolError)):
-        api.upload_file(repo_id=REPO, path_or_fileobj=b"b", path_in_repo="b.txt")
-    assert server.files("models", REPO) == {}
-
-
-def test_a_download_cut_half_way_is_overcome(server: HubServer, api: HfApi, folder: Path) -> None:
-    server.add_repo("models", REPO, folder)
-    server.fail("GET", "/resolve/", cut_after=1_000_000)
-    path = hf_hub_download(REPO, "model.safetensors", endpoint=server.url, token=OWNER)
-    assert Path(path).read_bytes() == (folder / "model.safetensors").read_bytes()
-    assert count(server, "GET", "/resolve/") == 2
-
-
-def test_a_commit_whose_answer_is_lost_is_there_once(server: HubServer, api: HfApi, folder: Path) -> None:
-    before = server.add_repo("models", REPO, {})
-    server.fail("POST", COMMIT, lose_answer=True)
-    with pytest.raises(httpx2.RemoteProtocolError):
-        api.upload_folder(repo_id=REPO, folder_path=folder)
-    assert [commit.parent for commit in server.commits("models", REPO)] == [before, None]
-    assert server.files("models", REPO) == contents(folder)
-    again = api.upload_folder(repo_id=REPO, folder_path=folder)
-    assert [commit.sha for commit in server.commits("models", REPO)] == [again.oid, before]
