@@ -6,6 +6,10 @@ from pathlib import Path
 
 import pytest
 import torch
+
+# before they are imported: an assert that fails in one of them shows its values, as in a test
+pytest.register_assert_rewrite(*(path.stem for path in Path(__file__).with_name("support").glob("*.py")))
+
 from fork_server import ForkServer
 from hub_clients import TOKEN, point_clients
 from hub_server import HubServer

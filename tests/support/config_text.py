@@ -8,6 +8,8 @@ from job.config import read as configs
 from job.config.schema import Config
 from job.errors import ConfigError, Exit
 
+FILE = "dataset: {file: a.json}\n"
+
 
 def written(folder: Path, text: str | bytes) -> Path:
     path = folder / "config.yaml"
@@ -25,6 +27,3 @@ def errors(folder: Path, text: str | bytes, *overrides: str) -> list[str]:
         read(folder, text, *overrides)
     assert caught.value.exit_code is Exit.CONFIG
     return str(caught.value).replace(f"{folder}/", "").split("\n")
-
-
-FILE = "dataset: {file: a.json}\n"
