@@ -96,7 +96,7 @@ serve-image: image ## The server in its container: make serve-image MODEL=runs/s
 	kickoff-serve:$(VERSION) $(MODEL)
 
 soak: .venv/done ## The server for ten minutes under clients that misbehave, with a killed engine and no memory
-	SOAK_SECONDS=$${SOAK_SECONDS:-600} $(BIN)/python -m pytest -q -rP tests/test_soak.py
+	SOAK_SECONDS=$${SOAK_SECONDS:-600} $(BIN)/python -m pytest -q -rP tests/serve/test_soak.py
 
 image-test: .venv/done ## The images in real containers; needs a container engine
 	$(BIN)/python -m pytest -m image
@@ -124,8 +124,8 @@ bench-prepare: .venv/done ## Data preparation, 20,000 and 1,000,000 rows: make b
 bench-shared: .venv/done ## Training beside busy processes, for each way to wait (a quiet machine, 10 GiB, 10 minutes)
 	$(BIN)/python -m bench.train.shared
 
-k8s-check: .venv/done ## The manifests: rendered, validated and checked against the code
-	$(BIN)/python -m pytest tests/test_k8s.py
+k8s-check: .venv/done ## The manifests: rendered, validated and held against the code
+	$(BIN)/python -m pytest tests/k8s
 
 # server-side, since an apply from here would keep a copy of the data in the annotations, which end at 256 KiB
 k8s-train: .venv/done ## Submit a run: make k8s-train CONFIG=examples/soccer/config.yaml OVERLAY=train-cpu

@@ -1,54 +1,26 @@
-"""What many tests share: a tiny base model with a tokenizer of its own, data files, configs, and the test Hub."""
+"""What tests of several folders share: tiny models, runs, servers, and the test Hub."""
 
 import json
-import os
-import shutil
-import subprocess
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
-from faults.runs import ForkServer
+
+# before they are imported: an assert that fails in one of them shows its values, as in a test
+pytest.register_assert_rewrite(*(path.stem for path in Path(__file__).with_name("support").glob("*.py")))
+
+from fork_server import ForkServer
+from hub_clients import TOKEN, point_clients
 from hub_server import HubServer
-from huggingface_hub import constants, set_client_factory
+from huggingface_hub import set_client_factory
 from huggingface_hub.utils._http import default_client_factory
-from served import Served, endless, teach
-from tokenizers import ByteLevelBPETokenizer
-from transformers import (
-    AutoTokenizer,
-    GPT2Config,
-    GPT2LMHeadModel,
-    LlamaConfig,
-    LlamaForCausalLM,
-    PreTrainedTokenizerBase,
-    PreTrainedTokenizerFast,
-)
+from served import Served
+from tiny import ROWS, endless, save_tiny, teach
+from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerBase
 
-from job import pipeline
-from job.config.schema import Config, ModelSection
+from job.config.schema import ModelSection
 from job.model import base
-from job.run.machine import Machine
-
-END = "<|endoftext|>"
-TOKEN = "hf_aSecretThatMustNotBeSeen"
-ROWS = [
-    {"question": f"What is {number} plus {number}?", "answer": f"{number} plus {number} is {2 * number}."}
-    for number in range(1, 41)
-]
-CPU = Machine(torch.device("cpu"), "fp32")
-
-
-def save_tiny(folder: Path, model: Any, vocabulary: int = 400) -> Path:
-    """A base as distilgpt2 is on the Hub: an end-of-sequence token, but neither chat template nor padding token."""
-    bpe = ByteLevelBPETokenizer()
-    texts = [text for row in ROWS for text in row.values()] + ["Question:\n\nAnswer:\n"]
-    bpe.train_from_iterator(texts, vocab_size=vocabulary, special_tokens=[END], show_progress=False)
-    PreTrainedTokenizerFast(tokenizer_object=bpe._tokenizer, eos_token=END, bos_token=END).save_pretrained(folder)
-    model.save_pretrained(folder)
-    return folder
 
 
 @pytest.fixture(scope="session")
@@ -57,31 +29,6 @@ def tiny_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     config = GPT2Config(vocab_size=400, n_positions=128, n_embd=48, n_layer=2, n_head=2, bos_token_id=0, eos_token_id=0)
     return save_tiny(tmp_path_factory.mktemp("gpt2"), GPT2LMHeadModel(config))
-
-
-@pytest.fixture(scope="session")
-def tiny_llama(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A two-layer Llama with grouped key-value heads, as the demo's base."""
-    torch.manual_seed(0)
-    config = LlamaConfig(
-        vocab_size=400,
-        max_position_embeddings=128,
-        hidden_size=48,
-        intermediate_size=96,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=2,
-        bos_token_id=0,
-        eos_token_id=0,
-        tie_word_embeddings=True,
-    )
-    return save_tiny(tmp_path_factory.mktemp("llama"), LlamaForCausalLM(config))
-
-
-@pytest.fixture
-def copy(tiny_llama: Path, tmp_path: Path) -> Path:
-    """A tiny Llama to spoil."""
-    return Path(shutil.copytree(tiny_llama, tmp_path / "copy"))
 
 
 @pytest.fixture(scope="session")
@@ -96,44 +43,6 @@ def fetched(tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def tokenizer(fetched: Path) -> PreTrainedTokenizerBase:
     loaded: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(fetched)
     return loaded
-
-
-@pytest.fixture
-def data_file(tmp_path: Path) -> Path:
-    path = tmp_path / "rows.json"
-    path.write_text(json.dumps(ROWS))
-    return path
-
-
-MakeConfig = Callable[..., Config]
-
-
-@pytest.fixture
-def make_config(tiny_base: Path, data_file: Path, tmp_path: Path) -> MakeConfig:
-    """A config of a run that takes a second or two; sections given by name are merged into it."""
-
-    def make(**sections: Any) -> Config:
-        values: dict[str, Any] = {
-            "dataset": {"file": str(data_file)},
-            "model": {"base": str(tiny_base), "max_length": 64, "max_new_tokens": 12},
-            "train": {"epochs": 2, "batch_size": 8, "learning_rate": 3e-3, "precision": "fp32", "logging_steps": 1},
-            "output": str(tmp_path / "run"),
-        }
-        for name, section in sections.items():
-            merged = {**values.get(name, {}), **section} if isinstance(section, dict) else section
-            values[name] = merged
-        return Config.model_validate(values)
-
-    return make
-
-
-def point_clients(monkeypatch: pytest.MonkeyPatch, server: HubServer, cache: Path) -> None:
-    """Let the clients of this process find the test Hub; they read all this from the environment at import."""
-    template = server.url + "/{repo_id}/resolve/{revision}/{filename}"
-    monkeypatch.setattr(constants, "ENDPOINT", server.url)
-    monkeypatch.setattr(constants, "HUGGINGFACE_CO_URL_TEMPLATE", template)
-    monkeypatch.setattr(constants, "HF_HUB_DISABLE_XET", True)
-    monkeypatch.setattr(constants, "HF_HUB_CACHE", str(cache))
 
 
 @pytest.fixture
@@ -171,13 +80,6 @@ def server(published: Path) -> Iterator[Served]:
 
 
 @pytest.fixture(scope="session")
-def guarded(published: Path) -> Iterator[Served]:
-    """A server that asks for its `key`."""
-    with Served(published, KICKOFF_API_KEY="a-secret-of-the-tests") as running:
-        yield running
-
-
-@pytest.fixture(scope="session")
 def jobs() -> Iterator[ForkServer]:
     """Starts jobs as processes of their own without the seconds that the imports take."""
     with ForkServer() as server:
@@ -198,29 +100,3 @@ def reference(jobs: ForkServer, tiny_base: Path, tmp_path_factory: pytest.TempPa
     run = jobs.run(folder, "run", f"{folder}/config.yaml")
     assert run.code == 0, run.text()
     return folder
-
-
-@pytest.fixture(scope="session")
-def finished(tmp_path_factory: pytest.TempPathFactory, tiny_base: Path) -> Path:
-    """A run folder as `run` leaves it, made once."""
-    folder = tmp_path_factory.mktemp("finished")
-    (folder / "rows.json").write_text(json.dumps(ROWS))
-    config = Config.model_validate(
-        {
-            "dataset": {"file": str(folder / "rows.json")},
-            "model": {"base": str(tiny_base), "max_length": 64, "max_new_tokens": 12},
-            "train": {"epochs": 2, "learning_rate": 3e-3, "precision": "fp32"},
-            "publish": {"license": "mit"},
-            "output": str(folder / "run"),
-        }
-    )
-    pipeline.run(config)
-    return folder / "run"
-
-
-def job(*arguments: str | Path, cwd: Path | None = None, **environment: str) -> subprocess.CompletedProcess[str]:
-    """Run `python -m job` as a user does."""
-    root = Path(__file__).parents[1]
-    env = {**os.environ, "PYTHONPATH": str(root), "OMP_NUM_THREADS": "1", **environment}
-    command = [sys.executable, "-m", "job", *map(str, arguments)]
-    return subprocess.run(command, env=env, cwd=cwd or root, capture_output=True, text=True, timeout=110)

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from faults.runs import ForkServer, at_once, chance, note, result
+from fault_points import at_once, chance, note, result
+from fork_server import ForkServer
 
 from job.errors import Exit
 

@@ -9,9 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from conftest import ROWS, TOKEN
-from faults.runs import ForkServer, result
+from fault_points import result
+from fork_server import ForkServer
+from hub_clients import TOKEN
 from hub_server import HubServer
+from tiny import ROWS
 
 from job.errors import Exit
 

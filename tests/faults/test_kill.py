@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from faults.runs import ForkServer, Run, at_once, chance, note, result
+from fault_points import at_once, chance, note, result
+from fork_server import ForkServer, Run
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 

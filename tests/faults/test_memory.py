@@ -5,8 +5,8 @@ import re
 from pathlib import Path
 
 import pytest
-from conftest import ROWS, save_tiny
-from faults.runs import ForkServer
+from fork_server import ForkServer
+from tiny import ROWS, save_tiny
 from transformers import GPT2Config, GPT2LMHeadModel
 
 from job.errors import Exit

@@ -9,9 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import ROWS, TOKEN
-from faults.runs import ForkServer, Run, at_once, chance, note, result
-from hub_server import FIRST_FILES, HubServer
+from fault_points import at_once, chance, note, result
+from fork_server import ForkServer, Run
+from hub_clients import TOKEN
+from hub_repos import FIRST_FILES
+from hub_server import HubServer
+from tiny import ROWS
 
 from job.errors import Exit
 

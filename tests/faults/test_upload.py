@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import TOKEN
-from faults.runs import ForkServer, at_once, chance, note
+from fault_points import at_once, chance, note
+from fork_server import ForkServer
+from hub_clients import TOKEN
 from hub_server import HubServer
 
 from job.errors import Exit
