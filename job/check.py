@@ -55,7 +55,7 @@ def check(config: Config) -> str:
         log_rows(rows, AutoTokenizer.from_pretrained(folder / "base"))
         for line in disk.require_free(disk.estimate(config, folder.path)):
             log.info(f"disk: {line}")
-        rehearsal = train.rehearse(config.train, rows["train"], folder / "base", hardware)
+        rehearsal = train.rehearse(config.train, rows["train"], folder / "base", hardware, train.objective(config))
         report.report(folder.path, config)
         durable.write(run / "check.html", (folder / "report.html").read_text(encoding="utf-8"))
         return f"{forecast(rows, steps, config.train.epochs, rehearsal)}; the data is shown in {run / 'check.html'}"

@@ -13,7 +13,7 @@ from job.config.schema import Config
 from job.data import stages
 from job.data.local_files import existing_paths, local_data
 from job.errors import DataError, PublishError
-from job.evaluation import evaluate, gate, measure
+from job.evaluation import gate, measure
 from job.hub import client
 from job.prepare import prepare
 from job.publishing import publish
@@ -45,7 +45,9 @@ def run(config: Config) -> str:
         if not folder.is_trained():
             with folder.phase("train", "training the model on the training rows", machine.rank):
                 rows = stages.load_encoded(folder)
-                train.train(config.train, config.seed, rows, folder / "base", folder.path, machine)
+                train.train(
+                    config.train, config.seed, rows, folder / "base", folder.path, machine, train.objective(config)
+                )
         if machine.rank == 0:
             folder.discard("checkpoints")
         if measure.is_outdated(config, folder, machine):
@@ -85,9 +87,8 @@ def _deliver(folder: RunFolder, machine: Machine) -> str:
         publish.assemble(folder.path, config)
     gate.refuse(folder.require(Metrics).gate, folder / "model")
     with folder.phase("publish", "publishing the model, and verifying that the published copy gives the same answers"):
-        published = publish.publish(
-            config.publish, folder / "model", stages.sample_questions(folder), partial(evaluate.answer, machine=machine)
-        )
+        answer = partial(measure.answerer(config), machine=machine)
+        published = publish.publish(config.publish, folder / "model", stages.sample_questions(folder), answer)
     folder.write(published)
     report.report(folder.path, config)
     return publish.describe(published, folder / "model")

@@ -11,12 +11,12 @@ import datasets
 from transformers import PreTrainedTokenizerBase
 
 from job.config.schema import Config
-from job.data import ledger, stages
+from job.data import encode, ledger, pairs, stages, unknown
 from job.data.local_files import local_data
 from job.hub import client
-from job.model import base
+from job.model import base, encoder_base
 from job.report import report
-from job.run.facts import DataFacts, TrainingFacts
+from job.run.facts import DataFacts, TrainingFacts, UnknownQuestions
 from job.run.folder import RunFolder
 from job.training import origin
 
@@ -40,8 +40,11 @@ def prepare_only(config: Config) -> str:
     with folder.lock():
         folder.open(local_data(config.dataset, folder.finished_request()))
         if folder.read(DataFacts) is None:
+            _read_unknown(config, folder)
             find_tokenizer, require_same = partial(_find_tokenizer, folder), partial(_require_same_rows, folder)
-            stages.prepare(folder.preparation_config(), folder, find_tokenizer, require_same)
+            stages.prepare(
+                folder.preparation_config(), folder, find_tokenizer, require_same, _row_encoder(config, folder)
+            )
         folder.pin()
         report.report(folder.path, folder.pinned_config())
         facts = folder.require(DataFacts)
@@ -60,11 +63,16 @@ def prepare(config: Config, folder: RunFolder) -> None:
         ConfigError: the base model cannot work, or a column that the config names is missing.
         DataError: the data cannot be read, or too few rows are left.
     """
+    _read_unknown(config, folder)
     if folder.is_prepared():
         log.info(f"data: already prepared in {folder.path}")
     else:
         stages.prepare(
-            folder.preparation_config(), folder, partial(_fetch_base, folder), partial(_require_same_rows, folder)
+            folder.preparation_config(),
+            folder,
+            partial(_fetch_base, folder),
+            partial(_require_same_rows, folder),
+            _row_encoder(config, folder),
         )
     facts = folder.require(DataFacts)
     stages.require_train_rows(facts, folder)
@@ -72,15 +80,36 @@ def prepare(config: Config, folder: RunFolder) -> None:
 
 
 def _find_tokenizer(folder: RunFolder) -> PreTrainedTokenizerBase | None:
-    return base.find_tokenizer(folder.preparation_config().model, folder / "base")
+    section = folder.preparation_config().model
+    find = encoder_base.find_tokenizer if section.kind == "retriever" else base.find_tokenizer
+    return find(section, folder / "base")
 
 
 def _fetch_base(folder: RunFolder) -> PreTrainedTokenizerBase:
-    with folder.phase("base", "loading the base model and testing it"):
-        facts = base.fetch(folder.preparation_config().model, folder / "base", folder.trained_base_weights())
-    size = f"{facts.parameters / 1e6:.1f}M parameters"
-    log.info(f"base: {facts.base}, {size}, chat template: {facts.chat_template}")
+    config, before = folder.preparation_config(), folder.trained_base_weights()
+    with folder.phase("base", "fetching and testing the base model"):
+        if config.model.kind == "retriever":
+            facts = encoder_base.fetch(config.model, config.retriever, folder / "base", before)
+        else:
+            facts = base.fetch(config.model, folder / "base", before)
+    template = f", chat template: {facts.chat_template}" if facts.chat_template else ""
+    log.info(f"base: {facts.base}, {facts.parameters / 1e6:.1f}M parameters{template}")
     return base.load_tokenizer(folder / "base")
+
+
+def _row_encoder(config: Config, folder: RunFolder) -> stages.EncodeRows:
+    """Choose how rows become tokens: as prompt and answer, or as the two texts of a retriever."""
+    if config.model.kind == "generator":
+        return encode.encode
+    return partial(pairs.encode, find_prompts=lambda: pairs.read_prompts(config.retriever, folder / "base"))
+
+
+def _read_unknown(config: Config, folder: RunFolder) -> None:
+    """Read the questions of retriever.unknown before anything is paid for; a finished run keeps those it has."""
+    names = config.retriever.unknown
+    if names is None or (folder.is_trained() and folder.read(UnknownQuestions) is not None):
+        return
+    folder.write(UnknownQuestions(unknown.read_questions(names)))
 
 
 def _require_same_rows(folder: RunFolder, parts: datasets.DatasetDict) -> None:

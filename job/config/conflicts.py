@@ -13,6 +13,10 @@ if TYPE_CHECKING:
 
 GENERATED: frozenset[str] = frozenset({"f1", "exact_match", "ended"})
 """The metrics that need generated answers, which `evaluate.generate_rows: 0` turns off."""
+RANKED: frozenset[str] = frozenset({"recall_at_1", "recall_at_5", "mrr_at_10"})
+"""The metrics of a retriever alone."""
+TEACHER_FORCED: frozenset[str] = frozenset({"loss", "perplexity", "token_accuracy", "ended"})
+"""The metrics of a generator alone."""
 
 
 def find_conflicts(config: "Config") -> Iterator[tuple[KeyPath, str]]:
@@ -48,7 +52,8 @@ def find_conflicts(config: "Config") -> Iterator[tuple[KeyPath, str]]:
         )
     if config.split.fold > (config.split.folds or 1):
         yield ("split", "fold"), f"is {config.split.fold}, and split.folds is {config.split.folds or 'not set'}"
-    if evaluate.gate in GENERATED and evaluate.generate_rows == 0:
+    yield from _check_kind(config)
+    if config.model.kind == "generator" and evaluate.gate in GENERATED and evaluate.generate_rows == 0:
         yield (
             ("evaluate", "gate"),
             f"is {evaluate.gate}, which needs generated answers, and evaluate.generate_rows is 0; "
@@ -96,6 +101,22 @@ def _hub_keys(section: "DatasetSection | SourceSection") -> list[str]:
     """The keys set that only a Hub data set has; a split of train is the default."""
     keys = [key for key in ("config", "revision") if getattr(section, key)]
     return keys + (["split"] if section.split != "train" else [])
+
+
+def _check_kind(config: "Config") -> Iterator[tuple[KeyPath, str]]:
+    """Keys of one kind of model are no keys of the other."""
+    kind, gate = config.model.kind, config.evaluate.gate
+    others = RANKED if kind == "generator" else TEACHER_FORCED
+    if gate in others:
+        yield ("evaluate", "gate"), f"is {gate}, which is not measured of a {kind}; set it to auto"
+    if kind == "generator":
+        for key in sorted(config.retriever.model_fields_set):
+            yield ("retriever", key), "is set, and model.kind is generator; remove it, or set model.kind to retriever"
+        return
+    if config.model.gguf_file is not None:
+        yield ("model", "gguf_file"), "is set, and model.kind is retriever, whose base is an encoder; remove it"
+    if config.retriever.unknown == []:
+        yield ("retriever", "unknown"), "is an empty list; name a file, or remove it"
 
 
 def _check_source(

@@ -8,7 +8,10 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-Metric = Literal["loss", "perplexity", "token_accuracy", "f1", "exact_match", "ended"]
+Metric = Literal[
+    "loss", "perplexity", "token_accuracy", "f1", "exact_match", "ended", "recall_at_1", "recall_at_5", "mrr_at_10"
+]
+Kind = Literal["generator", "retriever"]
 LOWER_IS_BETTER: frozenset[str] = frozenset({"loss", "perplexity"})
 
 
@@ -145,6 +148,11 @@ class SplitSection(Section):
 class ModelSection(Section):
     """The model to start from."""
 
+    kind: Kind = Field(
+        "generator",
+        description="generator: a causal language model that writes answers; retriever: an encoder that finds the "
+        "answer among the rows.",
+    )
     base: str = Field(
         "distilbert/distilgpt2",
         description="Hub id or local folder of the model to start from, or a checkpoint of an earlier run.",
@@ -190,6 +198,37 @@ class TrainSection(Section):
     )
 
 
+class RetrieverSection(Section):
+    """What is particular to a retriever."""
+
+    query_prompt: str | None = Field(
+        None, description='Text before each question, such as "query: "; not set: that of the base.'
+    )
+    document_prompt: str | None = Field(
+        None, description='Text before each answer, such as "passage: "; not set: that of the base.'
+    )
+    word_dropout: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.25, description="Share of a question's tokens left out at random while training, as other wordings do."
+    )
+    base_share: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.5, description="Share of the base's weights in the published ones; the rest are the tuned weights."
+    )
+    unknown: Files | None = Field(
+        None,
+        description="Local files with questions that no row answers: half of them set the threshold, the others "
+        "measure it.",
+    )
+    max_wrong: Annotated[float, Field(gt=0, lt=1)] = Field(
+        0.05, description="Largest share of unknown questions that may get an answer; sets the threshold."
+    )
+    threshold: Annotated[float, Field(ge=-1, le=1)] | None = Field(
+        None, description="Cosine below which the retriever does not know; not set: found from max_wrong."
+    )
+    unknown_answer: Annotated[str, Field(min_length=1)] = Field(
+        "I do not know.", description="What a chat is answered below the threshold."
+    )
+
+
 class EvaluateSection(Section):
     """How the model is measured, and the gate before publishing."""
 
@@ -197,9 +236,15 @@ class EvaluateSection(Section):
         200, description="Test questions answered by generation, drawn by seed; 0: none, and no f1, exact_match, ended."
     )
     batch_size: Annotated[int, Field(ge=1)] = Field(32, description="Rows per forward pass while evaluating.")
-    gate: Metric | Literal["off"] = Field("loss", description="Metric that decides whether to publish, or off.")
+    gate: Metric | Literal["auto", "off"] = Field(
+        "auto",
+        description="Metric that decides whether to publish, or off; auto: loss for a generator, mrr_at_10 for a "
+        "retriever.",
+    )
     gate_threshold: float | None = Field(
-        None, description="Value the gate's metric must reach; not set: better than the base model."
+        None,
+        description="Value the gate's metric must reach; not set: better than the base model, for a retriever at "
+        "least as good as the base model and BM25.",
     )
 
 
@@ -233,6 +278,7 @@ class Config(Section):
     split: SplitSection = Field(SplitSection(), description="How the test rows are chosen.")
     model: ModelSection = Field(ModelSection(), description="The model to start from.")
     train: TrainSection = Field(TrainSection(), description="Fine-tuning.")
+    retriever: RetrieverSection = Field(RetrieverSection(), description="What is particular to a retriever.")
     evaluate: EvaluateSection = Field(EvaluateSection(), description="Measuring, and the gate before publishing.")
     publish: PublishSection = Field(PublishSection(), description="Where the model goes.")
     output: str = Field("runs/kickoff", description="Run folder: checkpoints, model, report.")

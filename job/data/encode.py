@@ -29,7 +29,7 @@ Check = Callable[[str, str], str | None]
 _IDS = pa.list_(pa.int32())
 
 
-def _accept(question: str, answer: str) -> None:
+def accept(question: str, answer: str) -> None:
     """Accept every row."""
 
 
@@ -38,7 +38,7 @@ def encode(
     tokenizer: PreTrainedTokenizerBase,
     max_length: int,
     counts: Counter[str] | None = None,
-    check: Check = _accept,
+    check: Check = accept,
 ) -> tuple[datasets.Dataset, list[Rejection]]:
     """Tokenize the rows.
 

@@ -29,6 +29,8 @@ from job.run.folder import RunFolder
 from job.run.row_facts import Rejection
 
 log = logging.getLogger(__name__)
+EncodeRows = Callable[..., tuple[datasets.Dataset, list[Rejection]]]
+"""`encode.encode`, or `pairs.encode` with its prompts: (rows, tokenizer, max_length, counts, check)."""
 Stage = Callable[[datasets.Dataset], tuple[datasets.Dataset, list[Rejection]]]
 
 
@@ -37,6 +39,7 @@ def prepare(
     folder: RunFolder,
     find_tokenizer: Callable[[], PreTrainedTokenizerBase | None],
     check_parts: Callable[[datasets.DatasetDict], None] | None = None,
+    encode_rows: EncodeRows = encode.encode,
 ) -> datasets.DatasetDict:
     """Run the stages of the data.
 
@@ -47,6 +50,7 @@ def prepare(
             None, the rows stay text and no length in tokens is known.
         check_parts: given "train" and "test", encoded, before anything is written; raises an error if they must not
             replace earlier ones.
+        encode_rows: turns the rows into tokens.
 
     Returns:
         "train" and "test".
@@ -58,7 +62,7 @@ def prepare(
     preparing = folder / "preparing"
     preparing.mkdir()
     try:
-        return _prepare(config, folder, find_tokenizer, check_parts)
+        return _prepare(config, folder, find_tokenizer, check_parts, encode_rows)
     finally:
         shutil.rmtree(preparing, ignore_errors=True)
 
@@ -68,6 +72,7 @@ def _prepare(
     folder: RunFolder,
     find_tokenizer: Callable[[], PreTrainedTokenizerBase | None],
     check_parts: Callable[[datasets.DatasetDict], None] | None,
+    encode_rows: EncodeRows,
 ) -> datasets.DatasetDict:
     with folder.phase("load", "reading the rows from files and data sets"):
         rows, test, rejected, sources = load.load(config.dataset, folder / "preparing", config.seed, config.split.group)
@@ -81,7 +86,7 @@ def _prepare(
         with folder.phase(
             "encode", "turning each row into the tokens that the model reads, and setting aside what is too long"
         ):
-            data, mended = _encode(config, data, rejected, tokenizer)
+            data, mended = _encode(config, data, rejected, tokenizer, encode_rows)
     with folder.phase("dedupe", "dropping rows that repeat another"):
         train, test, repeats = _dedupe(config, data, rejected, sources)
     with folder.phase("split", "choosing which rows to train on and which to test on"):
@@ -151,11 +156,15 @@ def require_test_rows(facts: DataFacts, config: Config, folder: RunFolder) -> No
 
 
 def _encode(
-    config: Config, data: list[datasets.Dataset], rejected: list[Rejection], tokenizer: PreTrainedTokenizerBase
+    config: Config,
+    data: list[datasets.Dataset],
+    rejected: list[Rejection],
+    tokenizer: PreTrainedTokenizerBase,
+    encode_rows: EncodeRows,
 ) -> tuple[list[datasets.Dataset], int]:
     counts: Counter[str] = Counter()
     check = partial(rules.rejection_reason, config.clean)
-    data = _apply(data, rejected, lambda part: encode.encode(part, tokenizer, config.model.max_length, counts, check))
+    data = _apply(data, rejected, lambda part: encode_rows(part, tokenizer, config.model.max_length, counts, check))
     if counts["mended"]:
         log.info(
             f"encode: the end-of-sequence token after {counts['mended']} answers was removed; "

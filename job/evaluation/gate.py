@@ -3,41 +3,57 @@
 It knows metrics. It does not know how they are measured.
 """
 
+from collections.abc import Mapping
 from pathlib import Path
 
-from job.config.schema import LOWER_IS_BETTER, EvaluateSection
+from job.config.schema import LOWER_IS_BETTER, EvaluateSection, Kind, Metric
 from job.errors import GateRefused
 from job.run.facts import Gate, ModelMetrics
 
+DEFAULTS: Mapping[Kind, Metric] = {"generator": "loss", "retriever": "mrr_at_10"}
+"""The metric of evaluate.gate=auto."""
 
-def check(section: EvaluateSection, tuned: ModelMetrics | None, base: ModelMetrics | None) -> Gate:
+
+def check(
+    section: EvaluateSection,
+    tuned: ModelMetrics | None,
+    base: ModelMetrics | None,
+    kind: Kind = "generator",
+    bm25: ModelMetrics | None = None,
+) -> Gate:
     """Decide whether the tuned model may be published.
 
     Args:
         section: The config's evaluate section, with the gate's metric and threshold.
         tuned: Metrics of the tuned model; None if it was not measured.
         base: Metrics of the base model; None if it was not measured.
+        kind: A generator has to be better than its base. A retriever may be as good, since its base is published with
+            the user's answers for the first time; and it has to be as good as BM25.
+        bm25: Metrics of BM25 beside a retriever; None if it was not measured.
 
     Returns:
         The decision, with the values compared and the rule in words.
     """
-    metric = section.gate
-    if metric == "off":
+    if section.gate == "off":
         return Gate("off", passed=True, rule="off: published whatever the metrics say")
-    value = _finite_value(tuned, metric)
-    needed = section.gate_threshold if section.gate_threshold is not None else _finite_value(base, metric)
+    metric = DEFAULTS[kind] if section.gate == "auto" else section.gate
+    value, needed = _finite_value(tuned, metric), section.gate_threshold
+    against = "the threshold"
+    if needed is None:
+        needed, against = _finite_value(base, metric), "the base model's"
+        floor = _finite_value(bm25, metric)
+        if needed is not None and floor is not None and floor > needed:
+            needed, against = floor, "BM25's"
     if value is None or needed is None:
         name, metrics = ("tuned", tuned) if value is None else ("base", base)
         measured = metrics is not None and metrics.was_measured(metric)
-        why = f"the {name} model's is not a number" if measured else "there is no test row"
+        why = f"the {name} model's is no number" if measured else "there is no test row"
         return Gate(metric, passed=False, rule=f"{metric} could not be measured: {why}")
-    against = "the base model's" if section.gate_threshold is None else "the threshold"
-    # a value equal to the threshold passes; the base model has to be beaten
     lower = metric in LOWER_IS_BETTER
-    better = value < needed if lower else value > needed
-    passed = better or (section.gate_threshold is not None and value == needed)
-    rule = f"{metric} must be {'below' if lower else 'above'} {against} {needed:.4g}"
-    return Gate(metric, passed, value, needed, rule=rule)
+    may_equal = kind == "retriever" or section.gate_threshold is not None
+    passed = (value < needed if lower else value > needed) or (may_equal and value == needed)
+    required = "at least" if kind == "retriever" else "below" if lower else "above"
+    return Gate(metric, passed, value, needed, rule=f"{metric} must be {required} {against} {needed:.4g}")
 
 
 def refuse(gate: Gate, folder: Path) -> None:

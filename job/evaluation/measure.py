@@ -5,12 +5,17 @@ measured again. It knows the run folder and the order; `evaluate` measures one m
 """
 
 import logging
+from collections.abc import Callable
 from typing import Any
+
+import datasets
 
 from job.config.schema import Config
 from job.data.stages import load_encoded
-from job.evaluation import evaluate, gate
-from job.run.facts import Answer, Answers, Measured, Metrics, ModelMetrics
+from job.evaluation import evaluate, gate, retrieval
+from job.retrieval import retriever
+from job.retrieval.threshold import halves
+from job.run.facts import Answer, Answers, Measured, Metrics, ModelMetrics, UnknownQuestions
 from job.run.folder import RunFolder
 from job.run.machine import Machine
 
@@ -23,32 +28,65 @@ def measure(config: Config, folder: RunFolder, machine: Machine) -> None:
     Args:
         config: The run's config.
         folder: The run folder, with both models and the encoded rows.
-        machine: Device, precision and processes.
+        machine: Device, precision and processes. A retriever is measured by process 0 alone.
 
     Raises:
         OutOfMemory: A model, or a single row, does not fit into memory.
     """
-    test = load_encoded(folder)["test"]
-    settings = _settings(config)
+    parts = load_encoded(folder)
+    settings = _settings(config, folder)
     measured = Measured(settings, _read_measured(folder, settings, machine))
-    with folder.phase(
-        "evaluate",
-        "measuring the tuned and the base model on the test rows",
-        machine.rank,
-    ):
-        for name in ("model", "base") if len(test) else ():
+    is_retriever = config.model.kind == "retriever"
+    if is_retriever and machine.rank > 0:
+        return
+    bm25 = None
+    with folder.phase("evaluate", "measuring the tuned and the base model on the test rows", machine.rank):
+        if is_retriever:
+            bm25 = _add_indexes(config, folder, parts, machine)
+        for name in ("model", "base") if len(parts["test"]) else ():
             if name not in measured.of:
-                measured.of[name] = evaluate.evaluate(config.evaluate, config.seed, folder / name, test, machine, name)
+                measured.of[name] = _measure_model(config, folder, parts, machine, name)
                 if machine.rank == 0:
                     folder.write(measured)
     if machine.rank > 0:
         return
     tuned, answers = measured.of.get("model", (None, []))
     base, base_answers = measured.of.get("base", (None, []))
+    decision = gate.check(config.evaluate, tuned, base, config.model.kind, bm25)
     folder.discard("metrics.json")  # a metrics.json means that answers.json belongs to it
     folder.write(Answers(answers, base_answers))
-    folder.write(Metrics(settings, tuned, base, gate.check(config.evaluate, tuned, base)))
+    folder.write(Metrics(settings, tuned, base, decision, bm25))
     folder.discard("measured.json")
+
+
+def answerer(config: Config) -> Callable[..., list[str]]:
+    """Choose the function that answers questions with the model in a folder: (folder, questions, machine)."""
+    return evaluate.answer if config.model.kind == "generator" else retriever.answer
+
+
+def _add_indexes(
+    config: Config, folder: RunFolder, parts: datasets.DatasetDict, machine: Machine
+) -> ModelMetrics | None:
+    """Add the index of the answers to both encoders; return what BM25 reaches on the same rows."""
+    setting, measuring = _unknown(config, folder)
+    for name in ("model", "base"):
+        threshold = retriever.build(folder / name, parts, config.retriever, setting, machine)
+        log.info(f"evaluate: the {name}'s threshold is {threshold}, below which it does not know")
+    return retrieval.floor(parts, measuring) if len(parts["test"]) else None
+
+
+def _measure_model(
+    config: Config, folder: RunFolder, parts: datasets.DatasetDict, machine: Machine, name: str
+) -> tuple[ModelMetrics, list[Answer]]:
+    if config.model.kind == "retriever":
+        return retrieval.evaluate(folder / name, parts["test"], _unknown(config, folder)[1], machine)
+    return evaluate.evaluate(config.evaluate, config.seed, folder / name, parts["test"], machine, name)
+
+
+def _unknown(config: Config, folder: RunFolder) -> tuple[list[str], list[str]]:
+    """Give the unknown questions that set the threshold, and those that measure it; none if the config names none."""
+    found = folder.read(UnknownQuestions) if config.retriever.unknown is not None else None
+    return halves(found.questions, config.seed) if found is not None else ([], [])
 
 
 def is_outdated(config: Config, folder: RunFolder, machine: Machine) -> bool:
@@ -58,12 +96,16 @@ def is_outdated(config: Config, folder: RunFolder, machine: Machine) -> bool:
     """
     metrics = folder.read(Metrics)
     machine.wait()
-    return metrics is None or metrics.settings != _settings(config)
+    return metrics is None or metrics.settings != _settings(config, folder)
 
 
-def _settings(config: Config) -> dict[str, Any]:
+def _settings(config: Config, folder: RunFolder) -> dict[str, Any]:
     """Return all settings that the metrics depend on, besides the models and the rows."""
-    return {**config.evaluate.model_dump(mode="json"), "max_new_tokens": config.model.max_new_tokens}
+    settings = config.evaluate.model_dump(mode="json")
+    if config.model.kind == "generator":
+        return {**settings, "max_new_tokens": config.model.max_new_tokens}
+    setting, measuring = _unknown(config, folder)
+    return {**settings, "retriever": config.retriever.model_dump(mode="json"), "unknown": [*setting, *measuring]}
 
 
 def _read_measured(

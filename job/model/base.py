@@ -66,7 +66,7 @@ def fetch(section: ModelSection, folder: Path, before: str | None = None) -> Bas
     shutil.rmtree(partial, ignore_errors=True)
     model.save_pretrained(partial)
     tokenizer.save_pretrained(partial)
-    fingerprint = _fingerprint(partial)
+    fingerprint = hash_weights(partial)
     if before not in (None, fingerprint):
         shutil.rmtree(partial)
         raise DataError(
@@ -88,7 +88,7 @@ def fetch(section: ModelSection, folder: Path, before: str | None = None) -> Bas
     return facts
 
 
-def _fingerprint(folder: Path) -> str:
+def hash_weights(folder: Path) -> str:
     """Return the hash of the saved weights, by which a base that is fetched again is compared."""
     digest = xxhash.xxh3_128()
     for path in sorted(folder.glob("*.safetensors")):
@@ -205,7 +205,7 @@ def _load_checked_tokenizer(section: ModelSection, folder: Path) -> PreTrainedTo
             folder, padding_side="left", trust_remote_code=False, **options
         )
     except Exception as error:  # an invalid file may make a library raise anything
-        _reraise_unrelated(error)
+        reraise_unrelated(error)
         raise ConfigError(
             f"model.base: {section.base} has no tokenizer that can be loaded: {one_line(error)}; expected a "
             "tokenizer.json, which transformers' save_pretrained writes"
@@ -223,7 +223,7 @@ def _load_model(base: str, folder: Path, **options: Any) -> PreTrainedModel:
     try:
         loaded: Any = AutoModelForCausalLM.from_pretrained(folder, **options)
     except Exception as error:  # an invalid file may make a library raise anything
-        _reraise_unrelated(error)
+        reraise_unrelated(error)
         raise ConfigError(
             f"model.base: {base} cannot be loaded as a causal language model: {type(error).__name__}: {one_line(error)}"
         ) from None
@@ -293,7 +293,7 @@ def _require_fit(section: ModelSection, context: int | None) -> None:
         raise ConfigError("; ".join(problems))
 
 
-def _reraise_unrelated(error: Exception) -> None:
+def reraise_unrelated(error: Exception) -> None:
     """Raise an error again that does not concern the base: a full disk, or too little memory."""
     if isinstance(error, ConfigError) or durable.is_disk_full(error) or out_of_memory.is_out_of_memory(error):
         raise error

@@ -11,7 +11,7 @@ from typing import Any
 import transformers
 from safetensors import SafetensorError, safe_open
 from transformers import CONFIG_MAPPING, AutoConfig, PretrainedConfig
-from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING
+from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING, MODEL_FOR_MASKED_LM_MAPPING
 
 from job.config.schema import ModelSection
 from job.errors import ConfigError
@@ -52,8 +52,49 @@ def select_weights(section: ModelSection, folder: Path, names: set[str]) -> list
             raise ConfigError(f"model.gguf_file: {base} holds no file {section.gguf_file!r}{found}")
         return [section.gguf_file]
     _refuse_other_kinds(base, folder, names, ggufs)
-    _refuse_config(base, folder)
+    config = _load_config(base, folder)
+    _refuse_kind(base, config.model_type, config)
     return _weights(base, folder, names)
+
+
+def select_encoder(section: ModelSection, folder: Path, names: set[str]) -> list[str]:
+    """Select the files that hold the weights of an encoder; arguments, result and errors as of `select_weights`."""
+    base = section.base
+    ggufs = sorted(name for name in names if name.lower().endswith(".gguf"))
+    if _is_checkpoint(names):
+        raise ConfigError(
+            f"model.base: {base} is a checkpoint of Kickoff, and a retriever starts from a whole model; use the folder "
+            "`model` of its run"
+        )
+    _refuse_other_kinds(base, folder, names, ggufs)
+    config = _load_config(base, folder)
+    is_masked = type(config) in MODEL_FOR_MASKED_LM_MAPPING
+    if type(config) in MODEL_FOR_CAUSAL_LM_MAPPING and not is_masked:
+        raise ConfigError(
+            f"model.base: {base} is a causal language model ({config.model_type}), and model.kind is retriever; use an "
+            "encoder, such as sentence-transformers/all-MiniLM-L6-v2"
+        )
+    if "modules.json" in names:
+        _refuse_foreign_modules(base, folder)
+    return _weights(base, folder, names)
+
+
+def _is_checkpoint(names: set[str]) -> bool:
+    return {"tensors.pt", "state.json"} <= names
+
+
+def _refuse_foreign_modules(base: str, folder: Path) -> None:
+    """Refuse modules that would be loaded from elsewhere, since their code would run here."""
+    try:
+        types = [str(module["type"]) for module in json.loads((folder / "modules.json").read_text(encoding="utf-8"))]
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        raise ConfigError(f"model.base: {base}: modules.json cannot be read: {one_line(error)}") from None
+    foreign = [name for name in types if not name.startswith("sentence_transformers.")]
+    if foreign:
+        raise ConfigError(
+            f"model.base: {base} needs code of its own ({', '.join(foreign)} in modules.json), which is not run here; "
+            "use an encoder of sentence-transformers' own modules"
+        )
 
 
 def require_complete(base: str, folder: Path, weights: list[str]) -> None:
@@ -96,7 +137,8 @@ def _refuse_other_kinds(base: str, folder: Path, names: set[str], ggufs: list[st
         )
 
 
-def _refuse_config(base: str, folder: Path) -> None:
+def _load_config(base: str, folder: Path) -> PretrainedConfig:
+    """Load config.json, or raise ConfigError if it is of no plain model of transformers."""
     raw = _json(base, folder / "config.json")
     kind = raw.get("model_type")
     inner = raw.get("text_config")
@@ -118,10 +160,10 @@ def _refuse_config(base: str, folder: Path) -> None:
             "know; expected one that it knows; a newer transformers may know this one"
         )
     try:
-        config = AutoConfig.from_pretrained(folder, trust_remote_code=False)
+        config: PretrainedConfig = AutoConfig.from_pretrained(folder, trust_remote_code=False)
     except Exception as error:  # an invalid config may make transformers raise anything
         raise ConfigError(f"model.base: {base}: config.json cannot be used: {one_line(error)}") from None
-    _refuse_kind(base, kind, config)
+    return config
 
 
 def _refuse_kind(base: str, kind: str, config: PretrainedConfig) -> None:

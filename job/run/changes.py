@@ -12,7 +12,7 @@ from typing import Any
 
 from job.run.facts import Source
 
-_RESULT_SECTIONS = ("dataset", "clean", "dedupe", "split", "model", "train", "seed")
+_RESULT_SECTIONS = ("dataset", "clean", "dedupe", "split", "model", "train", "retriever", "seed")
 """Sections that determine the weights. The sections evaluate and publish are applied anew on each call."""
 _HARMLESS = {
     "train.save_steps",
@@ -22,6 +22,10 @@ _HARMLESS = {
     "train.precision",  # a checkpoint can be resumed in any precision
     "train.logging_steps",
     "train.wandb_project",
+    "retriever.unknown",
+    "retriever.max_wrong",
+    "retriever.threshold",
+    "retriever.unknown_answer",
     "model.max_new_tokens",  # the run folder updates generation_config.json, and the metrics are measured again
 }
 _BATCH = ("train.batch_size", "train.gradient_accumulation_steps")

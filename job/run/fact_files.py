@@ -13,7 +13,17 @@ from pydantic import TypeAdapter, ValidationError
 
 from job.errors import ConfigError
 from job.run import durable
-from job.run.facts import Answers, BaseFacts, DataFacts, Measured, Metrics, Published, RunRequest, TrainingFacts
+from job.run.facts import (
+    Answers,
+    BaseFacts,
+    DataFacts,
+    Measured,
+    Metrics,
+    Published,
+    RunRequest,
+    TrainingFacts,
+    UnknownQuestions,
+)
 
 VERSION = 1
 """Version of the files' layout. Raise it when an older file could be misread or not read at all."""
@@ -21,6 +31,7 @@ FILES: Mapping[type, str] = {
     RunRequest: "asked.json",
     DataFacts: "data.json",
     BaseFacts: "base/base.json",
+    UnknownQuestions: "unknown.json",
     TrainingFacts: "training.json",
     Measured: "measured.json",
     Metrics: "metrics.json",

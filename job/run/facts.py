@@ -97,6 +97,13 @@ class BaseFacts:
 
 
 @dataclass(frozen=True)
+class UnknownQuestions:
+    """Questions that no row answers, by which a retriever learns when it does not know."""
+
+    questions: list[str]
+
+
+@dataclass(frozen=True)
 class TrainingFacts:
     """How the training went."""
 
@@ -127,14 +134,31 @@ class ModelMetrics:
     loss: float | None
     """Mean cross-entropy of the answer tokens, in nats per token."""
     perplexity: float | None
-    token_accuracy: float
+    token_accuracy: float | None
+    """None for a retriever, which writes no tokens; so are loss and perplexity then."""
     rows: int
     f1: float | None = None
     exact_match: float | None = None
     ended: float | None = None
     """Fraction of the generated answers that ended with an end-of-sequence token."""
     answered_rows: int | None = None
-    """Rows for which an answer was generated; None if there were none."""
+    """Rows for which an answer was generated or found; None if there were none."""
+    recall_at_1: float | None = None
+    """Fraction of the test questions whose own answer a retriever ranks first."""
+    recall_at_5: float | None = None
+    mrr_at_10: float | None = None
+    """Mean of 1 / rank of the own answer; 0 beyond the tenth."""
+    auroc: float | None = None
+    """How often a test question has a higher confidence than an unknown one, of all such pairs."""
+    threshold: float | None = None
+    """Confidence below which the retriever does not know; None for BM25."""
+    answered: float | None = None
+    """Fraction of the test questions at or above the threshold."""
+    answered_rightly: float | None = None
+    """Fraction of the test questions at or above the threshold whose answer is the expected one."""
+    unknown_answered: float | None = None
+    """Fraction of the unknown questions at or above the threshold, each of which gets a wrong answer."""
+    unknown_rows: int | None = None
     intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
     """{metric: (low, high)}, 95 % confidence intervals."""
     interval_kinds: dict[str, str] = field(default_factory=dict)
@@ -142,7 +166,13 @@ class ModelMetrics:
 
     def was_measured(self, metric: str) -> bool:
         """Return whether the metric was measured, even if its value is not finite."""
-        return metric in ("loss", "perplexity", "token_accuracy") or self.answered_rows is not None
+        if metric in ("loss", "perplexity", "token_accuracy"):
+            return self.token_accuracy is not None
+        if metric == "ended":
+            return self.ended is not None
+        if metric in ("f1", "exact_match"):
+            return self.answered_rows is not None
+        return getattr(self, metric, None) is not None
 
     def value(self, metric: str) -> float | None:
         """Return the metric of that name; None if it was not measured or is not finite."""
@@ -171,6 +201,8 @@ class Metrics:
     model: ModelMetrics | None
     base: ModelMetrics | None
     gate: Gate
+    bm25: ModelMetrics | None = None
+    """Of BM25 on the same rows, beside a retriever."""
 
 
 @dataclass(frozen=True)
@@ -183,6 +215,8 @@ class Answer:
     answer: str
     f1: float
     ended: bool
+    confidence: float | None = None
+    """Of a retriever: the cosine of the question and the row that it found."""
 
 
 @dataclass(frozen=True)

@@ -246,7 +246,7 @@ class RunFolder:
             keys = [change.key for change in conflicts if not change.key.startswith("train.")]
             if keys or changed:
                 self.discard("data.json", "encoded")
-            if any(key.startswith("model.") for key in keys):
+            if any(key.startswith(("model.", "retriever.")) for key in keys):
                 self.discard("base")
         if old.model.max_new_tokens != self.config.model.max_new_tokens:
             self._set_max_new_tokens(self.config.model.max_new_tokens)

@@ -68,6 +68,12 @@ class Rows:
             digest.update(np.ascontiguousarray(array, dtype=np.int64).data)
         return digest.hexdigest()
 
+    def split(self, row: int) -> tuple[np.ndarray, np.ndarray]:
+        """Give the ids of a row without a label, and those with one."""
+        part = slice(self._bounds[row], self._bounds[row + 1])
+        ids, labelled = self._ids[part], self._labels[part] != IGNORE_INDEX
+        return ids[~labelled], ids[labelled]
+
     def batch(self, rows: list[int], device: torch.device) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Give ids, labels and attention mask of rows by number, as `pad` does, on `device`."""
         places = [slice(self._bounds[row], self._bounds[row + 1]) for row in rows]

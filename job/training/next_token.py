@@ -47,9 +47,9 @@ class NextToken:
         self.answer_only = self.loss.answer_only
         self.choices = int(self.model.config.get_text_config().vocab_size)
 
-    def accumulate(self, rows: list[int], size: int, scale: float, seed: int) -> torch.Tensor | None:
+    def accumulate(self, rows: list[int], size: int, scale: float, seed: tuple[int, int]) -> torch.Tensor | None:
         """As in `Objective`."""
-        torch.manual_seed(seed)
+        torch.manual_seed(hash((*seed, self.machine.rank)))
         losses: list[torch.Tensor] = []
         parts = micro_batches(rows, size, self.machine.rank, self.machine.processes)
         for number, part in enumerate(parts, 1):

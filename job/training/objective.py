@@ -47,14 +47,14 @@ class Objective(Protocol):
     answer_only: bool
     """Whether logits are computed for the answers alone; False where there are no logits."""
 
-    def accumulate(self, rows: list[int], size: int, scale: float, seed: int) -> torch.Tensor | None:
+    def accumulate(self, rows: list[int], size: int, scale: float, seed: tuple[int, int]) -> torch.Tensor | None:
         """Add the gradients of a step's rows to the weights: `scale` times the summed loss, over all processes.
 
         Args:
             rows: of the step, by number, the same in every process.
             size: most rows of a forward pass in this process.
             scale: the factor of the summed loss, the same in all processes.
-            seed: of dropout in this process and step.
+            seed: of the run and of the step, the same in every process.
 
         Returns:
             This process's summed loss, without the scale. None: another process's memory did not suffice.

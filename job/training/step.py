@@ -228,9 +228,8 @@ class Learner:
             fewer rows in a forward pass: it stays the same step.
         """
         tokens = sum(self.rows.trained[row] for row in rows)
-        seed = hash((self.seed, self.done, self.machine.rank))
         try:
-            return self.objective.accumulate(rows, self.micro_size, self._fp16_scale() / tokens, seed)
+            return self.objective.accumulate(rows, self.micro_size, self._fp16_scale() / tokens, (self.seed, self.done))
         except Exception as error:
             if not out_of_memory.is_out_of_memory(error):
                 raise

@@ -1,0 +1,1 @@
+"""A retriever: its index of answers, and how it is asked."""

@@ -1,0 +1,38 @@
+"""Threshold: the confidence below which a retriever says that it does not know.
+
+It knows confidences of questions that nothing answers. It does not know encoders or files.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+
+def threshold(unknown: Sequence[float], max_wrong: float) -> float:
+    """Choose the smallest threshold at which at most a share of the unknown questions would get an answer.
+
+    Args:
+        unknown: the confidence of the best answer to each question that no answer belongs to.
+        max_wrong: that share.
+
+    Returns:
+        A confidence halfway between two of `unknown`, so that rounding elsewhere does not move one across; above all
+        of them where the share allows none.
+    """
+    ordered = np.sort(np.asarray(unknown, dtype=np.float64))[::-1]
+    allowed = int(max_wrong * len(ordered))
+    below = float(ordered[allowed]) if allowed < len(ordered) else -1.0
+    above = float(ordered[allowed - 1]) if allowed > 0 else 1.0
+    return (below + above) / 2
+
+
+def halves(questions: Sequence[str], seed: int) -> tuple[list[str], list[str]]:
+    """Divide unknown questions at random: one half to set a threshold, and one to measure it.
+
+    Args:
+        questions: at least two.
+        seed: of the draw.
+    """
+    order = np.random.default_rng(seed).permutation(len(questions)).tolist()
+    middle = (len(questions) + 1) // 2
+    return [questions[row] for row in order[:middle]], [questions[row] for row in order[middle:]]
