@@ -56,7 +56,7 @@ def overload_problem(admission: Admission) -> Problem:
     return Problem(429, message, "overloaded", retry_after=seconds)
 
 
-def handle_errors(app: FastAPI, bodies: dict[str, type[BaseModel]]) -> None:
+def handle_errors(app: FastAPI, bodies: dict[str, type[BaseModel]] = schema.BODIES) -> None:
     """Make `app` respond to all errors in this form. `bodies`: of each path, for the suggestion of a field's name."""
     app.state.bodies = bodies
     app.add_exception_handler(Problem, _problem)

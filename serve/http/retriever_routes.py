@@ -26,7 +26,7 @@ from serve.http.state import AppState
 from serve.http.stream import start_stream
 
 router = APIRouter()
-ANOTHER = {404: {"model": responses.Error, "description": "Another model is served."}}
+ANOTHER: dict[int | str, dict[str, Any]] = {404: {"model": responses.Error, "description": "Another model is served."}}
 ONE_ANSWER = 1
 
 

@@ -32,8 +32,6 @@ from serve.settings import Settings
 router = APIRouter()
 STARTED = int(time.time())
 DAY = 86400
-BODIES: dict[str, type[BaseModel]] = {"/predict": schema.PredictRequest, "/v1/chat/completions": schema.ChatRequest}
-"""The body of each route that needs the engine, and so a place."""
 EMBEDDINGS = "/v1/embeddings"
 Deadline = Annotated[
     float | None,
@@ -43,7 +41,7 @@ Deadline = Annotated[
 
 
 def add_routes(
-    app: FastAPI, settings: Settings, router: APIRouter = router, bodies: dict[str, type[BaseModel]] = BODIES
+    app: FastAPI, settings: Settings, router: APIRouter = router, bodies: dict[str, type[BaseModel]] = schema.BODIES
 ) -> None:
     """Add all routes, the middleware and the error handlers to `app`.
 
@@ -51,7 +49,7 @@ def add_routes(
         app: the application.
         settings: what the options say.
         router: the routes of the served kind of model.
-        bodies: the body of each route that needs the engine.
+        bodies: the body of each route that needs the engine, and so a place.
     """
     app.include_router(router)
     handle_errors(app, bodies)
