@@ -195,7 +195,7 @@ async def embeddings(
     )
 
 
-def _numbers(vector: str) -> array.array[float]:
+def _numbers(vector: str) -> "array.array[float]":
     numbers = array.array("f", base64.b64decode(vector))
     if sys.byteorder == "big":
         numbers.byteswap()

@@ -19,6 +19,12 @@ NO_MEANING = "Taken; it changes nothing, since an answer's text is a published o
 Number = Annotated[float, Field(allow_inf_nan=False)]
 
 
+def _one(count: int) -> int:
+    if count != 1:
+        raise ValueError(f"found {count}, expected 1: a retriever gives one answer")
+    return count
+
+
 class RetrieverPredictRequest(Strict):
     """A question."""
 
@@ -52,7 +58,7 @@ class RetrieverChatRequest(ChatRequest):
     presence_penalty: Number | None = Field(None, description=NO_MEANING)
     frequency_penalty: Number | None = Field(None, description=NO_MEANING)
     repetition_penalty: Number | None = Field(None, description=NO_MEANING)
-    n: Annotated[int, Field(ge=1, le=1)] | None = Field(None, description="A retriever gives one answer.")
+    n: Annotated[int, AfterValidator(_one)] | None = Field(None, description="1: a retriever gives one answer.")
     min_tokens: Annotated[int, Field(ge=0, le=0)] | None = Field(None, description="An answer cannot be made longer.")
     ignore_eos: Off = Field(None, description="An answer cannot be made longer.")
     continue_final_message: Off = Field(None, description="A retriever does not continue texts.")

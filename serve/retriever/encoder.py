@@ -3,6 +3,8 @@
 It knows sentence-transformers. It does not know answers, searches or requests.
 """
 
+import logging
+import threading
 from pathlib import Path
 from typing import Any, cast
 
@@ -10,6 +12,7 @@ import torch
 from sentence_transformers import SentenceTransformer
 from sentence_transformers.base.modules import Transformer
 from tokenizers import Tokenizer
+from tqdm import tqdm
 from transformers import PreTrainedTokenizerFast
 from transformers.utils import logging as transformers_logging
 
@@ -43,6 +46,8 @@ class Encoder:
         """
         transformers_logging.disable_progress_bar()
         transformers_logging.set_verbosity_error()
+        logging.getLogger("sentence_transformers").setLevel(logging.WARNING)
+        tqdm.set_lock(threading.RLock())  # its own is a semaphore that stays behind when the engine is killed
         self._model = SentenceTransformer(
             str(folder),
             device=device,
