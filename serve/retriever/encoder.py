@@ -16,10 +16,16 @@ from tqdm import tqdm
 from transformers import PreTrainedTokenizerFast
 from transformers.utils import logging as transformers_logging
 
+from serve.retriever.packing import pack
 from serve.retriever.request import Side
 
 SIDES: dict[Side, tuple[str, ...]] = {"query": ("query",), "document": ("document", "passage", "corpus")}
 """The names under which sentence-transformers looks for the prompt of a query and of a document."""
+PROBE = ("What is DNS?", "a")
+"""Texts whose vectors are compared with packed and with plain weights."""
+GROUP = 16
+"""Texts of a forward pass on a CPU. sentence-transformers sorts a batch by length, so that short texts are not padded
+to the longest of it."""
 NOT_CARRIED_OUT = ("query_expansion", "query_length", "document_length")
 """Settings of a Transformer module that change how many tokens a text has."""
 
@@ -60,6 +66,8 @@ class Encoder:
         first = _first(self._model)
         self.limit = _limit(first)
         self.tokenizer = _whole(first)
+        if self.device.type == "cpu":
+            pack(first.model, lambda: self.encode(list(PROBE), "query"))
         self.prompts: dict[Side, str] = {side: _prompt(self._model, side) for side in SIDES}
         _check_ids(first, self.tokenizer)
 
@@ -79,8 +87,9 @@ class Encoder:
             float32 (texts, width), of length 1, on the encoder's device.
         """
         call = self._model.encode_query if side == "query" else self._model.encode_document
+        group = GROUP if self.device.type == "cpu" else len(texts)
         vectors = call(
-            texts, batch_size=len(texts), show_progress_bar=False, convert_to_tensor=True, normalize_embeddings=True
+            texts, batch_size=group, show_progress_bar=False, convert_to_tensor=True, normalize_embeddings=True
         )
         return vectors.float()
 
