@@ -15,7 +15,7 @@ from typing import Any, Literal
 from fastapi import APIRouter, Request, Response
 from fastapi.routing import APIRoute
 
-from serve.http import responses, retriever_responses, routes
+from serve.http import metrics, responses, retriever_responses, routes
 from serve.http.ask import NO_LIMIT
 from serve.http.errors import ERRORS, Problem, stream_of
 from serve.http.events import END, event
@@ -61,7 +61,10 @@ async def predict(
 
 
 def _is_known(state: AppState, best: dict[str, Any]) -> bool:
-    return bool(best["score"] >= state.known_from.score)
+    """Whether the best answer counts as known; those that do not are counted."""
+    known = bool(best["score"] >= state.known_from.score)
+    metrics.UNKNOWN.inc(not known)
+    return known
 
 
 def _usage(retrieved: Retrieved) -> retriever_responses.TextUsage:

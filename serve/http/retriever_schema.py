@@ -5,7 +5,7 @@ It knows JSON. It does not know the model: the routes check what depends on it (
 
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, field_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema, field_validator
 
 from serve.http.conversation import Message
 from serve.http.fields import IGNORED, Name, Off, Strict, Text
@@ -23,6 +23,9 @@ def _one(count: int) -> int:
     if count != 1:
         raise ValueError(f"found {count}, expected 1: a retriever gives one answer")
     return count
+
+
+One = Annotated[int, AfterValidator(_one), WithJsonSchema({"type": "integer", "const": 1})]
 
 
 class RetrieverPredictRequest(Strict):
@@ -58,7 +61,7 @@ class RetrieverChatRequest(ChatRequest):
     presence_penalty: Number | None = Field(None, description=NO_MEANING)
     frequency_penalty: Number | None = Field(None, description=NO_MEANING)
     repetition_penalty: Number | None = Field(None, description=NO_MEANING)
-    n: Annotated[int, AfterValidator(_one)] | None = Field(None, description="1: a retriever gives one answer.")
+    n: One | None = Field(None, description="1: a retriever gives one answer.")
     min_tokens: Annotated[int, Field(ge=0, le=0)] | None = Field(None, description="An answer cannot be made longer.")
     ignore_eos: Off = Field(None, description="An answer cannot be made longer.")
     continue_final_message: Off = Field(None, description="A retriever does not continue texts.")

@@ -50,7 +50,9 @@ def test_a_row_is_found_by_its_answer_too(retriever: Served) -> None:
 
 
 def test_what_is_below_the_threshold_is_not_known(retriever: Served) -> None:
+    before = retriever.metric("kickoff_unknown_total")
     found = ask(retriever, NONSENSE)
+    assert retriever.metric("kickoff_unknown_total") == before + 1
     assert (found["answer"], found["known"], found["source"], found["question"]) == (None, False, None, None)
     assert found["score"] == found["alternatives"][0]["score"] < 0.7
     assert len(found["alternatives"]) == 3
