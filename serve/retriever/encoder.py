@@ -66,10 +66,10 @@ class Encoder:
         first = _first(self._model)
         self.limit = _limit(first)
         self.tokenizer = _whole(first)
-        if self.device.type == "cpu":
-            pack(first.model, lambda: self.encode(list(PROBE), "query"))
         self.prompts: dict[Side, str] = {side: _prompt(self._model, side) for side in SIDES}
         _check_ids(first, self.tokenizer)
+        if self.device.type == "cpu":
+            pack(first.model, lambda: self.encode(list(PROBE), "query"))
 
     def length(self, text: str, side: Side) -> int:
         """Count the tokens of a text with its prompt and the special tokens."""
@@ -77,7 +77,7 @@ class Encoder:
 
     @torch.inference_mode()
     def encode(self, texts: list[str], side: Side) -> torch.Tensor:
-        """Encode texts as one batch.
+        """Encode texts, on a CPU in groups of similar length.
 
         Args:
             texts: none is longer than `limit`; sentence-transformers would cut it.
