@@ -134,9 +134,7 @@ def another_encoder(folder: Path) -> None:
     write_vectors(folder, encoder(folder.with_name("other"), texts, {}, seed=1), ROWS)
 
 
-def fewer_positions(folder: Path) -> None:
-    edit(folder / "tokenizer_config.json", model_max_length=4096)
-    edit(folder / "sentence_bert_config.json", max_seq_length=64)
+def fewer_words(folder: Path) -> None:
     model = load_file(folder / "model.safetensors")
     name = next(name for name in model if name.endswith("word_embeddings.weight"))
     save_file({**model, name: model[name][:50].clone()}, folder / "model.safetensors", {"format": "pt"})
@@ -160,7 +158,7 @@ DATA = [
     (put("answers", at(2, float("nan"))), "answers 2 holds values that are not finite"),
     (put("questions", at(1, 3.0)), "questions 1 has the length"),
     (another_encoder, "the vectors were made by another encoder"),
-    (fewer_positions, "and the encoder knows those below 50"),
+    (fewer_words, "and the encoder knows those below 50"),
 ]
 
 
