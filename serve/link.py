@@ -1,8 +1,11 @@
 """Connects the HTTP process and the engines' processes: a Unix socket with one JSON object per line.
 
+This is the HTTP process' end; `engine_link.py` is the engine's.
+
 HTTP to engine: {"submit": {...}} and {"cancel": id}. Engine to HTTP: {"ready": {...}} once it can answer, then one
 message per step, {"beat": {...}, "tokens": [[id, token, finish, started], ...], "failed": [[id, reason], ...]}, the
-beat alone twice a second when idle, and {"refused": [id, reason]}.
+beat alone twice a second when idle, and {"refused": [id, reason]}. A retriever's engine sends "results": [[id, result,
+started], ...] in place of tokens.
 
 When either process dies, the system closes its end of the socket, so the other side knows at once: every request in
 that engine fails with `EngineDied`, and an engine without an HTTP process exits. With LitServe's own queues a request
@@ -12,31 +15,22 @@ It knows neither HTTP nor models.
 """
 
 import asyncio
-import contextlib
 import json
-import queue
-import socket
-import threading
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 MAX_LINE = 2**26
 """Bytes of a message; a prompt of a million tokens needs far fewer."""
-BEAT_SECONDS = 0.5
-"""Between two messages of an idle engine."""
 SILENT_SECONDS = 3.0
 """A few beats: an engine that is silent for this long may hang."""
 
 
 class EngineRefused(Exception):
     """The engine cannot compute the request; the text says why. Other requests are not affected."""
-
-
-class LinkLost(Exception):
-    """The HTTP process is gone. Any other OSError is the engine's own, and ends only this engine."""
 
 
 class EngineDied(Exception):
@@ -56,12 +50,14 @@ class TokenEvent:
         finish: on the last event "stop", "length" or "deadline", else None.
         started: when the engine started the request, by `time.monotonic()`, the same clock in both processes.
         at: when the event arrived in this process, by the same clock.
+        result: what a retriever's engine found; its only event has it, with `finish` "stop".
     """
 
     token: int
     finish: str | None
     started: float
     at: float
+    result: Any = None
 
 
 class _Pending:
@@ -134,6 +130,9 @@ class _EngineConnection:
         for id, token, finish, started in message.get("tokens", []):
             if pending := self.pending.get(id):
                 pending.add(TokenEvent(token, finish, started, self.last_beat))
+        for id, result, started in message.get("results", []):
+            if pending := self.pending.get(id):
+                pending.add(TokenEvent(-1, "stop", started, self.last_beat, result))
 
 
 class Engines:
@@ -206,6 +205,16 @@ class Engines:
             if not finished:
                 engine.send({"cancel": id})
 
+    async def compute(self, id: str, request: dict[str, Any], deadline: float) -> TokenEvent:
+        """Return the one event of a request to a retriever's engine: its result, or the deadline.
+
+        Cancelling this cancels the request in the engine. Arguments and errors are those of `generate`.
+        """
+        async with aclosing(self.generate(id, request, deadline, eager=False)) as batches:
+            async for events in batches:
+                return next(event for event in events if event.finish)
+        raise EngineDied
+
     def _least_loaded(self) -> _EngineConnection:
         """The engine with the fewest requests; one that has been silent for long is taken only if all have."""
         if not self.ready:
@@ -241,60 +250,3 @@ class Engines:
                 self.ready.remove(engine)
                 for pending in engine.pending.values():
                     pending.fail(EngineDied())
-
-
-class EngineLink:
-    """The engine process' side: commands are read between steps, events are sent after each step."""
-
-    def __init__(self, path: Path, gone: Callable[[], None]) -> None:
-        """Connect to the HTTP process.
-
-        Args:
-            path: of the Unix socket.
-            gone: called in a thread of its own as soon as the HTTP process has closed its end.
-
-        Raises:
-            LinkLost: there is no HTTP process.
-        """
-        self._gone = gone
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
-        self._commands: queue.SimpleQueue[dict[str, Any]] = queue.SimpleQueue()
-        self._connect(path)
-        threading.Thread(target=self._read, name="commands", daemon=True).start()
-
-    def _connect(self, path: Path, patience_seconds: float = 30) -> None:
-        """Connect, waiting for an HTTP process that has not yet started to listen."""
-        give_up = time.monotonic() + patience_seconds
-        while True:
-            try:
-                return self._socket.connect(str(path))
-            except (FileNotFoundError, ConnectionRefusedError) as error:
-                if time.monotonic() > give_up:
-                    raise LinkLost(str(error)) from error
-                time.sleep(0.02)
-
-    def commands(self, wait: bool) -> list[dict[str, Any]]:
-        """Return the commands since the last call; with `wait`, wait up to `BEAT_SECONDS` for the first."""
-        commands = []
-        with contextlib.suppress(queue.Empty):
-            commands.append(self._commands.get(block=wait, timeout=BEAT_SECONDS if wait else None))
-            while True:
-                commands.append(self._commands.get_nowait())
-        return commands
-
-    def send(self, message: dict[str, Any]) -> None:
-        """Send a message.
-
-        Raises:
-            LinkLost: the HTTP process is gone.
-        """
-        try:
-            self._socket.sendall(json.dumps(message).encode() + b"\n")
-        except ConnectionError as error:
-            raise LinkLost(str(error)) from error
-
-    def _read(self) -> None:
-        with contextlib.suppress(OSError), self._socket.makefile("rb") as lines:
-            for line in lines:
-                self._commands.put(json.loads(line))
-        self._gone()

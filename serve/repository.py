@@ -1,7 +1,8 @@
 """Finds a published model in a folder or fetches it from the Hub, and refuses one that cannot be served.
 
-A repository must follow the Hub's conventions: config.json, safetensors weights, a tokenizer with a chat template, and
-an end-of-sequence token. It knows files and the Hub. It does not load weights, and it never imports torch.
+A generator's repository must follow the Hub's conventions: config.json, safetensors weights, a tokenizer with a chat
+template, and an end-of-sequence token. A retriever's has a retriever.json; `retriever/files.py` knows its files.
+This module knows files and the Hub. It does not load weights, and it never imports torch.
 """
 
 import errno
@@ -10,8 +11,9 @@ import hashlib
 import json
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx2
 import huggingface_hub
@@ -28,11 +30,13 @@ from huggingface_hub.utils._http import default_client_factory  # the public API
 from serve import weights
 from serve.decoding import SUPPORTED, unsupported_settings
 from serve.messages import one_line
+from serve.retriever import files as retriever
 
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 FORBIDDEN = {errno.EACCES, errno.EPERM}
 """Errors of the folder that files are fetched to: `FULL` has no room, `FORBIDDEN` no permission to write."""
 SMALL_FILES = ["*.json", "*.jinja", "*.txt", "*.model"]
+T = TypeVar("T")
 
 
 class Refused(Exception):
@@ -46,6 +50,11 @@ class Published:
     name: str
     revision: str
     folder: Path
+
+    @property
+    def is_retriever(self) -> bool:
+        """Whether it finds published answers; otherwise it generates them."""
+        return retriever.is_retriever(self.folder)
 
 
 @dataclass(frozen=True)
@@ -115,6 +124,7 @@ def _from_hub(model: str, revision: str | None, timeout_seconds: float) -> Publi
         )
         _check(label, Path(folder), with_weights=False)  # before gigabytes are fetched
         _fetch_weights(label, model, Path(folder))
+        _fetch_index(label, model, Path(folder))
     except GatedRepoError:
         raise Refused(f"{label}: the model is gated; accept its terms on the Hub and set HF_TOKEN") from None
     except RevisionNotFoundError:
@@ -152,9 +162,21 @@ def _fetch_weights(label: str, model: str, folder: Path) -> None:
         huggingface_hub.snapshot_download(model, revision=folder.name, allow_patterns=escaped)
 
 
+def _fetch_index(label: str, model: str, folder: Path) -> None:
+    """Fetch a retriever's answers, their vectors, and the subfolders of its modules."""
+    if retriever.is_retriever(folder):
+        patterns = _refusing(label, retriever.large_patterns, folder)
+        huggingface_hub.snapshot_download(model, revision=folder.name, allow_patterns=patterns)
+
+
 def _weights(label: str, folder: Path, which: Callable[[Path], list[str]] = weights.weight_files) -> list[str]:
+    return _refusing(label, which, folder)
+
+
+def _refusing(label: str, ask: Callable[[Path], T], folder: Path) -> T:
+    """Return `ask(folder)`; refuse the model if that raises a ValueError."""
     try:
-        return which(folder)
+        return ask(folder)
     except ValueError as error:
         raise Refused(f"{label}: {error}") from None
 
@@ -177,6 +199,13 @@ def _limit_waiting(timeout_seconds: float) -> None:
 
 
 def _check(label: str, folder: Path, with_weights: bool = True) -> None:
+    if retriever.is_retriever(folder):
+        _refusing(label, partial(retriever.check, complete=with_weights), folder)
+    else:
+        _check_generator(label, folder, with_weights)
+
+
+def _check_generator(label: str, folder: Path, with_weights: bool) -> None:
     missing = []
     if not _json(label, folder / "config.json"):
         missing.append("config.json")
@@ -233,9 +262,12 @@ def _json(label: str, path: Path) -> dict[str, Any]:
 def _digest(folder: Path) -> str:
     """SHA-256 over the names and contents of the served files, so that equal folders have equal revisions."""
     digest = hashlib.sha256()
-    served = [path for pattern in SMALL_FILES for path in folder.glob(pattern)]
-    for path in sorted([*served, *(folder / name for name in weights.weight_files(folder))]):
-        digest.update(path.name.encode())
+    served = {path for pattern in SMALL_FILES for path in folder.glob(pattern)}
+    served |= {folder / name for name in weights.weight_files(folder)}
+    if retriever.is_retriever(folder):
+        served |= {*retriever.served_files(folder)}
+    for path in sorted(served):
+        digest.update(path.relative_to(folder).as_posix().encode())
         with path.open("rb") as file:
             digest.update(hashlib.file_digest(file, "sha256").digest())
     return f"sha256:{digest.hexdigest()}"

@@ -22,6 +22,7 @@ import litserve as ls
 from fastapi import FastAPI
 
 from serve.engine.device import accelerators
+from serve.http import retriever_routes, retriever_schema
 from serve.http.app import open_state
 from serve.http.closing import Closing
 from serve.http.connection import connection, stop_listening
@@ -186,7 +187,10 @@ def _app(settings: Settings, published: Published, path: Path, shared: Shared, l
         stop_listening(listener)
 
     app = FastAPI(lifespan=lifespan, title="Kickoff", description=f"Answers from {published.name}.")
-    add_routes(app, settings)
+    if published.is_retriever:
+        add_routes(app, settings, retriever_routes.router, retriever_schema.BODIES)
+    else:
+        add_routes(app, settings)
     app.add_middleware(Closing)
     return app
 

@@ -1,7 +1,7 @@
 """Runs an engine in the process that LitServe starts for it: `AnswerAPI` and `EngineLoop`.
 
-It knows LitServe, the link to the HTTP process and the engine. It imports torch only when it loads the engine, since
-the main process imports this file too.
+It knows LitServe, the link to the HTTP process and the engines, a generator's and a retriever's. It imports torch only
+when it loads the engine, since the main process imports this file too.
 """
 
 import dataclasses
@@ -10,22 +10,28 @@ import os
 import signal
 import sys
 import time
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import litserve as ls
 from litserve.loops import LitLoop
 
 from serve import logs
-from serve.link import EngineLink, LinkLost, Ready
+from serve.engine.request import Request, Token
+from serve.engine_link import EngineLink, LinkLost
+from serve.link import Ready
 from serve.messages import one_line
 from serve.repository import Published
+from serve.retriever.request import Done
+from serve.retriever.request import Request as RetrieverRequest
 from serve.settings import Settings
 from serve.shared import Shared
 
 if TYPE_CHECKING:
     from serve.engine.engine import Engine
+    from serve.retriever.engine import RetrieverEngine
 
 log = logging.getLogger(__name__)
 REFUSED = 2
@@ -64,9 +70,8 @@ class EngineLoop(LitLoop):
             engine = _load_or_exit(lit_api, device, worker_id)
             lit_api.shared.loaded[worker_id].set()
             lit_api.shared.ready[worker_id].set(os.getpid())
-            ready = Ready(
-                number=worker_id, pid=os.getpid(), context=engine.limits.context, vocabulary=engine.limits.vocabulary
-            )
+            limits = engine.limits
+            ready = Ready(worker_id, os.getpid(), limits.context, limits.vocabulary)
             link.send({"ready": dataclasses.asdict(ready)})
             _run_steps(engine, link)
         except LinkLost as error:
@@ -80,7 +85,7 @@ def _leave(shared: Shared) -> None:
     os._exit(HTTP_GONE)
 
 
-def _load_or_exit(lit_api: AnswerAPI, device: str, worker_id: int) -> "Engine":
+def _load_or_exit(lit_api: AnswerAPI, device: str, worker_id: int) -> "Engine | RetrieverEngine":
     """Load the engine, or end the process if that fails."""
     began = time.monotonic()  # importing torch is a part of it, often the longest
     try:
@@ -98,7 +103,7 @@ def _load_or_exit(lit_api: AnswerAPI, device: str, worker_id: int) -> "Engine":
     return engine
 
 
-def _load(lit_api: AnswerAPI, device: str) -> "Engine":
+def _load(lit_api: AnswerAPI, device: str) -> "Engine | RetrieverEngine":
     """Load the model and warm up its engine.
 
     Raises:
@@ -111,6 +116,35 @@ def _load(lit_api: AnswerAPI, device: str) -> "Engine":
     # oneDNN makes kernels for each number of rows and caches 1024 of them by default, 300 MiB after some hours. A step
     # needs five; with a cache of 100 a soak test is as fast and its memory stays flat.
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "100")
+    if lit_api.published.is_retriever:
+        return _load_retriever(lit_api, device)
+    return _load_generator(lit_api, device)
+
+
+def _load_retriever(lit_api: AnswerAPI, device: str) -> "RetrieverEngine":
+    """Load the encoder and the index, and leave its tokenizer for the HTTP process.
+
+    Raises:
+        Exception: of any class; the retriever cannot be served.
+    """
+    from serve.retriever import handover
+    from serve.retriever.load import load
+
+    settings = lit_api.settings
+    engine = load(
+        lit_api.published.folder, device, dtype=settings.dtype, max_rows=settings.max_running,
+        hang_seconds=settings.hang_seconds, workers=settings.workers,
+    )  # fmt: skip
+    handover.write(lit_api.socket, engine.encoder.prompts, engine.encoder.tokenizer)
+    return engine
+
+
+def _load_generator(lit_api: AnswerAPI, device: str) -> "Engine":
+    """Load the model and warm up its engine.
+
+    Raises:
+        Exception: of any class; the model cannot be served.
+    """
     from serve.engine import threads
     from serve.engine.engine import Engine  # imports torch, which only this process needs
     from serve.engine.memory import free_memory
@@ -129,7 +163,7 @@ def _load(lit_api: AnswerAPI, device: str) -> "Engine":
     return engine
 
 
-def _run_steps(engine: "Engine", link: EngineLink) -> None:
+def _run_steps(engine: "Engine | RetrieverEngine", link: EngineLink) -> None:
     """Compute steps for ever.
 
     Raises:
@@ -139,23 +173,28 @@ def _run_steps(engine: "Engine", link: EngineLink) -> None:
         for command in link.commands(wait=engine.idle):
             if refusal := _execute(command, engine):
                 link.send(refusal)
-        tokens = engine.step()
+        events = _events(engine.step())
         failed = [[failure.id, failure.reason] for failure in engine.failures()]
         beat = {"steps": engine.steps, "running": engine.running, "waiting": engine.waiting}
-        events = [[t.id, t.token, t.finish, t.began] for t in tokens]
-        link.send({"beat": beat, "tokens": events, "failed": failed})
+        link.send({"beat": beat, **events, "failed": failed})
 
 
-def _execute(command: dict[str, Any], engine: "Engine") -> dict[str, Any] | None:
+def _execute(command: dict[str, Any], engine: "Engine | RetrieverEngine") -> dict[str, Any] | None:
     """Submit or cancel a request; returns the message to send if the engine refuses it."""
-    from serve.engine.request import Request
-
     if "cancel" in command:
         engine.cancel(command["cancel"])
         return None
-    request = Request(**command["submit"])
+    fields, submit = command["submit"], cast(Callable[[Any], None], engine.submit)
     try:
-        engine.submit(request)
+        submit(RetrieverRequest(**fields) if "texts" in fields else Request(**fields))
     except ValueError as error:
-        return {"refused": [request.id, str(error)]}
+        return {"refused": [fields["id"], str(error)]}
     return None
+
+
+def _events(produced: Sequence[Token | Done]) -> dict[str, Any]:
+    """What a step produced, as the link sends it."""
+    return {
+        "tokens": [[one.id, one.token, one.finish, one.began] for one in produced if isinstance(one, Token)],
+        "results": [[one.id, one.result, one.began] for one in produced if isinstance(one, Done)],
+    }

@@ -131,12 +131,12 @@ def _pack(model: PreTrainedModel, dtype: torch.dtype) -> str | None:
     plain, embeddings = model(ids).logits, cast(nn.Embedding, model.get_input_embeddings())
     shared = embeddings.weight.data_ptr()  # may be tied to the last layer's weights, and is still needed
     layers = [
-        (parent, name) for parent in model.modules() for name, child in parent.named_children() if _is_packable(child)
+        (parent, name) for parent in model.modules() for name, child in parent.named_children() if is_packable(child)
     ]
     try:
         for parent, name in layers:
             layer = getattr(parent, name)
-            setattr(parent, name, _pack_layer(layer, dtype))
+            setattr(parent, name, pack_layer(layer, dtype))
             if layer.weight.data_ptr() != shared:
                 memory.forget_pages(layer.weight)
             del layer
@@ -146,9 +146,11 @@ def _pack(model: PreTrainedModel, dtype: torch.dtype) -> str | None:
     return None if difference < TOLERANCE else f"its logits differ by {difference:.0%}"
 
 
-def _is_packable(layer: nn.Module) -> bool:
+def is_packable(layer: nn.Module) -> bool:
+    """Whether `pack_layer` takes this layer."""
     return type(layer) in PACKABLE
 
 
-def _pack_layer(layer: Any, dtype: torch.dtype) -> _PackedLinear:
+def pack_layer(layer: Any, dtype: torch.dtype) -> nn.Module:
+    """Make a layer that computes the same with packed weights; its input and output are float32."""
     return _PackedLinear(layer.weight.t() if type(layer) is Conv1D else layer.weight, layer.bias, dtype)

@@ -7,12 +7,11 @@ It knows ASGI and the metrics. It does not know what a request asks.
 import logging
 import time
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Protocol
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from serve.http import metrics
-from serve.http.answer import Answer
 from serve.http.paths import as_route
 from serve.http.request_id import HEADER, id_of
 
@@ -22,6 +21,18 @@ CLIENT_LEFT = 499
 """The status that nginx logs for a client that disconnects before the response begins."""
 UNNAMED = ("method", "path", "status")
 """Fields that a line for people shows without their names."""
+
+
+class Counted(Protocol):
+    """An answer, as far as the log counts it."""
+
+    @property
+    def tokens_in(self) -> int:
+        """Tokens of the prompt."""
+
+    @property
+    def tokens(self) -> int:
+        """Tokens of the answer."""
 
 
 class Access:
@@ -68,7 +79,7 @@ def count_answer(route: str, status: int) -> None:
 
 
 def log_request(
-    method: str, path: str, status: int, began: float, id: str, answers: Sequence[Answer] = (), complete: bool = True
+    method: str, path: str, status: int, began: float, id: str, answers: Sequence[Counted] = (), complete: bool = True
 ) -> None:
     """Log a request.
 
@@ -88,7 +99,7 @@ def log_request(
         "ms": round((time.monotonic() - began) * 1000, 1),
     }
     if answers:
-        fields |= {"tokens_in": len(answers[0].prompt), "tokens_out": sum(answer.tokens for answer in answers)}
+        fields |= {"tokens_in": answers[0].tokens_in, "tokens_out": sum(answer.tokens for answer in answers)}
     fields["request_id"] = id
     if not complete:
         fields["cut"] = True

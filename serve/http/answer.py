@@ -60,6 +60,11 @@ class Answer:
         self.first_token: float | None = None
         self.ended = arrived
 
+    @property
+    def tokens_in(self) -> int:
+        """The number of tokens of the prompt."""
+        return len(self.prompt)
+
     async def pieces(self, stream: bool) -> AsyncGenerator[str]:
         """Generate the answer and yield its text. Closing the iterator early cancels the request.
 

@@ -15,9 +15,11 @@ from typing import TYPE_CHECKING
 from serve.http import metrics
 from serve.http.admission import Admission
 from serve.http.state import AppState
+from serve.http.tokens import Tokens
 from serve.link import Engines
 from serve.messages import one_line
 from serve.repository import Published, decoding, eos_ids
+from serve.retriever.files import threshold
 from serve.settings import Settings
 from serve.shared import Shared
 
@@ -46,10 +48,14 @@ async def open_state(settings: Settings, published: Published, socket: Path, sha
     engines = Engines(socket)
     await engines.start()
     places = settings.max_running * shared.engines + settings.max_waiting
-    state = AppState(settings, published, engines, shared, Admission(places), decoding(published.folder))
+    state = AppState(settings, published, engines, shared, Admission(places))
+    if published.is_retriever:
+        state.threshold, load = threshold(published.folder), _load_tokens(state, socket)
+    else:
+        state.defaults, load = decoding(published.folder), _load_text(state)
     metrics.MODEL.info({"model": published.name, "revision": published.revision})
     tasks = [
-        asyncio.create_task(_load_text(state)),
+        asyncio.create_task(load),
         asyncio.create_task(_watch_for_stop(state)),
         asyncio.create_task(_watch_engines(state)),
     ]
@@ -85,6 +91,14 @@ async def _load_text(state: AppState) -> None:
         os._exit(2)  # the main process sees the flag and ends
     state.shared.tokenizer_loaded.set()
     state.text = text
+
+
+async def _load_tokens(state: AppState, socket: Path) -> None:
+    """Load the tokenizer that the first engine leaves beside the socket."""
+    while not state.engines.ready:
+        await asyncio.sleep(WATCH_SECONDS)
+    state.tokens = await asyncio.to_thread(Tokens, socket)
+    state.shared.tokenizer_loaded.set()
 
 
 async def _watch_engines(state: AppState) -> None:

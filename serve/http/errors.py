@@ -56,8 +56,9 @@ def overload_problem(admission: Admission) -> Problem:
     return Problem(429, message, "overloaded", retry_after=seconds)
 
 
-def handle_errors(app: FastAPI) -> None:
-    """Make `app` respond to all errors in this form."""
+def handle_errors(app: FastAPI, bodies: dict[str, type[BaseModel]] = schema.BODIES) -> None:
+    """Make `app` respond to all errors in this form. `bodies`: of each path, for the suggestion of a field's name."""
+    app.state.bodies = bodies
     app.add_exception_handler(Problem, _problem)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
@@ -123,7 +124,7 @@ def _fields(request: Request, path: list[str | int]) -> list[str]:
     for part in reversed(path):
         if part in INNER:
             return list(INNER[part].model_fields)
-    body = schema.PredictRequest if request.url.path == "/predict" else schema.ChatRequest
+    body = request.app.state.bodies.get(request.url.path, schema.ChatRequest)
     return list(body.model_fields)
 
 

@@ -21,7 +21,7 @@ router = APIRouter()
     summary="Liveness",
 )
 async def live(request: Request) -> responses.Health:
-    """503 if every engine hangs and was not replaced; one that died and is started anew is alive, as is loading."""
+    """503 if every engine hangs and was not replaced; one that died and is restarting is alive, as is loading."""
     state: AppState = request.app.state.kickoff
     reason = state.not_ready_reason()
     if state.engines.beat_age > 2 * state.settings.hang_seconds:

@@ -12,14 +12,16 @@ from pathlib import Path
 HTML = Path(__file__).with_name("page.html").read_text(encoding="utf-8")
 
 
-def html(guarded: bool) -> str:
+def html(guarded: bool, retriever: bool = False) -> str:
     """Return the page.
 
     Args:
         guarded: the server needs a key. The page's curl command then sends the one in the environment; the browser has
             asked for the key before it loads the page, and sends it with the page's requests.
+        retriever: the server finds published answers, and does not stream them.
     """
-    return HTML.replace("<html ", "<html data-key ", 1) if guarded else HTML
+    facts = "data-key " * guarded + "data-retriever " * retriever
+    return HTML.replace("<html ", f"<html {facts}", 1)
 
 
 def _hash_of(tag: str) -> str:

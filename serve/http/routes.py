@@ -3,7 +3,6 @@
 It knows the form of requests and responses. It does not know how answers are generated (`ask.py`).
 """
 
-import json
 import time
 import uuid
 from collections.abc import AsyncGenerator
@@ -14,7 +13,7 @@ from typing import Annotated, Any
 from fastapi import APIRouter, FastAPI, Header, Request, Response
 from fastapi.responses import HTMLResponse
 from fastapi.routing import APIRoute
-from pydantic import WithJsonSchema
+from pydantic import BaseModel, WithJsonSchema
 from starlette.middleware.cors import CORSMiddleware
 
 from serve.http import cors, health, page, responses, schema
@@ -23,6 +22,7 @@ from serve.http.answer import Answer
 from serve.http.ask import Query, finish, start, stream_pieces
 from serve.http.encoding import Unpack
 from serve.http.errors import ERRORS, KEY_ERROR, Problem, handle_errors, stream_of
+from serve.http.events import END, event, named_event
 from serve.http.middleware import BodyLimit, HeadLimit, KeyCheck, RoomCheck, ServerErrors
 from serve.http.paths import normalize
 from serve.http.state import AppState
@@ -32,10 +32,7 @@ from serve.settings import Settings
 router = APIRouter()
 STARTED = int(time.time())
 DAY = 86400
-LINE_ENDS = {0x85: "\\u0085", 0x2028: "\\u2028", 0x2029: "\\u2029"}
-"""Characters that some clients take for a line end, which would end an event's data."""
-ANSWERING = frozenset({"/predict", "/v1/chat/completions"})
-"""Routes that need the engine, and so a place."""
+EMBEDDINGS = "/v1/embeddings"
 Deadline = Annotated[
     float | None,
     Header(gt=0, le=DAY, allow_inf_nan=False, description="Seconds; at most the server's limit."),
@@ -43,16 +40,25 @@ Deadline = Annotated[
 ]
 
 
-def add_routes(app: FastAPI, settings: Settings) -> None:
-    """Add all routes, the middleware and the error handlers to `app`."""
+def add_routes(
+    app: FastAPI, settings: Settings, router: APIRouter = router, bodies: dict[str, type[BaseModel]] = schema.BODIES
+) -> None:
+    """Add all routes, the middleware and the error handlers to `app`.
+
+    Args:
+        app: the application.
+        settings: what the options say.
+        router: the routes of the served kind of model.
+        bodies: the body of each route that needs the engine, and so a place.
+    """
     app.include_router(router)
-    handle_errors(app)
+    handle_errors(app, bodies)
     paths = frozenset(route.path for route in router.routes if isinstance(route, APIRoute))
     # a request passes the middleware added last first
     app.add_middleware(ServerErrors)
     app.add_middleware(Unpack, most=settings.max_body_bytes)
     app.add_middleware(BodyLimit, most=settings.max_body_bytes, seconds=settings.read_seconds)
-    app.add_middleware(RoomCheck, paths=ANSWERING)
+    app.add_middleware(RoomCheck, paths=frozenset(bodies))
     if settings.api_key is not None:
         app.add_middleware(KeyCheck, key=settings.api_key)
     app.add_middleware(HeadLimit)
@@ -94,16 +100,12 @@ def _query(
 async def _predict_events(state: AppState, answer: Answer) -> AsyncGenerator[str]:
     async with aclosing(stream_pieces([answer], stream=True)) as stream:
         async for _, piece in stream:
-            yield _event("delta", {"text": piece})
-    yield _event("done", _predicted(state, answer).model_dump())
+            yield named_event("delta", {"text": piece})
+    yield named_event("done", _predicted(state, answer).model_dump())
 
 
 def _predict_error(problem: Problem) -> str:
-    return _event("error", problem.body)
-
-
-def _event(name: str, data: dict[str, Any]) -> str:
-    return f"event: {name}\n{_data(data)}"
+    return named_event("error", problem.body)
 
 
 def _predicted(state: AppState, answer: Answer) -> responses.PredictResponse:
@@ -143,8 +145,7 @@ async def chat(
 ) -> Response | responses.ChatResponse:
     """`stream` gives chat.completion.chunk events and [DONE]."""
     state: AppState = request.app.state.kickoff
-    if body.model not in (None, state.name, state.published.name):
-        raise _other_model(state, body.model or "")
+    check_model(state, body.model)
     messages = [message.for_template for message in body.messages]
     most = body.max_tokens if body.max_completion_tokens is None else body.max_completion_tokens
     query = replace(
@@ -193,7 +194,7 @@ async def _chat_events(state: AppState, answers: list[Answer], id: str, with_usa
 
     def chunk(index: int, delta: dict[str, str], finish_reason: str | None = None) -> str:
         choice = {"index": index, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
-        return _data({**head, "choices": [choice], **nothing_yet})
+        return event({**head, "choices": [choice], **nothing_yet})
 
     started = set()
     async with aclosing(stream_pieces(answers, stream=True)) as stream:
@@ -203,16 +204,12 @@ async def _chat_events(state: AppState, answers: list[Answer], id: str, with_usa
     for index, answer in enumerate(answers):
         yield chunk(index, {} if index in started else {"role": "assistant", "content": ""}, answer.finish_reason)
     if with_usage:
-        yield _data({**head, "choices": [], "usage": _usage(answers).model_dump()})
-    yield "data: [DONE]\n\n"
+        yield event({**head, "choices": [], "usage": _usage(answers).model_dump()})
+    yield END
 
 
 def _chat_error(problem: Problem) -> str:
-    return _data(problem.body)
-
-
-def _data(data: dict[str, Any]) -> str:
-    return f"data: {json.dumps(data, ensure_ascii=False).translate(LINE_ENDS)}\n\n"
+    return event(problem.body)
 
 
 @router.get("/v1/models", responses=KEY_ERROR, summary="The served model")
@@ -235,6 +232,16 @@ async def model(request: Request, id: str) -> responses.Model:
     return _model(state)
 
 
+def check_model(state: AppState, name: str | None) -> None:
+    """Check the model that a request names.
+
+    Raises:
+        Problem: 404 another model is served.
+    """
+    if name not in (None, state.name, state.published.name):
+        raise _other_model(state, name or "")
+
+
 def _other_model(state: AppState, name: str) -> Problem:
     message = f"model: found {name!r}, and {state.name!r} is served"
     return Problem(404, message, "model_not_found", "model")
@@ -252,11 +259,19 @@ def _model(state: AppState) -> responses.Model:
     )
 
 
+@router.post(EMBEDDINGS, include_in_schema=False)
+async def embeddings() -> None:
+    """404: a generator has no vectors of texts to give."""
+    raise Problem(404, "a generator is served, which has no embeddings; serve a retriever for them", "not_found")
+
+
 @router.get("/", response_class=HTMLResponse, responses=KEY_ERROR, summary="A page to ask questions from")
 async def index(request: Request) -> Response:
     """The page for people."""
     state: AppState = request.app.state.kickoff
-    return HTMLResponse(page.html(state.settings.api_key is not None), headers=page.HEADERS)
+    return HTMLResponse(
+        page.html(state.settings.api_key is not None, state.published.is_retriever), headers=page.HEADERS
+    )
 
 
 router.routes += health.router.routes  # include_router would nest them, and the access log wants all paths

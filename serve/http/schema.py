@@ -7,6 +7,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import (
     AfterValidator,
+    BaseModel,
     ConfigDict,
     Field,
     StringConstraints,
@@ -202,3 +203,7 @@ class ChatRequest(Strict):
         if last.role != "assistant" or last.content is None or last.tool_calls:
             raise ValueError("the last message is not an assistant's text, expected one for the answer to continue")
         return continued
+
+
+BODIES: dict[str, type[BaseModel]] = {"/predict": PredictRequest, "/v1/chat/completions": ChatRequest}
+"""The body of each route that needs the engine."""

@@ -7,8 +7,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from serve.http.admission import Admission
+from serve.http.tokens import Tokens
 from serve.link import Engines
 from serve.repository import Decoding, Published
+from serve.retriever.files import Threshold
 from serve.settings import Settings
 from serve.shared import Shared
 
@@ -18,15 +20,21 @@ if TYPE_CHECKING:
 
 @dataclass
 class AppState:
-    """What the routes share. `text` is None until the tokenizer is loaded."""
+    """What the routes share.
+
+    A generator has `defaults` and `text`, a retriever `threshold` and `tokens`; `text` and `tokens` are None until the
+    tokenizer is loaded.
+    """
 
     settings: Settings
     published: Published
     engines: Engines
     shared: Shared
     admission: Admission
-    defaults: Decoding
+    defaults: Decoding | None = None
     text: "Text | None" = None
+    threshold: Threshold | None = None
+    tokens: Tokens | None = None
 
     @property
     def name(self) -> str:
@@ -41,7 +49,7 @@ class AppState:
         """Why no request can be answered now; None if the server is ready."""
         if not self.engines.ready and self.engines.were_ready:
             return "the engine died and is restarting"
-        if not self.engines.ready or self.text is None:
+        if not self.engines.ready or (self.text is None and self.tokens is None):
             return "the model is being loaded"
         if self.engines.beat_age > self.settings.hang_seconds:
             return f"the engine has not reported for {self.engines.beat_age:.0f} s"
@@ -52,6 +60,24 @@ class AppState:
         """The tokenizer; to be asked for only where `unavailable_reason` is None."""
         assert self.text is not None  # noqa: S101 - for mypy
         return self.text
+
+    @property
+    def decoding(self) -> Decoding:
+        """A generator's published decoding defaults."""
+        assert self.defaults is not None  # noqa: S101 - for mypy
+        return self.defaults
+
+    @property
+    def loaded_tokens(self) -> Tokens:
+        """A retriever's token counts; to be asked for only where `unavailable_reason` is None."""
+        assert self.tokens is not None  # noqa: S101 - for mypy
+        return self.tokens
+
+    @property
+    def known_from(self) -> Threshold:
+        """A retriever's threshold."""
+        assert self.threshold is not None  # noqa: S101 - for mypy
+        return self.threshold
 
     @property
     def context(self) -> int:

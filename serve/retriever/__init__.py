@@ -1,0 +1,1 @@
+"""Serves a retriever: finds the published answer that belongs to a question."""
