@@ -18,7 +18,7 @@ from bench import machine
 from bench.results import LOGS
 from bench.serve.client import Connection
 from bench.serve.load import milliseconds
-from bench.serve.process import Busy, Server, free_port, stop_servers_with_us
+from bench.serve.process import Busy, Server, free_port, stop_servers_on_exit
 
 WARM_UP = 1.0
 """Seconds before the measured ones."""
@@ -76,7 +76,7 @@ def main(
     clients: Annotated[list[int] | None, typer.Option(min=1, help="Instead of 1, 8 and 32; may be repeated.")] = None,
 ) -> None:
     """Serve the retriever in FOLDER and print its answers per second, a line for each number of clients."""
-    stop_servers_with_us()
+    stop_servers_on_exit()
     print(machine.lines(machine.facts()), file=sys.stderr)
     asyncio.run(measure(folder, clients or [1, 8, 32], seconds))
 

@@ -3,7 +3,7 @@
     answers.parquet     a row each: id, answer_id (rows with equal answers share it), answer, question (null where it is
                         not indexed), source (where the row stood)
     index.safetensors   "answers" and "rows" [rows, width], "questions" [questions, width], "question_rows" [questions]
-    retriever.json      version, similarity, threshold, unknown_answer
+    retriever.json      version, similarity, threshold, certain_score, unknown_answer
 
 "rows" are the vectors of question and answer as one text. All vectors have length 1. A test row's question is not
 indexed, or it would be found by itself; its answer is, since a user may ask for it. The module knows these files and
@@ -28,6 +28,9 @@ from job.run import durable
 ANSWERS, VECTORS, SETTINGS = "answers.parquet", "index.safetensors", "retriever.json"
 FILES = (ANSWERS, VECTORS, SETTINGS)
 VERSION = 1
+CERTAIN = 0.99
+"""Score from which a question is one of the rows' own, in its words, so that its answer is known whatever its
+confidence. Other years or names make a cosine of 0.97 and less."""
 Vectors = NDArray[np.float32]
 
 
@@ -95,7 +98,8 @@ class Ranking:
     """The larger cosine of the question with an answer and with the questions that it belongs to: what ranks."""
     confidences: Vectors
     """The cosine of the question with the row that gave the score, question and answer as one text: what is compared
-    with the threshold. A question's form alone, such as who won what and when, is near to many questions."""
+    with the threshold; the score itself where it is `CERTAIN`. A question's form alone, such as who won what and when,
+    is near to many questions, so the score does not tell what is not known."""
     found: NDArray[np.int64]
     """The row that gave the score."""
 
@@ -120,6 +124,7 @@ def rank(index: Index, asked: Vectors, left_out: Sequence[int] | None = None) ->
     is_best = by_row == np.repeat(scores, np.diff(starts, append=len(order)), axis=1)
     found = len(order) - np.maximum.reduceat(np.where(is_best, len(order) - order, 0), starts, axis=1)
     confidences = np.take_along_axis(asked @ index.rows.T, found, axis=1)
+    confidences = np.where(scores >= CERTAIN, scores, confidences)
     if left_out is not None:
         scores[np.arange(len(asked)), left_out] = -np.inf
     return Ranking(scores, confidences, found)
@@ -169,7 +174,7 @@ class Settings:
 
 def write_settings(folder: Path, settings: Settings) -> None:
     """Write retriever.json, atomically."""
-    fields = {"version": VERSION, "similarity": "cosine", **vars(settings)}
+    fields = {"version": VERSION, "similarity": "cosine", "certain_score": CERTAIN, **vars(settings)}
     durable.write(folder / SETTINGS, json.dumps(fields, indent=2, ensure_ascii=False) + "\n")
 
 

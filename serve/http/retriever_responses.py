@@ -9,7 +9,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from serve.http.responses import Choice
 
-SCORE = "Cosine similarity, six decimal places."
+SCORE = "Cosine similarity to the answer or its question, six decimal places."
+CONFIDENCE = "Cosine similarity to question and answer as one text, six decimal places."
 
 
 class TextUsage(BaseModel):
@@ -32,6 +33,7 @@ class Alternative(BaseModel):
 
     answer: str
     score: float = Field(description=SCORE)
+    confidence: float = Field(description=CONFIDENCE)
     source: str = Field(description="Where the row stands in the data.")
     question: str | None = Field(description="The row's question, if it is indexed.")
 
@@ -46,6 +48,7 @@ class RetrieverPredictResponse(BaseModel):
     answer: str | None
     known: bool
     score: float = Field(description=f"{SCORE} Of the best answer, also if it is not known.")
+    confidence: float = Field(description=f"{CONFIDENCE} Below the model's threshold the answer is not known.")
     source: str | None = Field(description="Where the row stands in the data.")
     question: str | None = Field(description="The row's question, if it is indexed.")
     alternatives: list[Alternative]
@@ -61,10 +64,17 @@ class RetrieverPredictResponse(BaseModel):
                     "answer": "Eleven players.",
                     "known": True,
                     "score": 0.913542,
+                    "confidence": 0.811204,
                     "source": "dataset.json row 12",
                     "question": "How many players are in a soccer team?",
                     "alternatives": [
-                        {"answer": "Three.", "score": 0.41207, "source": "dataset.json row 40", "question": None}
+                        {
+                            "answer": "Three.",
+                            "score": 0.41207,
+                            "confidence": 0.390411,
+                            "source": "dataset.json row 40",
+                            "question": None,
+                        }
                     ],
                     "model": "owner/soccer",
                     "revision": "6f1b0ad1a1f4b3e4a5c1f2d3c4b5a69788776655",
@@ -90,6 +100,7 @@ class RetrieverChatResponse(BaseModel):
     timing: SearchTiming
     known: bool = Field(description="False: the content is the model's answer to what it does not know.")
     score: float = Field(description=SCORE)
+    confidence: float = Field(description=CONFIDENCE)
     source: str | None
 
 

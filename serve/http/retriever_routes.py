@@ -48,7 +48,7 @@ async def predict(
     known = _is_known(state, best)
     retrieved.spend(state.loaded_tokens.count(best["answer"]) if known else 0)
     request.state.answers = [retrieved]  # for the access log
-    nothing = {"answer": None, "source": None, "question": None, "score": best["score"]}
+    nothing = {**best, "answer": None, "source": None, "question": None}
     return retriever_responses.RetrieverPredictResponse(
         **(best if known else nothing),
         known=known,
@@ -62,7 +62,8 @@ async def predict(
 
 def _is_known(state: AppState, best: dict[str, Any]) -> bool:
     """Whether the best answer counts as known; those that do not are counted."""
-    known = bool(best["score"] >= state.known_from.score)
+    needed = state.known_from
+    known = bool(best["confidence"] >= needed.confidence or best["score"] >= needed.certain_score)
     metrics.UNKNOWN.inc(not known)
     return known
 
@@ -136,7 +137,8 @@ def _say(state: AppState, body: RetrieverChatRequest, retrieved: Retrieved) -> _
     ends = [(text.find(stop) + len(stop), text.find(stop)) for stop in stops if stop in text]
     if ends:
         text, finish = text[: min(ends)[1]], "stop"
-    facts = {"known": known, "score": best["score"], "source": best["source"] if known else None}
+    source = best["source"] if known else None
+    facts = {"known": known, "score": best["score"], "confidence": best["confidence"], "source": source}
     return _Said(text, finish, facts)
 
 

@@ -28,9 +28,12 @@ AGAIN = "publish the model again"
 
 @dataclass(frozen=True)
 class Threshold:
-    """The score from which an answer counts as known, and the answer below it."""
+    """From when on an answer counts as known, and the answer to what is not known."""
 
-    score: float
+    confidence: float
+    """Least confidence of a known answer."""
+    certain_score: float
+    """Score from which an answer is known whatever its confidence: the question is one of the rows' own."""
     unknown_answer: str
 
 
@@ -49,16 +52,21 @@ def threshold(folder: Path) -> Threshold:
     if not isinstance(content, dict):
         raise ValueError(f"{MARK} holds no JSON object; {AGAIN}")
     version, similarity = content.get("version"), content.get("similarity")
-    score, unknown = content.get("threshold"), content.get("unknown_answer")
+    unknown = content.get("unknown_answer")
     if version != VERSION or isinstance(version, bool):
         raise ValueError(f"{MARK} has version {version!r}, expected {VERSION}; serve it with the Kickoff that made it")
     if similarity != SIMILARITY:
         raise ValueError(f"{MARK}: similarity is {similarity!r}, expected {SIMILARITY!r}; {AGAIN}")
-    if not isinstance(score, int | float) or isinstance(score, bool) or not math.isfinite(score) or abs(score) > 1:
-        raise ValueError(f"{MARK}: threshold is {score!r}, expected a number from -1 to 1; {AGAIN}")
     if not isinstance(unknown, str) or not unknown.strip():
         raise ValueError(f"{MARK}: unknown_answer is {unknown!r}, expected a text; {AGAIN}")
-    return Threshold(float(score), unknown)
+    return Threshold(_cosine(content, "threshold"), _cosine(content, "certain_score"), unknown)
+
+
+def _cosine(content: dict[str, Any], name: str) -> float:
+    value = content.get(name)
+    if not isinstance(value, int | float) or isinstance(value, bool) or not math.isfinite(value) or abs(value) > 1:
+        raise ValueError(f"{MARK}: {name} is {value!r}, expected a number from -1 to 1; {AGAIN}")
+    return float(value)
 
 
 def check(folder: Path, complete: bool = True) -> None:

@@ -1,9 +1,11 @@
 """Searches the published vectors: the distinct answers that are nearest to a question, by exact cosine similarity.
 
 A row's score is the larger of the question's similarity to the row's answer and to the row's question. An answer's
-score is that of its best row. The search is exact: one matrix product with all vectors, then the few best rows again in
-float64, so that equal vectors have equal scores wherever they are and whatever else is in the batch. Of equal scores
-the lower id comes first.
+score is that of its best row. Its confidence is the question's similarity to that row as one text: a question is near
+to many questions of the same form, so the score alone does not tell what is not known.
+
+The search is exact: one matrix product with all vectors, then the few best rows again in float64, so that equal vectors
+have equal scores wherever they are and whatever else is in the batch. Of equal scores the lower id comes first.
 
 It knows vectors and rows. It does not know the encoder or requests.
 """
@@ -87,7 +89,7 @@ class Index:
         for at in np.lexsort((rows, -scores)):
             if owners[at] not in taken:
                 taken.add(owners[at])
-                hits.append(self._hit(int(rows[at]), float(scores[at])))
+                hits.append(self._hit(vector, int(rows[at]), float(scores[at])))
                 if len(hits) == count:
                     break
         return hits
@@ -99,10 +101,11 @@ class Index:
         np.maximum.at(scores, owners, _products(self.rows.questions, asked, vector))
         return scores
 
-    def _hit(self, row: int, score: float) -> Hit:
+    def _hit(self, vector: Array, row: int, score: float) -> Hit:
         table = self.rows.table
+        confidence = float(_products(self.rows.rows, np.array([row]), vector).round(DIGITS)[0]) + 0.0
         answer, question, source = (table.column(name)[row].as_py() for name in ("answer", "question", "source"))
-        return Hit(answer, score, source, question)
+        return Hit(answer, score, confidence, source, question)
 
 
 class _Buckets:

@@ -28,10 +28,14 @@ class Request:
 
 @dataclass(frozen=True)
 class Hit:
-    """A published row that was found. `question` is None if the row's question is not indexed."""
+    """A published row that was found: `score` ranks it, `confidence` tells whether it is known to be right.
+
+    `question` is None if the row's question is not indexed.
+    """
 
     answer: str
     score: float
+    confidence: float
     source: str
     question: str | None
 

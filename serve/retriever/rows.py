@@ -19,7 +19,12 @@ from serve.retriever.files import AGAIN, ANSWERS, VECTORS
 COLUMNS = {"id": "int64", "answer_id": "int64", "answer": "string", "question": "string", "source": "string"}
 OPTIONAL = {"question"}
 """May hold nulls: the question of such a row is not indexed."""
-TENSORS = {"answers": torch.float32, "questions": torch.float32, "question_rows": torch.int64}
+TENSORS = {
+    "answers": torch.float32,
+    "rows": torch.float32,
+    "questions": torch.float32,
+    "question_rows": torch.int64,
+}
 LENGTH_TOLERANCE = 1e-3
 """How far a vector's length may be from 1; float32 stays within a thousandth of that."""
 
@@ -31,12 +36,14 @@ class Rows:
     Attributes:
         table: a row of answers.parquet for each row of the data, n in all.
         answers: float32 (n, width), the vector of each row's answer.
+        rows: float32 (n, width), the vector of each row's question and answer as one text.
         questions: float32 (m, width), the vectors of the indexed questions.
         question_rows: int64 (m), the row of each of these.
     """
 
     table: pa.Table
     answers: torch.Tensor
+    rows: torch.Tensor
     questions: torch.Tensor
     question_rows: torch.Tensor
 
@@ -50,7 +57,7 @@ def read(folder: Path) -> Rows:
     table, tensors = _read_table(folder / ANSWERS), _read_tensors(folder / VECTORS)
     rows = Rows(table, **tensors)
     _check_shapes(rows)
-    for name in ("answers", "questions"):
+    for name in ("answers", "rows", "questions"):
         _check_lengths(name, tensors[name])
     return rows
 
@@ -94,6 +101,8 @@ def _check_shapes(rows: Rows) -> None:
     n, answers, questions = len(rows.table), tuple(rows.answers.shape), tuple(rows.questions.shape)
     if len(answers) != 2 or answers[0] != n:
         raise ValueError(f"{VECTORS}: answers is {answers}, expected a vector for each of the {n} rows; {AGAIN}")
+    if tuple(rows.rows.shape) != answers:
+        raise ValueError(f"{VECTORS}: rows is {tuple(rows.rows.shape)}, expected {answers}, as answers; {AGAIN}")
     if len(questions) != 2 or questions[1] != answers[1]:
         raise ValueError(f"{VECTORS}: questions is {questions}, expected vectors of {answers[1]} numbers; {AGAIN}")
     if tuple(rows.question_rows.shape) != questions[:1]:

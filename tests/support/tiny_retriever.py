@@ -38,7 +38,15 @@ def publish(folder: Path, rows: list[dict[str, Any]] = ROWS, prompts: dict[str, 
     write_rows(folder, rows)
     write_vectors(folder, model, rows)
     (folder / "retriever.json").write_text(
-        json.dumps({"version": 1, "similarity": "cosine", "threshold": 0.7, "unknown_answer": UNKNOWN})
+        json.dumps(
+            {
+                "version": 1,
+                "similarity": "cosine",
+                "threshold": 0.7,
+                "certain_score": 0.99,
+                "unknown_answer": UNKNOWN,
+            }
+        )
     )
     return folder
 
@@ -87,5 +95,8 @@ def write_vectors(folder: Path, model: SentenceTransformer, rows: list[dict[str,
         if asked
         else torch.zeros(0, answers.shape[1])
     )
-    tensors = {"answers": answers, "questions": questions, "question_rows": torch.tensor(asked, dtype=torch.int64)}
+    texts = [f"{row['question']} {row['answer']}" if row["question"] else row["answer"] for row in rows]
+    whole = model.encode_document(texts, **options)
+    vectors = {"answers": answers, "rows": whole, "questions": questions}
+    tensors = {**vectors, "question_rows": torch.tensor(asked, dtype=torch.int64)}
     save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, folder / "index.safetensors")

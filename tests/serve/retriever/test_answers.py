@@ -54,7 +54,7 @@ def test_what_is_below_the_threshold_is_not_known(retriever: Served) -> None:
     found = ask(retriever, NONSENSE)
     assert retriever.metric("kickoff_unknown_total") == before + 1
     assert (found["answer"], found["known"], found["source"], found["question"]) == (None, False, None, None)
-    assert found["score"] == found["alternatives"][0]["score"] < 0.7
+    assert found["confidence"] == found["alternatives"][0]["confidence"] < 0.7
     assert len(found["alternatives"]) == 3
     assert found["usage"]["completion_tokens"] == 0
 

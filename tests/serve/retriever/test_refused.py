@@ -65,6 +65,7 @@ FILES = [
     (mark(threshold="0.7"), "threshold is '0.7', expected a number"),
     (mark(threshold=True), "threshold is True, expected a number"),
     (mark(threshold=float("nan")), "threshold is nan, expected a number"),
+    (mark(certain_score=None), "certain_score is None, expected a number"),
     (mark(threshold=1.5), "threshold is 1.5, expected a number from -1 to 1"),
     (mark(unknown_answer=None), "unknown_answer is None, expected a text"),
     (without("answers.parquet"), "it lacks answers.parquet"),
@@ -89,7 +90,7 @@ def test_files_that_are_missing_or_damaged(fault: Callable[[Path], None], says: 
 def test_a_module_without_files_is_fine_and_the_revision_is_the_content(folder: Path) -> None:
     found = find(str(folder), None)
     assert found.is_retriever
-    assert threshold(folder) == Threshold(0.7, "I do not know.")
+    assert threshold(folder) == Threshold(0.7, 0.99, "I do not know.")
     shutil.rmtree(folder / "2_Normalize")
     assert find(str(folder), None).revision != found.revision
     edit(folder / "1_Pooling" / "config.json", note=1)
@@ -156,6 +157,8 @@ DATA = [
     (put("question_rows", lambda rows: rows + 5), "question_rows names a row outside of the 7 rows"),
     (put("question_rows", lambda rows: rows.clamp(max=3)), "the question of row 3, which answers.parquet lacks"),
     (put("answers", at(2, float("nan"))), "answers 2 holds values that are not finite"),
+    (put("rows", at(3, float("inf"))), "rows 3 holds values that are not finite"),
+    (put("rows", lambda vectors: vectors[:5].clone()), "rows is (5, 48), expected (7, 48), as answers"),
     (put("questions", at(1, 3.0)), "questions 1 has the length"),
     (another_encoder, "the vectors were made by another encoder"),
     (fewer_words, "and the encoder knows those below 50"),
@@ -180,7 +183,7 @@ def test_vectors_of_another_width(folder: Path) -> None:
     def narrow(vectors: torch.Tensor) -> torch.Tensor:
         return torch.nn.functional.normalize(vectors[:, :24])
 
-    tensor(lambda all: all.update(answers=narrow(all["answers"]), questions=narrow(all["questions"])))(folder)
+    tensor(lambda all: all.update({name: narrow(all[name]) for name in ("answers", "rows", "questions")}))(folder)
     with pytest.raises(ValueError, match="vectors of 24 numbers, and its encoder makes 48"):
         load(folder, "cpu", dtype="auto", max_rows=8, hang_seconds=30)
 
@@ -201,9 +204,9 @@ def test_the_server_ends_with_2_and_one_line(fault: Callable[[Path], None], says
 def test_no_question_is_indexed(folder: Path) -> None:
     rows = [{**row, "question": None} for row in ROWS]
     write_rows(folder, rows)
-    answers = load_file(folder / "index.safetensors")["answers"]
+    vectors = load_file(folder / "index.safetensors")
     nothing = {"questions": torch.zeros(0, 48), "question_rows": torch.zeros(0, dtype=torch.int64)}
-    save_file({"answers": answers, **nothing}, folder / "index.safetensors")
+    save_file({"answers": vectors["answers"], "rows": vectors["rows"], **nothing}, folder / "index.safetensors")
     engine = load(folder, "cpu", dtype="auto", max_rows=8, hang_seconds=30)
     (hits,) = engine.index.search(engine.encoder.encode([ROWS[4]["answer"]], "document"), [1])
     assert (hits[0].answer, hits[0].question) == (ROWS[4]["answer"], None)
