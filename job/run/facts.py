@@ -135,6 +135,8 @@ class ModelMetrics:
     """Fraction of the generated answers that ended with an end-of-sequence token."""
     answered_rows: int | None = None
     """Rows for which an answer was generated; None if there were none."""
+    answer_seconds: float | None = None
+    """Seconds that it took to generate them; None if there were none, or an earlier version of Kickoff measured."""
     intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
     """{metric: (low, high)}, 95 % confidence intervals."""
     interval_kinds: dict[str, str] = field(default_factory=dict)
