@@ -47,10 +47,11 @@ class Model:
 
     @property
     def origin(self) -> str:
-        """The base model's name and commit."""
-        if self.base is None:
-            return ""
-        return Path(self.base.base).name + (f"@{self.base.revision[:8]}" if self.base.revision is not None else "")
+        """The kind, and the base model's name and commit; of a base model only the commit, since its name is there."""
+        commit = f"@{self.base.revision[:8]}" if self.base is not None and self.base.revision is not None else ""
+        if self.is_base or self.base is None:
+            return self.kind + commit
+        return f"{self.kind} from {Path(self.base.base).name}{commit}"
 
 
 @dataclass(frozen=True)
