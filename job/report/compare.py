@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from job.errors import ConfigError
+from job.errors import ConfigError, KickoffError
 from job.evaluation.answers import draw_rows, is_exact
 from job.evaluation.paired import FEWEST, RESAMPLES, Difference, differences
 from job.report import models, test_set
@@ -20,6 +20,7 @@ from job.report.rendering import METRICS, bounds, environment, format_metric, va
 from job.report.test_set import Question
 from job.run import durable
 from job.run.facts import Answer
+from job.run.messages import one_line
 
 QUESTIONS = 20
 """Questions that the page shows with all answers."""
@@ -86,7 +87,8 @@ def compare(runs: Sequence[Path], out: Path) -> str:
         out: The HTML file to write.
 
     Raises:
-        ConfigError: A run is not finished, the test sets differ, or the file cannot be written there.
+        ConfigError: A run is not finished, the test sets differ, or `out` names no place for a file.
+        KickoffError: The file cannot be written.
     """
     if out.is_dir() or not out.parent.is_dir():
         raise ConfigError(f"--out: found {out}, expected the name of a file in a folder that exists")
@@ -109,7 +111,10 @@ def compare(runs: Sequence[Path], out: Path) -> str:
             asked=_asked(compared, common),
         )
     )
-    durable.write(out, html)
+    try:
+        durable.write(out, html)
+    except OSError as error:
+        raise KickoffError(f"--out: {out} cannot be written: {one_line(error)}") from None
     return "\n".join([*_lines(rows, len(common), compared, table, pairs), f"\ndone: the page is {out}"])
 
 
