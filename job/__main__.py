@@ -1,7 +1,7 @@
 """The command line: `python -m job run|prepare|check|evaluate|publish CONFIG [section.key=value ...]`.
 
-Also `explain RUN` and `schema`. It turns the outcome of a run into the exit code and the last line. Heavy libraries are
-imported only when they are needed, so that `--help` and errors in the config come at once.
+Also `explain RUN`, `compare RUN...` and `schema`. It turns the outcome of a run into the exit code and the last line.
+Heavy libraries are imported only when they are needed, so that `--help` and errors in the config come at once.
 """
 
 import json
@@ -71,6 +71,20 @@ def explain(
 
     try:
         print(explain(run, where))
+    except KickoffError as error:
+        _finish(error.exit_code, str(error))
+
+
+@app.command()
+def compare(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN...", help="Finished run folders.", show_default=False)],
+    out: Annotated[Path, typer.Option(help="The HTML file to write.")] = Path("compare.html"),
+) -> None:
+    """Compare finished runs on the same test questions: metrics, which differences are real, answers side by side."""
+    from job.report.compare import compare
+
+    try:
+        print(compare(runs, out))
     except KickoffError as error:
         _finish(error.exit_code, str(error))
 

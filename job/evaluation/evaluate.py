@@ -12,6 +12,7 @@ It does not know whether the folder holds the tuned or the base model.
 import itertools
 import logging
 import math
+import time
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -23,10 +24,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 
 from job.config.schema import EvaluateSection
 from job.evaluation import intervals
-from job.evaluation.generate import Answer as Generated
+from job.evaluation.answers import add_metrics, draw_rows, score
 from job.evaluation.generate import generate
 from job.evaluation.intervals import Interval
-from job.evaluation.metrics import exact_match, f1
 from job.model.loss import choose
 from job.run import out_of_memory
 from job.run.facts import Answer, ModelMetrics
@@ -57,34 +57,16 @@ def evaluate(
         OutOfMemory: The model, or a single row, does not fit into memory.
     """
     model, tokenizer = _load(folder, machine)
-    metrics, known = _teacher_forced(section, model, tokenizer, test, machine)
-    answers: list[Answer] = []
+    metrics = _teacher_forced(section, model, tokenizer, test, machine)
     selected = test.select(draw_rows(len(test), section.generate_rows, seed))
-    if len(selected):
-        generated = generate(model, tokenizer, selected["question"][:], section.batch_size, machine, title)
-        rows = selected.select_columns(["where", "question", "answer"])
-        answers = [_score(row, answer) for row, answer in zip(rows, generated, strict=True)]
-        metrics, known_of_answers = _add_answer_metrics(metrics, answers)
-        known |= known_of_answers
-    bounds = {name: (interval.low, interval.high) for name, interval in known.items()}
-    kinds = {name: interval.kind for name, interval in known.items()}
-    return replace(metrics, intervals=bounds, interval_kinds=kinds), answers
-
-
-def draw_rows(rows: int, most: int, seed: int) -> list[int]:
-    """Choose the rows to answer.
-
-    Args:
-        rows: Number of test rows.
-        most: Largest number of rows to answer.
-        seed: Seed of the draw; rows are drawn at random because a file may be sorted.
-
-    Returns:
-        Row numbers in ascending order.
-    """
-    if rows <= most:
-        return list(range(rows))
-    return sorted(np.random.default_rng(seed).choice(rows, most, replace=False).tolist())
+    if not len(selected):
+        return metrics, []
+    started = time.monotonic()
+    generated = generate(model, tokenizer, selected["question"][:], section.batch_size, machine, title)
+    seconds = round(time.monotonic() - started, 3)
+    rows = selected.select_columns(["where", "question", "answer"])
+    answers = [score(row, given.text, given.ended) for row, given in zip(rows, generated, strict=True)]
+    return replace(add_metrics(metrics, answers), answer_seconds=seconds), answers
 
 
 def answer(folder: Path, questions: list[str], machine: Machine) -> list[str]:
@@ -92,31 +74,6 @@ def answer(folder: Path, questions: list[str], machine: Machine) -> list[str]:
     model, tokenizer = _load(folder, machine)
     single = replace(machine, rank=0, processes=1)
     return [answer.text for answer in generate(model, tokenizer, questions, len(questions), single, "answer")]
-
-
-def _score(row: dict[str, str], answer: Generated) -> Answer:
-    overlap = f1(answer.text, row["answer"])
-    return Answer(row["where"], row["question"], row["answer"], answer.text, overlap, answer.ended)
-
-
-def _add_answer_metrics(measured: ModelMetrics, answers: list[Answer]) -> tuple[ModelMetrics, dict[str, Interval]]:
-    count = len(answers)
-    overlaps = np.array([row.f1 for row in answers])
-    exact = sum(exact_match(row.answer, row.expected) for row in answers)
-    ended = sum(row.ended for row in answers)
-    metrics = replace(
-        measured,
-        f1=float(overlaps.sum()) / count,
-        exact_match=exact / count,
-        ended=ended / count,
-        answered_rows=count,
-    )
-    known = {
-        "f1": intervals.bounded_ratio(overlaps, np.ones(count)),
-        "exact_match": intervals.rate(exact, count),
-        "ended": intervals.rate(ended, count),
-    }
-    return metrics, known
 
 
 def _load(folder: Path, machine: Machine) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
@@ -138,7 +95,7 @@ def _teacher_forced(
     tokenizer: PreTrainedTokenizerBase,
     test: datasets.Dataset,
     machine: Machine,
-) -> tuple[ModelMetrics, dict[str, Interval]]:
+) -> ModelMetrics:
     """Measure loss and accuracy of each answer token, given the expected tokens before it (teacher forcing)."""
     rows = Rows(test, int(tokenizer.pad_token_id))
     order = sorted(range(len(rows)), key=rows.lengths.__getitem__)
@@ -156,18 +113,19 @@ def _teacher_forced(
     sums_by_row[order] = list(itertools.chain.from_iterable(results))
     losses, hits, weights = sums_by_row.T
     mean = float(losses.sum() / weights.sum())
-    metrics = ModelMetrics(
-        loss=_finite(mean),
-        perplexity=_finite(_perplexity(mean)),
-        token_accuracy=float(hits.sum() / weights.sum()),
-        rows=len(rows),
-    )
     known = {"token_accuracy": intervals.bounded_ratio(hits, weights)}
     of_loss = intervals.ratio(losses, weights)
     if of_loss is not None:
         of_perplexity = Interval(_perplexity(of_loss.low), _perplexity(of_loss.high), of_loss.kind)
         known = {"loss": of_loss, "perplexity": of_perplexity, **known}
-    return metrics, known
+    return ModelMetrics(
+        loss=_finite(mean),
+        perplexity=_finite(_perplexity(mean)),
+        token_accuracy=float(hits.sum() / weights.sum()),
+        rows=len(rows),
+        intervals={name: (interval.low, interval.high) for name, interval in known.items()},
+        interval_kinds={name: interval.kind for name, interval in known.items()},
+    )
 
 
 def _perplexity(loss: float) -> float:

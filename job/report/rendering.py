@@ -83,17 +83,22 @@ def format_metric(value: float | None, digits: str = ".4g") -> str:
 
 
 def _with_interval(metrics: ModelMetrics | None, key: str) -> str:
-    bounds = interval(metrics, key)
-    return format_metric(value_of(metrics, key)) + (f" ({bounds})" if bounds else "")
+    between = interval(metrics, key)
+    return format_metric(value_of(metrics, key)) + (f" ({between})" if between else "")
+
+
+def bounds(metrics: ModelMetrics | None, key: str, digits: str = ".4g") -> str | None:
+    """Format the bounds of a metric's interval, such as "0.31 to 0.52"; None if it has none."""
+    pair = metrics.intervals.get(key) if metrics is not None else None
+    return None if pair is None else " to ".join(format(bound, digits) for bound in pair)
 
 
 def interval(metrics: ModelMetrics | None, key: str, digits: str = ".4g") -> str | None:
     """Format a metric's interval, such as "0.31 to 0.52, Wilson"; None if it has none."""
-    bounds = metrics.intervals.get(key) if metrics is not None else None
-    if metrics is None or bounds is None:
+    between = bounds(metrics, key, digits)
+    if metrics is None or between is None:
         return None
-    low, high = (format(bound, digits) for bound in bounds)
-    return f"{low} to {high}, {metrics.interval_kinds.get(key, 'bootstrap')}"
+    return f"{between}, {metrics.interval_kinds.get(key, 'bootstrap')}"
 
 
 def side_by_side(answers: Answers) -> list[Sample]:

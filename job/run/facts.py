@@ -159,6 +159,8 @@ class ModelMetrics:
     unknown_answered: float | None = None
     """Fraction of the unknown questions at or above the threshold, each of which gets a wrong answer."""
     unknown_rows: int | None = None
+    answer_seconds: float | None = None
+    """Seconds that it took to answer; None if nothing was, or an earlier version of Kickoff measured."""
     intervals: dict[str, tuple[float, float]] = field(default_factory=dict)
     """{metric: (low, high)}, 95 % confidence intervals."""
     interval_kinds: dict[str, str] = field(default_factory=dict)

@@ -68,13 +68,13 @@ def read_python(words: list[str]) -> None:
 
 
 def read_job(words: list[str]) -> None:
-    """`words` from `job` on. The config is loaded with the overrides; `explain` takes a run folder and a place."""
+    """`words` from `job` on. The config is loaded with the overrides; `explain` and `compare` take run folders."""
     from job.__main__ import app
 
     command, *rest = words[1:] or ["run"]
     assert command in get_command(app).commands  # type: ignore[attr-defined]
-    if command == "explain":
-        get_command(app).commands["explain"].make_context("explain", list(rest))  # type: ignore[attr-defined]
+    if command in ("explain", "compare"):
+        get_command(app).commands[command].make_context(command, list(rest))  # type: ignore[attr-defined]
     elif rest:
         with tempfile.TemporaryDirectory() as folder:
             load(config_named(rest[0], Path(folder)), rest[1:])

@@ -70,6 +70,7 @@ def test_two_processes_with_half_the_batch_are_one(still: Path, tmp_path: Path) 
     intervals = [metric["base"].pop("intervals") for metric in metrics]
     kinds = [metric["base"].pop("interval_kinds") for metric in metrics]
     assert kinds[0] == kinds[1]
+    assert all(metric["base"].pop("answer_seconds") > 0 for metric in metrics)
     assert metrics[0]["base"] == pytest.approx(metrics[1]["base"], rel=1e-6)
     assert intervals[0]["loss"] == pytest.approx(intervals[1]["loss"], rel=1e-6)
     assert metrics[0]["model"]["loss"] == pytest.approx(metrics[1]["model"]["loss"], rel=1e-3)

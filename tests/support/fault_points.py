@@ -37,14 +37,16 @@ def note(title: str, found: list[dict[str, Any]], points: int | None = None) -> 
 
 def result(run: Path) -> dict[str, Any]:
     """What a resumed run has to have in common with an unbroken one: weights, loss curve, steps, metrics, answers."""
-    training = json.loads((run / "training.json").read_text())
+    training, metrics = (json.loads((run / f"{name}.json").read_text()) for name in ("training", "metrics"))
+    for name in ("model", "base"):
+        metrics[name].pop("answer_seconds", None)  # the clock's, not the run's
     return {
         "weights": {
             file.name: hashlib.sha256(file.read_bytes()).hexdigest() for file in (run / "model").glob("*.safetensors")
         },
         "history": training["history"],
         "steps": training["steps"],
-        "metrics": json.loads((run / "metrics.json").read_text()),
+        "metrics": metrics,
         "answers": json.loads((run / "answers.json").read_text()),
         "data": json.loads((run / "data.json").read_text()),
     }

@@ -24,7 +24,8 @@ from transformers import (
 from job.config.schema import EvaluateSection
 from job.data.encode import encode
 from job.errors import OutOfMemory
-from job.evaluation.evaluate import answer, draw_rows, evaluate
+from job.evaluation.answers import draw_rows
+from job.evaluation.evaluate import answer, evaluate
 from job.evaluation.intervals import rate
 from job.run.machine import Machine
 from job.run.out_of_memory import in_halves

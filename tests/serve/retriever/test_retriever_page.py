@@ -33,7 +33,7 @@ def ask(page: Page, text: str) -> None:
 def test_an_answer_shows_its_score_its_row_and_other_answers(page: Page) -> None:
     ask(page, "What is DNS?")
     expect(page.locator(".answer").last).to_have_text(DNS)
-    expect(page.locator(".facts").last).to_contain_text("score 1.000")
+    expect(page.locator(".facts").last).to_contain_text("confidence 0.")
     expect(page.locator(".facts").last).to_contain_text("dataset.json row 0")
     expect(page.locator(".facts").last.locator("li")).to_have_count(2)
     expect(page.locator("#status")).to_contain_text("Answered.")
