@@ -97,7 +97,7 @@ def schema() -> None:
 
 def _execute(command: str, path: Path, overrides: list[str] | None) -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s", datefmt="%H:%M:%S", stream=sys.stdout)
-    for name in ("httpx", "httpx2", "datasets", "huggingface_hub", "filelock"):
+    for name in ("httpx", "httpx2", "datasets", "huggingface_hub", "filelock", "sentence_transformers", "bm25s"):
         logging.getLogger(name).setLevel(logging.WARNING)
     if not sys.stderr.isatty():
         os.environ.setdefault("TQDM_DISABLE", "1")  # read when tqdm is imported; bars wreck a container's log

@@ -56,16 +56,17 @@ def add_metrics(measured: ModelMetrics, answers: Sequence[Answer]) -> ModelMetri
     overlaps = np.array([row.f1 for row in answers])
     exact = sum(map(is_exact, answers))
     ended = sum(row.ended for row in answers)
+    writes = measured.token_accuracy is not None  # a retriever's answers end where their rows do
     known = {
         "f1": intervals.bounded_ratio(overlaps, np.ones(count)),
         "exact_match": intervals.rate(exact, count),
-        "ended": intervals.rate(ended, count),
+        **({"ended": intervals.rate(ended, count)} if writes else {}),
     }
     return replace(
         measured,
         f1=float(overlaps.sum()) / count,
         exact_match=exact / count,
-        ended=ended / count,
+        ended=ended / count if writes else None,
         answered_rows=count,
         intervals=measured.intervals | {name: (between.low, between.high) for name, between in known.items()},
         interval_kinds=measured.interval_kinds | {name: between.kind for name, between in known.items()},

@@ -39,10 +39,10 @@ def measure(config: Config, folder: RunFolder, machine: Machine) -> None:
     is_retriever = config.model.kind == "retriever"
     if is_retriever and machine.rank > 0:
         return
-    bm25 = None
+    bm25, bm25_answers = None, []
     with folder.phase("evaluate", "measuring the tuned and the base model on the test rows", machine.rank):
         if is_retriever:
-            bm25 = _add_indexes(config, folder, parts, machine)
+            bm25, bm25_answers = _add_indexes(config, folder, parts, machine)
         for name in ("model", "base") if len(parts["test"]) else ():
             if name not in measured.of:
                 measured.of[name] = _measure_model(config, folder, parts, machine, name)
@@ -54,7 +54,7 @@ def measure(config: Config, folder: RunFolder, machine: Machine) -> None:
     base, base_answers = measured.of.get("base", (None, []))
     decision = gate.check(config.evaluate, tuned, base, config.model.kind, bm25)
     folder.discard("metrics.json")  # a metrics.json means that answers.json belongs to it
-    folder.write(Answers(answers, base_answers))
+    folder.write(Answers(answers, base_answers, bm25_answers))
     folder.write(Metrics(settings, tuned, base, decision, bm25))
     folder.discard("measured.json")
 
@@ -66,13 +66,13 @@ def answerer(config: Config) -> Callable[..., list[str]]:
 
 def _add_indexes(
     config: Config, folder: RunFolder, parts: datasets.DatasetDict, machine: Machine
-) -> ModelMetrics | None:
-    """Add the index of the answers to both encoders; return what BM25 reaches on the same rows."""
+) -> tuple[ModelMetrics | None, list[Answer]]:
+    """Add the index of the answers to both encoders; return metrics and answers of BM25 on the same rows."""
     setting, measuring = _unknown(config, folder)
     for name in ("model", "base"):
         threshold = retriever.build(folder / name, parts, config.retriever, setting, machine)
         log.info(f"evaluate: the {name}'s threshold is {threshold}, below which it does not know")
-    return retrieval.floor(parts, measuring) if len(parts["test"]) else None
+    return retrieval.floor(parts, measuring) if len(parts["test"]) else (None, [])
 
 
 def _measure_model(

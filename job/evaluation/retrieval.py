@@ -3,7 +3,9 @@
 It knows rankings of answers. It does not know whether the encoder is the tuned one or the base.
 """
 
+import time
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import bm25s
@@ -12,8 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from job.evaluation import intervals
-from job.evaluation.intervals import Interval
-from job.evaluation.metrics import exact_match, f1
+from job.evaluation.answers import add_metrics
+from job.evaluation.metrics import f1
 from job.retrieval import index as indexes
 from job.retrieval.index import Entries
 from job.retrieval.retriever import Retriever
@@ -46,7 +48,7 @@ def evaluate(
     questions, expected = test["question"][:], test["answer"][:]
     own = _own_answers(index.entries, expected)
     ranks, best, confidences = [], [], []
-    start = 0
+    start, began = 0, time.perf_counter()
     for ranking in retriever.rankings(index, questions):
         at = np.arange(len(ranking.scores))
         first = ranking.scores.argmax(axis=1)
@@ -54,6 +56,7 @@ def evaluate(
         best.append(ranking.found[at, first])
         confidences.append(ranking.confidences[at, first])
         start += len(at)
+    seconds = time.perf_counter() - began
     found, known = np.concatenate(best), np.concatenate(confidences)
     texts = [index.entries.answers[row] for row in found]
     answers = [
@@ -62,10 +65,10 @@ def evaluate(
     ]
     doubtful = retriever.best(index, unknown)[1] if unknown else np.zeros(0, dtype=np.float32)
     metrics = _metrics(np.concatenate(ranks), answers, known, doubtful, settings.threshold)
-    return metrics, answers
+    return replace(metrics, answer_seconds=seconds), answers
 
 
-def floor(parts: datasets.DatasetDict, unknown: Sequence[str]) -> ModelMetrics:
+def floor(parts: datasets.DatasetDict, unknown: Sequence[str]) -> tuple[ModelMetrics, list[Answer]]:
     """Measure BM25 on the same rows and questions: no training, no vectors, only words (Robertson et al. 1995)."""
     entries = indexes.entries(parts)
     answer_count = int(entries.answer_ids.max()) + 1
@@ -90,7 +93,7 @@ def floor(parts: datasets.DatasetDict, unknown: Sequence[str]) -> ModelMetrics:
         for row, text in zip(test.select_columns(["where", "question", "answer"]), texts, strict=True)
     ]
     doubtful = scores(unknown).max(axis=1) if unknown else np.zeros(0, dtype=np.float32)
-    return _metrics(_ranks(by_answer, own), answers, by_answer.max(axis=1), doubtful, None)
+    return _metrics(_ranks(by_answer, own), answers, by_answer.max(axis=1), doubtful, None), answers
 
 
 def _own_answers(entries: Entries, expected: Sequence[str]) -> NDArray[np.int64]:
@@ -115,33 +118,22 @@ def _metrics(
     threshold: float | None,
 ) -> ModelMetrics:
     count = len(answers)
-    ones = np.ones(count)
-    overlaps = np.array([row.f1 for row in answers])
-    reciprocal = np.where(ranks <= DEPTH, 1 / ranks, 0.0)
     right = np.array([row.answer == row.expected for row in answers])
-    hits = {
-        "exact_match": sum(exact_match(row.answer, row.expected) for row in answers),
-        "recall_at_1": int((ranks <= 1).sum()),
-        "recall_at_5": int((ranks <= 5).sum()),
-    }
-    values = {name: hit / count for name, hit in hits.items()}
-    found: dict[str, Interval] = {name: intervals.rate(hit, count) for name, hit in hits.items()}
-    for name, numbers in (("f1", overlaps), ("mrr_at_10", reciprocal)):
-        values[name] = float(numbers.mean())
-        found[name] = intervals.bounded_ratio(numbers, ones)
+    rates = {"recall_at_1": (int((ranks <= 1).sum()), count), "recall_at_5": (int((ranks <= 5).sum()), count)}
     if threshold is not None:
-        rates = {"answered": (int((known >= threshold).sum()), count)}
+        rates["answered"] = int((known >= threshold).sum()), count
         rates["answered_rightly"] = int(((known >= threshold) & right).sum()), count
         if len(unknown):
             rates["unknown_answered"] = int((unknown >= threshold).sum()), len(unknown)
-        values |= {name: hit / rows for name, (hit, rows) in rates.items()}
-        found |= {name: intervals.rate(hit, rows) for name, (hit, rows) in rates.items()}
-    return ModelMetrics(
+    reciprocal = np.where(ranks <= DEPTH, 1 / ranks, 0.0)
+    values = {name: hits / rows for name, (hits, rows) in rates.items()} | {"mrr_at_10": float(reciprocal.mean())}
+    found = {name: intervals.rate(hits, rows) for name, (hits, rows) in rates.items()}
+    found["mrr_at_10"] = intervals.bounded_ratio(reciprocal, np.ones(count))
+    measured = ModelMetrics(
         loss=None,
         perplexity=None,
         token_accuracy=None,
         rows=count,
-        answered_rows=count,
         auroc=auroc(known, unknown) if len(unknown) else None,
         unknown_rows=len(unknown) or None,
         threshold=threshold,
@@ -149,6 +141,7 @@ def _metrics(
         intervals={name: (interval.low, interval.high) for name, interval in found.items()},
         interval_kinds={name: interval.kind for name, interval in found.items()},
     )
+    return add_metrics(measured, answers)
 
 
 def auroc(known: NDArray[np.floating], unknown: NDArray[np.floating]) -> float:

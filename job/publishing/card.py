@@ -22,6 +22,7 @@ from job.run.facts import Answers, BaseFacts, DataFacts, Metrics, Source, Traini
 
 Record = TypeVar("Record")
 PACKAGES = ("torch", "transformers", "datasets", "tokenizers", "huggingface_hub")
+ENCODER_PACKAGES = ("sentence-transformers", *PACKAGES)
 SAMPLES = 5
 
 
@@ -38,7 +39,9 @@ def card(run: Path, config: Config) -> str:
     samples = side_by_side(_require_facts(run, Answers))[:SAMPLES] if config.publish.samples else []
     templates = environment()
     templates.filters["text"] = markdown.text
-    return templates.get_template("model_card.md.jinja").render(
+    is_retriever = config.model.kind == "retriever"
+    template = "retriever_card.md.jinja" if is_retriever else "model_card.md.jinja"
+    return templates.get_template(template).render(
         data=data,
         training=training,
         metrics=metrics,
@@ -49,8 +52,9 @@ def card(run: Path, config: Config) -> str:
         samples=samples,
         train=config.train.model_dump(),
         model=config.model.model_dump(),
+        retriever=config.retriever.model_dump(exclude={"unknown"}),
         seed=config.seed,
-        versions={name: version(name) for name in PACKAGES},
+        versions={name: version(name) for name in (ENCODER_PACKAGES if is_retriever else PACKAGES)},
         **_usage(run, config, samples),
     )
 
@@ -75,12 +79,13 @@ def _quote(text: str) -> str:
 
 
 def _metadata(config: Config, metrics: Metrics, sources: list[Source], base: BaseFacts) -> ModelCardData:
+    is_retriever = config.model.kind == "retriever"
     tested = sources[-1:] if config.dataset.test is not None else sources
     on_hub = [source.source for source in sources if source.revision is not None]
     dataset_type = tested[0].source if len(tested) == 1 and tested[0].revision is not None else "file"
     results = [
         EvalResult(
-            task_type="text-generation",
+            task_type="sentence-similarity" if is_retriever else "text-generation",
             dataset_type=dataset_type,
             dataset_name=", ".join(source.source.split("/")[-1] for source in tested),
             metric_type=key,
@@ -96,8 +101,8 @@ def _metadata(config: Config, metrics: Metrics, sources: list[Source], base: Bas
         datasets=list(dict.fromkeys(on_hub)) or None,
         language=config.publish.language,
         license=config.publish.license,
-        library_name="transformers",
-        pipeline_tag="text-generation",
+        library_name="sentence-transformers" if is_retriever else "transformers",
+        pipeline_tag="sentence-similarity" if is_retriever else "text-generation",
         tags=["question-answering", "kickoff"],
         eval_results=results or None,
     )

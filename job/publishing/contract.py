@@ -28,7 +28,23 @@ CONTRACT = (
     "metrics.json",
     "loss.png",
 )
-"""The files of a published repository, which a server relies on. Large weights are split into several files."""
+"""The files of a published generator, which a server relies on. Large weights are split into several files."""
+RETRIEVER = (
+    "model.safetensors",
+    "config.json",
+    "modules.json",
+    "config_sentence_transformers.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "answers.parquet",
+    "index.safetensors",
+    "retriever.json",
+    "README.md",
+    "run.yaml",
+    "metrics.json",
+    "loss.png",
+)
+"""The files of a published retriever."""
 MARK = ".kickoff-published.json"
 _VERSION = 1
 _IGNORED = {".DS_Store", "Thumbs.db", "desktop.ini", ".gitattributes"}
@@ -51,7 +67,8 @@ _OPTIONAL = (
 
 def missing_files(model: Path) -> list[str]:
     """Return the files of the contract that a folder lacks."""
-    lacking = [name for name in CONTRACT if not (model / name).is_file() and name != "model.safetensors"]
+    wanted = RETRIEVER if (model / "modules.json").is_file() else CONTRACT
+    lacking = [name for name in wanted if not (model / name).is_file() and name != "model.safetensors"]
     return lacking + ([] if list(model.glob("model*.safetensors")) else ["model.safetensors"])
 
 

@@ -17,6 +17,7 @@ KEYS: tuple[KeyPath, ...] = (
     ("dataset", "sources", "file"),
     ("dedupe", "semantic_model"),
     ("model", "base"),
+    ("retriever", "unknown"),
     ("publish", "folder"),
 )
 """Keys that hold local paths; `sources` is a list. Some may hold a Hub id, which looks like a relative path."""

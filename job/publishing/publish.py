@@ -16,8 +16,8 @@ from job.publishing import preflight as before_training
 from job.publishing.folder import publish_to_folder
 from job.publishing.hub import publish_to_hub
 from job.publishing.verify import Answer, Samples
-from job.run import durable
-from job.run.facts import Published
+from job.run import durable, fact_files
+from job.run.facts import Metrics, Published
 
 
 def preflight(config: Config, data: Sequence[Path], create: bool = True) -> None:
@@ -38,11 +38,19 @@ def preflight(config: Config, data: Sequence[Path], create: bool = True) -> None
 def assemble(run: Path, config: Config) -> None:
     """Add card, config, metrics and loss curve to `run/model`, which is then a complete repository."""
     model = run / "model"
-    for name in ("metrics.json", "loss.png"):
-        durable.write(model / name, (run / name).read_bytes())
+    metrics = fact_files.read(run, Metrics)
+    assert metrics is not None  # noqa: S101 - the pipeline has measured
+    durable.write(model / "metrics.json", fact_files.dump(_without_times(metrics)))
+    durable.write(model / "loss.png", (run / "loss.png").read_bytes())
     durable.write(model / "run.yaml", paths.run_yaml(config))
     durable.write(model / "README.md", card.card(run, config))
     contract.write_mark(model)
+
+
+def _without_times(metrics: Metrics) -> Metrics:
+    """Leave out how long it took: the same model has the same files, wherever it was measured."""
+    models = [of if of is None else replace(of, answer_seconds=None) for of in (metrics.model, metrics.base)]
+    return replace(metrics, model=models[0], base=models[1])
 
 
 def publish(section: PublishSection, model: Path, questions: list[str], answer: Answer) -> Published:

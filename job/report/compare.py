@@ -124,10 +124,12 @@ def _read(paths: Sequence[Path]) -> tuple[int, list[Question], list[Model]]:
     for run in runs[1:]:
         test_set.require_same(runs[0].path, runs[0].questions, run.path, run.questions)
     tuned = [run.tuned for run in runs]
-    bases = [(run, run.base) for run in runs if run.base is not None]
-    answered = set(runs[0].questions).intersection(*(model.answers for model in [*tuned, *(base for _, base in bases)]))
+    others = [(run, model) for run in runs for model in run.others]
+    answered = set(runs[0].questions).intersection(
+        *(model.answers for model in [*tuned, *(model for _, model in others)])
+    )
     common = [question for question in runs[0].questions if question in answered]
-    joined = models.join_bases([(run, models.on(base, common)) for run, base in bases])
+    joined = models.join([(run, models.on(model, common)) for run, model in others])
     return len(runs[0].questions), common, joined + [models.on(model, common) for model in tuned]
 
 

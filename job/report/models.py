@@ -56,12 +56,13 @@ class Model:
 
 @dataclass(frozen=True)
 class Run:
-    """A finished run: its models, the base model None if only the tuned one was measured, and its test set."""
+    """A finished run: its models and its test set."""
 
     path: Path
     questions: list[Question]
     tuned: Model
-    base: Model | None
+    others: list[Model]
+    """The base model, and BM25 beside a retriever, as far as they were measured."""
 
 
 def read(run: Path, name: str) -> Run:
@@ -82,11 +83,15 @@ def read(run: Path, name: str) -> Run:
     facts, training = fact_files.read(run, BaseFacts), fact_files.read(run, TrainingFacts)
     tuned = _model(run / "model", name, _kind(run / "model"), facts, metrics.model, answers.model)
     tuned = replace(tuned, training_seconds=training.seconds if training is not None else None)
-    if metrics.base is None:
-        return Run(run, questions, tuned, None)
-    title = Path(facts.base).name if facts is not None else f"base of {name}"
-    base = _model(run / "base", title, "base model", facts, metrics.base, answers.base)
-    return Run(run, questions, tuned, replace(base, is_base=True))
+    others = []
+    if metrics.base is not None:
+        title = Path(facts.base).name if facts is not None else f"base of {name}"
+        base = _model(run / "base", title, "base model", facts, metrics.base, answers.base)
+        others.append(replace(base, is_base=True))
+    if metrics.bm25 is not None:
+        floor = _model(run / "bm25", "BM25", "words alone", None, metrics.bm25, answers.bm25)
+        others.append(replace(floor, is_base=True))
+    return Run(run, questions, tuned, others)
 
 
 def on(model: Model, questions: Sequence[Question]) -> Model:
@@ -101,11 +106,11 @@ def on(model: Model, questions: Sequence[Question]) -> Model:
     return replace(model, answers=answers, metrics=metrics)
 
 
-def join_bases(runs: Sequence[tuple[Run, Model]]) -> list[Model]:
-    """Return the base models, once each where several runs measured the same one with the same results.
+def join(runs: Sequence[tuple[Run, Model]]) -> list[Model]:
+    """Return the other models, once each where several runs measured the same one with the same results.
 
     Args:
-        runs: Runs with their base models, reduced to the same questions.
+        runs: Runs with their other models, reduced to the same questions.
     """
     joined: list[Model] = []
     for run, base in runs:
@@ -117,9 +122,9 @@ def join_bases(runs: Sequence[tuple[Run, Model]]) -> list[Model]:
 
 
 def _is_same(one: Model, other: Model) -> bool:
-    """Return whether two base models are one; figures may differ by rounding, as between batch sizes."""
+    """Return whether two models are one; figures may differ by rounding, as between batch sizes."""
     texts = [[answer.answer for answer in model.answers.values()] for model in (one, other)]
-    if one.base is None or one.base != other.base or texts[0] != texts[1]:
+    if (one.name, one.base) != (other.name, other.base) or texts[0] != texts[1]:
         return False
     values = [(one.metrics.value(name), other.metrics.value(name)) for name in METRICS]
     return all(

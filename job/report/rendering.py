@@ -18,6 +18,13 @@ METRICS = {
     "f1": "token F1 of the answers",
     "exact_match": "exact match",
     "ended": "answers ended by themselves",
+    "recall_at_1": "own answer ranked first",
+    "recall_at_5": "own answer among the first five",
+    "mrr_at_10": "mean reciprocal rank, to the tenth",
+    "auroc": "known told from unknown (AUROC)",
+    "answered": "test questions answered",
+    "answered_rightly": "test questions answered rightly",
+    "unknown_answered": "unknown questions answered, wrongly",
 }
 """{metric: its name in tables}, in the order of the tables."""
 
@@ -45,6 +52,8 @@ class MetricRow:
     name: str
     tuned: str
     base: str
+    bm25: str
+    """Empty beside a generator."""
 
 
 @dataclass(frozen=True)
@@ -66,10 +75,14 @@ class Sample:
 def metric_rows(metrics: Metrics) -> list[MetricRow]:
     """Return the table of the metrics that were measured."""
     return [
-        MetricRow(name, _with_interval(metrics.model, key), _with_interval(metrics.base, key))
+        MetricRow(name, _with_interval(metrics.model, key), _with_interval(metrics.base, key), _floor(metrics, key))
         for key, name in METRICS.items()
         if metrics.model is not None and metrics.model.was_measured(key)
     ]
+
+
+def _floor(metrics: Metrics, key: str) -> str:
+    return _with_interval(metrics.bm25, key) if metrics.bm25 is not None and metrics.bm25.was_measured(key) else ""
 
 
 def value_of(metrics: ModelMetrics | None, key: str) -> float | None:

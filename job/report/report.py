@@ -57,7 +57,11 @@ def report(run: Path, config: Config) -> None:
 
 def brief(metrics: Metrics) -> str:
     """Return the main metrics as a phrase for the last line."""
-    names = [name for name in ("loss", "f1", "exact_match") if metrics.model and metrics.model.was_measured(name)]
+    names = [
+        name
+        for name in ("loss", "recall_at_1", "f1", "exact_match")
+        if metrics.model and metrics.model.was_measured(name)
+    ]
     values = [
         (name, *(format_metric(value_of(model, name), ".3f") for model in (metrics.model, metrics.base)))
         for name in names
@@ -66,20 +70,24 @@ def brief(metrics: Metrics) -> str:
 
 
 def summary(metrics: Metrics, answers: Answers, count: int = 5) -> str:
-    """Format the metrics and the first test questions for a terminal, tuned model beside base model.
+    """Format the metrics and the first test questions for a terminal, the models beside each other.
 
     Args:
         metrics: Metrics of both models.
         answers: Answers of both models.
         count: Number of questions to show.
     """
-    lines = [f"{'':34}{'tuned':>10}{'base':>10}"]
+    columns = {"tuned": metrics.model, "base": metrics.base} | ({"BM25": metrics.bm25} if metrics.bm25 else {})
+    lines = [f"{'':36}" + "".join(f"{name:>10}" for name in columns)]
     for key, name in METRICS.items():
         if metrics.model is not None and metrics.model.was_measured(key):
             bounds = interval(metrics.model, key, ".3f")
             suffix = f"   tuned, 95 %: {bounds}" if bounds else ""
-            values = [format_metric(value_of(model, key), ".3f") for model in (metrics.model, metrics.base)]
-            lines.append(f"{name:34}{values[0]:>10}{values[1]:>10}{suffix}")
+            values = [
+                format_metric(value_of(model, key), ".3f") if model is not None and model.was_measured(key) else ""
+                for model in columns.values()
+            ]
+            lines.append(f"{name:36}" + "".join(f"{value:>10}" for value in values) + suffix)
     for row in side_by_side(answers)[:count]:
         question, expected, tuned, base = (" ".join(text.split()) for text in row.texts())
         lines.append(f"\nquestion  {question}\nexpected  {expected}\ntuned     {tuned}\nbase      {base}")

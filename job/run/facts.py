@@ -227,6 +227,8 @@ class Answers:
 
     model: list[Answer]
     base: list[Answer]
+    bm25: list[Answer] = field(default_factory=list)
+    """BM25's beside a retriever."""
 
 
 @dataclass(frozen=True)

@@ -3,8 +3,9 @@
 For each row of a step, the question's vector is compared with the vectors of all answers and of all questions of the
 step, by cosine; the loss is the cross entropy of the own answer among the answers, and of a question with the same
 answer among the questions (InfoNCE; van den Oord et al. 2018, MultipleNegativesRankingLoss in sentence-transformers).
-Other rows with the same answer are no wrong choices, so they are left out. The question that asks has lost some of its
-tokens at random, as another wording has: the questions of a file are few, and users ask in other words.
+Other rows with the same answer are no wrong choices, so they are left out. The questions of a file are few, and users
+ask in other words, so the question that asks has lost some of its tokens at random, and an answer that has lost half of
+its own asks for the whole one, since other wordings often take words from the answer.
 
 The vectors of a whole step are needed at once, and their graphs would not fit into memory. So vectors are computed
 without a graph first, then the loss's gradients with regard to them, and then each forward pass again with its part of
@@ -38,8 +39,10 @@ TEMPERATURE = 0.05
 """By which cosines are divided; sentence-transformers' default (scale 20)."""
 _FEWEST_TOKENS = 3
 """Of a question that loses tokens, so that something is left to ask."""
-_TEXTS = 3
-"""Texts of a row: a question that asks, an answer, and a question that is asked for."""
+_TEXTS = 4
+"""Texts of a row: a question and a half answer that ask, and the answer and a question that are asked for."""
+_ANSWER_DROPOUT = 0.5
+"""Share of an answer's tokens that are left out where it asks."""
 _BLOCK = 1024
 """Test rows that are compared with each other."""
 
@@ -153,17 +156,18 @@ class Contrastive:
         return row % self.machine.processes == self.machine.rank
 
     def _texts(self, rows: list[int], seed: tuple[int, int]) -> list[np.ndarray]:
-        """List the token ids of a step: the questions that ask, the answers, and questions with the same answer."""
+        """List the token ids of a step: the texts that ask, then the answers, and questions with the same answer."""
         random = np.random.default_rng(seed)  # the same in every process
-        asking = [self._drop_tokens(self.rows.questions[row], random) for row in rows]
+        questions = [self._drop(self.rows.questions[row], self.retriever.word_dropout, random) for row in rows]
+        halves = [self._drop(self.rows.answers[row], _ANSWER_DROPOUT, random) for row in rows]
         same = [self.rows.with_same_answer(row) for row in rows]
         asked = [self.rows.questions[each[random.integers(len(each))]] for each in same]
-        return [*asking, *(self.rows.answers[row] for row in rows), *asked]
+        return [*questions, *halves, *(self.rows.answers[row] for row in rows), *asked]
 
-    def _drop_tokens(self, ids: np.ndarray, random: np.random.Generator) -> np.ndarray:
-        """Leave out some tokens of a question, but none of its prompt and no special token around it."""
+    def _drop(self, ids: np.ndarray, share: float, random: np.random.Generator) -> np.ndarray:
+        """Leave out some tokens of a text, but none of its prompt and no special token around it."""
         end = len(ids) - self._trailing
-        kept = random.random(end - self._leading) >= self.retriever.word_dropout
+        kept = random.random(end - self._leading) >= share
         if kept.sum() < _FEWEST_TOKENS:
             return ids
         inner = ids[self._leading : end][kept]
@@ -218,10 +222,11 @@ class Contrastive:
         return torch.cat(halves)
 
     def _losses(self, vectors: torch.Tensor, answer_ids: np.ndarray) -> torch.Tensor:
-        """Compute each row's loss: the mean of both comparisons, [rows]."""
-        asking, answers, asked = vectors.reshape(_TEXTS, len(answer_ids), -1)
+        """Compute each row's loss: the mean of the comparisons, [rows]."""
+        questions, halves, answers, asked = vectors.reshape(_TEXTS, len(answer_ids), -1)
         same = torch.from_numpy(answer_ids[:, None] == answer_ids).to(vectors.device)
-        return (cross_entropy(asking, answers, same) + cross_entropy(asking, asked, same)) / 2
+        pairs = ((questions, answers), (questions, asked), (halves, answers))
+        return torch.stack([cross_entropy(asking, choices, same) for asking, choices in pairs]).mean(dim=0)
 
     def _has_failed(self, failure: Exception | None) -> bool:
         """Raise this process's failure; tell whether another process failed: then none goes on to wait for it."""
