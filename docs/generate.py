@@ -25,6 +25,7 @@ WHAT = {
     "split": "Which rows are tested. See [split](data.md#split).",
     "model": "The base model, and how long rows and answers may be. See [training](training.md).",
     "train": "The training. See [training](training.md#what-to-set).",
+    "retriever": "What only a [retriever](retrievers.md) has.",
     "evaluate": "What is measured, and the gate. See [evaluation](evaluation.md).",
     "publish": "Where the model goes. See [publishing](publishing.md).",
 }
