@@ -17,6 +17,7 @@ from pathlib import Path
 import yaml
 
 from job.config.read import load
+from job.data import files as data_files
 from job.data import local_files
 from job.errors import ConfigError, DataError
 
@@ -40,7 +41,9 @@ def files_of(path: Path) -> list[Path]:
     folder = path.parent
     if not re.fullmatch(r"[\w-][\w./-]*", str(folder)) or ".." in folder.parts or folder.parts[0] == "runs":
         raise ConfigError(f"{path}: expected a path from here and a folder of its own, such as {EXAMPLE}/config.yaml")
-    files = list(dict.fromkeys([path, *local_files.paths(config.dataset)]))
+    unknown = config.retriever.unknown
+    named = [*local_files.paths(config.dataset), *(data_files.paths(unknown) if unknown is not None else [])]
+    files = list(dict.fromkeys([path, *named]))
     for file in files:
         if file.parent != folder or not re.fullmatch(r"[\w.-]+", file.name) or not file.is_file():
             raise ConfigError(

@@ -57,13 +57,16 @@ def test_render_takes_another_config(here: Path, name: str) -> None:
 
 
 def test_all_files_of_a_run_are_in_the_config_map(here: Path) -> None:
-    for name in ("one.jsonl", "two.jsonl", "test.json"):
+    for name in ("one.jsonl", "two.jsonl", "test.json", "unknown.json"):
         (here / name).write_text("[]")
     sources = "sources: [{file: mine/first/asked.csv}, {file: mine/first/*.jsonl}]"
-    (here / "run.yaml").write_text(f"dataset: {{{sources}, test: [mine/first/test.json]}}\noutput: runs/first\n")
+    (here / "run.yaml").write_text(
+        f"dataset: {{{sources}, test: [mine/first/test.json]}}\noutput: runs/first\n"
+        "model: {kind: retriever}\nretriever: {unknown: mine/first/unknown.json}\n"
+    )
     found = yaml.safe_load_all(render.render(Path("mine/first/run.yaml"), "train", "-1"))
     (files,) = [item["data"] for item in found if item["kind"] == "ConfigMap"]
-    assert set(files) == {"run.yaml", "asked.csv", "one.jsonl", "two.jsonl", "test.json"}
+    assert set(files) == {"run.yaml", "asked.csv", "one.jsonl", "two.jsonl", "test.json", "unknown.json"}
 
 
 @pytest.mark.parametrize(
