@@ -14,7 +14,7 @@ import json
 import logging
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -77,7 +77,7 @@ def save(
     return target
 
 
-def save_best(folder: Path, step: int, weights: dict[str, Any], before: WeightsFile | None) -> WeightsFile:
+def save_best(folder: Path, step: int, weights: Mapping[str, torch.Tensor], before: WeightsFile | None) -> WeightsFile:
     """Write the best weights so far, then remove earlier ones that no checkpoint lists.
 
     Args:
@@ -123,7 +123,7 @@ def _write(partial: Path, tensors: dict[str, Any], state: dict[str, Any], best: 
     (partial / MANIFEST).write_text(json.dumps(sums | beside))
 
 
-def _write_tensors(tensors: dict[str, Any], path: Path) -> None:
+def _write_tensors(tensors: Mapping[str, object], path: Path) -> None:
     try:
         torch.save(tensors, path)
     except RuntimeError as error:  # torch's writer in C++ does not report what is wrong with the disk
