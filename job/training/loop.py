@@ -106,10 +106,6 @@ class Training:
                 f"{self.total_steps}"
             )
 
-    @property
-    def _stopped_early(self) -> bool:
-        return self.learner.done < self.total_steps and self.best.waited_enough
-
     def close(self) -> None:
         """Flush TensorBoard's file, and free what only steps need."""
         self.objective.close()
@@ -181,6 +177,10 @@ class Training:
             self._log("train_loss", self.window[0] / self.window[1], grad_norm=outcome.norm)
             self.window = [0.0, 0]
 
+    @property
+    def _stopped_early(self) -> bool:
+        return self.learner.done < self.total_steps and self.best.waited_enough
+
     def _require_all_rows(self) -> None:
         """Raise ConfigError unless each row was trained in each epoch that the steps demand: else it is no model."""
         trained = (self.trained_rows, self.trained_tokens)
@@ -198,7 +198,8 @@ class Training:
 
     def _save_due(self, outcome: Outcome) -> bool:
         done = self.learner.done
-        return done < self.total_steps and (outcome.save or done % self.section.save_steps == 0)
+        ended = done == self.total_steps or self.best.waited_enough
+        return not ended and (outcome.save or done % self.section.save_steps == 0)
 
     def _stop(self) -> NoReturn:
         # a checkpoint that is there is not written again: a kill in between would leave none
