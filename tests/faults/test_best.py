@@ -1,4 +1,4 @@
-"""kill -9 around the moment at which the best weights get their place; the run still ends as an unbroken one."""
+"""kill -9 around the moment at which the best weights get their place, and long after it: the same weights are kept."""
 
 import re
 import signal
@@ -27,10 +27,11 @@ def whole(jobs: ForkServer, reference: Path, tmp_path_factory: pytest.TempPathFa
     return folder
 
 
-def renames(whole: Path) -> list[int]:
-    """At which touches of a file best weights get their place."""
+def renames(whole: Path, name: str = "best") -> list[int]:
+    """At which touches of a file best weights get their place, or checkpoints."""
     text = (whole / next(path.name for path in whole.glob("output-*.txt"))).read_text()
-    return [int(number) for number in re.findall(r"^touches (\d+): os.rename .*/best.partial$", text, re.MULTILINE)]
+    pattern = rf"^touches (\d+): os.rename .*/{name}[-\d]*.partial$"
+    return [int(number) for number in re.findall(pattern, text, re.MULTILINE)]
 
 
 def kill_at(jobs: ForkServer, reference: Path, whole: Path, folder: Path, number: int) -> dict[str, Any]:
@@ -65,7 +66,7 @@ def test_killed_just_before_and_after_the_best_weights_get_their_place(
 ) -> None:
     written = renames(whole)
     assert len(written) > 5
-    numbers = [written[2], written[3] + 1, written[-1] + 1]
+    numbers = [written[2], written[3] + 1, written[-1] + 1, renames(whole, "step")[-1]]
     found = kill_all(jobs, reference, whole, tmp_path, numbers, "kill -9 at the best weights, sample")
     assert [one for one in found if one["newer"]], "the best weights were newer than the newest checkpoint"
 
