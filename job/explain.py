@@ -18,6 +18,7 @@ from job.data.credentials import redact_value
 from job.data.prompt import prompt_length
 from job.data.rows import BATCH
 from job.errors import ConfigError, DataError
+from job.report.rendering import kept_weights
 from job.run import fact_files
 from job.run.facts import Answers, DataFacts, Metrics, Source, TrainingFacts
 
@@ -158,7 +159,9 @@ def _training_lines(run: Path) -> list[str]:
     training = fact_files.read(run, TrainingFacts)
     if training is None:
         return ["train     not trained yet"]
-    return [f"train     once in every epoch; the training took {training.steps} steps"]
+    kept = kept_weights(training)
+    model = "" if kept is None else f"; the model has {kept}"
+    return [f"train     once in every epoch; the training took {training.steps} steps{model}"]
 
 
 def _test_lines(run: Path, where: str) -> list[str]:

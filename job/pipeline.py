@@ -18,6 +18,7 @@ from job.hub import client
 from job.prepare import prepare
 from job.publishing import publish
 from job.report import report
+from job.report.rendering import kept_weights
 from job.run.facts import Answers, Metrics
 from job.run.folder import RunFolder
 from job.run.machine import Machine, detect
@@ -45,9 +46,11 @@ def run(config: Config) -> str:
         if not folder.is_trained():
             with folder.phase("train", "training the model on the training rows", machine.rank):
                 rows = stages.load_encoded(folder)
-                train.train(
+                facts = train.train(
                     config.train, config.seed, rows, folder / "base", folder.path, machine, train.objective(config)
                 )
+            if machine.rank == 0:
+                log.info(f"train: the model has {kept_weights(facts)}")
         if machine.rank == 0:
             folder.discard("checkpoints")
         if measure.is_outdated(config, folder, machine):

@@ -52,6 +52,12 @@ def find_conflicts(config: "Config") -> Iterator[tuple[KeyPath, str]]:
         )
     if config.split.fold > (config.split.folds or 1):
         yield ("split", "fold"), f"is {config.split.fold}, and split.folds is {config.split.folds or 'not set'}"
+    if config.train.patience is not None and config.train.keep == "last":
+        yield (
+            ("train", "patience"),
+            f"is {config.train.patience}, and train.keep is last: a training that ends early would keep weights with "
+            "a higher test loss than earlier ones; set train.keep to best, or remove train.patience",
+        )
     yield from _check_kind(config)
     if config.model.kind == "generator" and evaluate.gate in GENERATED and evaluate.generate_rows == 0:
         yield (

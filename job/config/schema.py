@@ -187,6 +187,15 @@ class TrainSection(Section):
     device: Literal["auto", "gpu", "cpu"] = Field(
         "auto", description="auto: a GPU if there is one; gpu: refuse to run without one."
     )
+    keep: Literal["best", "last"] = Field(
+        "best", description="Weights that become the model: best: those with the lowest test loss; last."
+    )
+    test_steps: Annotated[int, Field(ge=1)] | None = Field(
+        None, description="Steps between measurements of the test loss, besides that after each epoch."
+    )
+    patience: Annotated[int, Field(ge=1)] | None = Field(
+        None, description="Measurements in a row without a lower test loss that end the training early."
+    )
     logging_steps: Annotated[int, Field(ge=1)] = Field(10, description="Steps between points of the loss curve.")
     save_steps: Annotated[int, Field(ge=1)] = Field(500, description="Steps between checkpoints.")
     save_minutes: Annotated[float, Field(gt=0)] = Field(

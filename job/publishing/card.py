@@ -16,7 +16,7 @@ from huggingface_hub import EvalResult, ModelCard, ModelCardData
 
 from job.config.schema import Config
 from job.publishing import markdown, paths
-from job.report.rendering import METRICS, Sample, environment, metric_rows, side_by_side, value_of
+from job.report.rendering import METRICS, Sample, environment, kept_weights, metric_rows, side_by_side, value_of
 from job.run import fact_files
 from job.run.facts import Answers, BaseFacts, DataFacts, Metrics, Source, TrainingFacts
 
@@ -44,6 +44,7 @@ def card(run: Path, config: Config) -> str:
     return templates.get_template(template).render(
         data=data,
         training=training,
+        kept=kept_weights(training),
         metrics=metrics,
         base=replace(base, base=_base(base)),
         sources=sources,

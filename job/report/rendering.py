@@ -8,7 +8,7 @@ from pathlib import Path
 
 import jinja2
 
-from job.run.facts import Answers, Metrics, ModelMetrics
+from job.run.facts import Answers, Metrics, ModelMetrics, TrainingFacts
 
 TEMPLATES = Path(__file__).parent / "templates"
 METRICS = {
@@ -83,6 +83,14 @@ def metric_rows(metrics: Metrics) -> list[MetricRow]:
 
 def _floor(metrics: Metrics, key: str) -> str:
     return _with_interval(metrics.bm25, key) if metrics.bm25 is not None and metrics.bm25.was_measured(key) else ""
+
+
+def kept_weights(training: TrainingFacts) -> str | None:
+    """Say which step's weights the model has; None if an earlier version of Kickoff trained it."""
+    if training.kept_step is None:
+        return None
+    loss = "" if training.kept_loss is None else f", test loss {format_metric(training.kept_loss)}"
+    return f"the weights of step {training.kept_step} (epoch {training.kept_epoch}){loss}"
 
 
 def value_of(metrics: ModelMetrics | None, key: str) -> float | None:

@@ -5,14 +5,22 @@ It reads the facts that the stages have written to the run folder. It does not k
 
 import base64
 import io
-from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from job.config.read import dump
 from job.config.schema import Config
 from job.report.data import view
-from job.report.rendering import METRICS, environment, format_metric, interval, metric_rows, side_by_side, value_of
+from job.report.rendering import (
+    METRICS,
+    environment,
+    format_metric,
+    interval,
+    kept_weights,
+    metric_rows,
+    side_by_side,
+    value_of,
+)
 from job.run import durable, fact_files
 from job.run.facts import Answers, BaseFacts, DataFacts, Metrics, Published, TrainingFacts
 
@@ -31,7 +39,7 @@ def report(run: Path, config: Config) -> None:
     )
     data = fact_files.read(run, DataFacts)
     assert data is not None  # noqa: S101 - every run writes it first
-    loss = _loss_picture(training.history) if training is not None else b""
+    loss = _loss_picture(training) if training is not None else b""
     if loss:
         durable.write(run / "loss.png", loss)
     html = (
@@ -40,6 +48,7 @@ def report(run: Path, config: Config) -> None:
         .render(
             data=data,
             training=training,
+            kept=kept_weights(training) if training is not None else None,
             metrics=metrics,
             phases=fact_files.read_phases(run),
             base=fact_files.read(run, BaseFacts),
@@ -94,12 +103,14 @@ def summary(metrics: Metrics, answers: Answers, count: int = 5) -> str:
     return "\n".join(lines)
 
 
-def _loss_picture(history: Sequence[Mapping[str, float | None]]) -> bytes:
+def _loss_picture(training: TrainingFacts) -> bytes:
     figure, axes = _axes(7, 3.5)
     for key, label, style in (("train_loss", "training", "-"), ("test_loss", "test", "o-")):
-        points = [(point["step"], point[key]) for point in history if point.get(key) is not None]
+        points = [(point["step"], point[key]) for point in training.history if point.get(key) is not None]
         if points:
             axes.plot(*zip(*points, strict=True), style, label=label, markersize=4)
+    if training.kept_step is not None:
+        axes.axvline(training.kept_step, color="black", linestyle=":", label=f"kept: step {training.kept_step}")
     axes.set(xlabel="step", ylabel="loss (nats per token)")
     if axes.lines:
         axes.legend()

@@ -23,6 +23,8 @@ _WEIGHT_BYTES = 4
 """Bytes of one weight during training: fp32, whatever dtype the base has on disk."""
 _COPIES = 3
 """A checkpoint holds the weights and AdamW's two moments, all in fp32."""
+_BEST_COPIES = {"best": 1, "last": 0}
+"""Beside each checkpoint lie the best weights until then, by `train.keep`; at most as many files as checkpoints."""
 _SMALL_FILES = 2**22
 """Bytes for the report, the loss curve, TensorBoard's events and the like."""
 _REMEDIES = {
@@ -71,7 +73,7 @@ def estimate(config: Config, prepared: Path) -> list[Need]:
     base = size(prepared / "base")
     data = size(prepared) - base
     weights = int(json.loads((prepared / "base" / "base.json").read_text())["parameters"])
-    checkpoint = weights * _WEIGHT_BYTES * _COPIES
+    checkpoint = weights * _WEIGHT_BYTES * (_COPIES + _BEST_COPIES[config.train.keep])
     # a new checkpoint is complete before the oldest is removed; the saved model has the dtype of the base
     training = base + data + checkpoint * (config.train.save_total_limit + 1) + _SMALL_FILES
     published = base + _SMALL_FILES

@@ -125,6 +125,14 @@ class TrainingFacts:
     peak_gib: float
     encoded: dict[str, str] | None = None
     """{part: hash of its encoded rows}, to compare with rows that are prepared again."""
+    kept_step: int | None = None
+    """The step whose weights are the model; None if an earlier version of Kickoff trained it: the last one."""
+    kept_epoch: int | None = None
+    """The epoch of that step, from 1."""
+    kept_loss: float | None = None
+    """The test loss after that step; None if there were no test rows."""
+    stopped_early: bool = False
+    """Whether `train.patience` ended the training before its last step; `steps` counts those that were taken."""
 
 
 @dataclass(frozen=True)

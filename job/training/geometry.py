@@ -18,7 +18,10 @@ from job.errors import ConfigError
 from job.run.machine import Machine
 from job.training.objective import EncodedRows
 
-_RECIPE = ("epochs", "learning_rate", "lr_scheduler", "warmup_steps", "weight_decay", "max_grad_norm")
+_RECIPE = (
+    "epochs", "learning_rate", "lr_scheduler", "warmup_steps", "weight_decay", "max_grad_norm",
+    "keep", "test_steps", "patience",  # they decide which step's weights become the model
+)  # fmt: skip
 
 
 def rows_per_step(section: TrainSection, processes: int) -> int:
@@ -83,12 +86,13 @@ def read(recorded: Any, step: int, checkpoints: Path) -> Geometry:
         ConfigError: another version of the job wrote it.
     """
     try:
-        return Geometry(**recorded)
+        then = Geometry(**recorded)
     except TypeError:
-        raise ConfigError(
-            f"output: another version of Kickoff wrote the checkpoint of step {step}: it does not record its rows, "
-            f"nor how many of them a step has; finish the run with that version, or {_start_over(checkpoints)}"
-        ) from None
+        raise _other_version("its rows, nor how many of them a step has", step, checkpoints) from None
+    missing = [f"train.{key}" for key in _RECIPE if f"train.{key}" not in then.recipe]
+    if missing:
+        raise _other_version(", ".join(missing), step, checkpoints)
+    return then
 
 
 def position(then: Geometry, now: Geometry, done: int, checkpoints: Path) -> int:
@@ -125,6 +129,13 @@ def changes(then: Geometry, now: Geometry) -> str:
 def same_setup(then: Geometry, now: Geometry) -> bool:
     """Tell whether a resumed training computes bit for bit what an unbroken one would."""
     return replace(then, recipe=now.recipe) == now
+
+
+def _other_version(lacking: str, step: int, checkpoints: Path) -> ConfigError:
+    return ConfigError(
+        f"output: another version of Kickoff wrote the checkpoint of step {step}: it does not record {lacking}; "
+        f"finish the run with that version, or {_start_over(checkpoints)}"
+    )
 
 
 def _require_same_recipe(then: Geometry, now: Geometry, checkpoints: Path) -> None:

@@ -3,7 +3,7 @@
 Random numbers depend on (seed, epoch) or (seed, step, rank) alone, and the learning rate on the step. So a resumed
 training has the row order and the dropout of an unbroken one, and a checkpoint needs no generator's state.
 
-It knows epochs, rows by number and when to stop. It does not know how a step is computed.
+It knows epochs and when to stop. It does not know how a step is computed, nor which rows it takes.
 """
 
 import logging
@@ -23,7 +23,8 @@ from job.run.facts import TrainingFacts
 from job.run.machine import Machine
 from job.run.progress import Progress
 from job.training import divergence, geometry
-from job.training.batches import epoch_steps
+from job.training.best import Best
+from job.training.course import Course
 from job.training.geometry import rows_per_step
 from job.training.next_token import NextToken
 from job.training.objective import Load
@@ -54,6 +55,8 @@ class Training:
         self.objective.load_test(rows["test"])
         self.geometry = geometry.describe(section, seed, self.rows, machine)
         self.per_epoch = self.geometry.steps_per_epoch
+        self.course = Course(self.rows, self.geometry.rows_per_step, self.per_epoch, seed)
+        self.best = Best(section, self.checkpoints, machine, tested=self.test_rows > 0)
         self.seconds = 0.0
         self.trained_rows = 0
         self.trained_tokens = 0
@@ -62,10 +65,9 @@ class Training:
         self.writer: SummaryWriter | None = None
         self.saved_at = time.monotonic()
         self._written = (-1, 0)  # steps taken and skipped when the newest checkpoint was written
-        self._epoch: tuple[int, list[list[int]]] = (-1, [])
 
     def loop(self, stop_requested: Callable[[], bool]) -> None:
-        """Take every step that is left.
+        """Take every step that is left, or as many as `train.patience` allows.
 
         Args:
             stop_requested: asked at each step and test batch; True ends the training after the step.
@@ -78,11 +80,12 @@ class Training:
         learner = self.learner
         self.writer = self._writer()
         self.saved_at = time.monotonic()
+        self.best.start()
         if self._test_when_due(stop_requested):  # an interruption may have come before it
             self._stop()
         with Progress("train", self.total_steps, "step", learner.done) as progress:
-            while learner.done < self.total_steps:
-                rows = self._next_rows()
+            while learner.done < self.total_steps and not self.best.waited_enough:
+                rows = self.course.next_rows(learner.done)
                 started = time.monotonic()
                 outcome = learner.step(rows, stop_requested(), self._minutes_have_passed())
                 elapsed = time.monotonic() - started
@@ -96,6 +99,12 @@ class Training:
                 if outcome.taken and self._save_due(outcome):
                     self._checkpoint()
         self._require_all_rows()
+        if self._stopped_early and self.machine.rank == 0:
+            log.info(
+                f"train: {self.section.patience} measurements in a row without a lower test loss than "
+                f"{self.best.loss:.4g}, that of step {self.best.step}; ended at step {learner.done} of "
+                f"{self.total_steps}"
+            )
 
     def close(self) -> None:
         """Flush TensorBoard's file, and free what only steps need."""
@@ -133,10 +142,12 @@ class Training:
 
     def facts(self, encoded: dict[str, str] | None) -> TrainingFacts:
         """Give what training.json holds; `encoded` are the hashes of the rows, None where another process writes."""
-        tokens = sum(self.rows.lengths) * self.section.epochs
+        done, best = self.learner.done, self.best
+        tokens = self.course.amount(done).tokens
+        kept = done if best.step is None else best.step
         return TrainingFacts(
             history=self.history,
-            steps=self.total_steps,
+            steps=done,
             skipped_steps=self.learner.skipped,
             rows_per_step=rows_per_step(self.section, self.machine.processes),
             forward_rows=self.learner.micro_size,
@@ -150,15 +161,11 @@ class Training:
             answer_only_logits=self.objective.answer_only,
             peak_gib=self.machine.peak_gib(),
             encoded=encoded,
+            kept_step=kept,
+            kept_epoch=math.ceil(kept / self.per_epoch),
+            kept_loss=best.loss,
+            stopped_early=self._stopped_early,
         )
-
-    def _next_rows(self) -> list[int]:
-        """Look up the rows of the next step."""
-        epoch, position = divmod(self.learner.done, self.per_epoch)
-        if self._epoch[0] != epoch:
-            size = rows_per_step(self.section, self.machine.processes)
-            self._epoch = epoch, epoch_steps(self.rows.lengths, size, self.seed, epoch)
-        return self._epoch[1][position]
 
     def _count(self, rows: list[int], outcome: Outcome) -> None:
         """Count a step that was taken, and log the loss when it is due."""
@@ -170,10 +177,14 @@ class Training:
             self._log("train_loss", self.window[0] / self.window[1], grad_norm=outcome.norm)
             self.window = [0.0, 0]
 
+    @property
+    def _stopped_early(self) -> bool:
+        return self.learner.done < self.total_steps and self.best.waited_enough
+
     def _require_all_rows(self) -> None:
-        """Raise ConfigError unless each row was trained in each epoch: nothing else may become a model."""
+        """Raise ConfigError unless each row was trained in each epoch that the steps demand: else it is no model."""
         trained = (self.trained_rows, self.trained_tokens)
-        expected = (len(self.rows) * self.section.epochs, sum(self.rows.trained) * self.section.epochs)
+        expected = self.course.amount(self.learner.done)[:2]
         if trained != expected:
             raise ConfigError(
                 f"output: the training ended after {trained[0]} rows and {trained[1]} trained tokens, expected "
@@ -187,7 +198,8 @@ class Training:
 
     def _save_due(self, outcome: Outcome) -> bool:
         done = self.learner.done
-        return done < self.total_steps and (outcome.save or done % self.section.save_steps == 0)
+        ended = done == self.total_steps or self.best.waited_enough
+        return not ended and (outcome.save or done % self.section.save_steps == 0)
 
     def _stop(self) -> NoReturn:
         # a checkpoint that is there is not written again: a kill in between would leave none
@@ -199,9 +211,10 @@ class Training:
         )
 
     def _test_when_due(self, stop_requested: Callable[[], bool]) -> bool:
-        """Measure the test loss at the end of an epoch; True if a stop came first: it is then due after the resume."""
-        done = self.learner.done
-        if done == 0 or done % self.per_epoch or not self.test_rows:
+        """Measure the test loss where it is due; True if a stop came first: it is then due after the resume."""
+        done, every = self.learner.done, self.section.test_steps
+        between = every is not None and done % every == 0
+        if done == 0 or not self.test_rows or (done % self.per_epoch and not between):
             return False
         if any("test_loss" in point and point["step"] == done for point in self.history[-2:]):
             return False
@@ -212,6 +225,7 @@ class Training:
             kept = checkpoint.describe_newest(self.checkpoints)
             raise divergence.unmeasurable(done, loss, self.machine.precision, kept)
         self._log("test_loss", loss)
+        self.best.consider(self.learner.model, done, loss, last=done == self.total_steps)
         return False
 
     def _restore(self, tensors: dict[str, Any], state: dict[str, Any]) -> None:
@@ -226,6 +240,7 @@ class Training:
         self.history = [
             {**point, "step": geometry.on_new_steps(then, now, int(point["step"]))} for point in state["history"]
         ]
+        self.best.restore(state["best"], lambda step: geometry.on_new_steps(then, now, step))
         log.info(f"train: continuing from the checkpoint of step {state['step']} of {then.total_steps}")
         if geometry.same_setup(then, now):
             learner.micro_size = state["forward_rows"][self.machine.rank]
@@ -256,10 +271,10 @@ class Training:
                 "skipped_in_a_row": self.learner.skipped_in_a_row,
                 "trained_rows": self.trained_rows,
                 "trained_tokens": self.trained_tokens,
+                "best": self.best.state(),
             }
-            checkpoint.save(
-                self.checkpoints, self.learner.done, self.learner.tensors(), state, self.section.save_total_limit
-            )
+            done, limit = self.learner.done, self.section.save_total_limit
+            checkpoint.save(self.checkpoints, done, self.learner.tensors(), state, limit, self.best.file)
         self._written = self.learner.done, self.learner.skipped
         self.machine.wait()
         self.saved_at = time.monotonic()

@@ -58,14 +58,15 @@ def train(
         load: loads the objective, as `objective` chooses it.
 
     Returns:
-        The facts of training.json: the history (loss every `logging_steps`, test loss every epoch), steps, tokens,
-        seconds and more.
+        The facts of training.json: the history (loss every `logging_steps`, test loss every epoch and every
+        `test_steps`), steps, tokens, seconds, the step whose weights are kept, and more.
 
     Raises:
         Interrupted: a signal came; the checkpoint of the last step is complete.
         OutOfMemory: a single row does not fit, or the optimizer does not.
         Diverged: the loss or the gradient is no number, the loss exploded, or fp16 overflows again and again.
         ConfigError: the run has fewer steps than its warm-up, or a checkpoint cannot go on here.
+        KickoffError: the weights that are to be kept are gone or damaged.
     """
     total_steps = count_steps(section, len(rows["train"]), machine.processes)
     training = Training(section, seed, rows, base, run, machine, total_steps, load)
@@ -82,6 +83,7 @@ def train(
             with out_of_memory.convert_errors(
                 "while the model was saved", "run the same command on a machine with more memory"
             ):
+                training.best.load_into(training.learner.model, training.learner.done)
                 _save(training.objective, run, facts)
         machine.wait()
     return facts

@@ -31,6 +31,7 @@ UNTYPED = {
     "run/fact_files.py": 1,  # JSON
     "run/facts.py": 5,  # what pydantic makes of the config
     "run/folder.py": 2,  # what pydantic makes of the config
+    "training/best.py": 2,  # JSON of a checkpoint
     "training/geometry.py": 2,  # JSON of a checkpoint
     "training/step.py": 3,  # state dicts of torch
     "training/loop.py": 2,  # state dicts of torch

@@ -46,6 +46,7 @@ def result(run: Path) -> dict[str, Any]:
         },
         "history": training["history"],
         "steps": training["steps"],
+        "kept": [training["kept_step"], training["kept_loss"], training.get("stopped_early", False)],
         "metrics": metrics,
         "answers": json.loads((run / "answers.json").read_text()),
         "data": json.loads((run / "data.json").read_text()),

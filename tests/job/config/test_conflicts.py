@@ -12,6 +12,7 @@ from config_text import FILE, errors, read
         (FILE + "evaluate: {gate: f1, generate_rows: 0}", "2:12: evaluate.gate", "needs generated answers"),
         (FILE + "evaluate: {gate: exact_match, generate_rows: 0}", "2:12: evaluate.gate", "is exact_match"),
         (FILE + "evaluate: {gate: off, gate_threshold: 1}", "2:23: evaluate.gate_threshold", "gate is off"),
+        (FILE + "train: {patience: 3, keep: last}", "2:9: train.patience", "is 3, and train.keep is last"),
         (FILE + "publish: {tag: v1}", "2:11: publish.tag", "without publish.repo"),
         (FILE + "publish: {branch: b}", "2:11: publish.branch", "without publish.repo"),
         ("dataset: {file: a, name: b/c}", "1:1: dataset", "both file and name are set"),

@@ -88,6 +88,7 @@ def made(tmp_path: Path) -> Make:
             "precision": "bf16",
             "device": "cpu",
             "seconds": 4.5,
+            **{"kept_step": 6, "kept_epoch": 2, "kept_loss": 1.25, "stopped_early": True},
         }
         answers = [
             {"where": "row 1", "question": text, "expected": text, "answer": text, "f1": 1.0, "ended": True}
@@ -236,6 +237,17 @@ def test_nothing_measured(made: Make) -> None:
     text = card(run, config)
     assert "Nothing was measured: there was no test row." in text
     assert "model-index" not in ModelCard(text).data.to_dict()
+
+
+def test_which_weights_it_has(made: Make) -> None:
+    run, config = made(publish={"repo": "ada/soccer"}, train={"keep": "last"})
+    training = json.loads((run / "training.json").read_text())
+    facts = {key: value for key, value in training.items() if key not in ("kept_loss", "stopped_early")}
+    (run / "training.json").write_text(json.dumps(facts))
+    assert "4.5 s.\nThe model has the weights of step 6 (epoch 2).\nThe loss covers" in card(run, config)
+    del facts["kept_step"], facts["kept_epoch"]
+    (run / "training.json").write_text(json.dumps(facts))
+    assert "The model has" not in card(run, config), "an earlier version of Kickoff trained it"
 
 
 def test_metrics_of_an_older_run(made: Make) -> None:

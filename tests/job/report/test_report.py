@@ -179,15 +179,33 @@ def test_names_are_text_too(tmp_path: Path, data: dict[str, Any], measured: dict
     assert parser.addresses == []
 
 
+HISTORY = [{"step": 1, "train_loss": 2.0, "grad_norm": None}, {"step": 2, "test_loss": None}]
+TRAINING = {
+    **{"history": HISTORY, "steps": 2, "rows_per_step": 8, "forward_rows": 8, "processes": 1, "seconds": 1.0},
+    **{"tokens_per_second": 5.0, "precision": "fp16", "device": "cuda", "skipped_steps": 0, "tokens": 5},
+    **{"trained_tokens": 5, "answer_only_logits": True, "peak_gib": 1.0},
+}
+
+
 def test_a_curve_with_a_point_that_is_no_number(tmp_path: Path, data: dict[str, Any]) -> None:
-    history = [{"step": 1, "train_loss": 2.0, "grad_norm": None}, {"step": 2, "test_loss": None}]
-    training = {
-        **{"history": history, "steps": 2, "rows_per_step": 8, "forward_rows": 8, "processes": 1, "seconds": 1.0},
-        **{"tokens_per_second": 5.0, "precision": "fp16", "device": "cuda", "skipped_steps": 0, "tokens": 5},
-        **{"trained_tokens": 5, "answer_only_logits": True, "peak_gib": 1.0},
-    }
-    (tmp_path / "training.json").write_text(json.dumps(training))
-    assert "data:image/png" in rendered(tmp_path, data)
+    (tmp_path / "training.json").write_text(json.dumps(TRAINING))
+    html = rendered(tmp_path, data)
+    assert "data:image/png" in html
+    assert "The model has" not in html, "an earlier version of Kickoff trained it"
+
+
+def test_the_step_whose_weights_the_model_has(
+    tmp_path: Path, data: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn: list[Any] = []
+    png = report._png
+    monkeypatch.setattr(report, "_png", lambda figure: drawn.append(figure) or png(figure))
+    kept = {"kept_step": 120, "kept_epoch": 3, "kept_loss": 0.98, "stopped_early": True}
+    (tmp_path / "training.json").write_text(json.dumps({**TRAINING, **kept}))
+    html = rendered(tmp_path, data)
+    assert "The model has the weights of step 120 (epoch 3), test loss 0.98. The training ended early." in html
+    (line,) = [line for line in drawn[0].axes[0].lines if line.get_label() == "kept: step 120"]
+    assert set(line.get_xdata()) == {120}
 
 
 def test_data_without_anything_to_show(tmp_path: Path, data: dict[str, Any]) -> None:

@@ -34,6 +34,9 @@ HARMLESS: list[dict[str, Any]] = [
 DECIDING: list[tuple[dict[str, Any], str]] = [
     ({"train": {"epochs": 3}}, "train.epochs was 2 and is 3"),
     ({"train": {"lr_scheduler": "cosine"}}, "train.lr_scheduler was 'linear' and is 'cosine'"),
+    ({"train": {"keep": "last"}}, "train.keep was 'best' and is 'last'"),
+    ({"train": {"test_steps": 3}}, "train.test_steps was None and is 3"),
+    ({"train": {"patience": 3}}, "train.patience was None and is 3"),
     ({"clean": {"lowercase": True}}, "clean.lowercase was False and is True"),
     ({"dedupe": {"near": False}}, "dedupe.near was True and is False"),
     ({"split": {"test_size": 0.2}}, "split.test_size was 0.15 and is 0.2"),

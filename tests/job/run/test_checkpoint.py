@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from job.run import checkpoint
+from job.run.checkpoint import WeightsFile
 
 
 def save(folder: Path, step: int, keep: int = 2) -> Path:
@@ -80,3 +81,63 @@ def test_a_write_that_fails_leaves_the_older_ones_and_nothing_else(
     with pytest.raises(OSError, match="No space"):
         save(tmp_path, 6)
     assert [path.name for path in tmp_path.iterdir()] == ["step-00000005"]
+
+
+def save_best(folder: Path, step: int, before: WeightsFile | None = None) -> WeightsFile:
+    return checkpoint.save_best(folder, step, {"weight": torch.full((4,), float(step))}, before)
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name[:13] for path in folder.iterdir())
+
+
+def test_best_weights_stay_as_long_as_a_checkpoint_lists_them(tmp_path: Path) -> None:
+    best = save_best(tmp_path, 4)
+    checkpoint.save(tmp_path, 5, {}, {}, 2, best)
+    best = save_best(tmp_path, 8, best)
+    assert names(tmp_path) == ["best-00000004", "best-00000008", "step-00000005"]
+    best = save_best(tmp_path, 9, best)
+    assert names(tmp_path) == ["best-00000004", "best-00000009", "step-00000005"]
+    checkpoint.save(tmp_path, 10, {}, {}, 1, best)
+    assert names(tmp_path) == ["best-00000009", "step-00000010"]
+    found = checkpoint.load_best(tmp_path, best)
+    assert found is not None
+    assert found["weight"].tolist() == [9.0] * 4
+
+
+@pytest.mark.parametrize("damage", ["removed", "flipped"])
+def test_a_checkpoint_whose_best_weights_are_damaged_is_not_complete(tmp_path: Path, damage: str) -> None:
+    checkpoint.save(tmp_path, 3, {}, {}, 2)
+    best = save_best(tmp_path, 4)
+    newest = checkpoint.save(tmp_path, 5, {"model": {}}, {}, 2, best)
+    file = tmp_path / best.name
+    file.write_bytes(file.read_bytes()[::-1]) if damage == "flipped" else file.unlink()
+    found = checkpoint.load_newest(tmp_path)
+    assert found is not None
+    assert found[1]["step"] == 3
+    assert checkpoint.load_best(tmp_path, best) is None
+    assert checkpoint.load_weights(newest) == {}, "its own weights are whole"
+
+
+def test_best_weights_that_cannot_be_written_leave_the_older_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    best = save_best(tmp_path, 4)
+
+    def broken(*arguments: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoint.durable, "replace", broken)
+    with pytest.raises(OSError, match="No space"):
+        save_best(tmp_path, 6, best)
+    assert [path.name for path in tmp_path.iterdir()] == [best.name]
+
+
+def test_unfinished_files_of_a_killed_run_are_removed(tmp_path: Path) -> None:
+    (tmp_path / "best.partial").write_bytes(b"half")
+    (tmp_path / "step-00000003.partial").mkdir()
+    save_best(tmp_path, 4)
+    assert names(tmp_path) == ["best-00000004"]
+    (tmp_path / "best.partial").write_bytes(b"half")
+    save(tmp_path, 5)
+    assert names(tmp_path) == ["step-00000005"]

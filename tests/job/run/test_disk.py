@@ -18,6 +18,7 @@ from job.errors import ConfigError
 from job.run import disk, durable
 from job.run.disk import Need
 from job.run.folder import RunFolder
+from job.training.loop import Training
 
 
 class Usage(NamedTuple):
@@ -58,14 +59,17 @@ def room_of(config: Config, scratch: Path) -> dict[str, Need]:
     return {room.key: room for room in disk.estimate(config, trial.path)}
 
 
-@pytest.mark.parametrize("limit", [1, 3])
+@pytest.mark.parametrize(("limit", "keep"), [(1, "best"), (3, "best"), (1, "last"), (3, "last")])
 def test_the_estimate_equals_what_a_run_writes(
-    limit: int, half: Path, make_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    limit: int, keep: str, half: Path, make_config: MakeConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Each step's weights are better than the last one's, so that each checkpoint has its own best weights."""
+    losses = iter(range(100, 0, -1))
+    monkeypatch.setattr(Training, "test_loss", lambda training, stop_requested: float(next(losses)))
     (tmp_path / "out").mkdir()
     config = make_config(
         model={"base": str(half)},
-        train={"save_steps": 1, "save_total_limit": limit},
+        train={"save_steps": 1, "save_total_limit": limit, "test_steps": 1, "keep": keep},
         evaluate={"gate": "off"},
         publish={"folder": str(tmp_path / "out/there")},
     )

@@ -80,7 +80,7 @@ def test_another_step_size_resumes_at_the_end_of_an_epoch(
     after = [point["learning_rate"] / EIGHT.learning_rate for point in points[4:]]
     assert after == pytest.approx([1 - step / total for step in range(total // 2, total)])
     assert [point["step"] for point in facts.history if "test_loss" in point] == [total // 2, total]
-    kept = [path.name for path in (tmp_path / "checkpoints").iterdir()]
+    kept = [path.name for path in (tmp_path / "checkpoints").glob("step-*")]
     assert kept == [f"step-{total - 1:08d}"], "a checkpoint in the old count does not push out the newest one"
 
 
@@ -135,7 +135,7 @@ def test_the_remedies_give_the_same_step_size(then: tuple[int, ...], now: tuple[
     ("key", "value"),
     [
         ("epochs", 3), ("learning_rate", 3e-4), ("lr_scheduler", "cosine"), ("warmup_steps", 2),
-        ("weight_decay", 0.1), ("max_grad_norm", 2.0),
+        ("weight_decay", 0.1), ("max_grad_norm", 2.0), ("keep", "last"), ("test_steps", 3), ("patience", 2),
     ],
 )  # fmt: skip
 def test_another_recipe_is_refused(key: str, value: Any, rows: DatasetDict, fetched: Path, tmp_path: Path) -> None:
@@ -164,6 +164,19 @@ def test_other_rows_are_refused(change: str, rows: DatasetDict, fetched: Path, t
     counts = r"\(30 rows then, 29 now\)" if change == "fewer" else r"\(30 rows, not the same\)"
     with pytest.raises(ConfigError, match=f"other encoded rows {counts}; restore the run folder's `encoded`, or"):
         train(EIGHT, 1, DatasetDict(train=others, test=rows["test"]), fetched, tmp_path, CPU)
+
+
+def test_a_checkpoint_that_does_not_record_a_key_of_the_recipe_is_refused(
+    rows: DatasetDict, fetched: Path, tmp_path: Path
+) -> None:
+    """It was written before there was the key, so that nothing was kept."""
+    broken_off(EIGHT, rows, fetched, tmp_path, CPU, 3)
+    written = state_of(tmp_path)[1]["geometry"]
+    recipe = {key: value for key, value in written["recipe"].items() if key not in ("train.keep", "train.patience")}
+    rewrite(tmp_path, geometry={**written, "recipe": recipe})
+    told = "another version of Kickoff wrote the checkpoint of step 3: it does not record train.keep, train.patience; "
+    with pytest.raises(ConfigError, match=told):
+        train(EIGHT, 1, rows, fetched, tmp_path, CPU)
 
 
 @pytest.mark.parametrize("found", [None, {"rows": 30}, {"a future": "version"}])
@@ -203,12 +216,12 @@ def test_bits_are_kept_across_a_checkpoint_that_minutes_made(rows: DatasetDict, 
     often = SECTION.model_copy(update={"save_minutes": 1e-9, "save_steps": 1000, "save_total_limit": 99})
     train(SECTION, 1, rows, fetched, tmp_path / "whole", CPU)
     train(often, 1, rows, fetched, tmp_path / "often", CPU)
-    made = sorted(path.name for path in (tmp_path / "often" / "checkpoints").iterdir())
+    made = sorted(path.name for path in (tmp_path / "often" / "checkpoints").glob("step-*"))
     assert made == [f"step-{step:08d}" for step in range(1, 16)]
     assert same(weights(tmp_path / "whole"), weights(tmp_path / "often"))
     rarely = often.model_copy(update={"save_minutes": 60.0})
     train(rarely, 1, rows, fetched, tmp_path / "rarely", CPU)
-    assert not (tmp_path / "rarely" / "checkpoints").exists()
+    assert not list((tmp_path / "rarely" / "checkpoints").glob("step-*"))
 
 
 @pytest.mark.parametrize(("then", "now"), [((2, 4), (1, 8)), ((1, 8), (2, 4))], ids=["2 to 1", "1 to 2"])
