@@ -137,7 +137,12 @@ def _metrics(
         auroc=auroc(known, unknown) if len(unknown) else None,
         unknown_rows=len(unknown) or None,
         threshold=threshold,
-        **values,
+        recall_at_1=values["recall_at_1"],
+        recall_at_5=values["recall_at_5"],
+        mrr_at_10=values["mrr_at_10"],
+        answered=values.get("answered"),
+        answered_rightly=values.get("answered_rightly"),
+        unknown_answered=values.get("unknown_answered"),
         intervals={name: (interval.low, interval.high) for name, interval in found.items()},
         interval_kinds={name: interval.kind for name, interval in found.items()},
     )
