@@ -70,14 +70,14 @@ class NextToken:
 
     def load_test(self, rows: datasets.Dataset) -> None:
         """As in `Objective`."""
-        self._test = Rows(rows, self.pad_id)
+        self.test_rows = Rows(rows, self.pad_id)
 
     @torch.no_grad()
     def test(self, size: int, stop_requested: Callable[[], bool]) -> torch.Tensor:
         """As in `Objective`."""
         self.model.eval()
         sums = torch.zeros(3, dtype=self.machine.sum_dtype, device=self.machine.device)
-        everything = sorted(range(len(self._test)), key=self._test.lengths.__getitem__)
+        everything = sorted(range(len(self.test_rows)), key=self.test_rows.lengths.__getitem__)
         for part in micro_batches(everything, size, self.machine.rank, self.machine.processes):
             if stop_requested():
                 sums[2] = 1
@@ -99,7 +99,7 @@ class NextToken:
     def _measure(self, part: list[int]) -> torch.Tensor:
         """Measure loss and trained tokens of test rows: [2]."""
         with self.machine.autocast():
-            loss = self.loss.measure(*self._test.batch(part, self.machine.device))
+            loss = self.loss.measure(*self.test_rows.batch(part, self.machine.device))
         return torch.stack([loss.total.to(self.machine.sum_dtype), loss.tokens.to(self.machine.sum_dtype)])
 
     def _probe(self) -> list[int]:

@@ -166,7 +166,7 @@ def test_test_rows_that_do_not_fit_together_are_measured_in_parts(
 ) -> None:
     training = Training(SECTION, 1, rows, fetched, tmp_path, CPU, 16)
     expected = training.test_loss(lambda: False)
-    batch = training.test.batch
+    batch = training.objective.test_rows.batch
     seen: list[int] = []
 
     def small_memory(part: list[int], device: torch.device) -> Any:
@@ -175,7 +175,7 @@ def test_test_rows_that_do_not_fit_together_are_measured_in_parts(
         seen.append(part[0])
         return batch(part, device)
 
-    monkeypatch.setattr(training.test, "batch", small_memory)
+    monkeypatch.setattr(training.objective.test_rows, "batch", small_memory)
     assert training.test_loss(lambda: False) == pytest.approx(expected, rel=1e-6)
     assert sorted(seen) == list(range(10))
 
