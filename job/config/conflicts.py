@@ -52,13 +52,8 @@ def find_conflicts(config: "Config") -> Iterator[tuple[KeyPath, str]]:
         )
     if config.split.fold > (config.split.folds or 1):
         yield ("split", "fold"), f"is {config.split.fold}, and split.folds is {config.split.folds or 'not set'}"
-    if config.train.patience is not None and config.train.keep == "last":
-        yield (
-            ("train", "patience"),
-            f"is {config.train.patience}, and train.keep is last: a training that ends early would keep weights with "
-            "a higher test loss than earlier ones; set train.keep to best, or remove train.patience",
-        )
     yield from _check_kind(config)
+    yield from _check_keep(config)
     if config.model.kind == "generator" and evaluate.gate in GENERATED and evaluate.generate_rows == 0:
         yield (
             ("evaluate", "gate"),
@@ -109,6 +104,15 @@ def _hub_keys(section: "DatasetSection | SourceSection") -> list[str]:
     return keys + (["split"] if section.split != "train" else [])
 
 
+def _check_keep(config: "Config") -> Iterator[tuple[KeyPath, str]]:
+    if config.train.patience is not None and config.train.keep == "last":
+        yield (
+            ("train", "patience"),
+            f"is {config.train.patience}, and train.keep is last: a training that ends early would keep weights with "
+            "a higher test loss than earlier ones; set train.keep to best, or remove train.patience",
+        )
+
+
 def _check_kind(config: "Config") -> Iterator[tuple[KeyPath, str]]:
     """Keys of one kind of model are no keys of the other."""
     kind, gate = config.model.kind, config.evaluate.gate
@@ -116,7 +120,11 @@ def _check_kind(config: "Config") -> Iterator[tuple[KeyPath, str]]:
     if gate in others:
         yield ("evaluate", "gate"), f"is {gate}, which is not measured of a {kind}; set it to auto"
     if kind == "generator":
-        for key in sorted(config.retriever.model_fields_set):
+        defaults = type(config.retriever)()  # which run.yaml writes out
+        changed = [
+            key for key in type(defaults).model_fields if getattr(config.retriever, key) != getattr(defaults, key)
+        ]
+        for key in changed:
             yield ("retriever", key), "is set, and model.kind is generator; remove it, or set model.kind to retriever"
         return
     if config.model.gguf_file is not None:

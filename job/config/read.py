@@ -101,7 +101,7 @@ def _expected(path: KeyPath, item: ErrorDetails) -> str:
     if len(path) == 1 and isinstance(section, type) and issubclass(section, Section):
         return "a section with keys, such as " + ", ".join(list(section.model_fields)[:3])
     if path == ("evaluate", "gate"):
-        return "one of " + ", ".join((*get_args(Metric), "off"))
+        return "one of " + ", ".join((*get_args(Metric), "auto", "off"))
     words = item["msg"].removeprefix("Input should be ").replace("String should have", "text with")
     for term, plain in (("a valid tuple", "a list"), ("a valid string", "text"), ("a valid integer", "a whole number")):
         words = words.replace(term, plain)

@@ -13,7 +13,7 @@ from job.config import read as configs
 from job.config import schema
 from job.config.schema import Config, DatasetSection, PublishSection
 
-SECTIONS = ("dataset", "clean", "dedupe", "split", "model", "train", "evaluate", "publish")
+SECTIONS = ("dataset", "clean", "dedupe", "split", "model", "train", "retriever", "evaluate", "publish")
 
 
 def test_defaults_equal_those_of_the_article(tmp_path: Path) -> None:
@@ -27,7 +27,7 @@ def test_defaults_equal_those_of_the_article(tmp_path: Path) -> None:
     assert {name for name, value in run.clean.model_dump().items() if value is True} == switched_on
     assert run.clean.urls == run.clean.emails == run.clean.phone_numbers == run.clean.offensive == "keep"
     assert run.dedupe.exact and run.publish.private and run.publish.repo is None
-    assert (run.evaluate.gate, run.evaluate.gate_threshold) == ("loss", None)
+    assert (run.evaluate.gate, run.evaluate.gate_threshold) == ("auto", None)
 
 
 @pytest.mark.parametrize(
@@ -85,7 +85,7 @@ def test_all_errors_at_once(tmp_path: Path) -> None:
         ("train: {learning_rate: fast}", "train.learning_rate: found 'fast', expected a number"),
         ("train: {learning_rate: .inf}", "train.learning_rate: found inf, expected a finite number"),
         ("train: 3", "train: found 3, expected a section with keys, such as epochs"),
-        ("model: [a]", "model: found ['a'], expected a section with keys, such as base"),
+        ("model: [a]", "model: found ['a'], expected a section with keys, such as kind, base, revision"),
         ("publish: {private: yes}", "publish.private: found 'yes', expected true or false"),
         ("publish: {license: 2}", "publish.license: found 2, expected text"),
         ("clean: {unwanted_words: spam}", "clean.unwanted_words: found 'spam', expected a list"),

@@ -24,6 +24,7 @@ from job.model import base
 from job.run import checkpoint, out_of_memory
 from job.run.out_of_memory import is_out_of_memory
 from job.training.loop import Training
+from job.training.next_token import NextToken
 from job.training.step import Learner
 from job.training.train import rehearse, train
 
@@ -126,7 +127,7 @@ def test_a_rehearsal_reports_out_of_memory_at_every_point(
 
 
 TRAINING: dict[str, tuple[Any, str]] = {
-    "the test loss": (Training, "_measured"),
+    "the test loss": (NextToken, "_measure"),
     "a checkpoint": (torch, "save"),
     "the model's folder": (PreTrainedModel, "save_pretrained"),
 }

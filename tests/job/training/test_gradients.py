@@ -30,9 +30,9 @@ def test_forward_passes_are_added_up_before_the_processes_share(place: Place, ro
 
 
 @pytest.mark.parametrize(
-    "weight", ["", "transformer.ln_f.weight", "transformer.h.0.ln_1.weight", "transformer.wte.weight"]
+    ("rank", "weight"),
+    [(0, ""), (1, "transformer.ln_f.weight"), (0, "transformer.h.0.ln_1.weight"), (1, "transformer.wte.weight")],
 )
-@pytest.mark.parametrize("rank", [0, 1])
 def test_memory_that_runs_out_amid_a_backward_pass_repeats_the_step(
     rank: int, weight: str, place: Place, rows: DatasetDict
 ) -> None:
