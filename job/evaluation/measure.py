@@ -39,7 +39,8 @@ def measure(config: Config, folder: RunFolder, machine: Machine) -> None:
     is_retriever = config.model.kind == "retriever"
     if is_retriever and machine.rank > 0:
         return
-    bm25, bm25_answers = None, []
+    bm25: ModelMetrics | None = None
+    bm25_answers: list[Answer] = []
     with folder.phase("evaluate", "measuring the tuned and the base model on the test rows", machine.rank):
         if is_retriever:
             bm25, bm25_answers = _add_indexes(config, folder, parts, machine)
