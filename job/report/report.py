@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from job.config.read import dump
-from job.config.schema import Config
+from job.config.schema import Config, Kind
 from job.report.data import view
 from job.report.rendering import METRICS, environment, format_metric, interval, metric_rows, side_by_side, value_of
 from job.run import durable, fact_files
@@ -31,7 +31,7 @@ def report(run: Path, config: Config) -> None:
     )
     data = fact_files.read(run, DataFacts)
     assert data is not None  # noqa: S101 - every run writes it first
-    loss = _loss_picture(training.history) if training is not None else b""
+    loss = _loss_picture(training.history, config.model.kind) if training is not None else b""
     if loss:
         durable.write(run / "loss.png", loss)
     html = (
@@ -94,13 +94,13 @@ def summary(metrics: Metrics, answers: Answers, count: int = 5) -> str:
     return "\n".join(lines)
 
 
-def _loss_picture(history: Sequence[Mapping[str, float | None]]) -> bytes:
+def _loss_picture(history: Sequence[Mapping[str, float | None]], kind: Kind) -> bytes:
     figure, axes = _axes(7, 3.5)
     for key, label, style in (("train_loss", "training", "-"), ("test_loss", "test", "o-")):
         points = [(point["step"], point[key]) for point in history if point.get(key) is not None]
         if points:
             axes.plot(*zip(*points, strict=True), style, label=label, markersize=4)
-    axes.set(xlabel="step", ylabel="loss (nats per token)")
+    axes.set(xlabel="step", ylabel=f"loss (nats per {'token' if kind == 'generator' else 'question'})")
     if axes.lines:
         axes.legend()
     return _png(figure)

@@ -278,7 +278,8 @@ class RunFolder:
             )
 
     def _remedy(self, conflicts: list[Change]) -> str:
-        weights = self / "model" if self.is_trained() else next(reversed(self._checkpoints()), None)
+        checkpoints = self._checkpoints() if self.config.model.kind == "generator" else []  # no base of a retriever
+        weights = self / "model" if self.is_trained() else next(reversed(checkpoints), None)
         of_base = ("model.base", "model.gguf_file", "model.revision")
         if weights is None or any(change.key in of_base for change in conflicts):
             return f"choose another output, or remove {self.path} to start over"

@@ -15,7 +15,7 @@ from publishing import content
 from served import Served
 
 from job import check, pipeline, prepare
-from job.errors import ConfigError, Exit, GateRefused
+from job.errors import DataError, Exit
 from job.explain import explain
 from job.publishing.contract import MARK, RETRIEVER
 
@@ -132,7 +132,7 @@ def test_without_test_rows_only_a_gate_that_is_off_publishes(gate: str, tiny_enc
     )  # fmt: skip
     (tmp_path / "rows.json").write_text(json.dumps([{"question": "What is DNS?", "answer": PAIRS[2][1]}]))
     if gate == "auto":
-        with pytest.raises((GateRefused, ConfigError)):
+        with pytest.raises(DataError, match="no row is left for testing, and evaluate.gate is auto"):
             pipeline.run(made)
         assert not (tmp_path / "published").exists()
         return

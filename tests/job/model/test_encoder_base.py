@@ -166,7 +166,7 @@ def _no_tokenizer(folder: Path) -> None:
         (_filled(0.0, "LayerNorm.weight"), "gives"),
         (_gguf, "holds GGUF files"),
         (_checkpoint, "is a checkpoint of Kickoff, .* use the folder `model` of its run"),
-        (_no_tokenizer, "is no encoder that sentence-transformers can load"),
+        (_no_tokenizer, "has a tokenizer that knows no words; expected a tokenizer.json"),
     ],
 )
 def test_what_cannot_be_used_is_refused(
