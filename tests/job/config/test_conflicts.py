@@ -101,7 +101,7 @@ def test_a_retrievers_keys_are_no_generators(kind: str, key: str, value: str, tm
     text = f"{FILE}{kind}retriever:\n  {key}: {value}\n"
     place = f"config.yaml:{text.count(chr(10))}:3: retriever.{key}"
     assert errors(tmp_path, text) == [
-        f"{place} is set, and model.kind is generator; remove it, or set model.kind to retriever"
+        f"{place}: is set, and model.kind is generator; remove it, or set model.kind to retriever"
     ]
     assert read(tmp_path, f"{FILE}model: {{kind: retriever}}\nretriever:\n  {key}: {value}\n").model.kind == "retriever"
 
@@ -127,7 +127,7 @@ def test_every_key_of_a_retriever_is_tried() -> None:
 )
 def test_a_gate_on_a_metric_of_the_other_kind(kind: str, gate: str, words: str, tmp_path: Path) -> None:
     (line,) = errors(tmp_path, f"{FILE}model: {{kind: {kind}}}\nevaluate: {{gate: {gate}}}\n")
-    assert line == f"config.yaml:3:12: evaluate.gate {words}; set it to auto"
+    assert line == f"config.yaml:3:12: evaluate.gate: {words}; set it to auto"
 
 
 @pytest.mark.parametrize("gate", ["auto", "off", "f1", "exact_match", "recall_at_1", "recall_at_5", "mrr_at_10"])
@@ -140,8 +140,8 @@ def test_a_gate_of_a_retriever(gate: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "line"),
     [
-        ("model: {kind: retriever, gguf_file: a.gguf}", "2:26: model.gguf_file is set, and model.kind is retriever"),
-        ("model: {kind: retriever}\nretriever: {unknown: []}", "3:13: retriever.unknown is an empty list"),
+        ("model: {kind: retriever, gguf_file: a.gguf}", "2:26: model.gguf_file: is set, and model.kind is retriever"),
+        ("model: {kind: retriever}\nretriever: {unknown: []}", "3:13: retriever.unknown: is an empty list"),
     ],
 )
 def test_what_a_retriever_cannot_have(text: str, line: str, tmp_path: Path) -> None:
