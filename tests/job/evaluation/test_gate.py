@@ -68,7 +68,7 @@ def test_nan_does_not_pass_a_gate(
     found = gate.check(section, *values)
     assert not found.passed
     assert (found.value, found.needed) == (None, None), "a number that is none cannot stand in JSON"
-    with pytest.raises(GateRefused, match=f"{metric} could not be measured: the {of} model's is no number"):
+    with pytest.raises(GateRefused, match=f"{metric} could not be measured: the {of} model's is not a number"):
         gate.refuse(found, Path("model"))
 
 

@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 import torch
 from finding import PAIRS
+from hub_server import HubServer
 from safetensors.torch import load_file, save_file
 from sentence_transformers import SentenceTransformer
+from sentence_transformers.sentence_transformer.modules import Dense
 from transformers import (
     AutoTokenizer,
     BertForMaskedLM,
@@ -198,6 +200,41 @@ def test_other_weights_than_before_are_refused(tiny_encoder: Path, spoiled: Path
     with pytest.raises(DataError, match="was trained from other weights than .* has now"):
         fetch(spoiled, tmp_path / "third/base", before=before)
     assert not list((tmp_path / "third").iterdir())
+
+
+@pytest.fixture(scope="module")
+def dense(tiny_encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """An encoder with a layer behind its pooling, which has a folder of its own."""
+    modules = list(SentenceTransformer(str(tiny_encoder), device="cpu"))
+    modules.insert(2, Dense(48, 24))
+    folder = tmp_path_factory.mktemp("dense") / "base"
+    SentenceTransformer(modules=modules, device="cpu").save_pretrained(str(folder), create_model_card=False)
+    return folder
+
+
+def test_an_encoder_with_a_dense_layer_comes_whole_from_the_hub(dense: Path, hub: HubServer, tmp_path: Path) -> None:
+    sha = hub.add_repo("models", "ada/dense", dense)
+    section = ModelSection(kind="retriever", base="ada/dense", max_length=32)
+    facts = encoder_base.fetch(section, RetrieverSection(), tmp_path / "base")
+    assert (facts.base, facts.revision) == ("ada/dense", sha)
+    assert vectors(tmp_path / "base").shape == (5, 24)
+    assert np.abs(vectors(tmp_path / "base") - vectors(dense)).max() < 1e-6
+
+
+def test_a_dense_layer_counts_among_the_weights(dense: Path, tmp_path: Path) -> None:
+    other = Path(shutil.copytree(dense, tmp_path / "other"))
+    weights = load_file(other / "2_Dense/model.safetensors")
+    save_file({name: weight + 1 for name, weight in weights.items()}, other / "2_Dense/model.safetensors")
+    before = fetch(dense, tmp_path / "first/base").weights
+    with pytest.raises(DataError, match="was trained from other weights"):
+        fetch(other, tmp_path / "second/base", before=before)
+
+
+def test_a_pickled_layer_is_refused(dense: Path, tmp_path: Path) -> None:
+    other = Path(shutil.copytree(dense, tmp_path / "other"))
+    (other / "2_Dense/model.safetensors").rename(other / "2_Dense/pytorch_model.bin")
+    with pytest.raises(ConfigError, match="holds 2_Dense/pytorch_model.bin, which may run code when loaded"):
+        fetch(other, tmp_path / "base")
 
 
 def test_the_tokenizer_is_found_without_a_download(tiny_encoder: Path, tmp_path: Path) -> None:
