@@ -20,7 +20,7 @@ from job.data.rows import BATCH
 from job.errors import ConfigError, DataError
 from job.report.rendering import kept_weights
 from job.run import fact_files
-from job.run.facts import Answers, DataFacts, Metrics, Source, TrainingFacts
+from job.run.facts import Answers, DataFacts, Metrics, RunRequest, Source, TrainingFacts
 
 _REJECTING_STAGES = ("load", "clean", "encode", "dedupe")
 """The stages that can reject a row, in their order."""
@@ -49,7 +49,7 @@ def explain(run: Path, where: str) -> str:
         DataError: there is no row at this location.
     """
     try:
-        data = fact_files.read(run, DataFacts)
+        data, request = fact_files.read(run, DataFacts), fact_files.read(run, RunRequest)
     except fact_files.Damaged as error:
         raise ConfigError(f"{run / 'data.json'} {error}; prepare the data again") from None
     if data is None:
@@ -59,7 +59,10 @@ def explain(run: Path, where: str) -> str:
     if rejection is None and kept is None:
         raise DataError(f"no row at {where!r}{_suggestion(run, where)}")
     lines = [where, *_load_lines(data, where)]
-    lines += _rejection_lines(rejection) if rejection is not None else _kept_lines(run, data, kept) if kept else []
+    if rejection is not None:
+        return "\n".join([*lines, *_rejection_lines(rejection)])
+    is_retriever = request is not None and request.config["model"].get("kind") == "retriever"
+    lines += _kept_lines(run, data, kept, is_retriever) if kept else []
     return "\n".join(lines)
 
 
@@ -139,16 +142,17 @@ def _rejection_lines(row: dict[str, Any]) -> list[str]:
     return [*lines, f"{row['stage']:10}rejected: {row['reason']}"]
 
 
-def _kept_lines(run: Path, data: DataFacts, kept: _Kept) -> list[str]:
+def _kept_lines(run: Path, data: DataFacts, kept: _Kept, is_retriever: bool) -> list[str]:
     row = kept.row
     prompt = prompt_length(row["labels"])
     tokens = len(row["input_ids"])
+    asked, trained = ("question", "") if is_retriever else ("prompt", ", which are trained on")
     repeats = next((cluster for cluster in data.clusters if cluster.survivor.where == row["where"]), None)
     dropped = f"; {repeats.size} that repeat it were dropped" if repeats else ""
     lines = [
         "clean     passed",
         *_text_lines("as used", row["question"], row["answer"]),
-        f"encode    {tokens} tokens: {prompt} of the prompt, {tokens - prompt} of the answer, which are trained on",
+        f"encode    {tokens} tokens: {prompt} of the {asked}, {tokens - prompt} of the answer{trained}",
         f"dedupe    kept{dropped}",
         f"split     to {kept.part}",
     ]

@@ -13,6 +13,7 @@ from transformers import PreTrainedTokenizerBase
 from job.config.schema import Config
 from job.data import encode, ledger, pairs, stages, unknown
 from job.data.local_files import local_data
+from job.errors import DataError
 from job.hub import client
 from job.model import base, encoder_base
 from job.report import report
@@ -105,11 +106,20 @@ def _row_encoder(config: Config, folder: RunFolder) -> stages.EncodeRows:
 
 
 def _read_unknown(config: Config, folder: RunFolder) -> None:
-    """Read the questions of retriever.unknown before anything is paid for; a finished run keeps those it has."""
-    names = config.retriever.unknown
-    if names is None or (folder.is_trained() and folder.read(UnknownQuestions) is not None):
+    """Read the questions of retriever.unknown before anything is paid for.
+
+    A finished run whose files are gone keeps the questions it has.
+    """
+    if config.retriever.unknown is None:
         return
-    folder.write(UnknownQuestions(unknown.read_questions(names)))
+    names = [config.retriever.unknown] if isinstance(config.retriever.unknown, str) else config.retriever.unknown
+    before = folder.read(UnknownQuestions)
+    try:
+        folder.write(UnknownQuestions(unknown.read_questions(names), names))
+    except DataError as error:
+        if not folder.is_trained() or before is None or before.names != names:
+            raise
+        log.warning(f"{error}; continuing with the {len(before.questions)} questions that were read before")
 
 
 def _require_same_rows(folder: RunFolder, parts: datasets.DatasetDict) -> None:

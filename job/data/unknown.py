@@ -40,7 +40,7 @@ def read_questions(names: Files) -> list[str]:
                 questions[value.strip()] = None
     if len(questions) < 2:
         raise DataError(
-            f"retriever.unknown: found {len(questions)} question, expected at least 2: one half sets the threshold, "
+            f"retriever.unknown: expected at least 2 questions, found {len(questions)}: one half sets the threshold, "
             "the other measures it"
         )
     return list(questions)

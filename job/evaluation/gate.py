@@ -47,7 +47,7 @@ def check(
     if value is None or needed is None:
         name, metrics = ("tuned", tuned) if value is None else ("base", base)
         measured = metrics is not None and metrics.was_measured(metric)
-        why = f"the {name} model's is no number" if measured else "there is no test row"
+        why = f"the {name} model's is not a number" if measured else "there is no test row"
         return Gate(metric, passed=False, rule=f"{metric} could not be measured: {why}")
     lower = metric in LOWER_IS_BETTER
     may_equal = kind == "retriever" or section.gate_threshold is not None

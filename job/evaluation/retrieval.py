@@ -7,6 +7,7 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import bm25s
 import datasets
@@ -126,7 +127,8 @@ def _metrics(
         if len(unknown):
             rates["unknown_answered"] = int((unknown >= threshold).sum()), len(unknown)
     reciprocal = np.where(ranks <= DEPTH, 1 / ranks, 0.0)
-    values = {name: hits / rows for name, (hits, rows) in rates.items()} | {"mrr_at_10": float(reciprocal.mean())}
+    values: dict[str, Any] = {name: hits / rows for name, (hits, rows) in rates.items()}
+    values["mrr_at_10"] = float(reciprocal.mean())
     found = {name: intervals.rate(hits, rows) for name, (hits, rows) in rates.items()}
     found["mrr_at_10"] = intervals.bounded_ratio(reciprocal, np.ones(count))
     measured = ModelMetrics(

@@ -91,7 +91,7 @@ def fetch(section: ModelSection, folder: Path, before: str | None = None) -> Bas
 def hash_weights(folder: Path) -> str:
     """Return the hash of the saved weights, by which a base that is fetched again is compared."""
     digest = xxhash.xxh3_128()
-    for path in sorted(folder.glob("*.safetensors")):
+    for path in sorted(folder.rglob("*.safetensors")):  # modules of an encoder have folders of their own
         with path.open("rb") as stream:
             while part := stream.read(2**24):
                 digest.update(part)

@@ -116,6 +116,10 @@ def _load(name: str, folder: Path) -> "SentenceTransformer":
             f"model.base: {name} has a tokenizer in Python alone ({type(encoder.tokenizer).__name__}), which cannot be "
             "served; expected a tokenizer.json"
         )
+    if set(encoder.tokenizer.get_vocab()) <= set(encoder.tokenizer.all_special_tokens):
+        raise ConfigError(
+            f"model.base: {name} has a tokenizer that knows no words; expected a tokenizer.json with its vocabulary"
+        )
     return encoder
 
 

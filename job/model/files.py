@@ -74,19 +74,19 @@ def select_encoder(section: ModelSection, folder: Path, names: set[str]) -> list
             f"model.base: {base} is a causal language model ({config.model_type}), and model.kind is retriever; use an "
             "encoder, such as sentence-transformers/all-MiniLM-L6-v2"
         )
-    if "modules.json" in names:
-        _refuse_foreign_modules(base, folder)
-    return _weights(base, folder, names)
+    modules = _read_modules(base, folder) if "modules.json" in names else []
+    return [*_weights(base, folder, names), *_module_weights(base, modules, names)]
 
 
 def _is_checkpoint(names: set[str]) -> bool:
     return {"tensors.pt", "state.json"} <= names
 
 
-def _refuse_foreign_modules(base: str, folder: Path) -> None:
-    """Refuse modules that would be loaded from elsewhere, since their code would run here."""
+def _read_modules(base: str, folder: Path) -> list[str]:
+    """List the folders of an encoder's modules; refuse those loaded from elsewhere, since their code would run here."""
     try:
-        types = [str(module["type"]) for module in json.loads((folder / "modules.json").read_text(encoding="utf-8"))]
+        modules = json.loads((folder / "modules.json").read_text(encoding="utf-8"))
+        types, paths = ([str(module[key]) for module in modules] for key in ("type", "path"))
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise ConfigError(f"model.base: {base}: modules.json cannot be read: {one_line(error)}") from None
     foreign = [name for name in types if not name.startswith("sentence_transformers.")]
@@ -95,6 +95,19 @@ def _refuse_foreign_modules(base: str, folder: Path) -> None:
             f"model.base: {base} needs code of its own ({', '.join(foreign)} in modules.json), which is not run here; "
             "use an encoder of sentence-transformers' own modules"
         )
+    return paths
+
+
+def _module_weights(base: str, modules: list[str], names: set[str]) -> list[str]:
+    """Select the weights of modules behind the transformer, such as a dense layer; most modules have none."""
+    pickled = [f"{path}/pytorch_model.bin" for path in modules if path and f"{path}/{WEIGHTS}" not in names]
+    pickled = [name for name in pickled if name in names]
+    if pickled:
+        raise ConfigError(
+            f"model.base: {base} holds {join_names(pickled)}, which may run code when loaded; use a base whose modules "
+            "have safetensors weights"
+        )
+    return [f"{path}/{WEIGHTS}" for path in modules if path and f"{path}/{WEIGHTS}" in names]
 
 
 def require_complete(base: str, folder: Path, weights: list[str]) -> None:

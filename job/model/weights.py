@@ -37,9 +37,10 @@ def require_loaded(base: str, model: PreTrainedModel, info: dict[str, Any]) -> N
     if missing:
         saved_as = ", ".join(getattr(model.config, "architectures", None) or [])
         origin = f"; it was saved as {saved_as}" if saved_as and saved_as != type(model).__name__ else ""
+        wanted = "its output layer" if model.get_output_embeddings() is not None else "all of them"
         raise ConfigError(
             f"model.base: {base} lacks weights that {type(model).__name__} needs and that would start at random: "
-            f"{join_names(missing)}{origin}; use a model that was saved with its output layer"
+            f"{join_names(missing)}{origin}; use a model that was saved with {wanted}"
         )
     layers, parts = _find_unused(model, info["unexpected_keys"])
     if layers:

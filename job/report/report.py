@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from job.config.read import dump
-from job.config.schema import Config
+from job.config.schema import Config, Kind
 from job.report.data import view
 from job.report.rendering import (
     METRICS,
@@ -39,7 +39,7 @@ def report(run: Path, config: Config) -> None:
     )
     data = fact_files.read(run, DataFacts)
     assert data is not None  # noqa: S101 - every run writes it first
-    loss = _loss_picture(training) if training is not None else b""
+    loss = _loss_picture(training, config.model.kind) if training is not None else b""
     if loss:
         durable.write(run / "loss.png", loss)
     html = (
@@ -103,7 +103,7 @@ def summary(metrics: Metrics, answers: Answers, count: int = 5) -> str:
     return "\n".join(lines)
 
 
-def _loss_picture(training: TrainingFacts) -> bytes:
+def _loss_picture(training: TrainingFacts, kind: Kind) -> bytes:
     figure, axes = _axes(7, 3.5)
     for key, label, style in (("train_loss", "training", "-"), ("test_loss", "test", "o-")):
         points = [(point["step"], point[key]) for point in training.history if point.get(key) is not None]
@@ -111,7 +111,7 @@ def _loss_picture(training: TrainingFacts) -> bytes:
             axes.plot(*zip(*points, strict=True), style, label=label, markersize=4)
     if training.kept_step is not None:
         axes.axvline(training.kept_step, color="black", linestyle=":", label=f"kept: step {training.kept_step}")
-    axes.set(xlabel="step", ylabel="loss (nats per token)")
+    axes.set(xlabel="step", ylabel=f"loss (nats per {'token' if kind == 'generator' else 'question'})")
     if axes.lines:
         axes.legend()
     return _png(figure)

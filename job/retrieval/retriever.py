@@ -134,8 +134,8 @@ def build(
         few = len(set(index.entries.answer_ids.tolist())) < 2
         chosen = -1.0 if few else threshold(retriever.best(index, known, own)[1].tolist(), section.max_wrong)
     indexes.write(folder, index)
-    indexes.write_settings(folder, Settings(round(chosen, 4), section.unknown_answer))
-    return round(chosen, 4)
+    indexes.write_settings(folder, Settings(chosen, section.unknown_answer))
+    return chosen
 
 
 def answer(folder: Path, questions: Sequence[str], machine: Machine) -> list[str]:

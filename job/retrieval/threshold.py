@@ -3,6 +3,7 @@
 It knows confidences of questions that nothing answers. It does not know encoders or files.
 """
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -16,14 +17,14 @@ def threshold(unknown: Sequence[float], max_wrong: float) -> float:
         max_wrong: that share.
 
     Returns:
-        A confidence halfway between two of `unknown`, so that rounding elsewhere does not move one across; above all
-        of them where the share allows none.
+        A confidence halfway between two different ones of `unknown`, rounded up to four digits, so that rounding
+        elsewhere does not move one across; halfway between all of them and 1 where the share allows none.
     """
     ordered = np.sort(np.asarray(unknown, dtype=np.float64))[::-1]
-    allowed = int(max_wrong * len(ordered))
-    below = float(ordered[allowed]) if allowed < len(ordered) else -1.0
-    above = float(ordered[allowed - 1]) if allowed > 0 else 1.0
-    return (below + above) / 2
+    below = float(ordered[int(max_wrong * len(ordered))])
+    higher = ordered[ordered > below]
+    above = float(higher[-1]) if len(higher) else 1.0
+    return min(1.0, math.ceil(round((below + above) / 2 * 10_000, 6)) / 10_000)
 
 
 def halves(questions: Sequence[str], seed: int) -> tuple[list[str], list[str]]:

@@ -101,6 +101,8 @@ class UnknownQuestions:
     """Questions that no row answers, by which a retriever learns when it does not know."""
 
     questions: list[str]
+    names: list[str] = field(default_factory=list)
+    """The files with them, as the config names them."""
 
 
 @dataclass(frozen=True)

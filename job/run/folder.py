@@ -32,6 +32,7 @@ from job.run.changes import Change, Files
 from job.run.facts import BaseFacts, DataFacts, Resolved, RunRequest, TrainingFacts
 from job.run.pins import carry_commits, pin, unpin
 
+_OF_BASE = ("model.base", "model.gguf_file", "model.revision")
 _REMOVE = "remove it, and it is created again"
 _RESTORE = "restore it, or choose another output"
 _OTHER_VERSION = "choose another output, or finish that run with the version that started it"
@@ -255,11 +256,10 @@ class RunFolder:
     def _set_max_new_tokens(self, tokens: int) -> None:
         """Set the longest answer in both models' generation config; older metrics are then out of date."""
         base = self.read(BaseFacts)
-        context = base.context if base is not None else None
-        if context is not None and tokens >= context:
+        if base is not None and base.context is not None and tokens >= base.context:
             raise ConfigError(
-                f"model.max_new_tokens: found {tokens}, and {self.config.model.base} reads at most {context} tokens, "
-                "question and answer together; lower it"
+                f"model.max_new_tokens: found {tokens}, and {self.config.model.base} reads at most {base.context} "
+                "tokens, question and answer together; lower it"
             )
         for name in ("base/generation_config.json", "model/generation_config.json"):
             path = self / name
@@ -278,9 +278,9 @@ class RunFolder:
             )
 
     def _remedy(self, conflicts: list[Change]) -> str:
-        weights = self / "model" if self.is_trained() else next(reversed(self._checkpoints()), None)
-        of_base = ("model.base", "model.gguf_file", "model.revision")
-        if weights is None or any(change.key in of_base for change in conflicts):
+        checkpoints = self._checkpoints() if self.config.model.kind == "generator" else []  # no base of a retriever
+        weights = self / "model" if self.is_trained() else next(reversed(checkpoints), None)
+        if weights is None or any(change.key in _OF_BASE for change in conflicts):
             return f"choose another output, or remove {self.path} to start over"
         unset = [f" model.{key}=null" for key in ("revision", "gguf_file") if getattr(self.config.model, key)]
         return (

@@ -23,7 +23,7 @@ import datasets
 import numpy as np
 import torch
 import torch.nn.functional as F
-from transformers import AutoTokenizer
+from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from job.config.schema import RetrieverSection, TrainSection
 from job.data.pairs import read_prompts
@@ -70,10 +70,8 @@ class Contrastive:
         self.choices = rows_per_step(section, machine.processes)
         self._tokenizer = AutoTokenizer.from_pretrained(base)
         self._pad_id = int(self._tokenizer.pad_token_id or 0)
-        specials = set(self._tokenizer.all_special_ids)
-        prompt = self._tokenizer(read_prompts(retriever, base).query)["input_ids"]
-        self._trailing = int(prompt[-1] in specials)
-        self._leading = len(prompt) - self._trailing
+        prompts = read_prompts(retriever, base)
+        self._kept = {name: _count_kept(self._tokenizer, prompt) for name, prompt in vars(prompts).items()}
         self._width = int(self.model.get_embedding_dimension() or 0)
         self._test_pairs: Pairs | None = None
 
@@ -91,9 +89,9 @@ class Contrastive:
             return None
         self.machine.sum(vectors)
         vectors.requires_grad_()
-        losses = self._losses(vectors, self.rows.answer_ids[rows])
-        backward(losses.sum() * scale)
         try:
+            losses = self._losses(vectors, self.rows.answer_ids[rows])
+            backward(losses.sum() * scale)
             self._backward(texts, parts, seed, vectors, graph)
         except Exception as error:
             failure = error
@@ -158,20 +156,12 @@ class Contrastive:
     def _texts(self, rows: list[int], seed: tuple[int, int]) -> list[np.ndarray]:
         """List the token ids of a step: the texts that ask, then the answers, and questions with the same answer."""
         random = np.random.default_rng(seed)  # the same in every process
-        questions = [self._drop(self.rows.questions[row], self.retriever.word_dropout, random) for row in rows]
-        halves = [self._drop(self.rows.answers[row], _ANSWER_DROPOUT, random) for row in rows]
+        share, kept = self.retriever.word_dropout, self._kept
+        questions = [_drop(self.rows.questions[row], share, random, *kept["query"]) for row in rows]
+        halves = [_drop(self.rows.answers[row], _ANSWER_DROPOUT, random, *kept["document"]) for row in rows]
         same = [self.rows.with_same_answer(row) for row in rows]
         asked = [self.rows.questions[each[random.integers(len(each))]] for each in same]
         return [*questions, *halves, *(self.rows.answers[row] for row in rows), *asked]
-
-    def _drop(self, ids: np.ndarray, share: float, random: np.random.Generator) -> np.ndarray:
-        """Leave out some tokens of a text, but none of its prompt and no special token around it."""
-        end = len(ids) - self._trailing
-        kept = random.random(end - self._leading) >= share
-        if kept.sum() < _FEWEST_TOKENS:
-            return ids
-        inner = ids[self._leading : end][kept]
-        return np.concatenate([ids[: self._leading], inner, ids[end:]])
 
     def _encode_all(
         self, texts: list[np.ndarray], parts: list[list[int]], seed: tuple[int, int], vectors: torch.Tensor
@@ -261,6 +251,22 @@ def cross_entropy(questions: torch.Tensor, choices: torch.Tensor, same: torch.Te
     return F.cross_entropy(
         scores.masked_fill(others, -torch.inf), torch.arange(len(scores), device=scores.device), reduction="none"
     )
+
+
+def _count_kept(tokenizer: PreTrainedTokenizerBase, prompt: str) -> tuple[int, int]:
+    """Count the tokens that a text never loses: prompt and special tokens before it, special tokens behind it."""
+    ids: list[int] = tokenizer(prompt)["input_ids"]
+    trailing = int(bool(ids) and ids[-1] in tokenizer.all_special_ids)
+    return len(ids) - trailing, trailing
+
+
+def _drop(ids: np.ndarray, share: float, random: np.random.Generator, leading: int, trailing: int) -> np.ndarray:
+    """Leave out some tokens of a text, but none of its first `leading` and last `trailing`."""
+    end = len(ids) - trailing
+    kept = random.random(end - leading) >= share
+    if kept.sum() < _FEWEST_TOKENS:
+        return ids
+    return np.concatenate([ids[:leading], ids[leading:end][kept], ids[end:]])
 
 
 def _parts(texts: list[np.ndarray], mine: list[int], size: int) -> list[list[int]]:

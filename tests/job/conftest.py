@@ -7,12 +7,15 @@ from typing import Any
 import pytest
 from configs import MakeConfig
 from datasets import Dataset, DatasetDict
+from finding import LENGTH, encoded, save_encoder, without_dropout
+from finding import make_config as make_retriever_config
 from tiny import ROWS
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from job import pipeline
-from job.config.schema import Config
+from job.config.schema import Config, ModelSection, RetrieverSection
 from job.data.encode import encode
+from job.model import encoder_base
 
 
 @pytest.fixture
@@ -79,4 +82,39 @@ def finished(tmp_path_factory: pytest.TempPathFactory, tiny_base: Path) -> Path:
         }
     )
     pipeline.run(config)
+    return folder / "run"
+
+
+@pytest.fixture(scope="session")
+def tiny_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A two-layer BERT with dropout, as sentence-transformers saves it."""
+    return save_encoder(tmp_path_factory.mktemp("encoder") / "tiny")
+
+
+@pytest.fixture(scope="session")
+def calm_encoder(fetched_encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny encoder without dropout, as the base stage leaves it."""
+    return without_dropout(fetched_encoder, tmp_path_factory.mktemp("calm-encoder") / "base")
+
+
+@pytest.fixture(scope="session")
+def fetched_encoder(tiny_encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny encoder as the base stage leaves it."""
+    folder = tmp_path_factory.mktemp("fetched-encoder") / "base"
+    section = ModelSection(kind="retriever", base=str(tiny_encoder), max_length=LENGTH)
+    encoder_base.fetch(section, RetrieverSection(), folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def pair_rows(fetched_encoder: Path) -> DatasetDict:
+    """Encoded questions and answers: 20 to train, two pairs of which share an answer, and 4 to test."""
+    return encoded(fetched_encoder)
+
+
+@pytest.fixture(scope="session")
+def found(tmp_path_factory: pytest.TempPathFactory, tiny_encoder: Path) -> Path:
+    """The run folder of a retriever as `run` leaves it, made once; its config and data lie beside it."""
+    folder = tmp_path_factory.mktemp("found")
+    pipeline.run(make_retriever_config(folder, tiny_encoder, publish={"license": "mit"}))
     return folder / "run"

@@ -18,6 +18,8 @@ from job.errors import Interrupted
 from job.run import checkpoint, fact_files
 from job.run.facts import TrainingFacts
 from job.run.machine import Machine
+from job.training.next_token import NextToken
+from job.training.objective import Load
 from job.training.step import Learner
 from job.training.train import train
 
@@ -26,13 +28,14 @@ EIGHT = SECTION.model_copy(update={"batch_size": 8, "learning_rate": 1e-4, "save
 
 
 def broken_off(
-    section: TrainSection, rows: DatasetDict, base: Path, run: Path, machine: Machine, step: int, seed: int = 1
-) -> None:
+    section: TrainSection, rows: DatasetDict, base: Path, run: Path, machine: Machine, step: int, seed: int = 1,
+    load: Load = NextToken,
+) -> None:  # fmt: skip
     unchanged = Learner.step
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(Learner, "step", Stopping([step]).step)
         with pytest.raises(Interrupted, match=f"stopped at step {step} "):
-            train(section, seed, rows, base, run, machine)
+            train(section, seed, rows, base, run, machine, load)
     assert Learner.step is unchanged
 
 
@@ -66,7 +69,7 @@ class Place:
 
     def train(
         self, processes: int, section: dict[str, Any], run: Any = "run", stop: int = 0, full: int = -1,
-        short: tuple[int, str] | None = None,
+        short: tuple[int, str] | None = None, retriever: dict[str, Any] | None = None,
     ) -> tuple[int, str]:  # fmt: skip
         order = self.folder / "order.json"
         runs = str(self.folder / run) if isinstance(run, str) else [str(self.folder / name) for name in run]
@@ -81,6 +84,7 @@ class Place:
                     "stop": stop,
                     "full": full,
                     "short": short,
+                    "retriever": retriever,
                 }
             )
         )

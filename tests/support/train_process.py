@@ -1,8 +1,9 @@
 """The stage that trains, as a process of its own, alone or under `job.launch`; it is no test.
 
-`train_process.py ORDER`: a JSON file {"section", "rows", "base", "run", "stop", "full", "short"}. A run is a folder, or
-one for each rank. It ends after step `stop` as after a signal. The memory of process `full` does not suffice for the
-second step; that of process short[0] does not once, amid the backward pass, when it comes to the weight short[1].
+`train_process.py ORDER`: a JSON file {"section", "rows", "base", "run", "stop", "full", "short", "retriever"}. A run is
+a folder, or one for each rank. It ends after step `stop` as after a signal. The memory of process `full` does not
+suffice for the second step; that of process short[0] does not once, amid the backward pass, when it comes to the weight
+short[1]. With the section `retriever` it trains an encoder, and short[1] is the number of a call of it, or "loss".
 """
 
 import json
@@ -14,11 +15,14 @@ from typing import Any
 import datasets
 import torch
 
-from job.config.schema import TrainSection
+from job.config.schema import RetrieverSection, TrainSection
 from job.errors import KickoffError
 from job.model.loss import Loss
 from job.run import machine
 from job.training import gradients
+from job.training.contrastive import Contrastive
+from job.training.next_token import NextToken
+from job.training.objective import Load
 from job.training.step import Learner, Outcome
 from job.training.train import train
 
@@ -38,12 +42,15 @@ def main(order: Path) -> int:
     Learner.step = step  # type: ignore[method-assign]
     # several buckets, although the model is small
     gradients.DistributedDataParallel = partial(gradients.DistributedDataParallel, bucket_cap_mb=0.02)  # type: ignore[misc]
+    load: Load = NextToken
+    if wanted["retriever"] is not None:
+        load = partial(Contrastive, retriever=RetrieverSection.model_validate(wanted["retriever"]))
     if wanted["short"] and here.rank == wanted["short"][0]:
-        run_out_at(wanted["short"][1])
+        (run_out_at if load is NextToken else run_out_encoding)(wanted["short"][1])
     runs = wanted["run"]
     run = Path(runs if isinstance(runs, str) else runs[here.rank])
     try:
-        train(section, 1, datasets.load_from_disk(wanted["rows"]), Path(wanted["base"]), run, here)
+        train(section, 1, datasets.load_from_disk(wanted["rows"]), Path(wanted["base"]), run, here, load)
     except KickoffError as error:
         print(error, flush=True)
         return error.exit_code
@@ -78,6 +85,21 @@ def run_out_at(name: str) -> None:
             self.add = add  # type: ignore[method-assign]
 
     gradients.AllProcesses.__init__ = make  # type: ignore[method-assign]
+
+
+def run_out_encoding(at: str) -> None:
+    """Raise once: in that call of an encoder, or while the loss of the first step is computed."""
+    name = "_losses" if at == "loss" else "_encode"
+    left, unchanged = [1 if at == "loss" else int(at)], getattr(Contrastive, name)
+
+    def fail_once(self: Contrastive, *arguments: Any) -> torch.Tensor:
+        left[0] -= 1
+        if left[0] == 0:
+            raise MemoryError
+        result: torch.Tensor = unchanged(self, *arguments)
+        return result
+
+    setattr(Contrastive, name, fail_once)
 
 
 if __name__ == "__main__":

@@ -5,6 +5,8 @@ from pathlib import Path
 import pytest
 from config_text import FILE, errors, read
 
+from job.config.schema import RetrieverSection
+
 
 @pytest.mark.parametrize(
     ("text", "place", "words"),
@@ -84,3 +86,65 @@ def test_no_contradiction(tmp_path: Path, dataset: str) -> None:
 def test_gate_on_loss_needs_no_generated_answers(tmp_path: Path) -> None:
     run = read(tmp_path, FILE + "evaluate: {generate_rows: 0, gate_threshold: 2}")
     assert (run.evaluate.generate_rows, run.evaluate.gate_threshold) == (0, 2.0)
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        ("query_prompt", "'ask: '"), ("document_prompt", "''"), ("word_dropout", "0.25"), ("base_share", "0.1"),
+        ("unknown", "u.json"), ("max_wrong", "0.05"), ("threshold", "0.5"), ("unknown_answer", "No."),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("kind", ["", "model: {kind: generator}\n"])
+def test_a_retrievers_keys_are_no_generators(kind: str, key: str, value: str, tmp_path: Path) -> None:
+    """Each of them, also with its default value; and each is accepted of a retriever."""
+    assert key in RetrieverSection.model_fields
+    text = f"{FILE}{kind}retriever:\n  {key}: {value}\n"
+    place = f"config.yaml:{text.count(chr(10))}:3: retriever.{key}"
+    assert errors(tmp_path, text) == [
+        f"{place}: is set, and model.kind is generator; remove it, or set model.kind to retriever"
+    ]
+    assert read(tmp_path, f"{FILE}model: {{kind: retriever}}\nretriever:\n  {key}: {value}\n").model.kind == "retriever"
+
+
+def test_every_key_of_a_retriever_is_tried() -> None:
+    (keys,) = (
+        mark.args[1] for mark in test_a_retrievers_keys_are_no_generators.pytestmark if mark.args[0] == ("key", "value")
+    )
+    assert {key for key, _ in keys} == set(RetrieverSection.model_fields)
+
+
+@pytest.mark.parametrize(
+    ("kind", "gate", "words"),
+    [
+        ("generator", "recall_at_1", "is recall_at_1, which is not measured of a generator"),
+        ("generator", "recall_at_5", "is recall_at_5, which is not measured of a generator"),
+        ("generator", "mrr_at_10", "is mrr_at_10, which is not measured of a generator"),
+        ("retriever", "loss", "is loss, which is not measured of a retriever"),
+        ("retriever", "perplexity", "is perplexity, which is not measured of a retriever"),
+        ("retriever", "token_accuracy", "is token_accuracy, which is not measured of a retriever"),
+        ("retriever", "ended", "is ended, which is not measured of a retriever"),
+    ],
+)
+def test_a_gate_on_a_metric_of_the_other_kind(kind: str, gate: str, words: str, tmp_path: Path) -> None:
+    (line,) = errors(tmp_path, f"{FILE}model: {{kind: {kind}}}\nevaluate: {{gate: {gate}}}\n")
+    assert line == f"config.yaml:3:12: evaluate.gate: {words}; set it to auto"
+
+
+@pytest.mark.parametrize("gate", ["auto", "off", "f1", "exact_match", "recall_at_1", "recall_at_5", "mrr_at_10"])
+def test_a_gate_of_a_retriever(gate: str, tmp_path: Path) -> None:
+    """It needs no generated answers."""
+    text = f"{FILE}model: {{kind: retriever}}\nevaluate: {{gate: {gate}, generate_rows: 0}}\n"
+    assert read(tmp_path, text).evaluate.gate == gate
+
+
+@pytest.mark.parametrize(
+    ("text", "line"),
+    [
+        ("model: {kind: retriever, gguf_file: a.gguf}", "2:26: model.gguf_file: is set, and model.kind is retriever"),
+        ("model: {kind: retriever}\nretriever: {unknown: []}", "3:13: retriever.unknown: is an empty list"),
+    ],
+)
+def test_what_a_retriever_cannot_have(text: str, line: str, tmp_path: Path) -> None:
+    (found,) = errors(tmp_path, FILE + text)
+    assert found.startswith(f"config.yaml:{line}")

@@ -70,3 +70,42 @@ def test_nan_does_not_pass_a_gate(
     assert (found.value, found.needed) == (None, None), "a number that is none cannot stand in JSON"
     with pytest.raises(GateRefused, match=f"{metric} could not be measured: the {of} model's is not a number"):
         gate.refuse(found, Path("model"))
+
+
+def ranked(value: float | None) -> ModelMetrics | None:
+    """Metrics of a retriever, or of BM25, with this mean reciprocal rank."""
+    if value is None:
+        return None
+    return ModelMetrics(loss=None, perplexity=None, token_accuracy=None, rows=9, mrr_at_10=value, recall_at_1=value)
+
+
+@pytest.mark.parametrize(
+    ("tuned", "base", "bm25", "passed", "rule"),
+    [
+        (0.8, 0.7, 0.6, True, "mrr_at_10 must be at least the base model's 0.7"),
+        (0.7, 0.7, 0.6, True, "mrr_at_10 must be at least the base model's 0.7"),
+        (0.6, 0.7, 0.6, False, "mrr_at_10 must be at least the base model's 0.7"),
+        (0.7, 0.5, 0.7, True, "mrr_at_10 must be at least BM25's 0.7"),
+        (0.6, 0.5, 0.7, False, "mrr_at_10 must be at least BM25's 0.7"),
+        (0.7, 0.7, 0.7, True, "mrr_at_10 must be at least the base model's 0.7"),
+        (0.7, 0.7, None, True, "mrr_at_10 must be at least the base model's 0.7"),
+        (None, None, None, False, "mrr_at_10 could not be measured: there is no test row"),
+    ],
+)
+def test_a_retriever_has_to_be_as_good_as_its_base_and_bm25(
+    tuned: float | None, base: float | None, bm25: float | None, passed: bool, rule: str
+) -> None:
+    found = gate.check(EvaluateSection(), ranked(tuned), ranked(base), "retriever", ranked(bm25))
+    assert (found.metric, found.passed, found.rule) == ("mrr_at_10", passed, rule)
+
+
+@pytest.mark.parametrize(("needed", "passed"), [(0.6, True), (0.61, False)])
+def test_a_threshold_decides_alone_for_a_retriever(needed: float, passed: bool) -> None:
+    section = EvaluateSection(gate="recall_at_1", gate_threshold=needed)
+    found = gate.check(section, ranked(0.6), ranked(0.9), "retriever", ranked(0.9))
+    assert (found.passed, found.rule) == (passed, f"recall_at_1 must be at least the threshold {needed:.4g}")
+
+
+def test_auto_is_the_loss_of_a_generator() -> None:
+    found = gate.check(EvaluateSection(), metrics({"loss": 1.0}), metrics({"loss": 2.0}), "generator")
+    assert (found.metric, found.passed) == ("loss", True)
