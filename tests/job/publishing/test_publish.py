@@ -175,7 +175,7 @@ def test_a_commit_of_somebody_else_is_not_overwritten(hub: HubServer, finished: 
             api.upload_file(path_or_fileobj=b"mine", path_in_repo="mine.txt", repo_id="ada/soccer")
         return ask(folder, questions)
 
-    with pytest.raises(PublishError, match="somebody else has committed to ada/soccer meanwhile") as caught:
+    with pytest.raises(PublishError, match="somebody else has committed to ada/soccer in the meantime") as caught:
         publish_to_hub(finished, meanwhile)
     assert caught.value.exit_code == 5
     assert hub.files("models", "ada/soccer") == {**FIRST_FILES, "mine.txt": b"mine"}
@@ -213,5 +213,5 @@ def test_out_of_memory_while_asking_is_not_the_hubs(hub: HubServer, finished: Pa
 def test_an_incomplete_model_is_not_published(finished: Path, tmp_path: Path) -> None:
     model = shutil.copytree(finished / "model", tmp_path / "model")
     (model / "chat_template.jinja").unlink()
-    with pytest.raises(PublishError, match="missing: chat_template.jinja"):
+    with pytest.raises(PublishError, match="it lacks chat_template.jinja"):
         publish.publish(config_of(folder=str(tmp_path / "there")).publish, model, QUESTIONS, ask)
