@@ -120,11 +120,7 @@ def _check_kind(config: "Config") -> Iterator[tuple[KeyPath, str]]:
     if gate in others:
         yield ("evaluate", "gate"), f"is {gate}, which is not measured of a {kind}; set it to auto"
     if kind == "generator":
-        defaults = type(config.retriever)()  # which run.yaml writes out
-        changed = [
-            key for key in type(defaults).model_fields if getattr(config.retriever, key) != getattr(defaults, key)
-        ]
-        for key in changed:
+        for key in sorted(config.retriever.model_fields_set):
             yield ("retriever", key), "is set, and model.kind is generator; remove it, or set model.kind to retriever"
         return
     if config.model.gguf_file is not None:

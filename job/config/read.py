@@ -45,7 +45,13 @@ def load(path: Path, overrides: list[str] | None = None) -> Config:
 
 def dump(config: Config) -> str:
     """Write the config as YAML with every default filled in, which `load` reads back to an equal config."""
-    return yaml_file.write(config.model_dump(mode="json"))
+    return yaml_file.write(values(config))
+
+
+def values(config: Config) -> dict[str, Any]:
+    """Give the values that `dump` writes; a generator's have no section `retriever`, which `load` would refuse."""
+    is_retriever = config.model.kind == "retriever"
+    return config.model_dump(mode="json", exclude=None if is_retriever else {"retriever"})
 
 
 def _override(data: dict[Any, Any], document: Document, text: str) -> str | None:

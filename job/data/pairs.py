@@ -43,9 +43,9 @@ def read_prompts(section: RetrieverSection, base: Path) -> Prompts:
         base: the folder of the base, in the form of sentence-transformers; it may be missing.
     """
     path = base / SETTINGS
-    own = json.loads(path.read_text(encoding="utf-8")).get("prompts") or {} if path.exists() else {}
-    query = section.query_prompt if section.query_prompt is not None else str(own.get("query") or "")
-    document = section.document_prompt if section.document_prompt is not None else str(own.get("document") or "")
+    own: dict[str, str] = json.loads(path.read_text(encoding="utf-8")).get("prompts") or {} if path.exists() else {}
+    query = section.query_prompt if section.query_prompt is not None else own.get("query") or ""
+    document = section.document_prompt if section.document_prompt is not None else own.get("document") or ""
     return Prompts(query, document)
 
 

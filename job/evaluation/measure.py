@@ -4,6 +4,8 @@ It writes metrics.json and answers.json to the run folder. A model that was meas
 measured again. It knows the run folder and the order; `evaluate` measures one model.
 """
 
+import hashlib
+import json
 import logging
 from collections.abc import Callable
 from typing import Any
@@ -105,8 +107,10 @@ def _settings(config: Config, folder: RunFolder) -> dict[str, Any]:
     settings = config.evaluate.model_dump(mode="json")
     if config.model.kind == "generator":
         return {**settings, "max_new_tokens": config.model.max_new_tokens}
-    setting, measuring = _unknown(config, folder)
-    return {**settings, "retriever": config.retriever.model_dump(mode="json"), "unknown": [*setting, *measuring]}
+    section = config.retriever.model_dump(mode="json", exclude={"unknown"})
+    # they are published: a hash, since neither the questions nor the path of their file are for everybody
+    asked = json.dumps(_unknown(config, folder))
+    return {**settings, "retriever": section, "unknown_sha256": hashlib.sha256(asked.encode()).hexdigest()}
 
 
 def _read_measured(

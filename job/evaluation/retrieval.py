@@ -7,7 +7,6 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import bm25s
 import datasets
@@ -127,8 +126,7 @@ def _metrics(
         if len(unknown):
             rates["unknown_answered"] = int((unknown >= threshold).sum()), len(unknown)
     reciprocal = np.where(ranks <= DEPTH, 1 / ranks, 0.0)
-    values: dict[str, Any] = {name: hits / rows for name, (hits, rows) in rates.items()}
-    values["mrr_at_10"] = float(reciprocal.mean())
+    values = {name: hits / rows for name, (hits, rows) in rates.items()}
     found = {name: intervals.rate(hits, rows) for name, (hits, rows) in rates.items()}
     found["mrr_at_10"] = intervals.bounded_ratio(reciprocal, np.ones(count))
     measured = ModelMetrics(
@@ -141,7 +139,7 @@ def _metrics(
         threshold=threshold,
         recall_at_1=values["recall_at_1"],
         recall_at_5=values["recall_at_5"],
-        mrr_at_10=values["mrr_at_10"],
+        mrr_at_10=float(reciprocal.mean()),
         answered=values.get("answered"),
         answered_rightly=values.get("answered_rightly"),
         unknown_answered=values.get("unknown_answered"),

@@ -6,6 +6,7 @@ It knows the keys of the config that hold paths. It opens no file.
 from pathlib import PurePosixPath, PureWindowsPath
 from typing import Any
 
+from job.config import read as configs
 from job.config import yaml_file
 from job.config.schema import Config
 from job.config.yaml_file import KeyPath
@@ -38,10 +39,11 @@ def run_yaml(config: Config) -> str:
     Relative paths stay, since they say where a file lies beside the others. Absolute paths, paths from the home folder
     and paths with `..` are reduced to their last name. The run folder's own run.yaml keeps them all.
     """
-    values = config.model_dump(mode="json")
+    values = configs.values(config)
     before = yaml_file.write(values)
     for path in KEYS:
-        _shorten(values, path)
+        if path[0] in values:
+            _shorten(values, path)
     after = yaml_file.write(values)
     return after if after == before else _SHORTENED + after
 

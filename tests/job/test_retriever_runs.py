@@ -53,6 +53,14 @@ def test_exactly_the_files_of_the_contract_are_published(finder: Path) -> None:
     assert content(finder / "published") == content(finder / "run/model")
 
 
+def test_no_local_path_and_no_unknown_question_is_published(finder: Path, tiny_encoder: Path) -> None:
+    for name, text in content(finder / "published").items():
+        for path in (finder, tiny_encoder):
+            assert str(path).encode() not in text, name
+        assert not [question for question in UNKNOWN if question.encode() in text], name
+    assert (finder / "run/run.yaml").read_text().count(str(finder)) == 5
+
+
 def test_what_is_measured_is_consistent(finder: Path) -> None:
     metrics, answers = read(finder / "run", "metrics.json"), read(finder / "run", "answers.json")
     assert read(finder / "published", "retriever.json")["threshold"] == metrics["model"]["threshold"]

@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from config_text import FILE, errors, read
 
+from job.config.read import dump
 from job.config.schema import RetrieverSection
 
 
@@ -14,7 +15,6 @@ from job.config.schema import RetrieverSection
         (FILE + "evaluate: {gate: f1, generate_rows: 0}", "2:12: evaluate.gate", "needs generated answers"),
         (FILE + "evaluate: {gate: exact_match, generate_rows: 0}", "2:12: evaluate.gate", "is exact_match"),
         (FILE + "evaluate: {gate: off, gate_threshold: 1}", "2:23: evaluate.gate_threshold", "gate is off"),
-        (FILE + "train: {patience: 3, keep: last}", "2:9: train.patience", "is 3, and train.keep is last"),
         (FILE + "publish: {tag: v1}", "2:11: publish.tag", "without publish.repo"),
         (FILE + "publish: {branch: b}", "2:11: publish.branch", "without publish.repo"),
         ("dataset: {file: a, name: b/c}", "1:1: dataset", "both file and name are set"),
@@ -105,6 +105,13 @@ def test_a_retrievers_keys_are_no_generators(kind: str, key: str, value: str, tm
         f"{place}: is set, and model.kind is generator; remove it, or set model.kind to retriever"
     ]
     assert read(tmp_path, f"{FILE}model: {{kind: retriever}}\nretriever:\n  {key}: {value}\n").model.kind == "retriever"
+
+
+@pytest.mark.parametrize("kind", ["generator", "retriever"])
+def test_a_config_that_is_written_back_has_no_such_key(kind: str, tmp_path: Path) -> None:
+    config = read(tmp_path, f"{FILE}model: {{kind: {kind}}}\n")
+    assert ("retriever:" in dump(config)) == (kind == "retriever")
+    assert read(tmp_path, dump(config)) == config
 
 
 def test_every_key_of_a_retriever_is_tried() -> None:

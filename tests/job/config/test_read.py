@@ -13,7 +13,7 @@ from job.config import read as configs
 from job.config import schema
 from job.config.schema import Config, DatasetSection, PublishSection
 
-SECTIONS = ("dataset", "clean", "dedupe", "split", "model", "train", "retriever", "evaluate", "publish")
+SECTIONS = ("dataset", "clean", "dedupe", "split", "model", "train", "evaluate", "publish")
 
 
 def test_defaults_equal_those_of_the_article(tmp_path: Path) -> None:
@@ -85,7 +85,7 @@ def test_all_errors_at_once(tmp_path: Path) -> None:
         ("train: {learning_rate: fast}", "train.learning_rate: found 'fast', expected a number"),
         ("train: {learning_rate: .inf}", "train.learning_rate: found inf, expected a finite number"),
         ("train: 3", "train: found 3, expected a section with keys, such as epochs"),
-        ("model: [a]", "model: found ['a'], expected a section with keys, such as kind, base, revision"),
+        ("model: [a]", "model: found ['a'], expected a section with keys, such as kind"),
         ("publish: {private: yes}", "publish.private: found 'yes', expected true or false"),
         ("publish: {license: 2}", "publish.license: found 2, expected text"),
         ("clean: {unwanted_words: spam}", "clean.unwanted_words: found 'spam', expected a list"),
@@ -188,9 +188,9 @@ def test_dump_holds_every_default(tmp_path: Path) -> None:
 
 def test_schema_lists_every_section_and_forbids_unknown_keys() -> None:
     schema = json.loads(json.dumps(Config.model_json_schema()))
-    assert set(schema["properties"]) == {*SECTIONS, "output", "seed"}
+    assert set(schema["properties"]) == {*SECTIONS, "retriever", "output", "seed"}
     assert schema["required"] == ["dataset"]
     assert all(part["additionalProperties"] is False for part in (schema, *schema["$defs"].values()))
-    assert len(schema["$defs"]) == len(SECTIONS) + 1, "a section each, and a source"
+    assert len(schema["$defs"]) == len(SECTIONS) + 2, "a section each, that of a retriever, and a source"
     fields = (field for part in schema["$defs"].values() for field in part["properties"].values())
     assert all(field["description"] for field in fields)
