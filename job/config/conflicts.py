@@ -18,6 +18,9 @@ RANKED: frozenset[str] = frozenset({"recall_at_1", "recall_at_5", "mrr_at_10"})
 TEACHER_FORCED: frozenset[str] = frozenset({"loss", "perplexity", "token_accuracy", "ended"})
 """The metrics of a generator alone."""
 
+_OF_A_GENERATOR = (("model", "chat_template"), ("model", "max_new_tokens"))
+"""Keys without effect beside a retriever; run.yaml writes out their defaults."""
+
 
 def find_conflicts(config: "Config") -> Iterator[tuple[KeyPath, str]]:
     """Find the keys that contradict each other.
@@ -125,6 +128,10 @@ def _check_kind(config: "Config") -> Iterator[tuple[KeyPath, str]]:
         return
     if config.model.gguf_file is not None:
         yield ("model", "gguf_file"), "is set, and model.kind is retriever, whose base is an encoder; remove it"
+    for path in _OF_A_GENERATOR:
+        section, key = getattr(config, path[0]), path[1]
+        if getattr(section, key) != type(section).model_fields[key].default:
+            yield path, "is set, and a retriever writes no answers, so it would have no effect; remove it"
     if config.retriever.unknown == []:
         yield ("retriever", "unknown"), "is an empty list; name a file, or remove it"
 

@@ -7,6 +7,7 @@ from config_text import FILE, errors, read
 
 from job.config.read import dump
 from job.config.schema import RetrieverSection
+from job.errors import ConfigError
 
 
 @pytest.mark.parametrize(
@@ -155,3 +156,12 @@ def test_a_gate_of_a_retriever(gate: str, tmp_path: Path) -> None:
 def test_what_a_retriever_cannot_have(text: str, line: str, tmp_path: Path) -> None:
     (found,) = errors(tmp_path, FILE + text)
     assert found.startswith(f"config.yaml:{line}")
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["model: {max_new_tokens: 9, kind: retriever}", "model: {chat_template: kickoff, kind: retriever}"],
+)
+def test_keys_of_a_generator_have_no_effect_beside_a_retriever(text: str, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="a retriever writes no answers, so it would have no effect; remove it"):
+        read(tmp_path, f"dataset: {{file: a.json}}\n{text}\n")
