@@ -24,7 +24,10 @@ def threshold(unknown: Sequence[float], max_wrong: float) -> float:
     below = float(ordered[int(max_wrong * len(ordered))])
     higher = ordered[ordered > below]
     above = float(higher[-1]) if len(higher) else 1.0
-    return min(1.0, math.ceil(round((below + above) / 2 * 10_000, 6)) / 10_000)
+    between = math.ceil(round((below + above) / 2 * 10_000, 6))
+    if between <= below * 10_000:  # the two differ by less than the digits that are kept
+        between += 1
+    return min(1.0, between / 10_000)
 
 
 def halves(questions: Sequence[str], seed: int) -> tuple[list[str], list[str]]:

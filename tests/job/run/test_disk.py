@@ -15,6 +15,7 @@ from job import check, pipeline, prepare
 from job.config.schema import Config
 from job.data.local_files import local_data
 from job.errors import ConfigError
+from job.evaluation import evaluate
 from job.run import disk, durable
 from job.run.disk import Need
 from job.run.folder import RunFolder
@@ -110,7 +111,7 @@ def test_a_published_model_is_downloaded_to_the_temporary_folder(
     )
     counted = room_of(config, tmp_path / "scratch")["TMPDIR"]
     taken: list[int] = []
-    answer = pipeline.evaluate.answer
+    answer = evaluate.answer
 
     def noting(folder: Path, *rest: Any, **more: Any) -> list[str]:
         if "kickoff-published-" in str(folder):
@@ -118,7 +119,7 @@ def test_a_published_model_is_downloaded_to_the_temporary_folder(
             taken.append(disk.size(folder))
         return answer(folder, *rest, **more)
 
-    monkeypatch.setattr(pipeline.evaluate, "answer", noting)
+    monkeypatch.setattr(evaluate, "answer", noting)
     pipeline.run(config)
     assert taken[0] <= counted.publishing <= taken[0] + disk._SMALL_FILES
 

@@ -24,6 +24,7 @@ from job.run.facts import (
     RunRequest,
     Source,
     TrainingFacts,
+    UnknownQuestions,
 )
 from job.run.row_facts import Closest, Cluster, Conflict, Doubtful, GivenAnswer, KeptRow, Rendered, Repeat, Row
 
@@ -55,6 +56,7 @@ RECORDS = [
         **{"settings": {"seed": 42}, "flagged": [ROW], "mended": 3, "notes": ["4 of 4 rows contain HTML"]},
     ),
     BaseFacts("ada/tiny", "cd" * 20, None, 1000, 128, "Kickoff's", None, "ef" * 32),
+    UnknownQuestions(["How do I boil an egg?"]),
     TrainingFacts(
         *([{"step": 1, "train_loss": 2.0, "grad_norm": None}, {"step": 2, "test_loss": None}], 2, 0, 8, 4, 99, 40, 1.5),
         **{"tokens_per_second": 66.0, "precision": "bf16", "device": "cpu", "processes": 2},
