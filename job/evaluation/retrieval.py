@@ -14,8 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from job.evaluation import intervals
-from job.evaluation.answers import add_metrics
-from job.evaluation.metrics import f1
+from job.evaluation.answers import add_metrics, score
 from job.retrieval import index as indexes
 from job.retrieval.index import Entries
 from job.retrieval.retriever import Retriever
@@ -60,8 +59,8 @@ def evaluate(
     found, known = np.concatenate(best), np.concatenate(confidences)
     texts = [index.entries.answers[row] for row in found]
     answers = [
-        Answer(where, question, right, text, f1(text, right), True, round(float(score), 4))
-        for where, question, right, text, score in zip(test["where"][:], questions, expected, texts, known, strict=True)
+        replace(answer, confidence=round(float(confidence), 4))
+        for answer, confidence in zip(_scored(test, texts), known, strict=True)
     ]
     doubtful = retriever.best(index, unknown)[1] if unknown else np.zeros(0, dtype=np.float32)
     metrics = _metrics(np.concatenate(ranks), answers, known, doubtful, settings.threshold)
@@ -77,23 +76,29 @@ def floor(parts: datasets.DatasetDict, unknown: Sequence[str]) -> tuple[ModelMet
     searcher.index(words, show_progress=False)
     test = parts["test"]
 
-    def scores(questions: Sequence[str]) -> NDArray[np.float32]:
-        found = np.zeros((len(questions), answer_count), dtype=np.float32)
-        for row, question in enumerate(questions):
-            tokens = bm25s.tokenize([question], stopwords=None, show_progress=False, return_ids=False)[0]
-            np.maximum.at(found[row], entries.answer_ids, searcher.get_scores(tokens))
+    def scores(question: str) -> NDArray[np.float32]:
+        tokens = bm25s.tokenize([question], stopwords=None, show_progress=False, return_ids=False)[0]
+        found = np.zeros((1, answer_count), dtype=np.float32)
+        np.maximum.at(found[0], entries.answer_ids, searcher.get_scores(tokens))
         return found
 
-    by_answer = scores(test["question"][:])
-    first_row = np.array([entries.answer_ids.tolist().index(number) for number in range(answer_count)])
     own = _own_answers(entries, test["answer"][:])
-    texts = [entries.answers[row] for row in first_row[by_answer.argmax(axis=1)]]
-    answers = [
-        Answer(row["where"], row["question"], row["answer"], text, f1(text, row["answer"]), True)
-        for row, text in zip(test.select_columns(["where", "question", "answer"]), texts, strict=True)
-    ]
-    doubtful = scores(unknown).max(axis=1) if unknown else np.zeros(0, dtype=np.float32)
-    return _metrics(_ranks(by_answer, own), answers, by_answer.max(axis=1), doubtful, None), answers
+    ranks, best, known = [], [], []
+    for number, question in enumerate(test["question"][:]):  # one at a time: all scores would be questions x answers
+        by_answer = scores(question)
+        ranks.append(_ranks(by_answer, own[number : number + 1]))
+        best.append(int(by_answer.argmax()))
+        known.append(by_answer.max())
+    first_rows = np.unique(entries.answer_ids, return_index=True)[1]
+    answers = _scored(test, [entries.answers[first_rows[answer]] for answer in best])
+    doubtful = np.array([scores(question).max() for question in unknown], dtype=np.float32)
+    return _metrics(np.concatenate(ranks), answers, np.array(known), doubtful, None), answers
+
+
+def _scored(test: datasets.Dataset, texts: Sequence[str]) -> list[Answer]:
+    """Compare the best answer to each test question with the expected one."""
+    rows = test.select_columns(["where", "question", "answer"])
+    return [score(row, text, ended=True) for row, text in zip(rows, texts, strict=True)]
 
 
 def _own_answers(entries: Entries, expected: Sequence[str]) -> NDArray[np.int64]:

@@ -4,7 +4,7 @@ It knows the encoder and the files of the index. It does not know how either is 
 """
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -88,22 +88,21 @@ class Retriever:
             The rows of the best answers, and the confidences.
         """
         rows, confidences = [], []
-        for start in range(0, len(questions), ASKED_AT_ONCE):
-            part = slice(start, start + ASKED_AT_ONCE)
-            asked = self.encode_questions(questions[part])
-            ranking = indexes.rank(index, asked, None if left_out is None else left_out[part])
+        for ranking in self.rankings(index, questions, left_out):
             best = ranking.scores.argmax(axis=1)
             at = np.arange(len(best))
             rows.append(ranking.found[at, best])
             confidences.append(ranking.confidences[at, best])
         return np.concatenate(rows), np.concatenate(confidences)
 
-    def rankings(self, index: Index, questions: Sequence[str]) -> "list[Ranking]":
-        """Rank all answers for each question, `ASKED_AT_ONCE` questions at a time."""
-        starts = range(0, len(questions), ASKED_AT_ONCE)
-        return [
-            indexes.rank(index, self.encode_questions(questions[start : start + ASKED_AT_ONCE])) for start in starts
-        ]
+    def rankings(
+        self, index: Index, questions: Sequence[str], left_out: Sequence[int] | None = None
+    ) -> Iterator[Ranking]:
+        """Rank all answers for each question, `ASKED_AT_ONCE` questions at a time; arguments as of `best`."""
+        for start in range(0, len(questions), ASKED_AT_ONCE):
+            part = slice(start, start + ASKED_AT_ONCE)
+            asked = self.encode_questions(questions[part])
+            yield indexes.rank(index, asked, None if left_out is None else left_out[part])
 
 
 def build(
