@@ -52,6 +52,11 @@ class ControlTokens:
         texts = self._pattern.search(text) if self._pattern is not None else None
         return texts[0] if texts else None
 
+    def reason_against(self, column: str, text: str) -> str | None:
+        """Say why a row with this text in this column cannot be used; None if the text holds no control token."""
+        token = self.first_in(text)
+        return f"the {column} holds {token}, which the tokenizer would read as a control token" if token else None
+
     def strip_end(self, answer: str) -> str:
         """Remove the control tokens that end an answer, and the blanks before them."""
         while (bare := answer.rstrip()).endswith(self.ends):

@@ -119,8 +119,8 @@ def _problem(question: str, answer: str, control_tokens: ControlTokens, max_char
     if not answer:
         return "the answer is only the end-of-sequence token"
     for column, text in (("question", question), ("answer", answer)):
-        if (token := control_tokens.first_in(text)) is not None:
-            return f"the {column} holds {token}, which the tokenizer would read as a control token"
+        if (reason := control_tokens.reason_against(column, text)) is not None:
+            return reason
         if len(text) > max_characters:
             return _too_long(f"{len(text)} characters", max_characters)
     return None

@@ -118,8 +118,8 @@ def _tokens(tokenizer: PreTrainedTokenizerBase, texts: list[str]) -> list[list[i
 def _problem(pair: tuple[str, str], control_tokens: ControlTokens, max_characters: int) -> str | None:
     """The reason to reject a row before tokenizing, which takes minutes for a text of a million characters."""
     for column, text in zip(("question", "answer"), pair, strict=True):
-        if (token := control_tokens.first_in(text)) is not None:
-            return f"the {column} holds {token}, which the tokenizer would read as a control token"
+        if (reason := control_tokens.reason_against(column, text)) is not None:
+            return reason
         if len(text) > max_characters:
             return _too_long(column, f"{len(text)} characters", max_characters)
     return None

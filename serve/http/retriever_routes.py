@@ -145,13 +145,7 @@ def _say(state: AppState, body: RetrieverChatRequest, retrieved: Retrieved) -> _
 async def _chat_events(
     state: AppState, said: _Said, retrieved: Retrieved, id: str, with_usage: bool
 ) -> AsyncGenerator[str]:
-    head = {
-        "id": id,
-        "object": "chat.completion.chunk",
-        "created": int(time.time()),
-        "model": state.name,
-        "system_fingerprint": state.published.revision,
-    }
+    head = routes.chunk_head(state, id)
     nothing_yet = {"usage": None} if with_usage else {}
 
     def chunk(delta: dict[str, str], finish_reason: str | None = None) -> dict[str, Any]:

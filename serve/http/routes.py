@@ -182,14 +182,19 @@ async def chat(
     )
 
 
-async def _chat_events(state: AppState, answers: list[Answer], id: str, with_usage: bool) -> AsyncGenerator[str]:
-    head = {
+def chunk_head(state: AppState, id: str) -> dict[str, Any]:
+    """What all chunks of a streamed chat have in common, for either kind of model."""
+    return {
         "id": id,
         "object": "chat.completion.chunk",
         "created": int(time.time()),
         "model": state.name,
         "system_fingerprint": state.published.revision,
     }
+
+
+async def _chat_events(state: AppState, answers: list[Answer], id: str, with_usage: bool) -> AsyncGenerator[str]:
+    head = chunk_head(state, id)
     nothing_yet = {"usage": None} if with_usage else {}
 
     def chunk(index: int, delta: dict[str, str], finish_reason: str | None = None) -> str:
