@@ -10,7 +10,7 @@ import torch
 # before they are imported: an assert that fails in one of them shows its values, as in a test
 pytest.register_assert_rewrite(*(path.stem for path in Path(__file__).with_name("support").glob("*.py")))
 
-from fork_server import ForkServer
+import fork_server
 from hub_clients import TOKEN, point_clients
 from hub_server import HubServer
 from huggingface_hub import set_client_factory
@@ -80,14 +80,13 @@ def server(published: Path) -> Iterator[Served]:
 
 
 @pytest.fixture(scope="session")
-def jobs() -> Iterator[ForkServer]:
+def jobs() -> fork_server.ForkServer:
     """Starts jobs as processes of their own without the seconds that the imports take."""
-    with ForkServer() as server:
-        yield server
+    return fork_server.shared()
 
 
 @pytest.fixture(scope="session")
-def reference(jobs: ForkServer, tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def reference(jobs: fork_server.ForkServer, tiny_base: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the config of a run of 100 steps, and the run itself, which nothing has broken."""
     folder = tmp_path_factory.mktemp("reference")
     (folder / "rows.json").write_text(json.dumps(ROWS))

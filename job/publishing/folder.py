@@ -6,6 +6,7 @@ it does not know the Hub.
 
 import hashlib
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 from job.config.schema import PublishSection
@@ -54,10 +55,13 @@ def publish_to_folder(section: PublishSection, model: Path, samples: Samples) ->
     except OSError as error:
         raise PublishError(f"publish.folder: {named} cannot be written: {error}") from None
     finally:
-        if is_created:
-            shutil.rmtree(partial, ignore_errors=True)
+        with suppress(OSError):  # what cannot be removed now, the next run removes or names
+            if is_created and partial.exists():
+                _remove(partial)
         _recover(old, target)
-    shutil.rmtree(old, ignore_errors=True)
+    with suppress(OSError):
+        if old.exists():
+            _remove(old)
     return named
 
 
@@ -105,17 +109,39 @@ def _recover(old: Path, target: Path) -> None:
 
 def _remove_ours(leftover: Path) -> None:
     """Remove what a killed run left; refuse to remove anything else of that name."""
-    if leftover.exists() or leftover.is_symlink():
-        _require_ours(leftover)
-        shutil.rmtree(leftover)
+    _require_ours(leftover)
+    if leftover.exists():
+        _remove(leftover)
+
+
+def _remove(folder: Path) -> None:
+    """Remove a folder, its mark last, so that the next run recognizes what a kill left of it."""
+    for path in folder.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        elif path.name != MARK:
+            path.unlink()
+    shutil.rmtree(folder)
 
 
 def _require_ours(leftover: Path) -> None:
-    mark = leftover / MARK
     if not leftover.exists() and not leftover.is_symlink():
         return
-    if leftover.is_symlink() or contract.read_mark(mark.read_bytes() if mark.is_file() else None) is None:
+    if leftover.is_symlink() or not (_has_mark(leftover) or _is_just_begun(leftover)):
         raise OSError(f"{leftover} is in the way, and Kickoff did not write it; move it away")
+
+
+def _has_mark(folder: Path) -> bool:
+    mark = folder / MARK
+    return mark.is_file() and contract.read_mark(mark.read_bytes()) is not None
+
+
+def _is_just_begun(folder: Path) -> bool:
+    """Return whether a folder holds nothing, or the beginning of a mark: a kill came before the mark was complete."""
+    if not folder.is_dir() or any(path.name != MARK for path in folder.iterdir()):
+        return False
+    mark = folder / MARK
+    return not mark.exists() or not mark.read_bytes()
 
 
 def _copy(model: Path, partial: Path) -> None:

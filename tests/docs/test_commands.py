@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 import yaml
 from checkout import ROOT
-from command_line import job
+from command_line import fresh_job, job
 from handbook import PAGES, Block, blocks, commands, inline
 from served import Served
 from tiny import ROWS
@@ -232,7 +232,7 @@ def test_the_five_lines_make_a_model(tiny_base: Path, tmp_path: Path) -> None:
         "train.epochs=1",
         "evaluate.gate=off",
     ]
-    done = job("run", "mine.yaml", *base, cwd=tmp_path)
+    done = fresh_job("run", "mine.yaml", *base, cwd=tmp_path)
     assert done.returncode == 0, done.stdout + done.stderr
     assert (tmp_path / "runs/mine-published/model.safetensors").exists()
     assert (tmp_path / "runs/mine/rejected.jsonl").exists()

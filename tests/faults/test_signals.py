@@ -34,13 +34,6 @@ def slow_hub(tiny_base: Path) -> Iterator[HubServer]:
         yield server
 
 
-@pytest.fixture(scope="module")
-def hub_jobs(slow_hub: HubServer) -> Iterator[ForkServer]:
-    """datasets reads the Hub's address when it is imported, so these jobs need a fork server of their own."""
-    with ForkServer(HF_ENDPOINT=slow_hub.url, HF_TOKEN=TOKEN) as server:
-        yield server
-
-
 class Case:
     def __init__(self, jobs: ForkServer, server: HubServer, folder: Path) -> None:
         self.jobs, self.server, self.folder = jobs, server, folder
@@ -54,8 +47,13 @@ class Case:
         )
 
     def start(self) -> Run:
-        cache = {"HF_HUB_CACHE": f"{self.folder}/hub", "HF_DATASETS_CACHE": f"{self.folder}/datasets"}
-        return self.jobs.start(self.folder, "run", f"{self.folder}/config.yaml", environment=cache)
+        environment = {
+            "HF_ENDPOINT": self.server.url,
+            "HF_TOKEN": TOKEN,
+            "HF_HUB_CACHE": f"{self.folder}/hub",
+            "HF_DATASETS_CACHE": f"{self.folder}/datasets",
+        }
+        return self.jobs.start(self.folder, "run", f"{self.folder}/config.yaml", environment=environment)
 
     def commits(self) -> list[dict[str, bytes]]:
         if ("models", self.repo) not in self.server.repos:
@@ -69,8 +67,8 @@ class Case:
 
 
 @pytest.fixture(scope="module")
-def unbroken(hub_jobs: ForkServer, slow_hub: HubServer, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    case = Case(hub_jobs, slow_hub, tmp_path_factory.mktemp("signals") / "unbroken")
+def unbroken(jobs: ForkServer, slow_hub: HubServer, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    case = Case(jobs, slow_hub, tmp_path_factory.mktemp("signals") / "unbroken")
     run = case.start()
     assert run.wait() == Exit.DONE, run.text()
     return case.folder / "run"
@@ -125,30 +123,30 @@ def interrupt_all(
 
 @pytest.mark.faults
 @pytest.mark.timeout(1800)
-def test_a_signal_in_every_phase(hub_jobs: ForkServer, slow_hub: HubServer, unbroken: Path, tmp_path: Path) -> None:
+def test_a_signal_in_every_phase(jobs: ForkServer, slow_hub: HubServer, unbroken: Path, tmp_path: Path) -> None:
     numbers = [[signal.SIGTERM], [signal.SIGTERM], [signal.SIGTERM], [signal.SIGTERM], [signal.SIGINT]]
     points = [(phase, signals) for phase in PHASES for signals in (numbers if phase != "train" else numbers * 2)]
-    found = interrupt_all(hub_jobs, slow_hub, unbroken, tmp_path, points, "SIGTERM or SIGINT, every phase")
+    found = interrupt_all(jobs, slow_hub, unbroken, tmp_path, points, "SIGTERM or SIGINT, every phase")
     assert {one["phase"] for one in found if one["interrupted"]} == set(PHASES)
 
 
 @pytest.mark.faults
 @pytest.mark.timeout(1800)
-def test_two_signals(hub_jobs: ForkServer, slow_hub: HubServer, unbroken: Path, tmp_path: Path) -> None:
+def test_two_signals(jobs: ForkServer, slow_hub: HubServer, unbroken: Path, tmp_path: Path) -> None:
     points = [(phase, [signal.SIGTERM, signal.SIGTERM]) for phase in PHASES]
-    interrupt_all(hub_jobs, slow_hub, unbroken, tmp_path, points, "two signals, every phase")
+    interrupt_all(jobs, slow_hub, unbroken, tmp_path, points, "two signals, every phase")
 
 
-def test_some_signals(hub_jobs: ForkServer, slow_hub: HubServer, unbroken: Path, tmp_path: Path) -> None:
+def test_some_signals(jobs: ForkServer, slow_hub: HubServer, unbroken: Path, tmp_path: Path) -> None:
     points = [("load", [signal.SIGTERM]), ("evaluate", [signal.SIGINT]), ("publish", [signal.SIGTERM])]
-    interrupt_all(hub_jobs, slow_hub, unbroken, tmp_path, points, "signals, sample")
+    interrupt_all(jobs, slow_hub, unbroken, tmp_path, points, "signals, sample")
 
 
 def test_a_download_that_hangs_is_abandoned_with_a_message(
-    hub_jobs: ForkServer, slow_hub: HubServer, tmp_path: Path
+    jobs: ForkServer, slow_hub: HubServer, tmp_path: Path
 ) -> None:
     """A signal alone does not end it: the client waits in other threads."""
-    case = Case(hub_jobs, slow_hub, tmp_path / "hangs")
+    case = Case(jobs, slow_hub, tmp_path / "hangs")
     slow_hub.fail("GET", r"tiny/resolve/.*safetensors", hang=True)
     run = case.start()
     run.until(lambda: any("tiny/resolve" in path and "safetensors" in path for _, path, _ in slow_hub.requests[-5:]))

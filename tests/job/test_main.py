@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 from checkout import ROOT
-from command_line import job
+from command_line import fresh_job, job
 from configs import write_config
 from hub_clients import TOKEN
 from hub_server import HubServer
@@ -23,12 +23,12 @@ def test_help_imports_nothing_heavy() -> None:
     code = f"import sys, job.__main__; print([name for name in {heavy} if name in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True)
     assert done.stdout.strip() == "[]"
-    shown = job("--help").stdout
+    shown = fresh_job("--help").stdout
     assert all(command in shown for command in ("run", "check", "evaluate", "publish", "schema"))
 
 
 def test_schema_is_the_configs() -> None:
-    assert json.loads(job("schema").stdout) == Config.model_json_schema()
+    assert json.loads(fresh_job("schema").stdout) == Config.model_json_schema()
 
 
 def test_mistakes_in_the_config_end_with_2_before_anything_is_loaded(tmp_path: Path) -> None:
@@ -51,7 +51,7 @@ def test_data_that_is_missing_ends_with_3(tmp_path: Path, tiny_base: Path) -> No
 
 def test_a_whole_run_and_the_published_folder_in_plain_transformers(tmp_path: Path, tiny_base: Path) -> None:
     path = write_config(tmp_path, tiny_base)
-    done = job("run", path, f"publish.folder={tmp_path}/published")
+    done = fresh_job("run", path, f"publish.folder={tmp_path}/published")
     lines = done.stdout.splitlines()
     assert (done.returncode, done.stderr) == (Exit.DONE, "")
     assert lines[-1] == f"done: published {tmp_path}/published; verified: the published copy gives the same answers"

@@ -4,11 +4,14 @@ Importing torch and transformers takes seconds, the tiny run of these tests less
 its own, which goes through `job.__main__` as the command line does and ends by a real signal or with a real exit
 code. No computing happens before a fork, so there is no pool of threads that a child could miss.
 
-It reads one JSON line for each run, {"id", "arguments", "environment", "output", "notes", and one of the ways to go
-wrong below}, and answers {"id", "pid"} at once and {"id", "code"} at the end, as subprocess counts it.
+It reads one JSON line for each run, {"id", "program", "arguments", "environment", "cwd", "output", "errors", "notes",
+and one of the ways to go wrong below}, and answers {"id", "pid"} at once and {"id", "code"} at the end, as subprocess
+counts it. The program is job, or train: tests/support/train_process.py.
 """
 
+import importlib
 import json
+import logging
 import os
 import resource
 import select
@@ -19,8 +22,10 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import datasets.config
 import matplotlib.figure  # noqa: F401 - what follows is imported for the children
 import torch
+import train_process
 import transformers.models.auto.modeling_auto
 import transformers.models.gpt2.modeling_gpt2
 import transformers.models.gpt2.tokenization_gpt2  # noqa: F401
@@ -61,21 +66,19 @@ def answer(**values: int) -> None:
 
 
 def child(order: dict[str, Any]) -> None:
+    os.environ.clear()
     os.environ.update(order["environment"])
-    output = os.open(order["output"], os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.chdir(order["cwd"])
+    output = append_to(order["output"])
     os.dup2(output, 1)
-    os.dup2(output, 2)
+    os.dup2(append_to(order["errors"]) if order["errors"] else output, 2)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     torch.set_num_threads(1)
-    point_clients(os.environ.get("HF_ENDPOINT"), os.environ.get("HF_HUB_CACHE"))
-    note_phases(order["notes"])
-    if order.get("dies_at_file"):
-        die_at_file(order["dies_at_file"], order["within"])
-    if order.get("memory_while_training"):
-        bound_memory(order["memory_while_training"])
+    for read_once in (constants, datasets.config):  # the environment, when they were imported
+        importlib.reload(read_once)
     code = 1
     try:
-        command_line.app(order["arguments"], prog_name="python -m job")
+        code = train(order) if order["program"] == "train" else job(order)
     except SystemExit as end:
         code = int(end.code or 0)
     except BaseException:
@@ -84,13 +87,23 @@ def child(order: dict[str, Any]) -> None:
     os._exit(code)
 
 
-def point_clients(endpoint: str | None, cache: str | None) -> None:
-    """Both were read from the environment when huggingface_hub was imported."""
-    if endpoint is not None:
-        constants.ENDPOINT = endpoint
-        constants.HUGGINGFACE_CO_URL_TEMPLATE = endpoint + "/{repo_id}/resolve/{revision}/{filename}"
-    if cache is not None:
-        constants.HF_HUB_CACHE = cache
+def append_to(path: str) -> int:
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+
+
+def train(order: dict[str, Any]) -> int:
+    logging.basicConfig(level=logging.INFO, stream=sys.stdout)
+    return train_process.main(Path(order["arguments"][0]))
+
+
+def job(order: dict[str, Any]) -> int:
+    note_phases(order["notes"])
+    if order.get("dies_at_file"):
+        die_at_file(order["dies_at_file"], order["within"])
+    if order.get("memory_while_training"):
+        bound_memory(order["memory_while_training"])
+    command_line.app(order["arguments"], prog_name="python -m job")
+    return 0
 
 
 def note_phases(path: str) -> None:
@@ -117,7 +130,7 @@ def die_at_file(number: int, within: str) -> None:
 
     def count(event: str, arguments: tuple[Any, ...]) -> None:
         nonlocal seen
-        if event not in FILES or not str(arguments[0]).startswith(within):
+        if event not in FILES or not path_of(event, arguments).startswith(within):
             return
         if event == "open" and not touches(arguments):
             return
@@ -128,6 +141,13 @@ def die_at_file(number: int, within: str) -> None:
             os.write(2, f"touches {seen}: {event} {arguments[0]}\n".encode())
 
     sys.addaudithook(count)
+
+
+def path_of(event: str, arguments: tuple[Any, ...]) -> str:
+    """The path that an event is about; shutil.rmtree names files relative to an open folder."""
+    folder = arguments[1] if event in ("os.remove", "os.rmdir") else -1
+    name = str(arguments[0])
+    return str(Path(f"/proc/self/fd/{folder}").readlink() / name) if folder >= 0 else name
 
 
 def touches(arguments: tuple[Any, ...]) -> bool:

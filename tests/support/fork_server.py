@@ -1,5 +1,7 @@
-"""Runs of the job for the fault tests: started, killed, run again, and compared with a run that nothing broke."""
+"""Runs of the job without the seconds that the imports take: started, killed, run again, each a process of its own."""
 
+import atexit
+import functools
 import json
 import os
 import subprocess
@@ -60,12 +62,14 @@ class Run:
 
 
 class ForkServer:
-    def __init__(self, **environment: str) -> None:
-        one_thread = {"OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false"}
-        fixed = {"PYTHONPATH": f"{ROOT}:{ROOT}/tests/support", "HF_HUB_DISABLE_XET": "1", **one_thread}
+    def __init__(self) -> None:
+        self.environment = {
+            "PYTHONPATH": f"{ROOT}:{ROOT}/tests/support", "HF_HUB_DISABLE_XET": "1",
+            "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false",
+        }  # fmt: skip
         self._process = subprocess.Popen(
             [sys.executable, str(ROOT / "tests/support/fork_process.py")],
-            env={**os.environ, **fixed, **environment},
+            env={**os.environ, **self.environment},
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
         )
@@ -73,25 +77,28 @@ class ForkServer:
         self._lock = threading.Lock()
         threading.Thread(target=self._listen, daemon=True).start()
 
-    def __enter__(self) -> "ForkServer":
-        return self
-
-    def __exit__(self, *exc: object) -> None:
+    def close(self) -> None:
         assert self._process.stdin is not None
         self._process.stdin.close()
         self._process.wait()
 
-    def start(self, folder: Path, *arguments: str, environment: dict[str, str] | None = None, **fault: Any) -> Run:
-        """`python -m job ARGUMENTS`; what it says goes into `folder`."""
+    def start(
+        self, folder: Path, *arguments: str, environment: dict[str, str] | None = None, cwd: Path = ROOT,
+        program: str = "job", errors: Path | None = None, **fault: Any,
+    ) -> Run:  # fmt: skip
+        """`python -m job ARGUMENTS`, or another program; what it says goes into `folder`, or in part into `errors`."""
         with self._lock:
             number = len(self._runs)
             run = Run(folder / f"output-{number}.txt", folder / f"phases-{number}.txt")
             self._runs.append(run)
             order = {
                 "id": number,
+                "program": program,
                 "arguments": arguments,
-                "environment": environment or {},
+                "environment": {**os.environ, **self.environment, **(environment or {})},
+                "cwd": str(cwd),
                 "output": str(run.output),
+                "errors": str(errors or ""),
                 "notes": str(run.notes),
                 **fault,
             }
@@ -101,9 +108,9 @@ class ForkServer:
         assert run.started.wait(LONGEST_SECONDS)
         return run
 
-    def run(self, folder: Path, *arguments: str, environment: dict[str, str] | None = None, **fault: Any) -> Run:
+    def run(self, folder: Path, *arguments: str, **options: Any) -> Run:
         """The same, to its end."""
-        started = self.start(folder, *arguments, environment=environment, **fault)
+        started = self.start(folder, *arguments, **options)
         started.wait()
         return started
 
@@ -118,3 +125,11 @@ class ForkServer:
             else:
                 run.code = answer["code"]
                 run.ended.set()
+
+
+@functools.cache
+def shared() -> ForkServer:
+    """The one of this test process."""
+    server = ForkServer()
+    atexit.register(server.close)
+    return server

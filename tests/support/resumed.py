@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -11,6 +12,8 @@ import pytest
 import torch
 from checkout import ROOT
 from datasets import DatasetDict
+from fork_server import ForkServer
+from served import free_port
 from training import SECTION, Stopping
 
 from job.config.schema import TrainSection
@@ -63,14 +66,43 @@ def rewrite(run: Path, **changed: Any) -> None:
 class Place:
     """Trainings in real processes, one or several, over one run folder."""
 
-    def __init__(self, folder: Path, rows: DatasetDict, base: Path) -> None:
-        self.folder, self.base = folder, base
+    def __init__(self, folder: Path, rows: DatasetDict, base: Path, jobs: ForkServer) -> None:
+        self.folder, self.base, self.jobs = folder, base, jobs
         rows.save_to_disk(folder / "encoded")
 
-    def train(
-        self, processes: int, section: dict[str, Any], run: Any = "run", stop: int = 0, full: int = -1,
+    def train(self, processes: int, section: dict[str, Any], run: Any = "run", **faults: Any) -> tuple[int, str]:
+        """Exit code and output; as under torchrun, the other processes are ended when one fails."""
+        order = self._order(section, run, **faults)
+        group = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(free_port()), "WORLD_SIZE": str(processes)}
+        running = [
+            self.jobs.start(
+                self.folder, str(order), program="train",
+                environment={**group, "RANK": str(rank), "LOCAL_RANK": str(rank)} if processes > 1 else {},
+            )
+            for rank in range(processes)
+        ]  # fmt: skip
+        while not all(process.ended.wait(0.01) for process in running):
+            if any(process.code for process in running):
+                for process in running:
+                    process.signal(signal.SIGTERM)
+                break
+        codes = [process.wait() for process in running]
+        return max(codes) or min(codes), "".join(process.text() for process in running)
+
+    def launch(self, processes: int, section: dict[str, Any], **faults: Any) -> tuple[int, str]:
+        """The same under the real launcher."""
+        script = [str(ROOT / "tests/support/train_process.py"), str(self._order(section, "run", **faults))]
+        ended = subprocess.run(
+            [sys.executable, "-m", "job.launch", "--standalone", f"--nproc-per-node={processes}", *script],
+            cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
+            capture_output=True, text=True, timeout=110,
+        )  # fmt: skip
+        return ended.returncode, ended.stdout + ended.stderr
+
+    def _order(
+        self, section: dict[str, Any], run: Any, stop: int = 0, full: int = -1,
         short: tuple[int, str] | None = None, retriever: dict[str, Any] | None = None,
-    ) -> tuple[int, str]:  # fmt: skip
+    ) -> Path:  # fmt: skip
         order = self.folder / "order.json"
         runs = str(self.folder / run) if isinstance(run, str) else [str(self.folder / name) for name in run]
         fixed = {"epochs": 2, "learning_rate": 1e-4, "precision": "fp32", "logging_steps": 1, "save_steps": 1000}
@@ -88,14 +120,7 @@ class Place:
                 }
             )
         )
-        script = [str(ROOT / "tests/support/train_process.py"), str(order)]
-        launcher = ["-m", "job.launch", "--standalone", f"--nproc-per-node={processes}"] if processes > 1 else []
-        ended = subprocess.run(
-            [sys.executable, *launcher, *script],
-            cwd=ROOT, env={**os.environ, "OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)},
-            capture_output=True, text=True, timeout=110,
-        )  # fmt: skip
-        return ended.returncode, ended.stdout + ended.stderr
+        return order
 
     def facts(self, run: str = "run") -> TrainingFacts:
         return fact_files.load(self.folder / run / "training.json", TrainingFacts)

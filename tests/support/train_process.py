@@ -1,6 +1,6 @@
-"""The stage that trains, as a process of its own, alone or under `job.launch`; it is no test.
+"""The stage that trains, as a process of its own, alone or as one of several; it is no test.
 
-`train_process.py ORDER`: a JSON file {"section", "rows", "base", "run", "stop", "full", "short", "retriever"}. A run is
+ORDER is a JSON file {"section", "rows", "base", "run", "stop", "full", "short", "retriever"}. A run is
 a folder, or one for each rank. It ends after step `stop` as after a signal. The memory of process `full` does not
 suffice for the second step; that of process short[0] does not once, amid the backward pass, when it comes to the weight
 short[1]. With the section `retriever` it trains an encoder, and short[1] is the number of a call of it, or "loss".

@@ -1,7 +1,9 @@
 """Publishing to a folder: what is replaced, and what is left alone because it may be somebody's work."""
 
 import hashlib
+import os
 import shutil
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -164,6 +166,7 @@ def test_folders_of_like_names_are_not_touched(finished: Path, tmp_path: Path) -
     assert sorted(path.name for path in tmp_path.iterdir()) == ["there", "there.old", "there.partial"]
     assert (tmp_path / "there.old/letter.txt").read_text() == (tmp_path / "there.partial/letter.txt").read_text()
     (tmp_path / ".there.kickoff-old").mkdir()
+    (tmp_path / ".there.kickoff-old/letter.txt").write_text("dear")
     with pytest.raises(ConfigError, match="is in the way, and Kickoff did not write it"):
         preflight(folder=str(tmp_path / "there"))
 
@@ -237,3 +240,45 @@ def test_a_folder_that_overlaps_the_run_its_data_or_its_base_is_refused(
     with pytest.raises(ConfigError, match=r"^publish\.folder: "):
         publish.preflight(config, [Path("data/rows.json")])
     assert content(tmp_path) == before
+
+
+TOUCHES = {"os.mkdir", "os.remove", "os.rmdir", "os.rename"}
+
+
+def killed_at(number: int, call: Callable[[], object]) -> bool:
+    """Whether a process that makes the call was killed just before its n-th touch of a file."""
+    pid = os.fork()
+    if pid == 0:
+        left = number
+
+        def count(event: str, arguments: tuple[Any, ...]) -> None:
+            nonlocal left
+            left -= event in TOUCHES or (event == "open" and isinstance(arguments[2], int) and arguments[2] & 3 != 0)
+            if left == 0:
+                os._exit(9)
+
+        sys.addaudithook(count)
+        try:
+            call()
+        finally:
+            os._exit(0)
+    return os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 9
+
+
+@pytest.mark.parametrize("is_published", [False, True], ids=["first", "again"])
+def test_killed_at_every_touch_of_a_file_the_next_run_publishes(
+    is_published: bool, finished: Path, tmp_path: Path
+) -> None:
+    number = 0
+    while True:
+        number += 1
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        if is_published:
+            publish_to_folder(finished, folder / "there")
+        if not killed_at(number, lambda: publish_to_folder(finished, folder / "there")):  # noqa: B023
+            break
+        publish_to_folder(finished, folder / "there")
+        assert content(folder / "there") == content(finished / "model")
+        assert [path.name for path in folder.iterdir()] == ["there"], f"touch {number}"
+    assert number > 10

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import pytest
 from datasets import DatasetDict
+from fork_server import ForkServer
 from resumed import Place
 
 from job.config.schema import ModelSection
@@ -19,5 +20,5 @@ def calm(still: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture
-def place(rows: DatasetDict, calm: Path, tmp_path: Path) -> Place:
-    return Place(tmp_path, rows, calm)
+def place(rows: DatasetDict, calm: Path, tmp_path: Path, jobs: ForkServer) -> Place:
+    return Place(tmp_path, rows, calm, jobs)

@@ -42,11 +42,13 @@ def _taken(objective: Contrastive) -> Gradients:
     return {name: w.grad.clone() for name, w in objective.model.named_parameters() if w.grad is not None}
 
 
-def assert_close(left: Gradients, right: Gradients, tolerance: float = 1e-6) -> None:
+def assert_close(left: Gradients, right: Gradients, tolerance: float = 1e-4) -> None:
+    """Close beside the largest gradient: float32 sums in another order differ by a few millionths of it."""
     assert left.keys() == right.keys()
-    assert max(float(gradient.abs().max()) for gradient in left.values()) > 1e-3, "there is something to compare"
+    largest = max(float(gradient.abs().max()) for gradient in left.values())
+    assert largest > 1e-3, "there is something to compare"
     worst = {name: float((left[name] - right[name]).abs().max()) for name in left}
-    assert max(worst.values()) <= tolerance, max(worst.items(), key=lambda item: item[1])
+    assert max(worst.values()) <= tolerance * largest, max(worst.items(), key=lambda item: item[1])
 
 
 def vectors(count: int, seed: int) -> torch.Tensor:

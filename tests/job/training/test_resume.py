@@ -270,7 +270,7 @@ def test_processes_that_do_not_share_the_run_folder_are_refused(place: Place) ->
 @pytest.mark.parametrize("full", [0, 1])
 def test_the_launcher_ends_as_the_process_that_ran_out_of_memory(full: int, place: Place) -> None:
     """The other one ends as well, with an error of the connection."""
-    code, output = place.train(2, {"batch_size": 4}, full=full)
+    code, output = place.launch(2, {"batch_size": 4}, full=full)
     assert code == Exit.MEMORY, output
 
 
