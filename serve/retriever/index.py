@@ -6,19 +6,18 @@ to many questions of the same form, so the score alone does not tell what is not
 
 The search is exact: one matrix product with all vectors, then the few best rows again in float64, so that equal vectors
 have equal scores wherever they are and whatever else is in the batch. Of equal scores the lower id comes first.
+Among very many rows the product is replaced by an index of near vectors (`Neighbours`); the rest is the same.
 
 It knows vectors and rows. It does not know the encoder or requests.
 """
 
-from typing import Any
-
 import numpy as np
 import torch
 
+from serve.retriever.neighbours import Neighbours
 from serve.retriever.request import Hit
-from serve.retriever.rows import Rows
+from serve.retriever.rows import Array, Rows
 
-Array = np.ndarray[Any, np.dtype[Any]]
 DIGITS = 6
 """Decimal places of a score; float32 is not certain of more."""
 MARGIN = 1e-4
@@ -30,18 +29,25 @@ PRODUCT_BYTES = 2**27
 class Index:
     """The vectors on the encoder's device, and the rows they belong to. Not thread-safe."""
 
-    def __init__(self, rows: Rows, device: torch.device) -> None:
+    def __init__(self, rows: Rows, device: torch.device, neighbours: Neighbours | None = None) -> None:
+        """Prepare the index.
+
+        Args:
+            rows: with their vectors.
+            device: where the products are computed.
+            neighbours: of the same rows, to take candidates from; None compares with all vectors.
+        """
         self.rows = rows
         self.width = int(rows.answers.shape[1])
         self._answers, self._questions = rows.answers.to(device), rows.questions.to(device)
         self._question_rows = rows.question_rows.to(device)
-        ids = rows.table.column("answer_id").to_numpy()
-        _, first, groups = np.unique(ids, return_index=True, return_inverse=True)
+        self._neighbours = neighbours
+        first, groups = rows.by_answer()
         self.distinct = len(first)
         """The number of distinct answers."""
         self._groups = torch.from_numpy(groups).to(device)
         self._by_group = _Buckets(groups, self.distinct)
-        self._by_row = _Buckets(rows.question_rows.numpy(), len(ids))
+        self._by_row = _Buckets(rows.question_rows.numpy(), len(groups))
 
     @torch.inference_mode()
     def search(self, vectors: torch.Tensor, counts: list[int]) -> list[list[Hit]]:
@@ -69,6 +75,8 @@ class Index:
 
     def _candidates(self, vectors: torch.Tensor, count: int) -> list[Array]:
         """The groups of each question that may be among its `count` best answers."""
+        if self._neighbours is not None:
+            return self._neighbours.groups(vectors.cpu().numpy(), count)
         scores = vectors @ self._answers.T
         if len(self._questions):
             rows = self._question_rows.expand(len(vectors), -1)
