@@ -91,7 +91,8 @@ def _read(path: Path) -> Any:
     try:
         index = faiss.read_index(str(path), faiss.IO_FLAG_MMAP)
     except (RuntimeError, MemoryError) as error:
-        raise ValueError(f"{NEIGHBOURS} cannot be read ({one_line(error)}); {AGAIN}") from None
+        _, _, reason = one_line(error).rpartition("Error: ")  # before it stand C++ names
+        raise ValueError(f"{NEIGHBOURS} cannot be read ({reason}); {AGAIN}") from None
     if not isinstance(index, faiss.IndexIVFScalarQuantizer):
         raise ValueError(f"{NEIGHBOURS} is a {type(index).__name__}, expected an IndexIVFScalarQuantizer; {AGAIN}")
     return index
@@ -104,6 +105,8 @@ def _check(index: Any, rows: Rows, first: Array) -> None:
         raise ValueError(f"{NEIGHBOURS} has vectors of {index.d} numbers, expected {width}; {AGAIN}")
     if index.metric_type != faiss.METRIC_INNER_PRODUCT or index.quantizer.ntotal != index.nlist:
         raise ValueError(f"{NEIGHBOURS} does not compare cosines, or lacks centroids; {AGAIN}")
+    if (index.sq.qtype, index.code_size, index.sq.trained.size()) != (faiss.ScalarQuantizer.QT_8bit, width, 2 * width):
+        raise ValueError(f"{NEIGHBOURS} has {index.code_size} bytes a vector, expected {width} of QT_8bit; {AGAIN}")
     expected = np.concatenate([first, np.arange(questions) + len(rows.table)])
     if index.ntotal != len(expected):
         raise ValueError(
