@@ -108,7 +108,12 @@ def measure(answers: Vectors, questions: Vectors, asked: torch.Tensor) -> None:
         folder = Path(temporary)
         faiss.write_index(made, str(folder / neighbours.FILE))
         size = (folder / neighbours.FILE).stat().st_size
-        facts = {"rows": len(answers), "vectors": made.ntotal, "lists": made.nlist, "build_s": round(seconds)}
+        facts: dict[str, Any] = {
+            "rows": len(answers),
+            "vectors": made.ntotal,
+            "lists": made.nlist,
+            "build_s": round(seconds),
+        }
         del made
         before, began = psutil.Process().memory_info(), time.perf_counter()
         opened = Neighbours(folder, rows)

@@ -64,7 +64,7 @@ class Neighbours:
         open_ = list(range(len(vectors)))
         while open_:
             near, probes = min(near, self._index.ntotal), min(probes, self._index.nlist)
-            parameters = faiss.SearchParametersIVF(nprobe=probes)
+            parameters = _probing(probes)
             scores, ids = self._index.search(np.ascontiguousarray(vectors[open_]), near, params=parameters)
             all_searched = near == self._index.ntotal and probes == self._index.nlist
             short = []
@@ -85,6 +85,13 @@ class Neighbours:
             return groups, False
         least = scores[np.sort(first)[wanted - 1]] - MARGIN
         return groups[scores[first] >= least], whole or bool(scores[-1] < least)
+
+
+def _probing(lists: int) -> Any:
+    """Make a search read so many lists."""
+    parameters = faiss.SearchParametersIVF()
+    parameters.nprobe = lists
+    return parameters
 
 
 def _read(path: Path) -> Any:
@@ -130,7 +137,7 @@ def _compare(index: Any, rows: Rows, expected: Array) -> None:
     """Search a few of the vectors: each must find itself, or an equal one."""
     at = expected[np.unique(np.linspace(0, len(expected) - 1, SAMPLES).astype(np.int64))]
     vectors = _vectors(rows, at)
-    _, found = index.search(vectors, 1, params=faiss.SearchParametersIVF(nprobe=min(PROBES, index.nlist)))
+    _, found = index.search(vectors, 1, params=_probing(min(PROBES, index.nlist)))
     cosines = np.where(found[:, 0] < 0, -1.0, (vectors * _vectors(rows, found[:, 0].clip(0))).sum(1))
     worst = int(cosines.argmin())
     if not cosines[worst] > LEAST:
