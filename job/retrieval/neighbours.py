@@ -14,14 +14,17 @@ The module knows these two files. It does not know encoders, measuring or server
 import logging
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import faiss
 import numpy as np
 import pyarrow.parquet as pq
 from numpy.typing import NDArray
 from safetensors.torch import load_file  # unlike safetensors.numpy, it maps the file
 
 from job.retrieval.index import ANSWERS, VECTORS, Vectors
+
+if TYPE_CHECKING:
+    import faiss  # else only where it is used: it brings an OpenMP and a BLAS of its own
 
 FILE = "index.faiss"
 EXACT_ROWS = 1_000_000
@@ -41,6 +44,8 @@ def write(folder: Path) -> None:
     ids = pq.read_table(folder / ANSWERS, columns=["answer_id"]).column("answer_id").to_numpy()
     if len(ids) <= EXACT_ROWS:
         return
+    import faiss
+
     began = time.monotonic()
     tensors = load_file(folder / VECTORS)
     index = build(tensors["answers"].numpy(), tensors["questions"].numpy(), ids)
@@ -50,7 +55,7 @@ def write(folder: Path) -> None:
     )
 
 
-def build(answers: Vectors, questions: Vectors, answer_ids: NDArray[np.int64]) -> faiss.IndexIVFScalarQuantizer:
+def build(answers: Vectors, questions: Vectors, answer_ids: NDArray[np.int64]) -> "faiss.IndexIVFScalarQuantizer":
     """Build the index of one answer vector for each answer, and of all questions.
 
     Args:
@@ -69,8 +74,10 @@ def build(answers: Vectors, questions: Vectors, answer_ids: NDArray[np.int64]) -
     return index
 
 
-def _train(answers: Vectors, questions: Vectors, first: NDArray[np.int64]) -> faiss.IndexIVFScalarQuantizer:
+def _train(answers: Vectors, questions: Vectors, first: NDArray[np.int64]) -> "faiss.IndexIVFScalarQuantizer":
     """Compute the centroids of the lists from a sample; a second run gives the same."""
+    import faiss
+
     count, width = len(first) + len(questions), answers.shape[1]
     lists = max(1, min(int(2 * count**0.5), count // SAMPLE))
     drawn = np.sort(np.random.default_rng(0).permutation(count)[: SAMPLE * lists])

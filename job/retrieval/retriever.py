@@ -132,7 +132,8 @@ def build(
         chosen = threshold(retriever.best(index, unknown)[1].tolist(), section.max_wrong)
     else:
         asked = _asked_rows(len(parts["train"]), len(index.entries.answers))
-        known = [parts["train"]["question"][row] for row in asked]
+        questions = parts["train"]["question"][:]
+        known = [questions[row] for row in asked]
         own = index.entries.answer_ids[asked].tolist()
         few = len(set(index.entries.answer_ids.tolist())) < 2
         chosen = -1.0 if few else threshold(retriever.best(index, known, own)[1].tolist(), section.max_wrong)

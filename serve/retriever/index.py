@@ -11,12 +11,16 @@ Among very many rows the product is replaced by an index of near vectors (`Neigh
 It knows vectors and rows. It does not know the encoder or requests.
 """
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import torch
 
-from serve.retriever.neighbours import Neighbours
 from serve.retriever.request import Hit
 from serve.retriever.rows import Array, Rows
+
+if TYPE_CHECKING:
+    from serve.retriever.neighbours import Neighbours
 
 DIGITS = 6
 """Decimal places of a score; float32 is not certain of more."""
@@ -29,7 +33,7 @@ PRODUCT_BYTES = 2**27
 class Index:
     """The vectors on the encoder's device, and the rows they belong to. Not thread-safe."""
 
-    def __init__(self, rows: Rows, device: torch.device, neighbours: Neighbours | None = None) -> None:
+    def __init__(self, rows: Rows, device: torch.device, neighbours: "Neighbours | None" = None) -> None:
         """Prepare the index.
 
         Args:

@@ -6,6 +6,7 @@ It knows the parts and their order. It does not know requests.
 import logging
 import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -16,9 +17,10 @@ from serve.retriever.encoder import Encoder
 from serve.retriever.engine import RetrieverEngine
 from serve.retriever.files import NEIGHBOURS
 from serve.retriever.index import Index
-from serve.retriever.neighbours import Neighbours
 from serve.retriever.verify import verify
 
+if TYPE_CHECKING:
+    from serve.retriever.neighbours import Neighbours
 log = logging.getLogger(__name__)
 MANY_ROWS = 1_000_000
 """From here on a search of all rows on a CPU is worth a warning."""
@@ -70,9 +72,13 @@ def load(
     return RetrieverEngine(encoder, index, context=context, step_tokens=tokens, max_rows=max_rows)
 
 
-def _neighbours(folder: Path, published: rows.Rows) -> Neighbours | None:
+def _neighbours(folder: Path, published: rows.Rows) -> "Neighbours | None":
     """Open the published index of near vectors, if there is one; a GPU compares with all vectors faster."""
-    return Neighbours(folder, published) if (folder / NEIGHBOURS).exists() else None
+    if not (folder / NEIGHBOURS).exists():
+        return None
+    from serve.retriever.neighbours import Neighbours  # here, since faiss brings an OpenMP and a BLAS of its own
+
+    return Neighbours(folder, published)
 
 
 def _search_seconds(index: Index) -> float:
