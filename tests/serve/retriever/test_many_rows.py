@@ -41,7 +41,7 @@ def made(count: int, answers: int, seed: int = 0, equal: int = 0) -> Rows:
     by_answer = unit(answers, random)
     asked = np.flatnonzero(random.random(count) < 2 / 3)
     questions = unit(len(asked), random)
-    questions[:equal] = questions[0]
+    questions[:equal] = questions[:1]
     texts = pa.array([str(row) for row in range(count)])
     columns = {"id": pa.array(range(count)), "answer_id": pa.array(ids), "answer": pa.array([f"a{id}" for id in ids])}
     table = pa.table({**columns, "question": texts, "source": texts})
