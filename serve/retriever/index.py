@@ -69,7 +69,10 @@ class Index:
         for start in range(0, len(vectors), part):
             some = vectors[start : start + part]
             wanted = counts[start : start + part]
-            candidates = self._candidates(some, max(wanted))
+            if self._neighbours is None:
+                candidates = self._candidates(some, max(wanted))
+            else:
+                candidates = list(map(self._neighbours.groups, some.cpu().numpy(), wanted))
             exact = some.double().cpu().numpy()
             found += [
                 self._ranked(vector, groups, count)
@@ -79,8 +82,6 @@ class Index:
 
     def _candidates(self, vectors: torch.Tensor, count: int) -> list[Array]:
         """The groups of each question that may be among its `count` best answers."""
-        if self._neighbours is not None:
-            return self._neighbours.groups(vectors.cpu().numpy(), count)
         scores = vectors @ self._answers.T
         if len(self._questions):
             rows = self._question_rows.expand(len(vectors), -1)

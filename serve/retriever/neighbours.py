@@ -49,31 +49,26 @@ class Neighbours:
         _check(self._index, rows, first)
         faiss.omp_set_num_threads(torch.get_num_threads())
 
-    def groups(self, vectors: Array, count: int) -> list[Array]:
-        """Find the answers that are probably the best of each question.
+    def groups(self, vector: Array, count: int) -> Array:
+        """Find the answers that are probably the best of a question.
+
+        Questions are searched one by one: in a batch faiss computes in another order, and other lists could be read.
 
         Args:
-            vectors: float32 (questions, width).
-            count: how many answers each question wants, at least.
+            vector: float32 (width).
+            count: how many answers the question wants.
 
         Returns:
-            For each question the numbers of at least so many answers, or of all.
+            The numbers of at least so many answers, or of all.
         """
-        found: list[Array] = [np.empty(0, dtype=np.int64)] * len(vectors)
         near, probes = GROWTH * count + SPARE, PROBES
-        open_ = list(range(len(vectors)))
-        while open_:
+        while True:
             near, probes = min(near, self._index.ntotal), min(probes, self._index.nlist)
-            parameters = _probing(probes)
-            scores, ids = self._index.search(np.ascontiguousarray(vectors[open_]), near, params=parameters)
-            all_searched = near == self._index.ntotal and probes == self._index.nlist
-            short = []
-            for at, line, named in zip(open_, scores, ids, strict=True):
-                found[at], enough = self._distinct_groups(line, named, count)
-                if not enough and not all_searched:
-                    short.append(at)
-            open_, near, probes = short, near * GROWTH, probes * GROWTH
-        return found
+            scores, ids = self._index.search(vector[None], near, params=_probing(probes))
+            found, enough = self._distinct_groups(scores[0], ids[0], count)
+            if enough or (near == self._index.ntotal and probes == self._index.nlist):
+                return found
+            near, probes = near * GROWTH, probes * GROWTH
 
     def _distinct_groups(self, scores: Array, ids: Array, count: int) -> tuple[Array, bool]:
         """The answers that may be among the best, and whether there is none among the vectors that were not found."""
