@@ -15,7 +15,7 @@ import datasets
 from job.config.schema import Config
 from job.data.stages import load_encoded
 from job.evaluation import evaluate, gate, retrieval
-from job.retrieval import retriever
+from job.retrieval import neighbours, retriever
 from job.retrieval.threshold import halves
 from job.run.facts import Answer, Answers, Measured, Metrics, ModelMetrics, UnknownQuestions
 from job.run.folder import RunFolder
@@ -75,6 +75,7 @@ def _add_indexes(
     for name in ("model", "base"):
         threshold = retriever.build(folder / name, parts, config.retriever, setting, machine)
         log.info(f"evaluate: the {name}'s threshold is {threshold}, below which it does not know")
+    neighbours.write(folder / "model")  # the base is not served
     return retrieval.floor(parts, measuring) if len(parts["test"]) else (None, [])
 
 

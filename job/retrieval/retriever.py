@@ -16,12 +16,15 @@ from job.config.schema import RetrieverSection
 from job.model.encoder import load_encoder
 from job.retrieval import index as indexes
 from job.retrieval.index import Entries, Index, Ranking, Settings, Vectors
+from job.retrieval.neighbours import EXACT_ROWS
 from job.retrieval.threshold import threshold
 from job.run import out_of_memory
 from job.run.machine import Machine
 
 ASKED_AT_ONCE = 64
 """Questions whose scores are in memory at once: 256 MB for a million rows."""
+ASKED_OF_MANY = 10_000
+"""Training questions that set the threshold where there are more than `EXACT_ROWS` rows."""
 BATCH = 64
 """Texts in a forward pass."""
 log = logging.getLogger(__name__)
@@ -128,13 +131,23 @@ def build(
     elif unknown:
         chosen = threshold(retriever.best(index, unknown)[1].tolist(), section.max_wrong)
     else:
-        known = parts["train"]["question"][:]
-        own = index.entries.answer_ids[: len(known)].tolist()
+        asked = _asked_rows(len(parts["train"]), len(index.entries.answers))
+        questions = parts["train"]["question"][:]
+        known = [questions[row] for row in asked]
+        own = index.entries.answer_ids[asked].tolist()
         few = len(set(index.entries.answer_ids.tolist())) < 2
         chosen = -1.0 if few else threshold(retriever.best(index, known, own)[1].tolist(), section.max_wrong)
     indexes.write(folder, index)
     indexes.write_settings(folder, Settings(chosen, section.unknown_answer))
     return chosen
+
+
+def _asked_rows(train: int, rows: int) -> list[int]:
+    """List the training rows that are asked to set the threshold: all, or evenly spread ones where they are too many.
+
+    All of a million would be compared with all of a million.
+    """
+    return list(range(train)) if rows <= EXACT_ROWS else np.linspace(0, train - 1, ASKED_OF_MANY, dtype=int).tolist()
 
 
 def answer(folder: Path, questions: Sequence[str], machine: Machine) -> list[str]:

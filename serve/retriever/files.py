@@ -17,6 +17,8 @@ MARK = "retriever.json"
 MODULES = "modules.json"
 ANSWERS = "answers.parquet"
 VECTORS = "index.safetensors"
+NEIGHBOURS = "index.faiss"
+"""Only beside very many rows."""
 VERSION = 1
 SIMILARITY = "cosine"
 OWN_CODE = "sentence_transformers."
@@ -121,7 +123,7 @@ def large_patterns(folder: Path) -> list[str]:
         ValueError: see `module_paths`.
     """
     inner = [f"{path}/{name}" for path in module_paths(folder) for name in (*SMALL_FILES, "*.safetensors")]
-    return [ANSWERS, VECTORS, *inner]
+    return [ANSWERS, VECTORS, NEIGHBOURS, *inner]
 
 
 def served_files(folder: Path) -> list[Path]:
@@ -136,7 +138,7 @@ def served_files(folder: Path) -> list[Path]:
         for pattern in (*SMALL_FILES, "*.safetensors")
         for path in (folder / module).glob(pattern)
     ]
-    return [folder / ANSWERS, folder / VECTORS, *inner]
+    return [folder / ANSWERS, folder / VECTORS, *folder.glob(NEIGHBOURS), *inner]
 
 
 def _missing_weights(folder: Path) -> list[str]:

@@ -6,19 +6,22 @@ to many questions of the same form, so the score alone does not tell what is not
 
 The search is exact: one matrix product with all vectors, then the few best rows again in float64, so that equal vectors
 have equal scores wherever they are and whatever else is in the batch. Of equal scores the lower id comes first.
+Among very many rows the product is replaced by an index of near vectors (`Neighbours`); the rest is the same.
 
 It knows vectors and rows. It does not know the encoder or requests.
 """
 
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
 
 from serve.retriever.request import Hit
-from serve.retriever.rows import Rows
+from serve.retriever.rows import Array, Rows
 
-Array = np.ndarray[Any, np.dtype[Any]]
+if TYPE_CHECKING:
+    from serve.retriever.neighbours import Neighbours
+
 DIGITS = 6
 """Decimal places of a score; float32 is not certain of more."""
 MARGIN = 1e-4
@@ -30,18 +33,25 @@ PRODUCT_BYTES = 2**27
 class Index:
     """The vectors on the encoder's device, and the rows they belong to. Not thread-safe."""
 
-    def __init__(self, rows: Rows, device: torch.device) -> None:
+    def __init__(self, rows: Rows, device: torch.device, neighbours: "Neighbours | None" = None) -> None:
+        """Prepare the index.
+
+        Args:
+            rows: with their vectors.
+            device: where the products are computed.
+            neighbours: of the same rows, to take candidates from; None compares with all vectors.
+        """
         self.rows = rows
         self.width = int(rows.answers.shape[1])
         self._answers, self._questions = rows.answers.to(device), rows.questions.to(device)
         self._question_rows = rows.question_rows.to(device)
-        ids = rows.table.column("answer_id").to_numpy()
-        _, first, groups = np.unique(ids, return_index=True, return_inverse=True)
+        self._neighbours = neighbours
+        first, groups = rows.by_answer()
         self.distinct = len(first)
         """The number of distinct answers."""
         self._groups = torch.from_numpy(groups).to(device)
         self._by_group = _Buckets(groups, self.distinct)
-        self._by_row = _Buckets(rows.question_rows.numpy(), len(ids))
+        self._by_row = _Buckets(rows.question_rows.numpy(), len(groups))
 
     @torch.inference_mode()
     def search(self, vectors: torch.Tensor, counts: list[int]) -> list[list[Hit]]:
@@ -59,7 +69,10 @@ class Index:
         for start in range(0, len(vectors), part):
             some = vectors[start : start + part]
             wanted = counts[start : start + part]
-            candidates = self._candidates(some, max(wanted))
+            if self._neighbours is None:
+                candidates = self._candidates(some, max(wanted))
+            else:
+                candidates = list(map(self._neighbours.groups, some.cpu().numpy(), wanted))
             exact = some.double().cpu().numpy()
             found += [
                 self._ranked(vector, groups, count)

@@ -4,7 +4,9 @@ It knows the parts and their order. It does not know requests.
 """
 
 import logging
+import time
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
@@ -13,10 +15,15 @@ from serve.engine.threads import count
 from serve.retriever import pace, rows
 from serve.retriever.encoder import Encoder
 from serve.retriever.engine import RetrieverEngine
+from serve.retriever.files import NEIGHBOURS
 from serve.retriever.index import Index
 from serve.retriever.verify import verify
 
+if TYPE_CHECKING:
+    from serve.retriever.neighbours import Neighbours
 log = logging.getLogger(__name__)
+MANY_ROWS = 1_000_000
+"""From here on a search of all rows on a CPU is worth a warning."""
 DTYPES = ("auto", "float32")
 
 
@@ -49,12 +56,34 @@ def load(
     encoder = Encoder(folder, device)
     context = pace.context(encoder, hang_seconds)
     verify(encoder, published, context)
-    index = Index(published, encoder.device)
+    index = Index(published, encoder.device, _neighbours(folder, published) if on_cpu else None)
     if on_cpu:
         memory.keep_freed_memory()
     log.info(
         "engine: %d rows, %d distinct answers, %d indexed questions; questions of up to %d tokens",
         len(published.table), index.distinct, len(published.questions), context,
     )  # fmt: skip
+    if on_cpu and not (folder / NEIGHBOURS).exists() and len(published.table) > MANY_ROWS:
+        log.warning(
+            "engine: it lacks %s, so each question is compared with all rows, which takes %.0f ms here; publish the "
+            "model again", NEIGHBOURS, _search_seconds(index) * 1000,
+        )  # fmt: skip
     tokens = pace.step_tokens(encoder, context, hang_seconds)
     return RetrieverEngine(encoder, index, context=context, step_tokens=tokens, max_rows=max_rows)
+
+
+def _neighbours(folder: Path, published: rows.Rows) -> "Neighbours | None":
+    """Open the published index of near vectors, if there is one; a GPU compares with all vectors faster."""
+    if not (folder / NEIGHBOURS).exists():
+        return None
+    from serve.retriever.neighbours import Neighbours  # here, since faiss brings an OpenMP and a BLAS of its own
+
+    return Neighbours(folder, published)
+
+
+def _search_seconds(index: Index) -> float:
+    """Measure the search of one question, the second time."""
+    for _ in range(2):
+        began = time.monotonic()
+        index.search(index.rows.answers[:1], [1])
+    return time.monotonic() - began

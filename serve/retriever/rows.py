@@ -5,6 +5,7 @@ It knows the two files. It does not know the encoder, searches or requests.
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -16,6 +17,7 @@ from safetensors.torch import load_file
 from serve.messages import one_line
 from serve.retriever.files import AGAIN, ANSWERS, VECTORS
 
+Array = np.ndarray[Any, np.dtype[Any]]
 COLUMNS = {"id": "int64", "answer_id": "int64", "answer": "string", "question": "string", "source": "string"}
 OPTIONAL = {"question"}
 """May hold nulls: the question of such a row is not indexed."""
@@ -46,6 +48,12 @@ class Rows:
     rows: torch.Tensor
     questions: torch.Tensor
     question_rows: torch.Tensor
+
+    def by_answer(self) -> tuple[Array, Array]:
+        """Number the distinct answers: the first row of each, and the number of each row's answer."""
+        ids = self.table.column("answer_id").to_numpy()
+        _, first, groups = np.unique(ids, return_index=True, return_inverse=True)
+        return first, groups
 
 
 def read(folder: Path) -> Rows:

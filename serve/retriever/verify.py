@@ -27,10 +27,9 @@ def verify(encoder: Encoder, rows: Rows, limit: int) -> None:
     Raises:
         ValueError: the vectors were made by another encoder, or tokens are counted in another way.
     """
-    asked = [int(row) for row in rows.question_rows]
-    at = _spread(len(asked))
+    at = _spread(len(rows.question_rows))
     if at:
-        texts = _texts(rows, "question", [asked[one] for one in at])
+        texts = _texts(rows, "question", rows.question_rows[at].tolist())
         _compare(encoder, texts, rows.questions[at], "query", limit)
     else:
         at = _spread(len(rows.table))
