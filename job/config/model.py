@@ -1,4 +1,4 @@
-"""Model: the keys of the config's section `model`: the model to start from, and the retriever that it is grounded in."""
+"""Model: the keys of the config's section `model`: the base, and the retriever that it is grounded in."""
 
 from typing import Annotated, Literal
 

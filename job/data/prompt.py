@@ -6,13 +6,13 @@ a row is trained.
 """
 
 from collections.abc import Mapping, Sequence
+from itertools import repeat
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
 from job.data.rows import IGNORE_INDEX
 from job.run.row_facts import Rendered
-
 
 Documents = list[dict[str, str]]
 """Retrieved rows, the best first: {"title": question, "text": answer}; no title where the question is not indexed."""
@@ -32,13 +32,10 @@ def prompt_ids(
         Token ids of each prompt, which the answer follows.
     """
     chats = [[{"role": "user", "content": question}] for question in questions]
-    if documents is None:
-        texts = tokenizer.apply_chat_template(chats, add_generation_prompt=True, tokenize=False) if chats else []
-    else:
-        texts = [
-            tokenizer.apply_chat_template(chat, documents=rows, add_generation_prompt=True, tokenize=False)
-            for chat, rows in zip(chats, documents, strict=True)
-        ]
+    texts = [
+        tokenizer.apply_chat_template(chat, documents=rows, add_generation_prompt=True, tokenize=False)
+        for chat, rows in zip(chats, documents or repeat(None, len(chats)), strict=True)
+    ]
     # the template has written every special token itself
     ids: list[list[int]] = tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else []
     return ids

@@ -97,6 +97,18 @@ class BaseFacts:
 
 
 @dataclass(frozen=True)
+class GroundFacts:
+    """The retriever that a generator is grounded in."""
+
+    retriever: str
+    """Hub id or path."""
+    revision: str | None
+    """Commit on the Hub."""
+    weights: str
+    """Hash of the safetensors files: the encoder's weights and the rows' vectors."""
+
+
+@dataclass(frozen=True)
 class UnknownQuestions:
     """Questions that no row answers, by which a retriever learns when it does not know."""
 
