@@ -18,7 +18,7 @@ from job.hub import client
 from job.model import base, encoder_base
 from job.model.ground import SETTINGS
 from job.report import report
-from job.retrieval import grounding
+from job.retrieval import ground_base
 from job.retrieval.grounding import Grounding
 from job.run.facts import DataFacts, GroundFacts, TrainingFacts, UnknownQuestions
 from job.run.folder import RunFolder
@@ -113,7 +113,7 @@ def _fetch_ground(folder: RunFolder, tokenizer: PreTrainedTokenizerBase) -> None
         return
     trained = before.weights if before is not None and folder.has_trained_work() else None
     with folder.phase("ground", "fetching and testing the retriever"):
-        facts = grounding.fetch(config.model, folder / "base", tokenizer, _machine(config), trained)
+        facts = ground_base.fetch(config.model, folder / "base", tokenizer, _machine(config), trained)
         folder.write(facts)
     log.info(f"ground: {facts.retriever}, {config.model.ground_rows} rows in a prompt")
 

@@ -45,8 +45,8 @@ def locate(section: ModelSection, select: SelectWeights, key: Key = "base") -> t
         if section.revision is not None:
             named = "model.revision" if key == "base" else "model.ground_revision"
             raise ConfigError(
-                f"{named}: found {section.revision!r}, and {section.base} is a folder, which has no revisions; leave it "
-                "out"
+                f"{named}: found {section.revision!r}, and {section.base} is a folder, which has no revisions; "
+                "leave it out"
             )
         select(local, names_in(local))
         return local, None
