@@ -1,7 +1,7 @@
 """The files of a grounded generator: a generator whose prompt carries the rows that a retriever finds.
 
-Beside the generator's files lie `grounding.json` and, in a subfolder, a whole published retriever. It reads small files;
-it does not read vectors, answers or weights, and it imports no torch: the main and the HTTP process use it.
+Beside the generator's files lie `grounding.json` and, in a subfolder, a whole published retriever. It reads small files
+only, and imports no torch: the main process and the HTTP process use it.
 """
 
 import json
