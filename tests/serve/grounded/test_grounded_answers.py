@@ -94,8 +94,8 @@ def test_a_chat_answers_the_last_question_of_a_user(question: str, known: bool, 
     texts = {choice["message"]["content"] for choice in said["choices"]}
     assert texts == {KNOWN[2]["answer"] if known else UNKNOWN}
     assert (len(said["choices"]), said["known"], len(said["sources"])) == (2, known, COUNT)
-    client = OpenAI(base_url=f"{grounded.url}/v1", api_key="none")
-    chunks = list(client.chat.completions.create(model=said["model"], messages=messages, stream=True))  # type: ignore[call-overload]
+    client: Any = OpenAI(base_url=f"{grounded.url}/v1", api_key="none")
+    chunks = list(client.chat.completions.create(model=said["model"], messages=messages, stream=True))
     assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks) in texts
     last = chunks[-1].model_dump()
     assert (last["known"], len(last["sources"]), last["choices"][0]["finish_reason"]) == (known, COUNT, "stop")
