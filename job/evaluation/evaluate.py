@@ -110,6 +110,8 @@ def _answered(
     grounding: Grounding,
 ) -> list[bool]:
     """Tell which of the unknown questions get an answer: the retriever finds a row, and the model knows it."""
+    if not unknown:
+        return []
     found = grounding.find(unknown)
     given = generate(model, tokenizer, unknown, batch_size, machine, "unknown questions", found.documents)
     return grounded.answered([answer.text for answer in given], found)
