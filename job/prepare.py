@@ -85,7 +85,7 @@ def prepare(config: Config, folder: RunFolder) -> None:
 
 def _find_tokenizer(folder: RunFolder) -> PreTrainedTokenizerBase | None:
     section = folder.preparation_config().model
-    if section.ground is not None and folder.read(GroundFacts) is None:
+    if section.ground is not None and not (folder / "base" / SETTINGS).exists():
         return None  # lengths depend on the retriever's rows, which are not here yet
     find = encoder_base.find_tokenizer if section.kind == "retriever" else base.find_tokenizer
     return find(section, folder / "base")
