@@ -22,6 +22,7 @@ from job.config.schema import Config
 from job.data.prompt import prompt_ids, render
 from job.errors import ConfigError, DataError
 from job.publishing.contract import CONTRACT, MARK, missing_files
+from job.report.compare import compare
 from job.retrieval.grounding import load
 from job.run.machine import detect
 
@@ -117,6 +118,20 @@ def test_what_is_measured(grounded: Path) -> None:
         assert len(answers[name]) == len(REWORDED)
         assert all("confidence" in row for row in answers[name])
     assert [row["confidence"] for row in answers["model"]] == [row["confidence"] for row in answers["base"]]
+
+
+def test_the_comparison_has_it_as_a_column(grounded: Path, found: Path, tmp_path: Path) -> None:
+    said = compare([grounded / "run", found], tmp_path / "compare.html")
+    assert "unknown questions answered" in said
+    assert "grounded generator from " in (tmp_path / "compare.html").read_text()
+
+
+def test_card_and_report_tell_of_the_retriever(grounded: Path) -> None:
+    card = (grounded / "published/README.md").read_text()
+    assert f"It is grounded in the retriever model: its prompt carries the {COUNT} nearest rows" in card
+    assert "documents=rows" in card and "**The rows are published with it**" in card
+    assert "\n\n\n" not in card
+    assert "Facts:" in (grounded / "run/report.html").read_text()
 
 
 def test_the_same_config_gives_the_same_bytes(grounded: Path, wide_base: Path, found: Path, tmp_path: Path) -> None:
