@@ -1,10 +1,11 @@
 """Grounded: turns rows into tokens for a generator whose prompt carries the rows that a retriever finds.
 
 Until the split each row has two forms. As a test row it gets the rows that the server would give it. As a training row
-it asks with a quarter of its words left out, since users ask in other words than the data, and since a question found
-by its own words is no exercise. Then most rows have their own row among those in the prompt, in half of them at a place
-drawn at random, so that the model reads instead of copying the first one. The others have near misses alone, and say
-that they do not know.
+it is an exercise. Users ask in other words than the data, and where the question stands in the prompt in its own words
+a model learns to look for these, and to know nothing without them. So either its own row comes without its question, or
+half of the question's words are left out; of the other rows, too, half come without their questions. Most rows have
+their own row among those in the prompt, in half of them at a place drawn at random, so that the model reads instead of
+copying the first one. The others have near misses alone, and say that they do not know.
 
 It knows tokens and the numbers of rows. It does not know how a row is found: a function does.
 """
@@ -13,6 +14,7 @@ import logging
 from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
+from itertools import repeat
 
 import datasets
 import numpy as np
@@ -26,8 +28,10 @@ from job.data.prompt import prompt_ids
 from job.data.rows import BATCH, IGNORE_INDEX, transform
 from job.run.row_facts import Rejection
 
-WORD_DROPOUT = 0.25
-"""Share of a training question's words that are left out."""
+UNTITLED = 0.5
+"""Share of the rows in training prompts that come without their question."""
+WORD_DROPOUT = 0.5
+"""Share of the words that are left out of a training question whose own row comes with it."""
 SHUFFLED = 0.5
 """Share of the training rows whose retrieved rows are in random order."""
 EXERCISE = "exercise_"
@@ -102,20 +106,21 @@ def choose(parts: datasets.DatasetDict, unknown_answer: str = "") -> datasets.Da
 def _draw(rows: datasets.Dataset, library: Library, misses: float, seed: int) -> dict[str, list[object]]:
     """Find the rows for each question, and draw its form for training; columns by name."""
     numbers = {answer: library.answer_ids[row] for row, answer in reversed(list(enumerate(library.answers)))}
-    columns: dict[str, list[object]] = {"found": [], "asked": [], "shown": [], "missed": []}
+    columns: dict[str, list[object]] = {name: [] for name in ("found", "asked", "shown", "titled", "missed")}
     absent = 0
     for start in range(0, len(rows), BATCH):
         batch = rows.select_columns(["question", "answer"])[start : start + BATCH]
-        randoms = [np.random.default_rng([seed, start + number]) for number in range(len(batch["question"]))]
-        asked = [_leave_out(text, random) for text, random in zip(batch["question"], randoms, strict=True)]
-        columns["found"] += library.find(batch["question"], library.count)
-        columns["asked"] += asked
-        found = library.find(asked, library.count + 1)
-        for answer, near, random in zip(batch["answer"], found, randoms, strict=True):
-            own = numbers.get(answer)
+        found = library.find(batch["question"], library.count + 1)
+        for at, (question, answer, near) in enumerate(zip(batch["question"], batch["answer"], found, strict=True)):
+            own, random = numbers.get(answer), np.random.default_rng([seed, start + at])
             shown, missed = _exercise(near, own, library, misses, random)
+            titled = (random.random(len(shown)) >= UNTITLED).tolist()
+            named = any(title and library.answer_ids[row] == own for row, title in zip(shown, titled, strict=True))
             absent += own is None
+            columns["found"].append(near[: library.count])
+            columns["asked"].append(_leave_out(question, random) if named or missed else question)
             columns["shown"].append(shown)
+            columns["titled"].append(titled)
             columns["missed"].append(missed)
     if absent:
         log.info(f"ground: {absent} of {len(rows)} answers are no row of the retriever; they get the rows it finds")
@@ -164,7 +169,8 @@ def _encode_batch(
     columns: dict[str, list[list[int]]] = {}
     longest = [0] * len(answers)
     for prefix, (question, rows, wanted) in forms.items():
-        documents = [library.documents(numbers) for numbers in table[rows].to_pylist()]
+        titled = table["titled"].to_pylist() if prefix else repeat(None, len(answers))
+        documents = [library.documents(*pair) for pair in zip(table[rows].to_pylist(), titled, strict=True)]
         prompts = prompt_ids(table[question].to_pylist(), tokenizer, documents)
         pairs = list(zip(prompts, wanted, strict=True))
         columns[f"{prefix}input_ids"] = [prompt + answer for prompt, answer in pairs]

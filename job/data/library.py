@@ -24,10 +24,16 @@ class Library:
     find: Callable[[Sequence[str], int], list[list[int]]]
     """(questions, how many) -> for each the best rows of distinct answers, the best first."""
 
-    def documents(self, rows: Sequence[int]) -> Documents:
-        """Give rows by number as the chat template takes them."""
+    def documents(self, rows: Sequence[int], titled: Sequence[bool] | None = None) -> Documents:
+        """Give rows by number as the chat template takes them.
+
+        Args:
+            rows: by number.
+            titled: for each, whether it comes with its question; None: all do.
+        """
+        shown = [True] * len(rows) if titled is None else titled
         return [
-            {"text": self.answers[row]} if (title := self.questions[row]) is None else
-            {"title": title, "text": self.answers[row]}
-            for row in rows
-        ]  # fmt: skip
+            {"text": self.answers[row]}
+            | ({} if (title := self.questions[row]) is None or not one else {"title": title})
+            for row, one in zip(rows, shown, strict=True)
+        ]
