@@ -6,9 +6,8 @@
     base/           the base model, in published form       checkpoints/, tensorboard/             while training
     model/          the tuned model, then the complete published repository     training.json
     lock.json       the process that works in the folder    ground.json   the retriever that base/ is grounded in
-    measured.json   what an interrupted evaluation had measured
+    measured.json   what an interrupted evaluation had measured     check.html  of `check`: the report of the data
     metrics.json    both models' metrics and the gate       answers.json        report.html        published.json
-    check.html      of `check`: the report of the data
 
 The module knows when files are out of date. It does not know what a stage does.
 """

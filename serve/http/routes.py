@@ -32,6 +32,7 @@ from serve.settings import Settings
 router = APIRouter()
 STARTED = int(time.time())
 DAY = 86400
+Facts = Callable[[Answer], dict[str, Any]]
 EMBEDDINGS = "/v1/embeddings"
 Deadline = Annotated[
     float | None,
@@ -207,11 +208,7 @@ def chunk_head(state: AppState, id: str) -> dict[str, Any]:
 
 
 async def chat_events(
-    state: AppState,
-    answers: list[Answer],
-    id: str,
-    with_usage: bool,
-    facts: Callable[[Answer], dict[str, Any]] = lambda answer: {},
+    state: AppState, answers: list[Answer], id: str, with_usage: bool, facts: Facts = lambda answer: {}
 ) -> AsyncGenerator[str]:
     """The chunks of a streamed chat; `facts` are added to the last one of each answer."""
     head = chunk_head(state, id)
@@ -296,9 +293,8 @@ async def embeddings() -> None:
 async def index(request: Request) -> Response:
     """The page for people."""
     state: AppState = request.app.state.kickoff
-    return HTMLResponse(
-        page.html(state.settings.api_key is not None, state.published.is_retriever), headers=page.HEADERS
-    )
+    guarded = state.settings.api_key is not None
+    return HTMLResponse(page.html(guarded, state.published.is_retriever), headers=page.HEADERS)
 
 
 router.routes += health.router.routes  # include_router would nest them, and the access log wants all paths
