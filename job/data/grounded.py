@@ -4,8 +4,8 @@ Until the split each row has two forms. As a test row it gets the rows that the 
 it is an exercise. Users ask in other words than the data, and where the question stands in the prompt in its own words
 a model learns to look for these, and to know nothing without them. So either its own row comes without its question, or
 half of the question's words are left out; of the other rows, too, half come without their questions. Most rows have
-their own row among those in the prompt, in a quarter of them at a place drawn at random, so that the model reads instead of
-copying the first one. The others have near misses alone, and say that they do not know.
+their own row among those in the prompt, in a quarter of them at a place drawn at random, so that the model reads
+instead of copying the first one. The others have near misses alone, and say that they do not know.
 
 It knows tokens and the numbers of rows. It does not know how a row is found: a function does.
 """

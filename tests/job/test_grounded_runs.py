@@ -44,8 +44,8 @@ def wide_base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def values(folder: Path, base: Path, ground: str | Path, **sections: Any) -> dict[str, Any]:
     folder.mkdir(parents=True, exist_ok=True)
     made = retriever_values(folder, base)
-    made["model"] = {"base": str(base), "ground": str(ground), "ground_rows": COUNT, "max_length": 700}
-    made["model"] |= {"max_new_tokens": 24}
+    made["model"] = {"base": str(base), "ground": str(ground), "ground_rows": COUNT, "ground_misses": 0.3}
+    made["model"] |= {"max_length": 700, "max_new_tokens": 24}
     made["retriever"] = {"unknown": f"{folder}/unknown.json"}
     made["evaluate"] = {"gate": "off"}
     for name, section in sections.items():
