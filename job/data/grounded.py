@@ -118,7 +118,8 @@ def _draw(rows: datasets.Dataset, library: Library, misses: float, seed: int) ->
             named = any(title and library.answer_ids[row] == own for row, title in zip(shown, titled, strict=True))
             absent += own is None
             columns["found"].append(near[: library.count])
-            columns["asked"].append(_leave_out(question, random) if named or missed else question)
+            shortened = random.random() < 1 - UNTITLED if missed else named
+            columns["asked"].append(_leave_out(question, random) if shortened else question)
             columns["shown"].append(shown)
             columns["titled"].append(titled)
             columns["missed"].append(missed)
