@@ -48,10 +48,13 @@ class GroundedEngine:
         Raises:
             ValueError: it exceeds that engine's limits; both are unaffected.
         """
-        if isinstance(request, RetrieverRequest):
-            self.retriever.submit(request)
-        else:
+        if not isinstance(request, RetrieverRequest):
             self.generator.submit(request)
+            return
+        try:
+            self.retriever.submit(request)
+        except ValueError as error:
+            raise ValueError(f"its retriever found {error}; shorten the question") from None
 
     def cancel(self, id: str) -> None:
         """Drop a request."""

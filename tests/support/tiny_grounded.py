@@ -24,6 +24,8 @@ def publish(base: Path, folder: Path, steps: int = 150) -> Path:
     shutil.copytree(base, folder)
     template = (ROOT / "job/model/documents.jinja").read_text() + (base / "chat_template.jinja").read_text()
     (folder / "chat_template.jinja").write_text(template)
+    settings = json.loads((folder / "generation_config.json").read_text())
+    (folder / "generation_config.json").write_text(json.dumps({**settings, "max_new_tokens": 24}))
     (folder / "grounding.json").write_text(json.dumps({"version": 1, "rows": COUNT}))
     publish_retriever(folder / "retriever", [{**row} for row in ROWS[:8]])
     shutil.rmtree(folder / "retriever-parts")
