@@ -83,12 +83,11 @@ def encode(
     return encoded.select(np.flatnonzero(~is_rejected)).remove_columns(["reason"]), rejected
 
 
-def choose(parts: datasets.DatasetDict, unknown_answer: str = "") -> datasets.DatasetDict:
+def choose(parts: datasets.DatasetDict) -> datasets.DatasetDict:
     """Choose each row's form after the split.
 
     Args:
         parts: "train" and "test", as `encode` returns them.
-        unknown_answer: of the retriever, for the log.
 
     Returns:
         "train" and "test" with "input_ids" and "labels" alone.
@@ -99,7 +98,7 @@ def choose(parts: datasets.DatasetDict, unknown_answer: str = "") -> datasets.Da
         {name: name[len(EXERCISE) :] for name in names}
     )
     missed = sum(train["missed"][:])
-    log.info(f"ground: {missed} of {len(train)} training rows have near misses alone, and answer {unknown_answer!r}")
+    log.info(f"ground: {missed} of {len(train)} training rows have near misses alone, and say that they do not know")
     return datasets.DatasetDict(train=forms.remove_columns("missed"), test=test.remove_columns([*names, "missed"]))
 
 
