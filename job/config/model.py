@@ -36,7 +36,7 @@ class ModelSection(Section):
     ground_revision: str | None = Field(None, description="Branch, tag or commit of that retriever on the Hub.")
     ground_rows: Annotated[int, Field(ge=1, le=20)] = Field(3, description="Retrieved rows in a prompt.")
     ground_misses: Annotated[float, Field(ge=0, lt=1)] = Field(
-        0.1,
+        0.05,
         description="Share of the training rows that get near misses alone, and the retriever's unknown_answer as "
         "their answer.",
     )

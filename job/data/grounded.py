@@ -4,7 +4,7 @@ Until the split each row has two forms. As a test row it gets the rows that the 
 it is an exercise. Users ask in other words than the data, and where the question stands in the prompt in its own words
 a model learns to look for these, and to know nothing without them. So either its own row comes without its question, or
 half of the question's words are left out; of the other rows, too, half come without their questions. Most rows have
-their own row among those in the prompt, in a quarter of them at a place drawn at random, so that the model reads
+their own row among those in the prompt, in a tenth of them at a place drawn at random, so that the model reads
 instead of copying the first one. The others have near misses alone, and say that they do not know.
 
 It knows tokens and the numbers of rows. It does not know how a row is found: a function does.
@@ -32,7 +32,7 @@ UNTITLED = 0.5
 """Share of the rows in training prompts that come without their question."""
 WORD_DROPOUT = 0.5
 """Share of the words that are left out of a training question whose own row comes with it."""
-SHUFFLED = 0.25
+SHUFFLED = 0.1
 """Share of the training rows whose retrieved rows are in random order."""
 EXERCISE = "exercise_"
 """Begins the names of the columns with a row's form for training."""
