@@ -5,20 +5,24 @@ and base are made; `data.stages` and `model.base` do.
 """
 
 import logging
-from functools import partial
+from functools import cache, partial
 
 import datasets
 from transformers import PreTrainedTokenizerBase
 
 from job.config.schema import Config
-from job.data import encode, ledger, pairs, stages, unknown
+from job.data import encode, grounded, ledger, pairs, stages, unknown
 from job.data.local_files import local_data
 from job.errors import DataError
 from job.hub import client
 from job.model import base, encoder_base
+from job.model.ground import SETTINGS
 from job.report import report
-from job.run.facts import DataFacts, TrainingFacts, UnknownQuestions
+from job.retrieval import ground_base
+from job.retrieval.grounding import Grounding
+from job.run.facts import DataFacts, GroundFacts, TrainingFacts, UnknownQuestions
 from job.run.folder import RunFolder
+from job.run.machine import Machine, detect
 from job.training import origin
 
 log = logging.getLogger(__name__)
@@ -43,9 +47,8 @@ def prepare_only(config: Config) -> str:
         if folder.read(DataFacts) is None:
             _read_unknown(config, folder)
             find_tokenizer, require_same = partial(_find_tokenizer, folder), partial(_require_same_rows, folder)
-            stages.prepare(
-                folder.preparation_config(), folder, find_tokenizer, require_same, _row_encoder(config, folder)
-            )
+            rows, choose = _row_encoder(config, folder)
+            stages.prepare(folder.preparation_config(), folder, find_tokenizer, require_same, rows, choose)
         folder.pin()
         report.report(folder.path, folder.pinned_config())
         facts = folder.require(DataFacts)
@@ -73,7 +76,7 @@ def prepare(config: Config, folder: RunFolder) -> None:
             folder,
             partial(_fetch_base, folder),
             partial(_require_same_rows, folder),
-            _row_encoder(config, folder),
+            *_row_encoder(config, folder),
         )
     facts = folder.require(DataFacts)
     stages.require_train_rows(facts, folder)
@@ -82,6 +85,8 @@ def prepare(config: Config, folder: RunFolder) -> None:
 
 def _find_tokenizer(folder: RunFolder) -> PreTrainedTokenizerBase | None:
     section = folder.preparation_config().model
+    if section.ground is not None and not (folder / "base" / SETTINGS).exists():
+        return None  # lengths depend on the retriever's rows, which are not here yet
     find = encoder_base.find_tokenizer if section.kind == "retriever" else base.find_tokenizer
     return find(section, folder / "base")
 
@@ -95,14 +100,37 @@ def _fetch_base(folder: RunFolder) -> PreTrainedTokenizerBase:
             facts = base.fetch(config.model, folder / "base", before)
     template = f", chat template: {facts.chat_template}" if facts.chat_template else ""
     log.info(f"base: {facts.base}, {facts.parameters / 1e6:.1f}M parameters{template}")
-    return base.load_tokenizer(folder / "base")
+    tokenizer = base.load_tokenizer(folder / "base")
+    if config.model.ground is not None:
+        _fetch_ground(folder, tokenizer)
+    return tokenizer
 
 
-def _row_encoder(config: Config, folder: RunFolder) -> stages.EncodeRows:
-    """Choose how rows become tokens: as prompt and answer, or as the two texts of a retriever."""
-    if config.model.kind == "generator":
-        return encode.encode
-    return partial(pairs.encode, find_prompts=lambda: pairs.read_prompts(config.retriever, folder / "base"))
+def _fetch_ground(folder: RunFolder, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Fetch the retriever of model.ground beside the base, unless it is there."""
+    config, before = folder.preparation_config(), folder.read(GroundFacts)
+    if before is not None and (folder / "base" / SETTINGS).exists():
+        return
+    trained = before.weights if before is not None and folder.has_trained_work() else None
+    with folder.phase("ground", "fetching and testing the retriever"):
+        facts = ground_base.fetch(config.model, folder / "base", tokenizer, _machine(config), trained)
+        folder.write(facts)
+    log.info(f"ground: {facts.retriever}, {config.model.ground_rows} rows in a prompt")
+
+
+def _machine(config: Config) -> Machine:
+    return detect(config.train.device, config.train.precision)
+
+
+def _row_encoder(config: Config, folder: RunFolder) -> tuple[stages.EncodeRows, stages.ChooseForms | None]:
+    """Choose how rows become tokens: as prompt and answer, with retrieved rows, or as the two texts of a retriever."""
+    if config.model.kind == "retriever":
+        return partial(pairs.encode, find_prompts=lambda: pairs.read_prompts(config.retriever, folder / "base")), None
+    if config.model.ground is None:
+        return encode.encode, None
+    opened = cache(lambda: Grounding(folder / "base", _machine(config)).library())
+    rows = partial(grounded.encode, open_library=opened, misses=config.model.ground_misses, seed=config.seed)
+    return rows, grounded.choose
 
 
 def _read_unknown(config: Config, folder: RunFolder) -> None:

@@ -56,9 +56,11 @@ def files_of(path: Path) -> list[Path]:
     for key, value in (("output", config.output), ("publish.folder", config.publish.folder)):
         if value is not None and not _is_on_volume(value):
             raise ConfigError(f"{path}: {key}: found {value}, expected runs/..., where the volume is mounted")
-    base = config.model.base
-    if not _is_on_volume(base) and (base.startswith((".", "/", "~")) or Path(base).is_dir()):
-        raise ConfigError(f"{path}: model.base: {base} is a folder of this machine, expected owner/name of the Hub")
+    for key, name in (("base", config.model.base), ("ground", config.model.ground or "")):
+        if not _is_on_volume(name) and (name.startswith((".", "/", "~")) or (name and Path(name).is_dir())):
+            raise ConfigError(
+                f"{path}: model.{key}: {name} is a folder of this machine, expected owner/name of the Hub"
+            )
     return files
 
 

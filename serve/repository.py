@@ -1,7 +1,8 @@
 """Finds a published model in a folder or fetches it from the Hub, and refuses one that cannot be served.
 
 A generator's repository must follow the Hub's conventions: config.json, safetensors weights, a tokenizer with a chat
-template, and an end-of-sequence token. A retriever's has a retriever.json; `retriever/files.py` knows its files.
+template, and an end-of-sequence token. A retriever's has a retriever.json; `retriever/files.py` knows its files. A
+grounded generator's has both, the retriever in a subfolder; `grounding.py` knows it.
 This module knows files and the Hub. It does not load weights, and it never imports torch.
 """
 
@@ -27,7 +28,7 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.utils._http import default_client_factory  # the public API only replaces the whole client
 
-from serve import weights
+from serve import grounding, weights
 from serve.decoding import SUPPORTED, unsupported_settings
 from serve.messages import one_line
 from serve.retriever import files as retriever
@@ -55,6 +56,11 @@ class Published:
     def is_retriever(self) -> bool:
         """Whether it finds published answers; otherwise it generates them."""
         return retriever.is_retriever(self.folder)
+
+    @property
+    def is_grounded(self) -> bool:
+        """Whether it generates answers from published rows, which a retriever finds."""
+        return grounding.is_grounded(self.folder)
 
 
 @dataclass(frozen=True)
@@ -167,6 +173,8 @@ def _fetch_index(label: str, model: str, folder: Path) -> None:
     if retriever.is_retriever(folder):
         patterns = _refusing(label, retriever.large_patterns, folder)
         huggingface_hub.snapshot_download(model, revision=folder.name, allow_patterns=patterns)
+    if grounding.is_grounded(folder):
+        huggingface_hub.snapshot_download(model, revision=folder.name, allow_patterns=grounding.PATTERNS)
 
 
 def _weights(label: str, folder: Path, which: Callable[[Path], list[str]] = weights.weight_files) -> list[str]:
@@ -223,6 +231,8 @@ def _check_generator(label: str, folder: Path, with_weights: bool) -> None:
     if missing:
         raise Refused(f"{label} cannot be served, it lacks {'; '.join(missing)}")
     _refuse_unknown_decoding(label, folder)
+    if grounding.is_grounded(folder):
+        _refusing(label, partial(grounding.check, complete=with_weights), folder)
 
 
 def _refuse_unknown_decoding(label: str, folder: Path) -> None:
@@ -266,6 +276,8 @@ def _digest(folder: Path) -> str:
     served |= {folder / name for name in weights.weight_files(folder)}
     if retriever.is_retriever(folder):
         served |= {*retriever.served_files(folder)}
+    if grounding.is_grounded(folder):
+        served |= {*grounding.served_files(folder)}
     for path in sorted(served):
         digest.update(path.relative_to(folder).as_posix().encode())
         with path.open("rb") as file:

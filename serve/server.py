@@ -22,7 +22,7 @@ import litserve as ls
 from fastapi import FastAPI
 
 from serve.engine.device import accelerators
-from serve.http import retriever_routes, retriever_schema
+from serve.http import grounded_routes, retriever_routes, retriever_schema
 from serve.http.app import open_state
 from serve.http.closing import Closing
 from serve.http.connection import connection, stop_listening
@@ -189,6 +189,8 @@ def _app(settings: Settings, published: Published, path: Path, shared: Shared, l
     app = FastAPI(lifespan=lifespan, title="Kickoff", description=f"Answers from {published.name}.")
     if published.is_retriever:
         add_routes(app, settings, retriever_routes.router, retriever_schema.BODIES)
+    elif published.is_grounded:
+        add_routes(app, settings, grounded_routes.router, grounded_routes.BODIES)
     else:
         add_routes(app, settings)
     app.add_middleware(Closing)

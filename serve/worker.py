@@ -21,6 +21,7 @@ from litserve.loops import LitLoop
 from serve import logs
 from serve.engine.request import Request, Token
 from serve.engine_link import EngineLink, LinkLost
+from serve.grounding import FOLDER
 from serve.link import Ready
 from serve.messages import one_line
 from serve.repository import Published
@@ -31,7 +32,10 @@ from serve.shared import Shared
 
 if TYPE_CHECKING:
     from serve.engine.engine import Engine
+    from serve.engine.grounded import GroundedEngine
     from serve.retriever.engine import RetrieverEngine
+
+    AnyEngine = Engine | GroundedEngine | RetrieverEngine
 
 log = logging.getLogger(__name__)
 REFUSED = 2
@@ -85,7 +89,7 @@ def _leave(shared: Shared) -> None:
     os._exit(HTTP_GONE)
 
 
-def _load_or_exit(lit_api: AnswerAPI, device: str, worker_id: int) -> "Engine | RetrieverEngine":
+def _load_or_exit(lit_api: AnswerAPI, device: str, worker_id: int) -> "AnyEngine":
     """Load the engine, or end the process if that fails."""
     began = time.monotonic()  # importing torch is a part of it, often the longest
     try:
@@ -103,7 +107,7 @@ def _load_or_exit(lit_api: AnswerAPI, device: str, worker_id: int) -> "Engine | 
     return engine
 
 
-def _load(lit_api: AnswerAPI, device: str) -> "Engine | RetrieverEngine":
+def _load(lit_api: AnswerAPI, device: str) -> "AnyEngine":
     """Load the model and warm up its engine.
 
     Raises:
@@ -116,13 +120,26 @@ def _load(lit_api: AnswerAPI, device: str) -> "Engine | RetrieverEngine":
     # oneDNN makes kernels for each number of rows and caches 1024 of them by default, 300 MiB after some hours. A step
     # needs five; with a cache of 100 a soak test is as fast and its memory stays flat.
     os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "100")
+    folder = lit_api.published.folder
     if lit_api.published.is_retriever:
-        return _load_retriever(lit_api, device)
-    return _load_generator(lit_api, device)
+        return _load_retriever(lit_api, device, folder, lit_api.settings.dtype)
+    if not lit_api.published.is_grounded:
+        return _load_generator(lit_api, device)
+    from serve.engine.grounded import GroundedEngine
+
+    # the retriever first: the generator's cache is a share of the memory that is then free
+    retriever = _load_retriever(lit_api, device, folder / FOLDER, "float32")
+    return GroundedEngine(_load_generator(lit_api, device), retriever)
 
 
-def _load_retriever(lit_api: AnswerAPI, device: str) -> "RetrieverEngine":
+def _load_retriever(lit_api: AnswerAPI, device: str, folder: Path, dtype: str) -> "RetrieverEngine":
     """Load the encoder and the index, and leave its tokenizer for the HTTP process.
+
+    Args:
+        lit_api: with the settings.
+        device: to load it on.
+        folder: of the retriever.
+        dtype: to compute in; a retriever knows float32 alone.
 
     Raises:
         Exception: of any class; the retriever cannot be served.
@@ -132,7 +149,7 @@ def _load_retriever(lit_api: AnswerAPI, device: str) -> "RetrieverEngine":
 
     settings = lit_api.settings
     engine = load(
-        lit_api.published.folder, device, dtype=settings.dtype, max_rows=settings.max_running,
+        folder, device, dtype=dtype, max_rows=settings.max_running,
         hang_seconds=settings.hang_seconds, workers=settings.workers,
     )  # fmt: skip
     handover.write(lit_api.socket, engine.encoder.prompts, engine.encoder.tokenizer)
@@ -163,7 +180,7 @@ def _load_generator(lit_api: AnswerAPI, device: str) -> "Engine":
     return engine
 
 
-def _run_steps(engine: "Engine | RetrieverEngine", link: EngineLink) -> None:
+def _run_steps(engine: "AnyEngine", link: EngineLink) -> None:
     """Compute steps for ever.
 
     Raises:
@@ -179,7 +196,7 @@ def _run_steps(engine: "Engine | RetrieverEngine", link: EngineLink) -> None:
         link.send({"beat": beat, **events, "failed": failed})
 
 
-def _execute(command: dict[str, Any], engine: "Engine | RetrieverEngine") -> dict[str, Any] | None:
+def _execute(command: dict[str, Any], engine: "AnyEngine") -> dict[str, Any] | None:
     """Submit or cancel a request; returns the message to send if the engine refuses it."""
     if "cancel" in command:
         engine.cancel(command["cancel"])

@@ -18,7 +18,10 @@ RANKED: frozenset[str] = frozenset({"recall_at_1", "recall_at_5", "mrr_at_10"})
 TEACHER_FORCED: frozenset[str] = frozenset({"loss", "perplexity", "token_accuracy", "ended"})
 """The metrics of a generator alone."""
 
-_OF_A_GENERATOR = (("model", "chat_template"), ("model", "max_new_tokens"))
+_OF_A_GENERATOR = (
+    ("model", "chat_template"), ("model", "max_new_tokens"), ("model", "ground"), ("model", "ground_revision"),
+    ("model", "ground_rows"), ("model", "ground_misses"),
+)  # fmt: skip
 """Keys without effect beside a retriever; run.yaml writes out their defaults."""
 
 
@@ -123,8 +126,10 @@ def _check_kind(config: "Config") -> Iterator[tuple[KeyPath, str]]:
     if gate in others:
         yield ("evaluate", "gate"), f"is {gate}, which is not measured of a {kind}; set it to auto"
     if kind == "generator":
-        for key in sorted(config.retriever.model_fields_set):
+        measured = {"unknown"} if config.model.ground is not None else set()
+        for key in sorted(config.retriever.model_fields_set - measured):
             yield ("retriever", key), "is set, and model.kind is generator; remove it, or set model.kind to retriever"
+        yield from _check_ground(config)
         return
     if config.model.gguf_file is not None:
         yield ("model", "gguf_file"), "is set, and model.kind is retriever, whose base is an encoder; remove it"
@@ -132,6 +137,18 @@ def _check_kind(config: "Config") -> Iterator[tuple[KeyPath, str]]:
         section, key = getattr(config, path[0]), path[1]
         if getattr(section, key) != type(section).model_fields[key].default:
             yield path, "is set, and a retriever writes no answers, so it would have no effect; remove it"
+    yield from _check_unknown(config)
+
+
+def _check_ground(config: "Config") -> Iterator[tuple[KeyPath, str]]:
+    """Keys of a grounded generator have no effect without a retriever."""
+    yield from _check_unknown(config)
+    for key in ("ground_revision", "ground_rows", "ground_misses"):
+        if config.model.ground is None and getattr(config.model, key) != type(config.model).model_fields[key].default:
+            yield ("model", key), "is set without model.ground; name a retriever, or remove it"
+
+
+def _check_unknown(config: "Config") -> Iterator[tuple[KeyPath, str]]:
     if config.retriever.unknown == []:
         yield ("retriever", "unknown"), "is an empty list; name a file, or remove it"
 

@@ -49,9 +49,12 @@ def dump(config: Config) -> str:
 
 
 def values(config: Config) -> dict[str, Any]:
-    """Give the values that `dump` writes; a generator's have no section `retriever`, which `load` would refuse."""
-    is_retriever = config.model.kind == "retriever"
-    return config.model_dump(mode="json", exclude=None if is_retriever else {"retriever"})
+    """Give the values that `dump` writes, without the keys of `retriever` that `load` would refuse for a generator."""
+    if config.model.kind == "retriever":
+        return config.model_dump(mode="json")
+    values = config.model_dump(mode="json", exclude={"retriever"})
+    unknown = config.retriever.unknown
+    return values if unknown is None else {**values, "retriever": {"unknown": unknown}}
 
 
 def _override(data: dict[Any, Any], document: Document, text: str) -> str | None:

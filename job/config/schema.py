@@ -6,20 +6,16 @@ stages do with the keys.
 
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
+
+from job.config.model import Kind as Kind
+from job.config.model import ModelSection as ModelSection
+from job.config.section import Section as Section
 
 Metric = Literal[
     "loss", "perplexity", "token_accuracy", "f1", "exact_match", "ended", "recall_at_1", "recall_at_5", "mrr_at_10"
 ]
-Kind = Literal["generator", "retriever"]
 LOWER_IS_BETTER: frozenset[str] = frozenset({"loss", "perplexity"})
-
-
-class Section(BaseModel):
-    """A section of the config: frozen, and with no other keys than its own."""
-
-    # strict: YAML has its own types, so `epochs: "5"` is an error to report, not to convert
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True, allow_inf_nan=False)
 
 
 Files = str | list[str]
@@ -143,29 +139,6 @@ class SplitSection(Section):
         None, description="Number of parts for k-fold cross-validation, instead of test_size."
     )
     fold: Annotated[int, Field(ge=1)] = Field(1, description="The part that is tested, from 1 to folds.")
-
-
-class ModelSection(Section):
-    """The model to start from."""
-
-    kind: Kind = Field(
-        "generator",
-        description="generator: a causal language model that writes answers; retriever: an encoder that finds the "
-        "answer among the rows.",
-    )
-    base: str = Field(
-        "distilbert/distilgpt2",
-        description="Hub id or local folder of the model to start from, or a checkpoint of an earlier run.",
-    )
-    revision: str | None = Field(None, description="Branch, tag or commit of the base on the Hub.")
-    gguf_file: str | None = Field(None, description="GGUF file inside base, if its weights come as GGUF.")
-    chat_template: Literal["base", "kickoff"] = Field(
-        "base", description="base: the base's own chat template, Kickoff's where it has none; kickoff: Kickoff's."
-    )
-    max_length: Annotated[int, Field(ge=8)] = Field(512, description="Longest row in tokens; longer ones are rejected.")
-    max_new_tokens: Annotated[int, Field(ge=1)] = Field(
-        128, description="Longest answer in tokens, published in generation_config.json."
-    )
 
 
 class TrainSection(Section):

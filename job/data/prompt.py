@@ -1,10 +1,12 @@
 """Prompt: a question as the model reads it, and an encoded row as text again.
 
 This is the contract with every server: `[{"role": "user", "content": question}]` through the tokenizer's chat template
-with `add_generation_prompt=True`. It does not know how a row is trained.
+with `add_generation_prompt=True`, and with the retrieved rows as `documents` for a grounded model. It does not know how
+a row is trained.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from itertools import repeat
 from typing import Any
 
 from transformers import PreTrainedTokenizerBase
@@ -12,19 +14,28 @@ from transformers import PreTrainedTokenizerBase
 from job.data.rows import IGNORE_INDEX
 from job.run.row_facts import Rendered
 
+Documents = list[dict[str, str]]
+"""Retrieved rows, the best first: {"title": question, "text": answer}; no title where the question is not indexed."""
 
-def prompt_ids(questions: list[str], tokenizer: PreTrainedTokenizerBase) -> list[list[int]]:
+
+def prompt_ids(
+    questions: list[str], tokenizer: PreTrainedTokenizerBase, documents: Sequence[Documents] | None = None
+) -> list[list[int]]:
     """Turn questions into prompts.
 
     Args:
         questions: as a user asks them.
         tokenizer: with a chat template.
+        documents: the retrieved rows of each question; None for a model that is not grounded.
 
     Returns:
         Token ids of each prompt, which the answer follows.
     """
     chats = [[{"role": "user", "content": question}] for question in questions]
-    texts = tokenizer.apply_chat_template(chats, add_generation_prompt=True, tokenize=False) if chats else []
+    texts = [
+        tokenizer.apply_chat_template(chat, documents=rows, add_generation_prompt=True, tokenize=False)
+        for chat, rows in zip(chats, documents or repeat(None, len(chats)), strict=True)
+    ]
     # the template has written every special token itself
     ids: list[list[int]] = tokenizer(texts, add_special_tokens=False)["input_ids"] if texts else []
     return ids

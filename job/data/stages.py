@@ -31,6 +31,7 @@ from job.run.row_facts import Rejection
 log = logging.getLogger(__name__)
 EncodeRows = Callable[..., tuple[datasets.Dataset, list[Rejection]]]
 """`encode.encode`, or `pairs.encode` with its prompts: (rows, tokenizer, max_length, counts, check)."""
+ChooseForms = Callable[[datasets.DatasetDict], datasets.DatasetDict]
 Stage = Callable[[datasets.Dataset], tuple[datasets.Dataset, list[Rejection]]]
 
 
@@ -40,6 +41,7 @@ def prepare(
     find_tokenizer: Callable[[], PreTrainedTokenizerBase | None],
     check_parts: Callable[[datasets.DatasetDict], None] | None = None,
     encode_rows: EncodeRows = encode.encode,
+    choose: ChooseForms | None = None,
 ) -> datasets.DatasetDict:
     """Run the stages of the data.
 
@@ -51,6 +53,7 @@ def prepare(
         check_parts: given "train" and "test", encoded, before anything is written; raises an error if they must not
             replace earlier ones.
         encode_rows: turns the rows into tokens.
+        choose: chooses the form of training and test rows after the split, where `encode_rows` gives them two.
 
     Returns:
         "train" and "test".
@@ -62,7 +65,7 @@ def prepare(
     preparing = folder / "preparing"
     preparing.mkdir()
     try:
-        return _prepare(config, folder, find_tokenizer, check_parts, encode_rows)
+        return _prepare(config, folder, find_tokenizer, check_parts, encode_rows, choose)
     finally:
         shutil.rmtree(preparing, ignore_errors=True)
 
@@ -73,6 +76,7 @@ def _prepare(
     find_tokenizer: Callable[[], PreTrainedTokenizerBase | None],
     check_parts: Callable[[datasets.DatasetDict], None] | None,
     encode_rows: EncodeRows,
+    choose: ChooseForms | None,
 ) -> datasets.DatasetDict:
     with folder.phase("load", "reading the rows from files and data sets"):
         rows, test, rejected, sources = load.load(config.dataset, folder / "preparing", config.seed, config.split.group)
@@ -92,6 +96,8 @@ def _prepare(
     with folder.phase("split", "choosing which rows to train on and which to test on"):
         families = repeats.families[len(test) if test is not None else 0 :]
         parts = split.split(config.split, config.seed, train, test, families).remove_columns(["id", "group"])
+        if tokenizer is not None and choose is not None:
+            parts = choose(parts)
         if tokenizer is not None and check_parts is not None:
             check_parts(parts)
     with folder.phase("audit", "counting what happened to every row"):

@@ -13,6 +13,7 @@ import itertools
 import logging
 import math
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -23,11 +24,12 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from job.config.schema import EvaluateSection
-from job.evaluation import intervals
+from job.evaluation import grounded, intervals
 from job.evaluation.answers import add_metrics, draw_rows, score
 from job.evaluation.generate import generate
 from job.evaluation.intervals import Interval
 from job.model.loss import choose
+from job.retrieval.grounding import Grounding, load
 from job.run import out_of_memory
 from job.run.facts import Answer, ModelMetrics
 from job.run.machine import Machine
@@ -37,7 +39,13 @@ log = logging.getLogger(__name__)
 
 
 def evaluate(
-    section: EvaluateSection, seed: int, folder: Path, test: datasets.Dataset, machine: Machine, title: str
+    section: EvaluateSection,
+    seed: int,
+    folder: Path,
+    test: datasets.Dataset,
+    machine: Machine,
+    title: str,
+    unknown: Sequence[str] = (),
 ) -> tuple[ModelMetrics, list[Answer]]:
     """Measure the model in a folder: teacher-forced loss and accuracy, then generated answers.
 
@@ -48,6 +56,7 @@ def evaluate(
         test: Columns question, answer, where, input_ids and labels; at least one row.
         machine: Device, precision and processes, which share the work.
         title: The model's name, for the progress line.
+        unknown: Questions that no row answers, for a grounded generator.
 
     Returns:
         The metrics, in which a value that is not finite is None and has no interval; and the answers, in the order of
@@ -61,19 +70,51 @@ def evaluate(
     selected = test.select(draw_rows(len(test), section.generate_rows, seed))
     if not len(selected):
         return metrics, []
+    grounding = load(folder, machine)
     started = time.monotonic()
-    generated = generate(model, tokenizer, selected["question"][:], section.batch_size, machine, title)
+    questions = selected["question"][:]
+    found = None if grounding is None else grounding.find(questions)
+    documents = None if found is None else found.documents
+    generated = generate(model, tokenizer, questions, section.batch_size, machine, title, documents)
     seconds = round(time.monotonic() - started, 3)
     rows = selected.select_columns(["where", "question", "answer"])
     answers = [score(row, given.text, given.ended) for row, given in zip(rows, generated, strict=True)]
-    return replace(add_metrics(metrics, answers), answer_seconds=seconds), answers
+    metrics = replace(add_metrics(metrics, answers), answer_seconds=seconds)
+    if grounding is None or found is None:
+        return metrics, answers
+    answers = [
+        replace(answer, confidence=round(confidence, 4))
+        for answer, confidence in zip(answers, found.confidences, strict=True)
+    ]
+    wrong = _answered(model, tokenizer, unknown, section.batch_size, machine, grounding)
+    return grounded.add_metrics(metrics, answers, found, wrong), answers
 
 
 def answer(folder: Path, questions: list[str], machine: Machine) -> list[str]:
     """Answer questions with the model in a folder, by its generation config, in this process alone."""
     model, tokenizer = _load(folder, machine)
-    single = replace(machine, rank=0, processes=1)
-    return [answer.text for answer in generate(model, tokenizer, questions, len(questions), single, "answer")]
+    single, grounding = replace(machine, rank=0, processes=1), load(folder, machine)
+    if grounding is None:
+        return [answer.text for answer in generate(model, tokenizer, questions, len(questions), single, "answer")]
+    found = grounding.find(questions)
+    given = generate(model, tokenizer, questions, len(questions), single, "answer", found.documents)
+    return [answer.text if known else found.unknown_answer for answer, known in zip(given, found.known, strict=True)]
+
+
+def _answered(
+    model: PreTrainedModel,
+    tokenizer: PreTrainedTokenizerBase,
+    unknown: Sequence[str],
+    batch_size: int,
+    machine: Machine,
+    grounding: Grounding,
+) -> list[bool]:
+    """Tell which of the unknown questions get an answer: the retriever finds a row, and the model knows it."""
+    if not unknown:
+        return []
+    found = grounding.find(unknown)
+    given = generate(model, tokenizer, unknown, batch_size, machine, "unknown questions", found.documents)
+    return grounded.answered([answer.text for answer in given], found)
 
 
 def _load(folder: Path, machine: Machine) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:

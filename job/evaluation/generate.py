@@ -15,7 +15,7 @@ from typing import NamedTuple
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from job.data.prompt import prompt_ids
+from job.data.prompt import Documents, prompt_ids
 from job.run.machine import Machine
 from job.run.out_of_memory import in_halves
 from job.run.progress import Progress
@@ -48,6 +48,7 @@ def generate(
     batch_size: int,
     machine: Machine,
     title: str,
+    documents: Sequence[Documents] | None = None,
 ) -> list[Answer]:
     """Answer each question.
 
@@ -58,11 +59,12 @@ def generate(
         batch_size: Largest number of questions in one batch; halved where memory does not suffice.
         machine: Device, precision and processes, which share the work.
         title: The model's name, for the progress line.
+        documents: The retrieved rows of each question; None for a model that is not grounded.
 
     Returns:
         The answers, in the order of the questions.
     """
-    prompts = prompt_ids(list(questions), tokenizer)
+    prompts = prompt_ids(list(questions), tokenizer, documents)
     stops = _stops(model)
     limits = _answer_limits(model, [len(prompt) for prompt in prompts])
     answers = dict.fromkeys(range(len(prompts)), Answer("", False))

@@ -84,7 +84,8 @@ def _measure_model(
 ) -> tuple[ModelMetrics, list[Answer]]:
     if config.model.kind == "retriever":
         return retrieval.evaluate(folder / name, parts["test"], _unknown(config, folder)[1], machine)
-    return evaluate.evaluate(config.evaluate, config.seed, folder / name, parts["test"], machine, name)
+    unknown = _unknown(config, folder)[1]
+    return evaluate.evaluate(config.evaluate, config.seed, folder / name, parts["test"], machine, name, unknown)
 
 
 def _unknown(config: Config, folder: RunFolder) -> tuple[list[str], list[str]]:
@@ -106,12 +107,13 @@ def is_outdated(config: Config, folder: RunFolder, machine: Machine) -> bool:
 def _settings(config: Config, folder: RunFolder) -> dict[str, Any]:
     """Return all settings that the metrics depend on, besides the models and the rows."""
     settings = config.evaluate.model_dump(mode="json")
-    if config.model.kind == "generator":
-        return {**settings, "max_new_tokens": config.model.max_new_tokens}
-    section = config.retriever.model_dump(mode="json", exclude={"unknown"})
     # they are published: a hash, since neither the questions nor the path of their file are for everybody
-    asked = json.dumps(_unknown(config, folder))
-    return {**settings, "retriever": section, "unknown_sha256": hashlib.sha256(asked.encode()).hexdigest()}
+    asked = hashlib.sha256(json.dumps(_unknown(config, folder)).encode()).hexdigest()
+    if config.model.kind == "generator":
+        unknown = {"unknown_sha256": asked} if config.model.ground is not None else {}
+        return {**settings, "max_new_tokens": config.model.max_new_tokens, **unknown}
+    section = config.retriever.model_dump(mode="json", exclude={"unknown"})
+    return {**settings, "retriever": section, "unknown_sha256": asked}
 
 
 def _read_measured(

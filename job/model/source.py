@@ -6,6 +6,7 @@ small files are downloaded, so that an unsuitable base costs no download of its 
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import httpx2
 from huggingface_hub import HfApi, constants, snapshot_download
@@ -19,16 +20,18 @@ from job.run import durable
 from job.run.messages import one_line
 
 SMALL_FILES = ["*.json", "*.txt", "*.model", "*.jinja"]
+Key = Literal["base", "ground"]
 SelectWeights = Callable[[Path, set[str]], list[str]]
 """(folder with the small files, names of all files) -> names of the weights; refuses an unsuitable base."""
 
 
-def locate(section: ModelSection, select: SelectWeights) -> tuple[Path, str | None]:
+def locate(section: ModelSection, select: SelectWeights, key: Key = "base") -> tuple[Path, str | None]:
     """Find the local folder that holds the base's files, and download them if necessary.
 
     Args:
-        section: The config's model section.
+        section: The config's model section; its `base` and `revision` are located, whatever key they come from.
         select: Selects the weights to download.
+        key: The key of the config that named it, for errors.
 
     Returns:
         The folder, and the commit if the base is on the Hub.
@@ -40,30 +43,33 @@ def locate(section: ModelSection, select: SelectWeights) -> tuple[Path, str | No
     local = Path(section.base)
     if local.is_dir():
         if section.revision is not None:
+            named = "model.revision" if key == "base" else "model.ground_revision"
             raise ConfigError(
-                f"model.revision: found {section.revision!r}, and {section.base} is a folder, which has no revisions; "
+                f"{named}: found {section.revision!r}, and {section.base} is a folder, which has no revisions; "
                 "leave it out"
             )
         select(local, names_in(local))
         return local, None
     try:
-        return _from_cache(section, select) if constants.HF_HUB_OFFLINE else _from_hub(section, select)
+        return _from_cache(section, select, key) if constants.HF_HUB_OFFLINE else _from_hub(section, select)
     except (httpx2.HTTPError, HFValidationError, OSError) as error:
         if durable.is_disk_full(error):
             raise
-        wanted = _wanted(section)
+        wanted = _wanted(section, key)
         raise (
             hub_errors.explain(error, wanted) or hub_errors.unavailable(wanted, one_line(error, most=None))
         ) from None
 
 
-def _wanted(section: ModelSection) -> Wanted:
+def _wanted(section: ModelSection, key: Key) -> Wanted:
     unknown = (
         f"found {section.base!r}, which is neither a folder here nor a model on the Hub that HF_TOKEN may read; check "
         "the "
         "name (owner/name) and the token"
     )
-    return Wanted("model", "model.base", section.base, section.revision, unknown, "base model")
+    return Wanted(
+        "model", f"model.{key}", section.base, section.revision, unknown, "base model" if key == "base" else "retriever"
+    )
 
 
 def names_in(folder: Path) -> set[str]:
@@ -80,14 +86,14 @@ def _from_hub(section: ModelSection, select: SelectWeights) -> tuple[Path, str |
     return Path(complete), small.name
 
 
-def _from_cache(section: ModelSection, select: SelectWeights) -> tuple[Path, str | None]:
+def _from_cache(section: ModelSection, select: SelectWeights, key: Key) -> tuple[Path, str | None]:
     """Find the base in the cache without asking the Hub, for HF_HUB_OFFLINE."""
     try:
         folder = Path(snapshot_download(section.base, revision=section.revision, local_files_only=True))
     except LocalEntryNotFoundError:
         wanted = section.base if section.revision is None else f"{section.base}@{section.revision}"
         raise ConfigError(
-            f"model.base: HF_HUB_OFFLINE is set and {wanted} is not in the cache {constants.HF_HUB_CACHE}; run once "
+            f"model.{key}: HF_HUB_OFFLINE is set and {wanted} is not in the cache {constants.HF_HUB_CACHE}; run once "
             "without it, or name a folder"
         ) from None
     try:

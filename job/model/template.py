@@ -2,7 +2,8 @@
 
 It gives Kickoff's template to a tokenizer that has none, and makes sure that a base's own template does what the
 contract needs: the prompt holds the whole question, the answer follows the prompt, and a question gives the same
-prompt every day. It knows tokenizers and Jinja. It does not know models.
+prompt every day. For a grounded model it puts `documents.jinja` in front, which writes retrieved rows into the last
+question. It knows tokenizers and Jinja. It does not know models.
 """
 
 import logging
@@ -19,9 +20,12 @@ from job.errors import ConfigError
 from job.run.messages import one_line
 
 KICKOFF = Path(__file__).with_name("chat_template.jinja")
+DOCUMENTS = Path(__file__).with_name("documents.jinja")
 QUESTION = 'Where is Ada\'s café in 1863?\n  - 漢字, one line; <b>two</b> & 50% "three"'
 """Capitals, accents, an indented line and characters that HTML, JSON and shells escape: all must be in the prompt."""
 ANSWER = "Kickoff's answer: 42."
+ROWS = [{"title": "When?", "text": "In 1863, in London."}, {"text": "Ada's café is <b>new</b>."}]
+"""Retrieved rows, one of them without a question."""
 _OURS_INSTEAD = "set model.chat_template=kickoff to use Kickoff's template instead"
 _OPEN_THOUGHT = re.compile(r"[<\[◁](?:think|thinking|thought|reasoning)[>\]▷]\s*$", re.IGNORECASE)
 """Matches at the end of a prompt only; instructions that name the tag do not open a thought."""
@@ -51,6 +55,13 @@ def install(section: ModelSection, tokenizer: PreTrainedTokenizerBase) -> Templa
     Raises:
         ConfigError: The base's own template cannot be used, or its tokenizer cannot encode Kickoff's.
     """
+    chosen = _install(section, tokenizer)
+    if section.ground is not None:
+        _add_documents(section.base, tokenizer)
+    return chosen
+
+
+def _install(section: ModelSection, tokenizer: PreTrainedTokenizerBase) -> Template:
     own = None if section.chat_template == "kickoff" else _own_template(section.base, tokenizer)
     if own is None:
         opening = _opening(section.base, tokenizer)
@@ -64,6 +75,22 @@ def install(section: ModelSection, tokenizer: PreTrainedTokenizerBase) -> Templa
     # a base that an earlier run published has Kickoff's
     whose = "Kickoff's" if own.strip().endswith(KICKOFF.read_text().strip()) else "the base model's own"
     return Template(whose, date)
+
+
+def _add_documents(base: str, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Let the template write retrieved rows into the last question; without `documents` it renders as before."""
+    before, own = _render(base, tokenizer, QUESTION), str(tokenizer.chat_template)
+    if not own.startswith(DOCUMENTS.read_text()):  # that of a base that an earlier run published
+        tokenizer.chat_template = DOCUMENTS.read_text() + own
+    chat = [{"role": "user", "content": QUESTION}]
+    prompt = str(tokenizer.apply_chat_template(chat, documents=ROWS, tokenize=False, add_generation_prompt=True))
+    texts = [QUESTION, *(text for row in ROWS for text in row.values())]
+    lost = next((text for text in texts if prompt.count(text) != 1), None)
+    if lost is not None or _render(base, tokenizer, QUESTION) != before:
+        raise ConfigError(
+            f"model.ground: the chat template of {base} does not take retrieved rows: expected a prompt with {lost!r} "
+            f"once, found {prompt[-200:]!r}; {_OURS_INSTEAD}"
+        )
 
 
 def render_samples(tokenizer: PreTrainedTokenizerBase) -> list[str]:

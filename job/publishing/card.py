@@ -54,6 +54,7 @@ def card(run: Path, config: Config) -> str:
         train=config.train.model_dump(),
         model=config.model.model_dump(),
         retriever=config.retriever.model_dump(exclude={"unknown"}),
+        ground=_ground(config),
         seed=config.seed,
         versions={name: version(name) for name in (ENCODER_PACKAGES if is_retriever else PACKAGES)},
         **_usage(run, config, samples),
@@ -116,6 +117,12 @@ def _source(source: Source) -> str:
 
 def _base(base: BaseFacts) -> str:
     return base.base if base.revision is not None else paths.name(base.base)
+
+
+def _ground(config: Config) -> str | None:
+    """Return the retriever's name on the Hub, or its folder's last name; None for a model that is not grounded."""
+    name, revision = config.model.ground, config.model.ground_revision
+    return name if name is None or revision is not None else paths.name(name)
 
 
 def _require_facts(run: Path, kind: type[Record]) -> Record:

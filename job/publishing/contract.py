@@ -68,7 +68,9 @@ _OPTIONAL = (
 
 def missing_files(model: Path) -> list[str]:
     """Return the files of the contract that a folder lacks."""
-    wanted = RETRIEVER if (model / "modules.json").is_file() else CONTRACT
+    wanted: tuple[str, ...] = RETRIEVER if (model / "modules.json").is_file() else CONTRACT
+    if (model / "grounding.json").is_file():
+        wanted += tuple(f"retriever/{name}" for name in RETRIEVER[:9])  # those that a server relies on
     lacking = [name for name in wanted if not (model / name).is_file() and name != "model.safetensors"]
     return lacking + ([] if list(model.glob("model*.safetensors")) else ["model.safetensors"])
 

@@ -18,6 +18,7 @@ KEYS: tuple[KeyPath, ...] = (
     ("dataset", "sources", "file"),
     ("dedupe", "semantic_model"),
     ("model", "base"),
+    ("model", "ground"),
     ("retriever", "unknown"),
     ("publish", "folder"),
 )

@@ -50,7 +50,12 @@ def _require_apart(config: Config, data: Sequence[Path]) -> None:
             f"publish.folder: expected a folder apart from output; found {named}, and output is {config.output}: one "
             "contains the other, and publishing replaces its folder; choose another one"
         )
-    for key, model in (("model.base", config.model.base), ("dedupe.semantic_model", config.dedupe.semantic_model)):
+    models = {
+        "model.base": config.model.base,
+        "model.ground": config.model.ground,
+        "dedupe.semantic_model": config.dedupe.semantic_model,
+    }
+    for key, model in models.items():
         used = Path(model).resolve() if model is not None and Path(model).exists() else None
         if used is not None and (_within(target, used) or _within(used, target)):
             raise ConfigError(f"publish.folder: {named} overlaps {key}, {model}; choose another folder")

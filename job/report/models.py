@@ -13,6 +13,7 @@ from safetensors import SafetensorError, safe_open
 
 from job.errors import ConfigError
 from job.evaluation.answers import add_metrics
+from job.model.ground import SETTINGS
 from job.report import test_set
 from job.report.rendering import METRICS
 from job.report.test_set import Question
@@ -152,7 +153,9 @@ def _model(
 
 def _kind(folder: Path) -> str:
     """Return the kind of a published model, which its files tell."""
-    return "retriever" if (folder / "retriever.json").exists() else "generator"
+    if (folder / "retriever.json").exists():
+        return "retriever"
+    return "grounded generator" if (folder / SETTINGS).exists() else "generator"
 
 
 def _parameters(folder: Path) -> int | None:

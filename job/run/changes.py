@@ -70,7 +70,10 @@ def find_conflicts(
         for key in keys
         if key not in _HARMLESS
         and key not in same_files
-        and not (key.endswith(".revision") and _same_revision(new.get(key), old.get(key), resolved.get(key)))
+        and not (
+            key.endswith((".revision", ".ground_revision"))
+            and _same_revision(new.get(key), old.get(key), resolved.get(key))
+        )
     ]
 
 
@@ -90,8 +93,11 @@ def keep_requested_revisions(before: Any, after: Any, pinned: Any) -> Any:
     if not isinstance(after, dict) or not isinstance(before, dict) or not isinstance(pinned, dict):
         return after
     config = {key: keep_requested_revisions(before.get(key), value, pinned.get(key)) for key, value in after.items()}
-    revisions = [part.get("revision") for part in (after, before, pinned)]
-    return {**config, "revision": revisions[1]} if "revision" in after and _same_revision(*revisions) else config
+    for key in ("revision", "ground_revision"):
+        revisions = [part.get(key) for part in (after, before, pinned)]
+        if key in after and _same_revision(*revisions):
+            config[key] = revisions[1]
+    return config
 
 
 def same_files(before: Files, after: Files) -> set[str]:

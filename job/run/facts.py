@@ -97,6 +97,18 @@ class BaseFacts:
 
 
 @dataclass(frozen=True)
+class GroundFacts:
+    """The retriever that a generator is grounded in."""
+
+    retriever: str
+    """Hub id or path."""
+    revision: str | None
+    """Commit on the Hub."""
+    weights: str
+    """Hash of the safetensors files: the encoder's weights and the rows' vectors."""
+
+
+@dataclass(frozen=True)
 class UnknownQuestions:
     """Questions that no row answers, by which a retriever learns when it does not know."""
 
@@ -163,11 +175,12 @@ class ModelMetrics:
     threshold: float | None = None
     """Confidence below which the retriever does not know; None for BM25."""
     answered: float | None = None
-    """Fraction of the test questions at or above the threshold."""
+    """Fraction of the test questions at or above the threshold; of a grounded generator without those of which it says
+    itself that it does not know."""
     answered_rightly: float | None = None
-    """Fraction of the test questions at or above the threshold whose answer is the expected one."""
+    """Fraction of the test questions that are answered as expected."""
     unknown_answered: float | None = None
-    """Fraction of the unknown questions at or above the threshold, each of which gets a wrong answer."""
+    """Fraction of the unknown questions that are answered, each of them wrongly."""
     unknown_rows: int | None = None
     answer_seconds: float | None = None
     """Seconds that it took to answer; None if nothing was, or an earlier version of Kickoff measured."""
@@ -228,7 +241,7 @@ class Answer:
     f1: float
     ended: bool
     confidence: float | None = None
-    """Of a retriever: the cosine of the question and the row that it found."""
+    """Of a retriever, also of the one that a generator is grounded in: the cosine of the question and the best row."""
 
 
 @dataclass(frozen=True)

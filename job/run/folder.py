@@ -5,10 +5,9 @@
     data.json, rejected.jsonl, encoded/     the prepared data
     base/           the base model, in published form       checkpoints/, tensorboard/             while training
     model/          the tuned model, then the complete published repository     training.json
-    lock.json       the process that works in the folder
-    measured.json   what an interrupted evaluation had measured
+    lock.json       the process that works in the folder    ground.json   the retriever that base/ is grounded in
+    measured.json   what an interrupted evaluation had measured     check.html  of `check`: the report of the data
     metrics.json    both models' metrics and the gate       answers.json        report.html        published.json
-    check.html      of `check`: the report of the data
 
 The module knows when files are out of date. It does not know what a stage does.
 """
@@ -29,7 +28,7 @@ from job.config.schema import Config
 from job.errors import ConfigError, DataError
 from job.run import changes, disk, durable, fact_files, lock
 from job.run.changes import Change, Files
-from job.run.facts import BaseFacts, DataFacts, Resolved, RunRequest, TrainingFacts
+from job.run.facts import BaseFacts, DataFacts, GroundFacts, Resolved, RunRequest, TrainingFacts
 from job.run.pins import carry_commits, pin, unpin
 
 _OF_BASE = ("model.base", "model.gguf_file", "model.revision")
@@ -86,7 +85,7 @@ class RunFolder:
         """Return the config with the revisions that are resolved so far."""
         resolved = self._resolved().config
         config = self.config if resolved is None else carry_commits(self.config, Config.model_validate(resolved))
-        return pin(config, self.read(BaseFacts), self.read(DataFacts))
+        return pin(config, self.read(BaseFacts), self.read(DataFacts), self.read(GroundFacts))
 
     def pin(self) -> None:
         """Write the revisions that are resolved so far to run.yaml and asked.json."""
@@ -113,7 +112,8 @@ class RunFolder:
 
     def is_prepared(self) -> bool:
         """Return whether the folder holds the base model and encoded rows."""
-        return self.read(DataFacts) is not None and self.has_base() and (self / "encoded").exists()
+        needed = ["encoded"] + (["base/grounding.json"] if self.config.model.ground is not None else [])
+        return self.read(DataFacts) is not None and self.has_base() and all((self / name).exists() for name in needed)
 
     def has_base(self) -> bool:
         """Return whether the folder holds the base model."""
@@ -209,7 +209,7 @@ class RunFolder:
                     f"({problem}); {_OTHER_VERSION}"
                 ) from None
             log.info(f"run: {path} is from another version, and nothing is trained yet: preparing again")
-            self.discard("data.json", "encoded", "base")
+            self.discard("data.json", "encoded", "base", "ground.json")
             return None
         values = config.model_dump(mode="json")
         if request is None:
@@ -235,8 +235,8 @@ class RunFolder:
         old = Config.model_validate(before.config)
         commits = before.resolved.config
         pinned = old if commits is None else carry_commits(old, Config.model_validate(commits))
-        data = self.read(DataFacts)
-        resolved = pin(pinned, self.read(BaseFacts), data).model_dump(mode="json")
+        data, ground = self.read(DataFacts), self.read(GroundFacts)
+        resolved = pin(pinned, self.read(BaseFacts), data, ground).model_dump(mode="json")
         same = changes.same_files(before.files, files)
         conflicts = changes.find_conflicts(before.config, config, resolved, same, self.is_trained())
         prepared = data.sources if data is not None else []
@@ -248,7 +248,7 @@ class RunFolder:
             if keys or changed:
                 self.discard("data.json", "encoded")
             if any(key.startswith(("model.", "retriever.")) for key in keys):
-                self.discard("base")
+                self.discard("base", "ground.json")
         if old.model.max_new_tokens != self.config.model.max_new_tokens:
             self._set_max_new_tokens(self.config.model.max_new_tokens)
         return dict(changes.keep_requested_revisions(before.config, config, resolved))

@@ -9,24 +9,27 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from job.config.schema import Config, DatasetSection, SourceSection
-from job.run.facts import BaseFacts, DataFacts, Source
+from job.run.facts import BaseFacts, DataFacts, GroundFacts, Source
 
 Section = TypeVar("Section", DatasetSection, SourceSection)
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
-def pin(config: Config, base: BaseFacts | None, data: DataFacts | None) -> Config:
+def pin(config: Config, base: BaseFacts | None, data: DataFacts | None, ground: GroundFacts | None = None) -> Config:
     """Set the revisions that the facts name; what is not resolved yet stays as it is.
 
     Args:
         config: The config as requested.
         base: Facts of the base model; None if it is not fetched yet.
         data: Facts of the data; None if they are not prepared yet.
+        ground: Facts of the retriever of a grounded generator; None if it is not fetched yet.
     """
     model, dataset = config.model, config.dataset
     # if the base is a folder, its facts may name the model on the Hub that it was made from
     if base and base.revision is not None and base.base == model.base and not Path(model.base).is_dir():
         model = model.model_copy(update={"revision": base.revision})
+    if ground and ground.revision is not None and ground.retriever == model.ground:
+        model = model.model_copy(update={"ground_revision": ground.revision})
     resolved = iter([source for source in (data.sources if data else []) if source.revision is not None])
     sources = tuple(_pin_section(source, resolved) for source in dataset.sources)
     dataset = _pin_section(dataset, resolved).model_copy(update={"sources": sources})
@@ -38,6 +41,8 @@ def carry_commits(config: Config, before: Config) -> Config:
     model, dataset = config.model, _carry_commit(config.dataset, before.dataset)
     if model.base == before.model.base and _is_commit(before.model.revision):
         model = model.model_copy(update={"revision": before.model.revision})
+    if model.ground == before.model.ground and _is_commit(before.model.ground_revision):
+        model = model.model_copy(update={"ground_revision": before.model.ground_revision})
     if len(dataset.sources) == len(before.dataset.sources):
         pairs = zip(dataset.sources, before.dataset.sources, strict=True)
         dataset = dataset.model_copy(update={"sources": tuple(_carry_commit(*pair) for pair in pairs)})
@@ -58,8 +63,10 @@ def unpin(pinned: Any, config: Any) -> Any:
     if not isinstance(pinned, dict) or not isinstance(config, dict):
         return pinned
     values = {key: unpin(value, config.get(key)) for key, value in pinned.items()}
-    is_open = config.get("revision") in (None, "main") and _is_commit(values.get("revision"))
-    return {**values, "revision": config.get("revision")} if is_open else values
+    for key in ("revision", "ground_revision"):
+        if config.get(key) in (None, "main") and _is_commit(values.get(key)):
+            values[key] = config.get(key)
+    return values
 
 
 def _is_commit(revision: str | None) -> bool:

@@ -12,6 +12,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from job.config.schema import TrainSection
+from job.model import ground
 from job.model.layers import exchange
 from job.model.loss import choose
 from job.run import out_of_memory
@@ -95,6 +96,7 @@ class NextToken:
         stored: str = json.loads((self.base / "config.json").read_text()).get("dtype") or "float32"
         self.model.to(getattr(torch, stored)).save_pretrained(folder)
         AutoTokenizer.from_pretrained(self.base, padding_side="left").save_pretrained(folder)
+        ground.copy(self.base, folder)
 
     def _measure(self, part: list[int]) -> torch.Tensor:
         """Measure loss and trained tokens of test rows: [2]."""

@@ -138,6 +138,21 @@ class Answer:
                 metrics.PER_TOKEN.observe((self.ended - self.first_token) / (self.tokens - 1))
 
 
+class Said(Answer):
+    """An answer that needs no engine, since its text is known."""
+
+    def __init__(self, engines: Engines, decoder: "Decoder", text: str, arrived: float) -> None:
+        super().__init__(engines, decoder, [], Options(0, 0.0, 1.0, 0, None, []), arrived, 0.0)
+        self._said = text
+
+    async def pieces(self, stream: bool) -> AsyncGenerator[str]:
+        """Yield the text, whole."""
+        self.text, self.finish_reason = self._said, "stop"
+        self.started = self.first_token = self.ended = time.monotonic()
+        self._count(complete=True)
+        yield self.text
+
+
 async def merge_pieces(answers: list[Answer], stream: bool) -> AsyncGenerator[tuple[int, str]]:
     """Yield the pieces of several answers as they arrive, each with the index of its answer."""
     if len(answers) == 1:

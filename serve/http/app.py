@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from serve.grounding import read
 from serve.http import metrics
 from serve.http.admission import Admission
 from serve.http.state import AppState
@@ -49,13 +50,20 @@ async def open_state(settings: Settings, published: Published, socket: Path, sha
     await engines.start()
     places = settings.max_running * shared.engines + settings.max_waiting
     state = AppState(settings, published, engines, shared, Admission(places))
+    loads = []
     if published.is_retriever:
-        state.threshold, load = threshold(published.folder), _load_tokens(state, socket)
+        state.threshold = threshold(published.folder)
+        loads.append(_load_tokens(state, socket))
     else:
-        state.defaults, load = decoding(published.folder), _load_text(state)
+        state.defaults = decoding(published.folder)
+        loads.append(_load_text(state))
+    if published.is_grounded:
+        grounding = read(published.folder)
+        state.threshold, state.rows = grounding.threshold, grounding.rows
+        loads.append(_load_tokens(state, socket))
     metrics.MODEL.info({"model": published.name, "revision": published.revision})
     tasks = [
-        asyncio.create_task(load),
+        *map(asyncio.create_task, loads),
         asyncio.create_task(_watch_for_stop(state)),
         asyncio.create_task(_watch_engines(state)),
     ]
@@ -68,12 +76,15 @@ async def open_state(settings: Settings, published: Published, socket: Path, sha
 
 
 async def _load_text(state: AppState) -> None:
-    folder, engines = state.published.folder, state.engines
+    published, engines = state.published, state.engines
 
     def load() -> "Text":
         from serve.http import compatibility  # imports transformers, which takes seconds; the engine loads meanwhile
 
-        return compatibility.load(folder, eos_ids(folder))
+        text = compatibility.load(published.folder, eos_ids(published.folder))
+        if published.is_grounded:
+            compatibility.check_documents(text)
+        return text
 
     def check(text: "Text", vocabulary: int) -> None:
         from serve.http import compatibility

@@ -17,6 +17,7 @@ from serve.http.answer import Answer, Options, merge_pieces
 from serve.http.disconnect import cancel_on_disconnect
 from serve.http.errors import Problem, engine_problem, overload_problem
 from serve.http.state import AppState
+from serve.http.template import Documents
 from serve.link import EngineDied, EngineRefused
 from serve.repository import Decoding
 
@@ -32,7 +33,8 @@ class Query:
 
     None stands for the model's published default, in `seconds` for the server's time limit. `opened`: the prompt ends
     with the beginning of the assistant's turn (add_generation_prompt). `continued`: the prompt leaves the last message
-    open (continue_final_message).
+    open (continue_final_message). `documents`: the retrieved rows of a grounded generator. `arrived`: when the request
+    did, by `time.monotonic()`; None: now.
     """
 
     messages: list[dict[str, Any]]
@@ -48,6 +50,8 @@ class Query:
     ignore_eos: bool = False
     opened: bool = True
     continued: bool = False
+    documents: Documents = None
+    arrived: float | None = None
 
 
 @dataclass
@@ -67,7 +71,7 @@ async def start(state: AppState, query: Query) -> Generation:
         Problem: 503 not ready; 429 no room; 400 too long for the model; 422 refused by the chat template, or min_tokens
             above the most tokens of the answer.
     """
-    arrived = time.monotonic()
+    arrived = time.monotonic() if query.arrived is None else query.arrived
     if reason := state.unavailable_reason():
         metrics.count_rejection(metrics.Rejected.NOT_READY)
         raise Problem(503, f"{reason}; try again", "not_ready", retry_after=2)
@@ -110,10 +114,12 @@ def _take_places(state: AppState, n: int) -> Callable[[], None]:
 async def _prompt(state: AppState, query: Query, context: int) -> list[int]:
     text = state.loaded_text
     try:
-        if _short(query.messages):
-            prompt = text.prompt_ids(query.messages, query.opened, query.continued)
+        if _short([*query.messages, *(query.documents or [])]):
+            prompt = text.prompt_ids(query.messages, query.opened, query.continued, query.documents)
         else:
-            prompt = await asyncio.to_thread(text.prompt_ids, query.messages, query.opened, query.continued)
+            prompt = await asyncio.to_thread(
+                text.prompt_ids, query.messages, query.opened, query.continued, query.documents
+            )
     except ValueError as error:  # its text is the template's own
         message = f"the model's chat template refuses these messages: {error}"
         raise Problem(422, message, "template", "messages") from None

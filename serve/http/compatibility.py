@@ -49,6 +49,21 @@ def load(folder: Path, ends: list[int]) -> Text:
     return text
 
 
+def check_documents(text: Text) -> None:
+    """Check that the chat template of a grounded generator writes retrieved rows into the prompt.
+
+    Raises:
+        ValueError: it does not.
+    """
+    chat = [{"role": "user", "content": QUESTIONS[0]}]
+    try:
+        one, other = (text.prompt_ids(chat, documents=[{"title": title, "text": "Yes."}]) for title in QUESTIONS)
+    except Exception as error:  # a template is a program and may raise anything
+        raise ValueError(f"its chat template does not accept retrieved rows ({one_line(error)[:80]})") from error
+    if one == other:
+        raise ValueError("its chat template leaves retrieved rows out; publish one that writes `documents`")
+
+
 def check_ids(text: Text, vocabulary: int) -> None:
     """Check the tokenizer's ids.
 

@@ -18,7 +18,7 @@ from transformers import PreTrainedTokenizerFast
 
 from serve.http.client_text import StandIns
 from serve.http.control import Control, Forged
-from serve.http.template import Template, map_texts
+from serve.http.template import Documents, Template, map_texts
 from serve.messages import one_line
 
 log = logging.getLogger(__name__)
@@ -74,13 +74,14 @@ class Prompt:
         tokens: dict[str, Any] = self._tokenizer.special_tokens_map
         return tokens
 
-    def ids(self, messages: Chat, opened: bool, continued: bool) -> list[int]:
+    def ids(self, messages: Chat, opened: bool, continued: bool, documents: Documents = None) -> list[int]:
         """Return the ids of the prompt.
 
         Args:
             messages: as OpenAI's clients send them; the arguments of tool calls may be a string of JSON.
             opened: end with the beginning of the assistant's turn (add_generation_prompt).
             continued: leave the last message's turn open (continue_final_message).
+            documents: retrieved rows, for a grounded model.
 
         Raises:
             TemplateRefused: the template refuses these messages, or it cannot be told which part of the prompt the
@@ -90,7 +91,7 @@ class Prompt:
         refused = None
         for shape in _shapes(chat):
             try:
-                return self._ids(shape, opened and not continued, continued)
+                return self._ids(shape, opened and not continued, continued, documents)
             except TemplateRefused as error:
                 refused = refused or error
         raise refused or TemplateRefused("there are no messages")
@@ -105,18 +106,18 @@ class Prompt:
             message["role"] = "system"
         return message
 
-    def _ids(self, chat: Chat, opened: bool, continued: bool) -> list[int]:
+    def _ids(self, chat: Chat, opened: bool, continued: bool, documents: Documents) -> list[int]:
         for _ in range(_ATTEMPTS):
-            text = self._render(chat, opened, continued)
+            text = self._render(chat, opened, continued, documents)
             try:
                 stand_ins = StandIns(self._taken)
-                shown = self._template.render(chat, stand_ins, opened, continued, self._special)
+                shown = self._template.render(chat, stand_ins, opened, continued, self._special, documents)
             except Exception as error:
                 log.debug("the template fails with stand-ins: %s", one_line(error))
                 break
             if stand_ins.reveal(shown) == text:
                 return self._ids_from_stand_ins(text, shown)
-        return self._ids_by_comparison(chat, text, opened, continued)
+        return self._ids_by_comparison(chat, text, opened, continued, documents)
 
     def _ids_from_stand_ins(self, text: str, shown: str) -> list[int]:
         try:
@@ -124,14 +125,16 @@ class Prompt:
         except Forged as error:
             raise TemplateRefused(str(error)) from None
 
-    def _ids_by_comparison(self, chat: Chat, text: str, opened: bool, continued: bool) -> list[int]:
+    def _ids_by_comparison(
+        self, chat: Chat, text: str, opened: bool, continued: bool, documents: Documents
+    ) -> list[int]:
         """Tokenize for a template that stand-ins do not work with.
 
         It may write only the control tokens that it writes for any messages of this shape.
         """
-        anyone = [map_texts(message, lambda client: _VISIBLE.sub("x", client)) for message in chat]
+        anyone, rows = ([map_texts(one, _veil) for one in texts] for texts in (chat, documents or []))
         try:
-            expected = self._control.sequence(self._text(anyone, opened, continued))
+            expected = self._control.sequence(self._text(anyone, opened, continued, rows or None))
         except Exception as error:
             log.debug("the template fails with other messages: %s", one_line(error))
             expected = None
@@ -141,9 +144,9 @@ class Prompt:
             )
         return self._control.plain_ids(text)
 
-    def _render(self, chat: Chat, opened: bool, continued: bool) -> str:
+    def _render(self, chat: Chat, opened: bool, continued: bool, documents: Documents) -> str:
         try:
-            text = self._text(chat, opened, continued)
+            text = self._text(chat, opened, continued, documents)
             text.encode()
         except TemplateError as error:
             raise TemplateRefused(str(error)) from None
@@ -157,12 +160,20 @@ class Prompt:
             raise TemplateRefused("its output is empty")
         return text
 
-    def _text(self, chat: Chat, opened: bool, continued: bool) -> str:
+    def _text(self, chat: Chat, opened: bool, continued: bool, documents: Documents = None) -> str:
         return str(
             self._tokenizer.apply_chat_template(
-                chat, tokenize=False, add_generation_prompt=opened, continue_final_message=continued
+                chat,
+                documents=documents,
+                tokenize=False,
+                add_generation_prompt=opened,
+                continue_final_message=continued,
             )
         )
+
+
+def _veil(text: str) -> str:
+    return _VISIBLE.sub("x", text)
 
 
 def _shapes(chat: Chat) -> Iterator[Chat]:

@@ -30,6 +30,7 @@ class Query:
         side: which prompt they get.
         top_k: distinct answers to find for each; 0: their vectors.
         seconds: longest time; None is the server's time limit.
+        whole: the request is answered with the result; False: it goes on, and its time is measured at its end.
     """
 
     texts: list[str]
@@ -37,6 +38,7 @@ class Query:
     side: Side = "query"
     top_k: int = 0
     seconds: float | None = None
+    whole: bool = True
 
 
 @dataclass
@@ -77,7 +79,8 @@ async def retrieve(state: AppState, receive: Receive, query: Query) -> Retrieved
         event = await cancel_on_disconnect(receive, _compute(state, query, lengths, arrived))
     finally:
         state.admission.leave()
-    metrics.DURATION.observe(event.at - arrived)
+    if query.whole:
+        metrics.DURATION.observe(event.at - arrived)
     return Retrieved(event.result, sum(lengths), arrived, event.started, event.at)
 
 

@@ -41,7 +41,26 @@ class RetrieverPredictRequest(Strict):
     )
 
 
-class RetrieverChatRequest(ChatRequest):
+class AskedChatRequest(ChatRequest):
+    """OpenAI's chat completions for a model that looks up the last message of a user."""
+
+    @field_validator("messages")
+    @classmethod
+    def _check_question(cls, messages: list[Message]) -> list[Message]:
+        last = next((message for message in reversed(messages) if message.role == "user"), None)
+        if last is None:
+            raise ValueError("there is no message of a user, expected a question")
+        if not last.text.strip():
+            raise ValueError("the user's last message is empty or only spaces, expected a question")
+        return messages
+
+    @property
+    def question(self) -> str:
+        """The text of the user's last message."""
+        return next(message.text for message in reversed(self.messages) if message.role == "user")
+
+
+class RetrieverChatRequest(AskedChatRequest):
     """OpenAI's chat completions: the last message of a user is the question; earlier ones do not count.
 
     Sampling settings are taken, since they cannot change a published text. A field that asks for something else than
@@ -66,21 +85,6 @@ class RetrieverChatRequest(ChatRequest):
     ignore_eos: Off = Field(None, description="An answer cannot be made longer.")
     continue_final_message: Off = Field(None, description="A retriever does not continue texts.")
     add_generation_prompt: Literal[True] | None = Field(None, description="There is no prompt.")
-
-    @field_validator("messages")
-    @classmethod
-    def _check_question(cls, messages: list[Message]) -> list[Message]:
-        last = next((message for message in reversed(messages) if message.role == "user"), None)
-        if last is None:
-            raise ValueError("there is no message of a user, expected a question")
-        if not last.text.strip():
-            raise ValueError("the user's last message is empty or only spaces, expected a question")
-        return messages
-
-    @property
-    def question(self) -> str:
-        """The text of the user's last message."""
-        return next(message.text for message in reversed(self.messages) if message.role == "user")
 
 
 def _no_token_ids(value: Any) -> Any:

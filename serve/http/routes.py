@@ -5,7 +5,7 @@ It knows the form of requests and responses. It does not know how answers are ge
 
 import time
 import uuid
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing
 from dataclasses import replace
 from typing import Annotated, Any
@@ -32,6 +32,7 @@ from serve.settings import Settings
 router = APIRouter()
 STARTED = int(time.time())
 DAY = 86400
+Facts = Callable[[Answer], dict[str, Any]]
 EMBEDDINGS = "/v1/embeddings"
 Deadline = Annotated[
     float | None,
@@ -79,21 +80,22 @@ async def predict(
     """One question, one answer; with `stream` as server-sent events: `delta` {"text"}, then `done` with the whole."""
     state: AppState = request.app.state.kickoff
     messages = [{"role": "user", "content": body.question}]
-    generation = await start(state, _query(messages, body, body.max_new_tokens, x_request_timeout))
+    generation = await start(state, query_of(messages, body, body.max_new_tokens, x_request_timeout))
     request.state.answers = generation.answers  # for the access log
     (answer,) = generation.answers
     if body.stream:
-        return await start_stream(request.receive, _predict_events(state, answer), _predict_error, generation.leave)
+        return await start_stream(request.receive, _predict_events(state, answer), predict_error, generation.leave)
     await finish(request.receive, generation)
-    return _predicted(state, answer)
+    return predicted(state, answer)
 
 
-def _query(
+def query_of(
     messages: list[dict[str, Any]],
     body: schema.PredictRequest | schema.ChatRequest,
     max_new_tokens: int | None,
     seconds: float | None,
 ) -> Query:
+    """What /predict and a chat ask for alike."""
     return Query(messages, max_new_tokens, body.temperature, body.top_p, body.top_k, body.seed, body.stop, seconds)
 
 
@@ -101,31 +103,34 @@ async def _predict_events(state: AppState, answer: Answer) -> AsyncGenerator[str
     async with aclosing(stream_pieces([answer], stream=True)) as stream:
         async for _, piece in stream:
             yield named_event("delta", {"text": piece})
-    yield named_event("done", _predicted(state, answer).model_dump())
+    yield named_event("done", predicted(state, answer).model_dump())
 
 
-def _predict_error(problem: Problem) -> str:
+def predict_error(problem: Problem) -> str:
+    """An error as an event of /predict."""
     return named_event("error", problem.body)
 
 
-def _predicted(state: AppState, answer: Answer) -> responses.PredictResponse:
+def predicted(state: AppState, answer: Answer) -> responses.PredictResponse:
+    """The answer to /predict, once it is complete."""
     return responses.PredictResponse(
         answer=answer.text,
         model=state.name,
         revision=state.published.revision,
         finish_reason=answer.finish_reason,
         deadline_reached=answer.deadline_reached,
-        usage=_usage([answer]),
-        timing=_timing([answer]),
+        usage=usage_of([answer]),
+        timing=timing_of([answer]),
     )
 
 
-def _usage(answers: list[Answer]) -> responses.Usage:
+def usage_of(answers: list[Answer]) -> responses.Usage:
+    """The tokens of the prompt and of its answers."""
     prompt, completion = len(answers[0].prompt), sum(answer.tokens for answer in answers)
     return responses.Usage(prompt_tokens=prompt, completion_tokens=completion, total_tokens=prompt + completion)
 
 
-def _timing(answers: list[Answer]) -> responses.Timing:
+def timing_of(answers: list[Answer]) -> responses.Timing:
     """The times of the first answer to start and the last to end."""
     arrived, ended = answers[0].arrived, max(answer.ended for answer in answers)
     started = min((answer.started for answer in answers if answer.started is not None), default=ended)
@@ -146,24 +151,33 @@ async def chat(
     """`stream` gives chat.completion.chunk events and [DONE]."""
     state: AppState = request.app.state.kickoff
     check_model(state, body.model)
+    generation = await start(state, chat_query(body, x_request_timeout))
+    request.state.answers = generation.answers
+    id = f"chatcmpl-{uuid.uuid4().hex}"
+    if body.stream:
+        usage = body.stream_options is not None and bool(body.stream_options.include_usage)
+        events = chat_events(state, generation.answers, id, usage)
+        return await start_stream(request.receive, events, chat_error, generation.leave)
+    await finish(request.receive, generation)
+    return chat_response(state, generation.answers, id)
+
+
+def chat_query(body: schema.ChatRequest, seconds: float | None) -> Query:
+    """What a chat asks for."""
     messages = [message.for_template for message in body.messages]
     most = body.max_tokens if body.max_completion_tokens is None else body.max_completion_tokens
-    query = replace(
-        _query(messages, body, most, x_request_timeout),
+    return replace(
+        query_of(messages, body, most, seconds),
         n=body.n or 1,
         min_tokens=body.min_tokens,
         ignore_eos=bool(body.ignore_eos),
         opened=body.add_generation_prompt is not False,
         continued=bool(body.continue_final_message),
     )
-    generation = await start(state, query)
-    request.state.answers = generation.answers
-    id = f"chatcmpl-{uuid.uuid4().hex}"
-    if body.stream:
-        usage = body.stream_options is not None and bool(body.stream_options.include_usage)
-        events = _chat_events(state, generation.answers, id, usage)
-        return await start_stream(request.receive, events, _chat_error, generation.leave)
-    await finish(request.receive, generation)
+
+
+def chat_response(state: AppState, answers: list[Answer], id: str) -> responses.ChatResponse:
+    """The whole chat, once its answers are complete."""
     return responses.ChatResponse(
         id=id,
         created=int(time.time()),
@@ -172,13 +186,13 @@ async def chat(
             responses.Choice(
                 index=index, message=responses.ChoiceMessage(content=answer.text), finish_reason=answer.finish_reason
             )
-            for index, answer in enumerate(generation.answers)
+            for index, answer in enumerate(answers)
         ],
-        usage=_usage(generation.answers),
+        usage=usage_of(answers),
         system_fingerprint=state.published.revision,
         revision=state.published.revision,
-        deadline_reached=any(answer.deadline_reached for answer in generation.answers),
-        timing=_timing(generation.answers),
+        deadline_reached=any(answer.deadline_reached for answer in answers),
+        timing=timing_of(answers),
     )
 
 
@@ -193,13 +207,16 @@ def chunk_head(state: AppState, id: str) -> dict[str, Any]:
     }
 
 
-async def _chat_events(state: AppState, answers: list[Answer], id: str, with_usage: bool) -> AsyncGenerator[str]:
+async def chat_events(
+    state: AppState, answers: list[Answer], id: str, with_usage: bool, facts: Facts = lambda answer: {}
+) -> AsyncGenerator[str]:
+    """The chunks of a streamed chat; `facts` are added to the last one of each answer."""
     head = chunk_head(state, id)
     nothing_yet = {"usage": None} if with_usage else {}
 
-    def chunk(index: int, delta: dict[str, str], finish_reason: str | None = None) -> str:
+    def chunk(index: int, delta: dict[str, str], finish_reason: str | None = None, **more: Any) -> str:
         choice = {"index": index, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
-        return event({**head, "choices": [choice], **nothing_yet})
+        return event({**head, "choices": [choice], **nothing_yet, **more})
 
     started = set()
     async with aclosing(stream_pieces(answers, stream=True)) as stream:
@@ -207,13 +224,15 @@ async def _chat_events(state: AppState, answers: list[Answer], id: str, with_usa
             yield chunk(index, {"content": piece} if index in started else {"role": "assistant", "content": piece})
             started.add(index)
     for index, answer in enumerate(answers):
-        yield chunk(index, {} if index in started else {"role": "assistant", "content": ""}, answer.finish_reason)
+        delta = {} if index in started else {"role": "assistant", "content": ""}
+        yield chunk(index, delta, answer.finish_reason, **facts(answer))
     if with_usage:
-        yield event({**head, "choices": [], "usage": _usage(answers).model_dump()})
+        yield event({**head, "choices": [], "usage": usage_of(answers).model_dump()})
     yield END
 
 
-def _chat_error(problem: Problem) -> str:
+def chat_error(problem: Problem) -> str:
+    """An error as an event of a chat."""
     return event(problem.body)
 
 
@@ -274,9 +293,8 @@ async def embeddings() -> None:
 async def index(request: Request) -> Response:
     """The page for people."""
     state: AppState = request.app.state.kickoff
-    return HTMLResponse(
-        page.html(state.settings.api_key is not None, state.published.is_retriever), headers=page.HEADERS
-    )
+    guarded = state.settings.api_key is not None
+    return HTMLResponse(page.html(guarded, state.published.is_retriever), headers=page.HEADERS)
 
 
 router.routes += health.router.routes  # include_router would nest them, and the access log wants all paths

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 class AppState:
     """What the routes share.
 
-    A generator has `defaults` and `text`, a retriever `threshold` and `tokens`; `text` and `tokens` are None until the
-    tokenizer is loaded.
+    A generator has `defaults` and `text`, a retriever `threshold` and `tokens`, a grounded generator all of them and
+    `rows`; `text` and `tokens` are None until the tokenizer is loaded.
     """
 
     settings: Settings
@@ -35,6 +35,8 @@ class AppState:
     text: "Text | None" = None
     threshold: Threshold | None = None
     tokens: Tokens | None = None
+    rows: int = 0
+    """Retrieved rows in a prompt; 0 for a model that is not grounded."""
 
     @property
     def name(self) -> str:
@@ -49,7 +51,8 @@ class AppState:
         """Why no request can be answered now; None if the server is ready."""
         if not self.engines.ready and self.engines.were_ready:
             return "the engine died and is restarting"
-        if not self.engines.ready or (self.text is None and self.tokens is None):
+        needed = [self.text] * (self.defaults is not None) + [self.tokens] * (self.threshold is not None)
+        if not self.engines.ready or any(one is None for one in needed):
             return "the model is being loaded"
         if self.engines.beat_age > self.settings.hang_seconds:
             return f"the engine has not reported for {self.engines.beat_age:.0f} s"

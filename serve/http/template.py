@@ -26,8 +26,10 @@ CONTINUED = "CONTINUE_FINAL_MESSAGE_TAG "
 ROLES = frozenset({"system", "developer", "user", "assistant", "tool", "function"})
 FIELDS = frozenset({
     "role", "content", "name", "tool_calls", "tool_call_id", "id", "type", "function", "arguments",
-    "reasoning_content", "reasoning", "thinking",
+    "reasoning_content", "reasoning", "thinking", "title", "text",
 })  # fmt: skip
+Documents = list[dict[str, Any]] | None
+"""Retrieved rows as transformers' templates take them, {"title", "text"}; None for a model that is not grounded."""
 
 
 class Template:
@@ -43,6 +45,7 @@ class Template:
         opened: bool,
         continued: bool,
         special: dict[str, Any],
+        documents: Documents = None,
     ) -> str:
         """Render the prompt with stand-ins in place of the client's text.
 
@@ -52,12 +55,14 @@ class Template:
             opened: the template's add_generation_prompt.
             continued: leave the last message open.
             special: the tokenizer's special tokens, by the names that templates use.
+            documents: retrieved rows. Their texts are treated as a client's: they write no control token either.
         """
         shown = [map_texts(message, stand_ins.text) for message in messages]
         if continued:
             shown[-1]["content"] += stand_ins.text(CONTINUED)
+        rows = documents and [map_texts(row, stand_ins.text) for row in documents]
         text = self._template.render(
-            messages=shown, tools=None, documents=None, add_generation_prompt=opened, **special
+            messages=shown, tools=None, documents=rows, add_generation_prompt=opened, **special
         )
         if not continued:
             return text

@@ -11,6 +11,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from serve.http.pieces import Pieces, special_ids
 from serve.http.prompt import Prompt, TemplateRefused
+from serve.http.template import Documents
 
 __all__ = ["Decoder", "TemplateRefused", "Text"]
 
@@ -23,7 +24,13 @@ class Text:
         self._template, self._prompt = self.tokenizer.chat_template, Prompt(self.tokenizer)
         self._special_ids = special_ids(self.tokenizer.backend_tokenizer)
 
-    def prompt_ids(self, messages: list[dict[str, Any]], opened: bool = True, continued: bool = False) -> list[int]:
+    def prompt_ids(
+        self,
+        messages: list[dict[str, Any]],
+        opened: bool = True,
+        continued: bool = False,
+        documents: Documents = None,
+    ) -> list[int]:
         """Return the token ids of a conversation's prompt; see `Prompt.ids`.
 
         Raises:
@@ -31,7 +38,7 @@ class Text:
         """
         if self.tokenizer.chat_template != self._template:  # the owner of the tokenizer may replace it
             self._template, self._prompt = self.tokenizer.chat_template, Prompt(self.tokenizer)
-        return self._prompt.ids(messages, opened, continued)
+        return self._prompt.ids(messages, opened, continued, documents)
 
     def decoder(self, stop: list[str], least: int = 0, before: Sequence[int] = ()) -> "Decoder":
         """Make a decoder for one answer.

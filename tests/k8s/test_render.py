@@ -85,6 +85,10 @@ def test_all_files_of_a_run_are_in_the_config_map(here: Path) -> None:
             "dataset: {name: a/b}\noutput: runs/a\nmodel: {base: ./base}",
             "model.base: ./base is a folder of this machine",
         ),
+        (
+            "dataset: {name: a/b}\noutput: runs/a\nmodel: {ground: ./mine}",
+            "model.ground: ./mine is a folder of this machine",
+        ),
         ("dataset: {name: a/b}\noutput: runs/a\ntrain: {epoch: 3}", "run.yaml:3:9: train.epoch: unknown key"),
     ],
 )

@@ -115,6 +115,28 @@ def test_a_config_that_is_written_back_has_no_such_key(kind: str, tmp_path: Path
     assert read(tmp_path, dump(config)) == config
 
 
+@pytest.mark.parametrize(
+    ("text", "place", "words"),
+    [
+        ("model: {kind: retriever, ground: a}", "2:26: model.ground", "a retriever writes no answers"),
+        ("model: {ground_rows: 5}", "2:9: model.ground_rows", "is set without model.ground"),
+        ("model: {ground_misses: 0.5}", "2:9: model.ground_misses", "is set without model.ground"),
+        ("model: {ground_revision: main}", "2:9: model.ground_revision", "is set without model.ground"),
+        ("model: {ground: a}\nretriever: {threshold: 0.5}", "3:13: retriever.threshold", "model.kind is generator"),
+        ("model: {ground: a}\nretriever: {unknown: []}", "3:13: retriever.unknown", "is an empty list"),
+    ],
+)
+def test_keys_of_a_grounded_generator(text: str, place: str, words: str, tmp_path: Path) -> None:
+    (error,) = errors(tmp_path, FILE + text)
+    assert error.startswith(f"config.yaml:{place}: ") and words in error
+
+
+def test_a_grounded_generator_keeps_its_unknown_questions(tmp_path: Path) -> None:
+    config = read(tmp_path, f"{FILE}model: {{ground: a/b}}\nretriever: {{unknown: u.json}}\n")
+    assert config.retriever.unknown == "u.json"
+    assert read(tmp_path, dump(config)) == config
+
+
 def test_every_key_of_a_retriever_is_tried() -> None:
     (keys,) = (
         mark.args[1] for mark in test_a_retrievers_keys_are_no_generators.pytestmark if mark.args[0] == ("key", "value")
