@@ -172,6 +172,9 @@ class TrainSection(Section):
     """How the model is trained."""
 
     epochs: Annotated[int, Field(ge=1)] = Field(5, description="Passes over the training rows.")
+    paraphrases: Annotated[int, Field(ge=0)] = Field(
+        0, description="Most rows to make from each training row, with its question in other words (English)."
+    )
     batch_size: Annotated[int, Field(ge=1)] = Field(8, description="Rows per process and forward pass.")
     gradient_accumulation_steps: Annotated[int, Field(ge=1)] = Field(
         1, description="Forward passes per optimizer step."
