@@ -175,6 +175,12 @@ class TrainSection(Section):
     paraphrases: Annotated[int, Field(ge=0)] = Field(
         0, description="Most rows to make from each training row, with its question in other words (English)."
     )
+    word_dropout: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.0, description="Share of a question's tokens left out at random in each step, as other wordings do."
+    )
+    word_noise: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.0, description="Share of a question's tokens replaced by other questions' in each step, against copying."
+    )
     batch_size: Annotated[int, Field(ge=1)] = Field(8, description="Rows per process and forward pass.")
     gradient_accumulation_steps: Annotated[int, Field(ge=1)] = Field(
         1, description="Forward passes per optimizer step."
