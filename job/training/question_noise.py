@@ -1,8 +1,8 @@
 """Question noise: changes some tokens of a question at random, anew in each step.
 
 A file asks in one wording, and users ask in others. Answers repeat words of their question, so a generator learns to
-copy them; asked in other words it copies those, and goes on to a wrong answer. A word that is left out has to be known, and
-one that stands in another's place must not be copied.
+copy them; asked in other words it copies those, and goes on to a wrong answer. A word that is left out has to be
+known, and one that stands in another's place must not be copied.
 
 It knows ids by row number. It does not know models.
 """
