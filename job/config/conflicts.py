@@ -18,9 +18,7 @@ RANKED: frozenset[str] = frozenset({"recall_at_1", "recall_at_5", "mrr_at_10"})
 TEACHER_FORCED: frozenset[str] = frozenset({"loss", "perplexity", "token_accuracy", "ended"})
 """The metrics of a generator alone."""
 
-_OF_A_GENERATOR = (
-    ("model", "chat_template"), ("model", "max_new_tokens"), ("train", "word_dropout"), ("train", "word_noise"),
-)  # fmt: skip
+_OF_A_GENERATOR = (("model", "chat_template"), ("model", "max_new_tokens"), ("train", "word_dropout"))
 """Keys without effect beside a retriever; run.yaml writes out their defaults."""
 
 

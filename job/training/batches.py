@@ -75,20 +75,20 @@ class Rows:
         return ids[~labelled], ids[labelled]
 
     def batch(
-        self, rows: list[int], device: torch.device, reword: Callable[[int], np.ndarray] | None = None
+        self, rows: list[int], device: torch.device, prompt: Callable[[int], np.ndarray] | None = None
     ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Give ids, labels and attention mask of rows by number, as `pad` does, on `device`.
 
         Args:
             rows: by number.
             device: of the tensors.
-            reword: gives the ids to read for a row instead of those without a label, which come before all others.
+            prompt: gives the ids to read for a row instead of its own prompt, which are its ids without a label.
         """
-        if reword is None:
+        if prompt is None:
             places = [slice(self._bounds[row], self._bounds[row + 1]) for row in rows]
             both = [(self._ids[at], self._labels[at]) for at in places]
         else:
-            pairs = [(reword(row), self.split(row)[1]) for row in rows]
+            pairs = [(prompt(row), self.split(row)[1]) for row in rows]
             both = [
                 (np.concatenate(pair), np.concatenate([np.full(len(pair[0]), IGNORE_INDEX), pair[1]])) for pair in pairs
             ]

@@ -34,10 +34,11 @@ from job.run.machine import Machine
 from job.training.batches import pad
 from job.training.geometry import rows_per_step
 from job.training.pairs import Pairs
-from job.training.question_noise import drop
 
 TEMPERATURE = 0.05
 """By which cosines are divided; sentence-transformers' default (scale 20)."""
+_FEWEST_TOKENS = 3
+"""Of a question that loses tokens, so that something is left to ask."""
 _TEXTS = 4
 """Texts of a row: a question and a half answer that ask, and the answer and a question that are asked for."""
 _ANSWER_DROPOUT = 0.5
@@ -156,8 +157,8 @@ class Contrastive:
         """List the token ids of a step: the texts that ask, then the answers, and questions with the same answer."""
         random = np.random.default_rng(seed)  # the same in every process
         share, kept = self.retriever.word_dropout, self._kept
-        questions = [drop(self.rows.questions[row], share, random, *kept["query"]) for row in rows]
-        halves = [drop(self.rows.answers[row], _ANSWER_DROPOUT, random, *kept["document"]) for row in rows]
+        questions = [_drop(self.rows.questions[row], share, random, *kept["query"]) for row in rows]
+        halves = [_drop(self.rows.answers[row], _ANSWER_DROPOUT, random, *kept["document"]) for row in rows]
         same = [self.rows.with_same_answer(row) for row in rows]
         asked = [self.rows.questions[each[random.integers(len(each))]] for each in same]
         return [*questions, *halves, *(self.rows.answers[row] for row in rows), *asked]
@@ -257,6 +258,15 @@ def _count_kept(tokenizer: PreTrainedTokenizerBase, prompt: str) -> tuple[int, i
     ids: list[int] = tokenizer(prompt)["input_ids"]
     trailing = int(bool(ids) and ids[-1] in tokenizer.all_special_ids)
     return len(ids) - trailing, trailing
+
+
+def _drop(ids: np.ndarray, share: float, random: np.random.Generator, leading: int, trailing: int) -> np.ndarray:
+    """Leave out some tokens of a text, but none of its first `leading` and last `trailing`."""
+    end = len(ids) - trailing
+    kept = random.random(end - leading) >= share
+    if kept.sum() < _FEWEST_TOKENS:
+        return ids
+    return np.concatenate([ids[:leading], ids[leading:end][kept], ids[end:]])
 
 
 def _parts(texts: list[np.ndarray], mine: list[int], size: int) -> list[list[int]]:

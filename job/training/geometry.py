@@ -22,8 +22,6 @@ _RECIPE = (
     "epochs", "learning_rate", "lr_scheduler", "warmup_steps", "weight_decay", "max_grad_norm",
     "keep", "test_steps", "patience",  # they decide which step's weights become the model
 )  # fmt: skip
-_NOISE = ("word_dropout", "word_noise")
-"""Keys of the recipe where they are not 0."""
 
 
 def rows_per_step(section: TrainSection, processes: int) -> int:
@@ -68,8 +66,9 @@ class Geometry:
 
 def describe(section: TrainSection, seed: int, rows: EncodedRows, machine: Machine) -> Geometry:
     """Describe a training with this config and seed, on these rows, on this machine."""
-    noise = [key for key in _NOISE if getattr(section, key)]  # earlier checkpoints know of none
-    recipe = {f"train.{key}": getattr(section, key) for key in (*_RECIPE, *noise)} | {"seed": seed}
+    recipe = {f"train.{key}": getattr(section, key) for key in _RECIPE} | {"seed": seed}
+    if section.word_dropout:  # earlier checkpoints do not record it
+        recipe["train.word_dropout"] = section.word_dropout
     return Geometry(
         rows=len(rows),
         data=rows.fingerprint(),

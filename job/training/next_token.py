@@ -19,7 +19,7 @@ from job.run import out_of_memory
 from job.run.machine import Machine
 from job.training.batches import Rows, micro_batches
 from job.training.gradients import AllProcesses, Gradients, OneProcess
-from job.training.question_noise import QuestionNoise
+from job.training.word_dropout import WordDropout
 
 
 class NextToken:
@@ -47,19 +47,20 @@ class NextToken:
         self.loss = choose(self.model, *self.rows.batch(self._probe(), machine.device), in_place)
         self.gradients: Gradients = OneProcess(self.loss) if alone else AllProcesses(self.loss)
         self.answer_only = self.loss.answer_only
-        shares = section.word_dropout, section.word_noise
-        self._noise = QuestionNoise(self.rows, AutoTokenizer.from_pretrained(base), *shares) if any(shares) else None
+        self._words: WordDropout | None = None
+        if section.word_dropout:
+            self._words = WordDropout(self.rows, AutoTokenizer.from_pretrained(base), section.word_dropout)
         self.choices = int(self.model.config.get_text_config().vocab_size)
 
     def accumulate(self, rows: list[int], size: int, scale: float, seed: tuple[int, int]) -> torch.Tensor | None:
         """As in `Objective`."""
         torch.manual_seed(hash((*seed, self.machine.rank)))
         losses: list[torch.Tensor] = []
-        reword = None if self._noise is None else partial(self._noise.reword, seed=seed)
+        prompt = None if self._words is None else partial(self._words.prompt, seed=seed)
         parts = micro_batches(rows, size, self.machine.rank, self.machine.processes)
         for number, part in enumerate(parts, 1):
             with self.machine.autocast():
-                batch = self.rows.batch(part, self.machine.device, reword)
+                batch = self.rows.batch(part, self.machine.device, prompt)
                 losses.append(self.gradients.add(batch, scale, last=number == len(parts)))
         if not parts:
             self.gradients.add_nothing()

@@ -20,7 +20,6 @@ from job.data.pairs import Prompts
 from job.model import encoder_base
 from job.training import contrastive
 from job.training.contrastive import Contrastive, cross_entropy
-from job.training.question_noise import drop
 
 STEP = [0, 2, 3, 4, 6, 7, 9, 11]
 """Rows of a step; 2 and 3, and 6 and 7, have the same answer."""
@@ -165,8 +164,8 @@ def _is_part(text: list[int], whole: list[int]) -> bool:
 def test_a_text_of_three_tokens_loses_none() -> None:
     ids = np.array([2, 11, 12, 13, 3])
     random = np.random.default_rng(0)
-    assert all(drop(ids, 0.9, random, 1, 1).tolist() == ids.tolist() for _ in range(50))
-    lengths = {len(drop(np.arange(12), 0.5, random, 0, 0)) for _ in range(50)}
+    assert all(contrastive._drop(ids, 0.9, random, 1, 1).tolist() == ids.tolist() for _ in range(50))
+    lengths = {len(contrastive._drop(np.arange(12), 0.5, random, 0, 0)) for _ in range(50)}
     assert len(lengths) > 3, "nor does a tokenizer need special tokens"
 
 
