@@ -14,7 +14,7 @@ from job.data.prompt import prompt_ids
 from job.training.batches import Rows
 
 _FEWEST_WORDS = 3
-"""Of a question that loses words, so that something is left to ask."""
+"""Of a question that are left, so that there is something to ask."""
 _BLANKS = ("Ġ", "▁")
 """How byte-level and SentencePiece vocabularies write the blank before a word."""
 
@@ -48,9 +48,10 @@ class WordDropout:
             return ids
         begins = self._begins_word[question]
         words = np.cumsum(begins) - int(begins[0])
-        kept = np.random.default_rng((*seed, row)).random(words[-1] + 1) >= self._share
-        if kept.sum() < _FEWEST_WORDS:
+        if words[-1] < _FEWEST_WORDS:
             return ids
+        draws = np.random.default_rng((*seed, row)).random(words[-1] + 1)
+        kept = draws >= min(self._share, np.sort(draws)[-_FEWEST_WORDS])
         return np.concatenate([ids[: self._leading], question[kept[words]], ids[end:]])
 
 
