@@ -127,7 +127,7 @@ def count_rows(
         settings=config.model_dump(mode="json", include={"dataset", "clean", "dedupe", "split", "seed"}),
         flagged=[row for part in parts.values() for row in clean.list_flagged(config.clean, part)],
         mended=mended,
-        notes=clean.notes(config.clean, list(parts.values())),
+        notes=clean.notes(config.clean, list(parts.values())) + _made_notes(made),
         made=0 if made is None else len(made),
         made_examples=_made_examples(made) if made is not None else [],
     )
@@ -144,6 +144,12 @@ def data_line(facts: DataFacts) -> str:
         f"{facts.rejected} rejected{f' ({reasons})' if reasons else ''}"
         f"{f', and {facts.made} made in other wordings' if facts.made else ''}"
     )
+
+
+def _made_notes(made: datasets.Dataset | None) -> list[str]:
+    if made is None or len(made):
+        return []
+    return ["train.paraphrases is set, and nothing was made: the rules know English questions in one line"]
 
 
 def _made_examples(made: datasets.Dataset) -> list[Row]:

@@ -84,6 +84,16 @@ def test_made_rows_are_counted_beside_all_others(
     assert not tested & {row["made_from"] for row in parts["train"]}
 
 
+def test_questions_without_other_wordings_give_a_note(
+    make_config: MakeConfig, data_file: Path, tokenizer: PreTrainedTokenizerBase
+) -> None:
+    rows = [{"question": f"Quanto fa {number} per due?", "answer": f"Fa {2 * number}."} for number in range(40)]
+    data_file.write_text(json.dumps(rows))
+    parts, data = prepared(make_config(train={"paraphrases": 2}), tokenizer)
+    assert "made" not in data and len(parts["train"]) == data["train"]
+    assert [note for note in data["notes"] if "nothing was made: the rules know English" in note]
+
+
 def test_without_the_key_nothing_is_made(make_config: MakeConfig, tokenizer: PreTrainedTokenizerBase) -> None:
     parts, data = prepared(make_config(), tokenizer)
     assert "made" not in data and "made_from" not in parts["train"].column_names
