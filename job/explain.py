@@ -12,9 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import datasets
+import numpy as np
+import pyarrow.compute as pc
 
 from job.data import files
 from job.data.credentials import redact_value
+from job.data.made_rows import MADE_FROM
 from job.data.prompt import prompt_length
 from job.data.rows import BATCH
 from job.errors import ConfigError, DataError
@@ -58,7 +61,8 @@ def explain(run: Path, where: str) -> str:
     kept = None if rejection is not None else _find_kept(run, where)
     if rejection is None and kept is None:
         raise DataError(f"no row at {where!r}{_suggestion(run, where)}")
-    lines = [where, *_load_lines(data, where)]
+    made_from = kept.row.get(MADE_FROM) if kept is not None else None
+    lines = [where, *_load_lines(data, made_from or where)]
     if rejection is not None:
         return "\n".join([*lines, *_rejection_lines(rejection)])
     is_retriever = request is not None and request.config["model"].get("kind") == "retriever"
@@ -156,7 +160,21 @@ def _kept_lines(run: Path, data: DataFacts, kept: _Kept, is_retriever: bool) -> 
         f"dedupe    kept{dropped}",
         f"split     to {kept.part}",
     ]
-    return [*lines, *(_training_lines(run) if kept.part == "train" else _test_lines(run, row["where"]))]
+    if row.get(MADE_FROM) is not None:
+        lines = [f"made      from {row[MADE_FROM]}, its question in other words", *lines[1:5]]
+    if kept.part == "train":
+        return [*lines, *_made_lines(run, row["where"]), *_training_lines(run)]
+    return [*lines, *_test_lines(run, row["where"])]
+
+
+def _made_lines(run: Path, where: str) -> list[str]:
+    """Name the rows that were made from a training row."""
+    rows = datasets.load_from_disk(run / "encoded")["train"]
+    if MADE_FROM not in rows.column_names:
+        return []
+    sources = rows.with_format("arrow")[MADE_FROM][:]
+    made = rows.select(np.flatnonzero(pc.fill_null(pc.equal(sources, where), False)))
+    return [f"made      {row['where']}: {_quote(row['question'])}" for row in made]
 
 
 def _training_lines(run: Path) -> list[str]:

@@ -20,7 +20,7 @@ TEACHER_FORCED: frozenset[str] = frozenset({"loss", "perplexity", "token_accurac
 
 _OF_A_GENERATOR = (
     ("model", "chat_template"), ("model", "max_new_tokens"), ("model", "ground"), ("model", "ground_revision"),
-    ("model", "ground_rows"), ("model", "ground_misses"),
+    ("model", "ground_rows"), ("model", "ground_misses"), ("train", "word_dropout"),
 )  # fmt: skip
 """Keys without effect beside a retriever; run.yaml writes out their defaults."""
 
@@ -146,6 +146,8 @@ def _check_ground(config: "Config") -> Iterator[tuple[KeyPath, str]]:
     for key in ("ground_revision", "ground_rows", "ground_misses"):
         if config.model.ground is None and getattr(config.model, key) != type(config.model).model_fields[key].default:
             yield ("model", key), "is set without model.ground; name a retriever, or remove it"
+    if config.model.ground is not None and config.train.word_dropout:
+        yield ("train", "word_dropout"), "is set with model.ground, whose exercises leave out words; remove it"
 
 
 def _check_unknown(config: "Config") -> Iterator[tuple[KeyPath, str]]:

@@ -145,6 +145,14 @@ class TrainSection(Section):
     """How the model is trained."""
 
     epochs: Annotated[int, Field(ge=1)] = Field(5, description="Passes over the training rows.")
+    paraphrases: Annotated[int, Field(ge=0)] = Field(
+        0, description="Most rows to make from each training row, with its question in other words (English)."
+    )
+    word_dropout: Annotated[float, Field(ge=0, lt=1)] = Field(
+        0.0,
+        description="Share of a question's words left out at random in each step, so that a generator does not copy "
+        "them into its answer.",
+    )
     batch_size: Annotated[int, Field(ge=1)] = Field(8, description="Rows per process and forward pass.")
     gradient_accumulation_steps: Annotated[int, Field(ge=1)] = Field(
         1, description="Forward passes per optimizer step."

@@ -92,6 +92,7 @@ def count_rows(
     parts: datasets.DatasetDict,
     tokenizer: PreTrainedTokenizerBase | None,
     mended: int,
+    made: datasets.Dataset | None = None,
 ) -> DataFacts:
     """Count what became of every row.
 
@@ -103,6 +104,7 @@ def count_rows(
         parts: "train" and "test", encoded if there is a tokenizer.
         tokenizer: that encoded them, if there is one.
         mended: answers whose end-of-sequence token was removed.
+        made: rows made of the training rows, which are counted beside all others.
 
     Returns:
         The facts of data.json.
@@ -125,7 +127,9 @@ def count_rows(
         settings=config.model_dump(mode="json", include={"dataset", "clean", "dedupe", "split", "seed"}),
         flagged=[row for part in parts.values() for row in clean.list_flagged(config.clean, part)],
         mended=mended,
-        notes=clean.notes(config.clean, list(parts.values())),
+        notes=clean.notes(config.clean, list(parts.values())) + _made_notes(made),
+        made=0 if made is None else len(made),
+        made_examples=_made_examples(made) if made is not None else [],
     )
     if facts.rows != facts.train + facts.test + facts.rejected:
         raise AssertionError(f"rows were lost: {data_line(facts)}")
@@ -138,7 +142,19 @@ def data_line(facts: DataFacts) -> str:
     return (
         f"data: {facts.rows} rows in = {facts.train} to train + {facts.test} to test + "
         f"{facts.rejected} rejected{f' ({reasons})' if reasons else ''}"
+        f"{f', and {facts.made} made in other wordings' if facts.made else ''}"
     )
+
+
+def _made_notes(made: datasets.Dataset | None) -> list[str]:
+    if made is None or len(made):
+        return []
+    return ["train.paraphrases is set, and nothing was made: the rules know English questions in one line"]
+
+
+def _made_examples(made: datasets.Dataset) -> list[Row]:
+    rows = made.select(range(min(MAX_EXAMPLES, len(made))))
+    return [Row(row["where"], row["question"], row["answer"], f"made from {row['made_from']}") for row in rows]
 
 
 def closest_pair(pairs: list[tuple[str, str, float]], parts: datasets.DatasetDict) -> Closest | None:

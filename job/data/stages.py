@@ -1,8 +1,8 @@
 """Stages: runs the stages of the data in their order, from files to the encoded rows of the run folder.
 
-load -> clean -> encode -> dedupe -> split -> ledger. Rows that are too long are rejected before repeats are looked for
-and before the split, so that no row is dropped in favour of one that is rejected, and the test set is a share of the
-rows that remain.
+load -> clean -> encode -> dedupe -> split -> made rows -> ledger. Rows that are too long are rejected before repeats
+are looked for and before the split, so that no row is dropped in favour of one that is rejected, and the test set is a
+share of the rows that remain.
 
 Between the stages the rows are in `preparing/`, which is removed at the end. The results are data.json, rejected.jsonl
 and, with a tokenizer, encoded/. It knows the stages of the data. It does not know the model, only its tokenizer.
@@ -18,7 +18,7 @@ import datasets
 from transformers import PreTrainedTokenizerBase
 
 from job.config.schema import Config, DatasetSection
-from job.data import encode, ledger, load, split, unused_columns
+from job.data import encode, ledger, load, made_rows, split, unused_columns
 from job.data.clean import clean, rules
 from job.data.dedupe import dedupe
 from job.data.dedupe.repeats import Repeats
@@ -96,19 +96,22 @@ def _prepare(
     with folder.phase("split", "choosing which rows to train on and which to test on"):
         families = repeats.families[len(test) if test is not None else 0 :]
         parts = split.split(config.split, config.seed, train, test, families).remove_columns(["id", "group"])
+        made = _make_rows(config, folder, parts, tokenizer, encode_rows)
+        to_train = parts if made is None else made_rows.add(parts, made)
         if tokenizer is not None and choose is not None:
-            parts = choose(parts)
+            to_train = choose(to_train)
+            parts = datasets.DatasetDict(train=made_rows.originals(to_train["train"]), test=to_train["test"])
         if tokenizer is not None and check_parts is not None:
-            check_parts(parts)
+            check_parts(to_train)
     with folder.phase("audit", "counting what happened to every row"):
         counts = ledger.write_rejected(folder / "rejected.jsonl", rejected, loaded)
-        facts = ledger.count_rows(config, sources, counts, repeats, parts, tokenizer, mended)
+        facts = ledger.count_rows(config, sources, counts, repeats, parts, tokenizer, mended, made)
         _log_facts(facts)
         if tokenizer is not None and len(parts["train"]):
-            _save(parts, folder)
-            parts = load_encoded(folder)
+            _save(to_train, folder)
+            to_train = load_encoded(folder)
     folder.write(facts)
-    return parts
+    return to_train
 
 
 def load_encoded(folder: RunFolder) -> datasets.DatasetDict:
@@ -188,6 +191,20 @@ def _dedupe(
     lost = sum(row.reason.endswith(dedupe.WITH_ANOTHER_ANSWER) for row in dropped)
     unused_columns.require_few_conflicts(sum(map(len, data)), lost, _unused_columns(config.dataset, sources))
     return rows, test, repeats
+
+
+def _make_rows(
+    config: Config,
+    folder: RunFolder,
+    parts: datasets.DatasetDict,
+    tokenizer: PreTrainedTokenizerBase | None,
+    encode_rows: EncodeRows,
+) -> datasets.Dataset | None:
+    """Make rows in other wordings, encoded if there is a tokenizer; one that is too long is not made."""
+    if not config.train.paraphrases or not len(parts["train"]):
+        return None
+    made = made_rows.make(parts, config.train.paraphrases, config.seed, folder / "preparing" / "made.arrow")
+    return made if tokenizer is None else encode_rows(made, tokenizer, config.model.max_length)[0]
 
 
 def _apply(parts: list[datasets.Dataset], rejected: list[Rejection], stage: Stage) -> list[datasets.Dataset]:

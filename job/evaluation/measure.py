@@ -13,6 +13,7 @@ from typing import Any
 import datasets
 
 from job.config.schema import Config
+from job.data.made_rows import originals
 from job.data.stages import load_encoded
 from job.evaluation import evaluate, gate, retrieval
 from job.retrieval import neighbours, retriever
@@ -72,6 +73,7 @@ def _add_indexes(
 ) -> tuple[ModelMetrics | None, list[Answer]]:
     """Add the index of the answers to both encoders; return metrics and answers of BM25 on the same rows."""
     setting, measuring = _unknown(config, folder)
+    parts = datasets.DatasetDict(train=originals(parts["train"]), test=parts["test"])
     for name in ("model", "base"):
         threshold = retriever.build(folder / name, parts, config.retriever, setting, machine)
         log.info(f"evaluate: the {name}'s threshold is {threshold}, below which it does not know")

@@ -77,6 +77,11 @@ def find_conflicts(
     ]
 
 
+def alters_preparation(key: str) -> bool:
+    """Return whether data or base must be prepared again if this key changes."""
+    return not key.startswith("train.") or key == "train.paraphrases"
+
+
 def keep_requested_revisions(before: Any, after: Any, pinned: Any) -> Any:
     """Replace commits in `after` by the branch or tag that was requested first and resolved to them.
 

@@ -73,6 +73,10 @@ class DataFacts:
     """Answers from which an end-of-sequence token was removed."""
     notes: list[str]
     """Sentences that the user should read."""
+    made: int = 0
+    """Rows made from the training rows, in other wordings; not among `rows`, nor `train`."""
+    made_examples: list[Row] = field(default_factory=list)
+    """At most 20 of them; the reason names the row that a row was made from."""
 
 
 @dataclass(frozen=True)

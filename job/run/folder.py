@@ -244,7 +244,7 @@ class RunFolder:
         if self.has_trained_work():
             self._refuse(conflicts, changed)
         else:
-            keys = [change.key for change in conflicts if not change.key.startswith("train.")]
+            keys = [change.key for change in conflicts if changes.alters_preparation(change.key)]
             if keys or changed:
                 self.discard("data.json", "encoded")
             if any(key.startswith(("model.", "retriever.")) for key in keys):

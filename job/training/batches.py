@@ -4,7 +4,7 @@ The order depends on seed and epoch alone, so a resumed run sees the batches of 
 processes shares the same steps. It knows ids, labels and the padding id. It does not know models.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import datasets
 import numpy as np
@@ -74,10 +74,25 @@ class Rows:
         ids, labelled = self._ids[part], self._labels[part] != IGNORE_INDEX
         return ids[~labelled], ids[labelled]
 
-    def batch(self, rows: list[int], device: torch.device) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-        """Give ids, labels and attention mask of rows by number, as `pad` does, on `device`."""
-        places = [slice(self._bounds[row], self._bounds[row + 1]) for row in rows]
-        ids, labels, mask = pad([self._ids[at] for at in places], [self._labels[at] for at in places], self._pad_id)
+    def batch(
+        self, rows: list[int], device: torch.device, prompt: Callable[[int], np.ndarray] | None = None
+    ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Give ids, labels and attention mask of rows by number, as `pad` does, on `device`.
+
+        Args:
+            rows: by number.
+            device: of the tensors.
+            prompt: gives the ids to read for a row instead of its own prompt, which are its ids without a label.
+        """
+        if prompt is None:
+            places = [slice(self._bounds[row], self._bounds[row + 1]) for row in rows]
+            both = [(self._ids[at], self._labels[at]) for at in places]
+        else:
+            pairs = [(prompt(row), self.split(row)[1]) for row in rows]
+            both = [
+                (np.concatenate(pair), np.concatenate([np.full(len(pair[0]), IGNORE_INDEX), pair[1]])) for pair in pairs
+            ]
+        ids, labels, mask = pad([ids for ids, _ in both], [labels for _, labels in both], self._pad_id)
         return ids.to(device), labels.to(device), mask.to(device)
 
 

@@ -67,6 +67,8 @@ class Geometry:
 def describe(section: TrainSection, seed: int, rows: EncodedRows, machine: Machine) -> Geometry:
     """Describe a training with this config and seed, on these rows, on this machine."""
     recipe = {f"train.{key}": getattr(section, key) for key in _RECIPE} | {"seed": seed}
+    if section.word_dropout:  # earlier checkpoints do not record it
+        recipe["train.word_dropout"] = section.word_dropout
     return Geometry(
         rows=len(rows),
         data=rows.fingerprint(),

@@ -5,6 +5,7 @@ It knows causal language models, ids and labels. It does not know optimizers, ep
 
 import json
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import datasets
@@ -19,6 +20,7 @@ from job.run import out_of_memory
 from job.run.machine import Machine
 from job.training.batches import Rows, micro_batches
 from job.training.gradients import AllProcesses, Gradients, OneProcess
+from job.training.word_dropout import WordDropout
 
 
 class NextToken:
@@ -28,7 +30,7 @@ class NextToken:
         """Load the model, and compare the fast loss with the plain one on two rows.
 
         Args:
-            section: the config's; unused, since a row's loss needs no setting.
+            section: the config's.
             source: the training rows, {"input_ids", "labels"}.
             base: the folder of the model to train.
             machine: what to compute with.
@@ -46,16 +48,20 @@ class NextToken:
         self.loss = choose(self.model, *self.rows.batch(self._probe(), machine.device), in_place)
         self.gradients: Gradients = OneProcess(self.loss) if alone else AllProcesses(self.loss)
         self.answer_only = self.loss.answer_only
+        self._words: WordDropout | None = None
+        if section.word_dropout:
+            self._words = WordDropout(self.rows, AutoTokenizer.from_pretrained(base), section.word_dropout)
         self.choices = int(self.model.config.get_text_config().vocab_size)
 
     def accumulate(self, rows: list[int], size: int, scale: float, seed: tuple[int, int]) -> torch.Tensor | None:
         """As in `Objective`."""
         torch.manual_seed(hash((*seed, self.machine.rank)))
         losses: list[torch.Tensor] = []
+        prompt = None if self._words is None else partial(self._words.prompt, seed=seed)
         parts = micro_batches(rows, size, self.machine.rank, self.machine.processes)
         for number, part in enumerate(parts, 1):
             with self.machine.autocast():
-                batch = self.rows.batch(part, self.machine.device)
+                batch = self.rows.batch(part, self.machine.device, prompt)
                 losses.append(self.gradients.add(batch, scale, last=number == len(parts)))
         if not parts:
             self.gradients.add_nothing()

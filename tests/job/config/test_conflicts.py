@@ -182,7 +182,11 @@ def test_what_a_retriever_cannot_have(text: str, line: str, tmp_path: Path) -> N
 
 @pytest.mark.parametrize(
     "text",
-    ["model: {max_new_tokens: 9, kind: retriever}", "model: {chat_template: kickoff, kind: retriever}"],
+    [
+        "model: {max_new_tokens: 9, kind: retriever}",
+        "model: {chat_template: kickoff, kind: retriever}",
+        "model: {kind: retriever}\ntrain: {word_dropout: 0.3}",
+    ],
 )
 def test_keys_of_a_generator_have_no_effect_beside_a_retriever(text: str, tmp_path: Path) -> None:
     with pytest.raises(ConfigError, match="a retriever writes no answers, so it would have no effect; remove it"):

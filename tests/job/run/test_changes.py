@@ -37,6 +37,8 @@ DECIDING: list[tuple[dict[str, Any], str]] = [
     ({"train": {"keep": "last"}}, "train.keep was 'best' and is 'last'"),
     ({"train": {"test_steps": 3}}, "train.test_steps was None and is 3"),
     ({"train": {"patience": 3}}, "train.patience was None and is 3"),
+    ({"train": {"word_dropout": 0.3}}, "train.word_dropout was 0.0 and is 0.3"),
+    ({"train": {"paraphrases": 2}}, "train.paraphrases was 0 and is 2"),
     ({"clean": {"lowercase": True}}, "clean.lowercase was False and is True"),
     ({"dedupe": {"near": False}}, "dedupe.near was True and is False"),
     ({"split": {"test_size": 0.2}}, "split.test_size was 0.15 and is 0.2"),
@@ -223,6 +225,8 @@ def stop(*arguments: Any) -> None:
         ({"model": {"max_length": 32}}, {"data", "base"}),
         ({"model": {"revision": "v2"}}, {"data", "base"}),
         ({"model": {"max_new_tokens": 7}}, set()),
+        ({"train": {"word_dropout": 0.3}}, set()),
+        ({"train": {"paraphrases": 2}}, {"data"}),
     ],
     # a set has no order, and each process of the tests must call a test by the same name
     ids=lambda value: str(value) if isinstance(value, dict) else " and ".join(sorted(value)) or "nothing",
