@@ -27,7 +27,7 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.utils._http import default_client_factory  # the public API only replaces the whole client
 
-from serve import weights
+from serve import confidence, weights
 from serve.decoding import SUPPORTED, unsupported_settings
 from serve.messages import one_line
 from serve.retriever import files as retriever
@@ -223,6 +223,7 @@ def _check_generator(label: str, folder: Path, with_weights: bool) -> None:
     if missing:
         raise Refused(f"{label} cannot be served, it lacks {'; '.join(missing)}")
     _refuse_unknown_decoding(label, folder)
+    _refusing(label, confidence.read, folder)
 
 
 def _refuse_unknown_decoding(label: str, folder: Path) -> None:

@@ -49,7 +49,8 @@ def mean_probabilities(
         labels = [[*[IGNORE_INDEX] * len(prompts[row]), *answers[row]] for row in part]
         with machine.autocast():
             sums = loss.measure_rows(*(tensor.to(machine.device) for tensor in pad(ids, labels, pad_id)))
-        return (sums.total / sums.tokens).tolist()  # type: ignore[no-any-return]
+        values: list[float] = (sums.total / sums.tokens).tolist()
+        return values
 
     parts = [rows[start : start + batch_size] for start in range(0, len(rows), batch_size)]
     halving = partial(in_halves, work=measure, stage="evaluate", free=machine.free_cache)

@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from serve import confidence
 from serve.http import metrics
 from serve.http.admission import Admission
 from serve.http.state import AppState
@@ -52,7 +53,8 @@ async def open_state(settings: Settings, published: Published, socket: Path, sha
     if published.is_retriever:
         state.threshold, load = threshold(published.folder), _load_tokens(state, socket)
     else:
-        state.defaults, load = decoding(published.folder), _load_text(state)
+        state.defaults, state.confidence = decoding(published.folder), confidence.read(published.folder)
+        load = _load_text(state)
     metrics.MODEL.info({"model": published.name, "revision": published.revision})
     tasks = [
         asyncio.create_task(load),

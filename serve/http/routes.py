@@ -23,6 +23,7 @@ from serve.http.ask import Query, finish, start, stream_pieces
 from serve.http.encoding import Unpack
 from serve.http.errors import ERRORS, KEY_ERROR, Problem, handle_errors, stream_of
 from serve.http.events import END, event, named_event
+from serve.http.known import judge
 from serve.http.middleware import BodyLimit, HeadLimit, KeyCheck, RoomCheck, ServerErrors
 from serve.http.paths import normalize
 from serve.http.state import AppState
@@ -109,8 +110,13 @@ def _predict_error(problem: Problem) -> str:
 
 
 def _predicted(state: AppState, answer: Answer) -> responses.PredictResponse:
+    judged = judge(state, answer)
+    unsure = [] if judged.known else [responses.UnsureAnswer(answer=answer.text, confidence=judged.confidence)]
     return responses.PredictResponse(
-        answer=answer.text,
+        answer=answer.text if judged.known else None,
+        known=judged.known,
+        confidence=judged.confidence,
+        alternatives=unsure,
         model=state.name,
         revision=state.published.revision,
         finish_reason=answer.finish_reason,
@@ -164,21 +170,31 @@ async def chat(
         events = _chat_events(state, generation.answers, id, usage)
         return await start_stream(request.receive, events, _chat_error, generation.leave)
     await finish(request.receive, generation)
+    choices = [_choice(state, index, answer) for index, answer in enumerate(generation.answers)]
     return responses.ChatResponse(
         id=id,
         created=int(time.time()),
         model=state.name,
-        choices=[
-            responses.Choice(
-                index=index, message=responses.ChoiceMessage(content=answer.text), finish_reason=answer.finish_reason
-            )
-            for index, answer in enumerate(generation.answers)
-        ],
+        choices=choices,
         usage=_usage(generation.answers),
         system_fingerprint=state.published.revision,
         revision=state.published.revision,
         deadline_reached=any(answer.deadline_reached for answer in generation.answers),
         timing=_timing(generation.answers),
+        known=choices[0].known,
+        confidence=choices[0].confidence,
+    )
+
+
+def _choice(state: AppState, index: int, answer: Answer) -> responses.GeneratedChoice:
+    """Judge an answer. Its text stays, whatever the judgement: a stream has sent it by then."""
+    message, judged = responses.ChoiceMessage(content=answer.text), judge(state, answer)
+    return responses.GeneratedChoice(
+        index=index,
+        message=message,
+        finish_reason=answer.finish_reason,
+        known=judged.known,
+        confidence=judged.confidence,
     )
 
 
@@ -197,9 +213,9 @@ async def _chat_events(state: AppState, answers: list[Answer], id: str, with_usa
     head = chunk_head(state, id)
     nothing_yet = {"usage": None} if with_usage else {}
 
-    def chunk(index: int, delta: dict[str, str], finish_reason: str | None = None) -> str:
+    def chunk(index: int, delta: dict[str, str], finish_reason: str | None = None, **facts: Any) -> str:
         choice = {"index": index, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
-        return event({**head, "choices": [choice], **nothing_yet})
+        return event({**head, "choices": [choice], **nothing_yet, **facts})
 
     started = set()
     async with aclosing(stream_pieces(answers, stream=True)) as stream:
@@ -207,7 +223,8 @@ async def _chat_events(state: AppState, answers: list[Answer], id: str, with_usa
             yield chunk(index, {"content": piece} if index in started else {"role": "assistant", "content": piece})
             started.add(index)
     for index, answer in enumerate(answers):
-        yield chunk(index, {} if index in started else {"role": "assistant", "content": ""}, answer.finish_reason)
+        delta = {} if index in started else {"role": "assistant", "content": ""}
+        yield chunk(index, delta, answer.finish_reason, **vars(judge(state, answer)))
     if with_usage:
         yield event({**head, "choices": [], "usage": _usage(answers).model_dump()})
     yield END
