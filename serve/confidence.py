@@ -14,8 +14,8 @@ FILE = "confidence.json"
 VERSION = 1
 METHOD = "platt"
 AGAIN = "publish the model again"
-DIGITS = 4
-"""Of a confidence: the last bits of a probability depend on the machine."""
+DIGITS = 6
+"""Of a confidence, as of a retriever's."""
 
 
 @dataclass(frozen=True)

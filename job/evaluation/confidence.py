@@ -3,8 +3,8 @@
 A model's probabilities are not that: most fine-tuned models are too sure of themselves. So the test answers, of which
 each is known to be right or wrong, calibrate them by Platt's method (Platt 1999): a logistic regression with two
 parameters, which a hundred rows can carry. Its targets are Platt's own, a little inside 0 and 1, so that rows which
-can be separated without an error do not lead to an infinite slope. The input is the log-odds of the probability, so
-that intercept 0 and slope 1 leave it as it is.
+can be separated without an error do not lead to an infinite slope. The input is the logarithm of the probability; the
+probability itself and its log-odds did no better, and the log-odds of 1 are infinite.
 
 How good the result is can only be told on answers that it was not fitted on, so all figures but the parameters come
 from cross-validation. The module knows numbers and what is right, not models.
@@ -29,9 +29,10 @@ LEAST = 10
 """Right answers, and wrong ones, that a fit needs: ten of the rarer kind for each slope (Peduzzi et al. 1996)."""
 BINS = 5
 FOLDS = 10
-EDGE = 1e-6
-"""Probabilities are kept so far from 0 and 1, whose log-odds are infinite."""
+SMALLEST = 1e-300
+"""A smaller probability counts as this one: the logarithm of 0 is infinite."""
 STEPS = 100
+"""Of Newton's method, at most; it takes about six."""
 Numbers = NDArray[np.float64]
 
 
@@ -44,14 +45,17 @@ def calibrate(answers: Sequence[Answer], min_confidence: float | None, seed: int
         seed: Of the folds.
 
     Returns:
-        The confidence; None, with a log line, if the answers cannot carry one.
+        The confidence; None, with a log line, if the answers cannot carry one; None if there are no answers.
     """
     scored = [answer for answer in answers if answer.probability is not None]
     right = np.array([answer.f1 >= RIGHT_F1 for answer in scored], dtype=bool)
+    if not scored:
+        return None
     if min(right.sum(), (~right).sum()) < LEAST:
         _log_none(f"{right.sum()} of the {len(right)} answers are right; it takes {LEAST} right and {LEAST} wrong ones")
         return None
-    values = log_odds(np.array([answer.probability for answer in scored], dtype=np.float64))
+    probabilities = np.array([answer.probability for answer in scored], dtype=np.float64)
+    values = np.log(np.maximum(probabilities, SMALLEST))
     intercept, slope = fit(values, right)
     if slope <= 0:
         _log_none("right answers are no likelier to the model than wrong ones")
@@ -83,13 +87,6 @@ def calibrate(answers: Sequence[Answer], min_confidence: float | None, seed: int
 
 def _log_none(reason: str) -> None:
     log.warning(f"evaluate: answers get no confidence: {reason}")
-
-
-def log_odds(probabilities: Numbers) -> Numbers:
-    """Return ln(p / (1 - p)), with p kept inside `EDGE` and 1 - `EDGE`."""
-    inside = np.clip(probabilities, EDGE, 1 - EDGE)
-    odds: Numbers = np.log(inside / (1 - inside))
-    return odds
 
 
 def fit(values: Numbers, right: NDArray[np.bool_]) -> tuple[float, float]:

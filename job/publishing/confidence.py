@@ -20,10 +20,10 @@ def write(model: Path, confidence: Confidence | None) -> None:
         return
     fields = {
         "version": VERSION,
-        "probability": "exp of the mean log-probability of the answer's tokens and of the token that ends it, "
-        "in the model's own distribution, before sampling settings and penalties",
         "method": "platt",
-        "formula": "1 / (1 + exp(-(intercept + slope * ln(p / (1 - p)))))",
+        "formula": "1 / (1 + exp(-(intercept + slope * x)))",
+        "x": "mean log-probability of the answer's tokens, the token that ends it included, in nats, in the model's "
+        "own distribution, before sampling settings and penalties",
         "intercept": confidence.intercept,
         "slope": confidence.slope,
         "right": f"token F1 of at least {confidence.right_f1} with the expected answer",

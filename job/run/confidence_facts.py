@@ -21,7 +21,7 @@ class ReliabilityBin:
 
 @dataclass(frozen=True)
 class Confidence:
-    """A generator's confidence: sigmoid(intercept + slope x log-odds of the mean token probability)."""
+    """A generator's confidence: sigmoid(intercept + slope x mean log-probability of the answer's tokens)."""
 
     intercept: float
     slope: float

@@ -29,7 +29,7 @@ def log_probabilities(logits: torch.Tensor, rows: Sequence[Row], tokens: Sequenc
     own = lines.gather(1, tensor_on(lines.device, [[tokens[index]] for index in asked]))[:, 0].double()
     weights = lines.exp_()
     whole = weights.shape[-1] - weights.shape[-1] % BLOCK
-    blocks = weights[:, :whole].unflatten(-1, (-1, BLOCK)).sum(-1).double()
+    blocks = weights[:, :whole].view(len(asked), whole // BLOCK, BLOCK).sum(-1).double()
     total = torch.cat([blocks, weights[:, whole:].sum(-1, keepdim=True).double()], -1).cumsum(-1)[:, -1]
     for index, value in zip(asked, (own - total.log()).tolist(), strict=True):
         found[index] = value

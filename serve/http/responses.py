@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-CONFIDENCE = "Probability that the answer is right, as calibrated on the test answers, four decimal places."
+CONFIDENCE = "Probability that the answer is right, as calibrated on the test answers, six decimal places."
 
 
 class Usage(BaseModel):
@@ -57,7 +57,7 @@ class PredictResponse(BaseModel):
                 {
                     "answer": "Eleven players.",
                     "known": True,
-                    "confidence": 0.8136,
+                    "confidence": 0.813604,
                     "alternatives": [],
                     "model": "owner/soccer",
                     "revision": "6f1b0ad1a1f4b3e4a5c1f2d3c4b5a69788776655",

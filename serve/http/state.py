@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 class AppState:
     """What the routes share.
 
-    A generator has `defaults`, `text` and perhaps `confidence`, a retriever `threshold` and `tokens`; `text` and `tokens`
-    are None until the tokenizer is loaded.
+    A generator has `defaults`, `text` and perhaps `confidence`, a retriever `threshold` and `tokens`. `text` and
+    `tokens` are None until the tokenizer is loaded.
     """
 
     settings: Settings
