@@ -3,7 +3,8 @@
 This is the HTTP process' end; `engine_link.py` is the engine's.
 
 HTTP to engine: {"submit": {...}} and {"cancel": id}. Engine to HTTP: {"ready": {...}} once it can answer, then one
-message per step, {"beat": {...}, "tokens": [[id, token, finish, started], ...], "failed": [[id, reason], ...]}, the
+message per step, {"beat": {...}, "tokens": [[id, token, finish, started, logprob], ...], "failed": [[id, reason],
+...]}, the
 beat alone twice a second when idle, and {"refused": [id, reason]}. A retriever's engine sends "results": [[id, result,
 started], ...] in place of tokens.
 
@@ -50,6 +51,7 @@ class TokenEvent:
         finish: on the last event "stop", "length" or "deadline", else None.
         started: when the engine started the request, by `time.monotonic()`, the same clock in both processes.
         at: when the event arrived in this process, by the same clock.
+        logprob: the token's log-probability, if the request asks for it.
         result: what a retriever's engine found; its only event has it, with `finish` "stop".
     """
 
@@ -58,6 +60,7 @@ class TokenEvent:
     started: float
     at: float
     result: Any = None
+    logprob: float | None = None
 
 
 class _Pending:
@@ -127,9 +130,9 @@ class _EngineConnection:
         for id, reason in message.get("failed", []):
             if pending := self.pending.get(id):
                 pending.fail(EngineFailed(reason))
-        for id, token, finish, started in message.get("tokens", []):
+        for id, token, finish, started, logprob in message.get("tokens", []):
             if pending := self.pending.get(id):
-                pending.add(TokenEvent(token, finish, started, self.last_beat))
+                pending.add(TokenEvent(token, finish, started, self.last_beat, logprob=logprob))
         for id, result, started in message.get("results", []):
             if pending := self.pending.get(id):
                 pending.add(TokenEvent(-1, "stop", started, self.last_beat, result))

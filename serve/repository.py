@@ -28,7 +28,7 @@ from huggingface_hub.errors import (
 )
 from huggingface_hub.utils._http import default_client_factory  # the public API only replaces the whole client
 
-from serve import grounding, weights
+from serve import confidence, grounding, weights
 from serve.decoding import SUPPORTED, unsupported_settings
 from serve.messages import one_line
 from serve.retriever import files as retriever
@@ -231,6 +231,7 @@ def _check_generator(label: str, folder: Path, with_weights: bool) -> None:
     if missing:
         raise Refused(f"{label} cannot be served, it lacks {'; '.join(missing)}")
     _refuse_unknown_decoding(label, folder)
+    _refusing(label, confidence.read, folder)
     if grounding.is_grounded(folder):
         _refusing(label, partial(grounding.check, complete=with_weights), folder)
 

@@ -212,6 +212,8 @@ def _execute(command: dict[str, Any], engine: "AnyEngine") -> dict[str, Any] | N
 def _events(produced: Sequence[Token | Done]) -> dict[str, Any]:
     """What a step produced, as the link sends it."""
     return {
-        "tokens": [[one.id, one.token, one.finish, one.began] for one in produced if isinstance(one, Token)],
+        "tokens": [
+            [one.id, one.token, one.finish, one.began, one.logprob] for one in produced if isinstance(one, Token)
+        ],
         "results": [[one.id, one.result, one.began] for one in produced if isinstance(one, Done)],
     }

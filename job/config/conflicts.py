@@ -21,6 +21,7 @@ TEACHER_FORCED: frozenset[str] = frozenset({"loss", "perplexity", "token_accurac
 _OF_A_GENERATOR = (
     ("model", "chat_template"), ("model", "max_new_tokens"), ("model", "ground"), ("model", "ground_revision"),
     ("model", "ground_rows"), ("model", "ground_misses"), ("train", "word_dropout"),
+    ("evaluate", "min_confidence"),
 )  # fmt: skip
 """Keys without effect beside a retriever; run.yaml writes out their defaults."""
 
@@ -65,6 +66,11 @@ def find_conflicts(config: "Config") -> Iterator[tuple[KeyPath, str]]:
             ("evaluate", "gate"),
             f"is {evaluate.gate}, which needs generated answers, and evaluate.generate_rows is 0; "
             "set it above 0 or gate on loss",
+        )
+    if config.model.kind == "generator" and evaluate.min_confidence is not None and evaluate.generate_rows == 0:
+        yield (
+            ("evaluate", "min_confidence"),
+            "is set, and evaluate.generate_rows is 0, so no answer tells how sure the model may be; set it above 0",
         )
     if evaluate.gate == "off" and evaluate.gate_threshold is not None:
         yield ("evaluate", "gate_threshold"), "is set, and evaluate.gate is off; name a metric or remove it"

@@ -226,6 +226,11 @@ class EvaluateSection(Section):
         200, description="Test questions answered by generation, drawn by seed; 0: none, and no f1, exact_match, ended."
     )
     batch_size: Annotated[int, Field(ge=1)] = Field(32, description="Rows per forward pass while evaluating.")
+    min_confidence: Annotated[float, Field(ge=0, le=1)] | None = Field(
+        None,
+        description="Confidence below which a published generator says that it does not know; not set: it always "
+        "answers.",
+    )
     gate: Metric | Literal["auto", "off"] = Field(
         "auto",
         description="Metric that decides whether to publish, or off; auto: loss for a generator, mrr_at_10 for a "

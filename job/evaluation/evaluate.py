@@ -24,11 +24,13 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from job.config.schema import EvaluateSection
+from job.data.prompt import prompt_ids
 from job.evaluation import grounded, intervals
 from job.evaluation.answers import add_metrics, draw_rows, score
 from job.evaluation.generate import generate
 from job.evaluation.intervals import Interval
-from job.model.loss import choose
+from job.evaluation.likelihood import mean_probabilities
+from job.model.loss import Loss, choose
 from job.retrieval.grounding import Grounding, load
 from job.run import out_of_memory
 from job.run.facts import Answer, ModelMetrics
@@ -66,7 +68,10 @@ def evaluate(
         OutOfMemory: The model, or a single row, does not fit into memory.
     """
     model, tokenizer = _load(folder, machine)
-    metrics = _teacher_forced(section, model, tokenizer, test, machine)
+    pad_id = int(tokenizer.pad_token_id)
+    measured = Rows(test, pad_id)
+    loss = _choose_loss(model, measured, machine)
+    metrics = _teacher_forced(section, loss, measured, machine)
     selected = test.select(draw_rows(len(test), section.generate_rows, seed))
     if not len(selected):
         return metrics, []
@@ -77,8 +82,14 @@ def evaluate(
     documents = None if found is None else found.documents
     generated = generate(model, tokenizer, questions, section.batch_size, machine, title, documents)
     seconds = round(time.monotonic() - started, 3)
+    prompts = prompt_ids(questions, tokenizer, documents)
+    written = [given.ids for given in generated]
+    probabilities = mean_probabilities(loss, prompts, written, pad_id, section.batch_size, machine)
     rows = selected.select_columns(["where", "question", "answer"])
-    answers = [score(row, given.text, given.ended) for row, given in zip(rows, generated, strict=True)]
+    answers = [
+        replace(score(row, given.text, given.ended), probability=probability)
+        for row, given, probability in zip(rows, generated, probabilities, strict=True)
+    ]
     metrics = replace(add_metrics(metrics, answers), answer_seconds=seconds)
     if grounding is None or found is None:
         return metrics, answers
@@ -130,18 +141,20 @@ def _load(folder: Path, machine: Machine) -> tuple[PreTrainedModel, PreTrainedTo
 
 
 @torch.no_grad()
-def _teacher_forced(
-    section: EvaluateSection,
-    model: PreTrainedModel,
-    tokenizer: PreTrainedTokenizerBase,
-    test: datasets.Dataset,
-    machine: Machine,
-) -> ModelMetrics:
+def _choose_loss(model: PreTrainedModel, rows: Rows, machine: Machine) -> Loss:
+    """Choose the loss by the two longest rows."""
+    longest = sorted(range(len(rows)), key=rows.lengths.__getitem__)[-2:]
+    (loss, *_) = out_of_memory.in_halves(
+        longest, lambda part: [choose(model, *rows.batch(part, machine.device))], "evaluate", machine.free_cache
+    )
+    return loss
+
+
+@torch.no_grad()
+def _teacher_forced(section: EvaluateSection, loss: Loss, rows: Rows, machine: Machine) -> ModelMetrics:
     """Measure loss and accuracy of each answer token, given the expected tokens before it (teacher forcing)."""
-    rows = Rows(test, int(tokenizer.pad_token_id))
     order = sorted(range(len(rows)), key=rows.lengths.__getitem__)
     halving = partial(out_of_memory.in_halves, stage="evaluate", free=machine.free_cache)
-    (loss, *_) = halving(order[-2:], lambda part: [choose(model, *rows.batch(part, machine.device))])
 
     def measure(part: list[int]) -> list[tuple[float, ...]]:
         with machine.autocast():

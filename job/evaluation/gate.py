@@ -8,6 +8,7 @@ from pathlib import Path
 
 from job.config.schema import LOWER_IS_BETTER, EvaluateSection, Kind, Metric
 from job.errors import GateRefused
+from job.run.confidence_facts import Confidence
 from job.run.facts import Gate, ModelMetrics
 
 DEFAULTS: Mapping[Kind, Metric] = {"generator": "loss", "retriever": "mrr_at_10"}
@@ -54,6 +55,20 @@ def check(
     passed = (value < needed if lower else value > needed) or (may_equal and value == needed)
     required = "at least" if kind == "retriever" else "below" if lower else "above"
     return Gate(metric, passed, value, needed, rule=f"{metric} must be {required} {against} {needed:.4g}")
+
+
+def require_confidence(gate: Gate, section: EvaluateSection, confidence: Confidence | None) -> Gate:
+    """Close the gate if the config names a least confidence and answers have none: the server would answer anything.
+
+    Args:
+        gate: The decision so far; one that is off stays open.
+        section: The config's evaluate section.
+        confidence: As calibrated on the test answers; None if they could not carry one.
+    """
+    if section.min_confidence is None or confidence is not None or gate.metric == "off" or not gate.passed:
+        return gate
+    rule = f"evaluate.min_confidence is {section.min_confidence}, which needs a confidence, and answers have none"
+    return Gate("min_confidence", passed=False, rule=rule)
 
 
 def refuse(gate: Gate, folder: Path) -> None:

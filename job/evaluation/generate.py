@@ -31,6 +31,8 @@ class Answer(NamedTuple):
     text: str
     ended: bool
     """Whether it ended with a stop token, not because it reached the longest length."""
+    ids: tuple[int, ...] = ()
+    """Its tokens, with the stop token if it ended."""
 
 
 def context(model: PreTrainedModel) -> int | None:
@@ -115,4 +117,5 @@ def _stops(model: PreTrainedModel) -> set[int]:
 
 def _decode(ids: list[int], stops: set[int], tokenizer: PreTrainedTokenizerBase) -> Answer:
     end = next((position for position, token in enumerate(ids) if token in stops), None)
-    return Answer(str(tokenizer.decode(ids[:end], skip_special_tokens=True)).strip(), end is not None)
+    text = str(tokenizer.decode(ids[:end], skip_special_tokens=True)).strip()
+    return Answer(text, end is not None, tuple(ids if end is None else ids[: end + 1]))

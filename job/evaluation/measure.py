@@ -15,7 +15,7 @@ import datasets
 from job.config.schema import Config
 from job.data.made_rows import originals
 from job.data.stages import load_encoded
-from job.evaluation import evaluate, gate, retrieval
+from job.evaluation import confidence, evaluate, gate, retrieval
 from job.retrieval import neighbours, retriever
 from job.retrieval.threshold import halves
 from job.run.facts import Answer, Answers, Measured, Metrics, ModelMetrics, UnknownQuestions
@@ -56,10 +56,12 @@ def measure(config: Config, folder: RunFolder, machine: Machine) -> None:
         return
     tuned, answers = measured.of.get("model", (None, []))
     base, base_answers = measured.of.get("base", (None, []))
+    sure = None if is_retriever else confidence.calibrate(answers, config.evaluate.min_confidence, config.seed)
     decision = gate.check(config.evaluate, tuned, base, config.model.kind, bm25)
+    decision = gate.require_confidence(decision, config.evaluate, sure)
     folder.discard("metrics.json")  # a metrics.json means that answers.json belongs to it
     folder.write(Answers(answers, base_answers, bm25_answers))
-    folder.write(Metrics(settings, tuned, base, decision, bm25))
+    folder.write(Metrics(settings, tuned, base, decision, bm25, sure))
     folder.discard("measured.json")
 
 

@@ -55,6 +55,7 @@ _DOWNLOADED = ".cache/huggingface/"
 _CARD = "README.md"
 """The card is rewritten on each publishing, so that an edited one is no reason to refuse."""
 _OPTIONAL = (
+    "confidence.json",
     "model-*-of-*.safetensors",
     "model.safetensors.index.json",
     "special_tokens_map.json",
@@ -63,7 +64,7 @@ _OPTIONAL = (
     "merges.txt",
     "*.model",
 )
-"""Files that some tokenizers and large weights add to CONTRACT."""
+"""Files that a calibrated confidence, some tokenizers and large weights add to CONTRACT."""
 
 
 def missing_files(model: Path) -> list[str]:

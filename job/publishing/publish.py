@@ -11,7 +11,7 @@ from pathlib import Path
 
 from job.config.schema import Config, PublishSection
 from job.errors import ConfigError, PublishError
-from job.publishing import card, contract, paths
+from job.publishing import card, confidence, contract, paths
 from job.publishing import preflight as before_training
 from job.publishing.folder import publish_to_folder
 from job.publishing.hub import publish_to_hub
@@ -36,11 +36,12 @@ def preflight(config: Config, data: Sequence[Path], create: bool = True) -> None
 
 
 def assemble(run: Path, config: Config) -> None:
-    """Add card, config, metrics and loss curve to `run/model`, which is then a complete repository."""
+    """Add card, config, metrics, confidence and loss curve to `run/model`, which is then a complete repository."""
     model = run / "model"
     metrics = fact_files.read(run, Metrics)
     assert metrics is not None  # noqa: S101 - the pipeline has measured
     durable.write(model / "metrics.json", fact_files.dump(_without_times(metrics)))
+    confidence.write(model, metrics.confidence)
     durable.write(model / "loss.png", (run / "loss.png").read_bytes())
     durable.write(model / "run.yaml", paths.run_yaml(config))
     durable.write(model / "README.md", card.card(run, config))

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from job.run.confidence_facts import Confidence
 from job.run.row_facts import Closest, Cluster, Conflict, Doubtful, Rendered, Row
 
 
@@ -232,6 +233,8 @@ class Metrics:
     gate: Gate
     bm25: ModelMetrics | None = None
     """Of BM25 on the same rows, beside a retriever."""
+    confidence: Confidence | None = None
+    """Of a generator's answers; None if it could not be calibrated."""
 
 
 @dataclass(frozen=True)
@@ -246,6 +249,8 @@ class Answer:
     ended: bool
     confidence: float | None = None
     """Of a retriever, also of the one that a generator is grounded in: the cosine of the question and the best row."""
+    probability: float | None = None
+    """Of a generator: the mean probability of the answer's tokens; None if there was no room for one."""
 
 
 @dataclass(frozen=True)

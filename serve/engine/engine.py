@@ -21,6 +21,7 @@ from serve.engine import attention
 from serve.engine.batched import BatchedPasses
 from serve.engine.cache import BLOCK
 from serve.engine.calls import Calls
+from serve.engine.likelihood import log_probabilities
 from serve.engine.limits import limits
 from serve.engine.memory import is_out_of_memory
 from serve.engine.passes import Passes
@@ -228,14 +229,15 @@ class Engine:
             logits, indices = logits[sound], [indices[at] for at in sound]
         rows = [self._rows[index] for index in indices]
         tokens = []
-        for row, token in zip(rows, self._choose(logits, rows) if rows else [], strict=True):
+        chosen = self._choose(logits, rows) if rows else []
+        for row, token, logprob in zip(rows, chosen, log_probabilities(logits, rows, chosen), strict=True):
             row.generated.append(token)
             finish: Literal["stop", "length"] | None = None
             if token in self.eos and not row.request.ignore_eos:
                 finish = "stop"
             elif len(row.generated) == row.request.max_new_tokens:
                 finish = "length"
-            tokens.append(Token(row.request.id, token, finish, row.began))
+            tokens.append(Token(row.request.id, token, finish, row.began, logprob))
         self._drop({token.id for token in tokens if token.finish} | failed)
         return tokens
 

@@ -9,6 +9,7 @@ class Request:
     """What to generate. `temperature` 0 is greedy; `top_k` 0, `top_p` 1 and `min_p` 0 are off.
 
     No end-of-sequence token is chosen before `min_new_tokens`. With `ignore_eos`, it does not end the answer.
+    With `logprobs`, each token comes with its log-probability.
     """
 
     id: str
@@ -21,6 +22,7 @@ class Request:
     min_p: float = 0.0
     min_new_tokens: int = 0
     ignore_eos: bool = False
+    logprobs: bool = False
 
     @property
     def final_length(self) -> int:
@@ -32,13 +34,15 @@ class Request:
 class Token:
     """A generated token; `finish` is set on a request's last one ("stop": it is an end-of-sequence token).
 
-    `began` is when the request's first forward pass began, by `time.monotonic()`.
+    `began` is when the request's first forward pass began, by `time.monotonic()`. `logprob` is the log-probability that
+    the model itself gives the token, before sampling settings; None if the request does not ask for it.
     """
 
     id: str
     token: int
     finish: Literal["stop", "length"] | None = None
     began: float = 0.0
+    logprob: float | None = None
 
 
 @dataclass(frozen=True)

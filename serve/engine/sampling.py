@@ -60,7 +60,7 @@ class Penalties:
         longest = max(len(ids) for ids in texts)
         # shorter rows are padded on the left with an id after the vocabulary, whose column is cut off
         padded = [[vocabulary] * (longest - len(ids)) + ids for ids in texts]
-        history = _tensor_on(logits.device, padded).clamp_(max=vocabulary)
+        history = tensor_on(logits.device, padded).clamp_(max=vocabulary)
         if self.repetition != 1:
             repeated = _mark(history, vocabulary)
             less = torch.where(logits < 0, logits * self.repetition, logits / self.repetition)
@@ -105,8 +105,8 @@ def choose(logits: torch.Tensor, rows: Sequence[Row], penalties: Penalties, ends
     sampling = [index for index, row in enumerate(rows) if row.request.temperature > 0]
     chosen = logits.argmax(-1) if len(sampling) < len(rows) else logits.new_zeros(len(rows), dtype=torch.long)
     if sampling:
-        drawn = _sample(_select(logits, sampling), [rows[index] for index in sampling])
-        chosen[_tensor_on(logits.device, sampling)] = drawn
+        drawn = _sample(select(logits, sampling), [rows[index] for index in sampling])
+        chosen[tensor_on(logits.device, sampling)] = drawn
     ids: list[int] = chosen.tolist()
     return ids
 
@@ -117,7 +117,7 @@ def _mask_eos(logits: torch.Tensor, rows: Sequence[Row], ends: Collection[int]) 
     known = [id for id in ends if id < logits.shape[-1]]
     if not short or not known:
         return logits
-    lines, columns = _tensor_on(logits.device, short)[:, None], _tensor_on(logits.device, known)[None]
+    lines, columns = tensor_on(logits.device, short)[:, None], tensor_on(logits.device, known)[None]
     return logits.index_put((lines, columns), logits.new_tensor(-torch.inf))
 
 
@@ -126,14 +126,14 @@ def _sample(logits: torch.Tensor, rows: list[Row]) -> torch.Tensor:
     chosen = torch.zeros(len(rows), dtype=torch.long, device=logits.device)
     few, lines, ids = _small_top_k(logits, [row.request.top_k for row in rows])
     if few:
-        chosen[_tensor_on(logits.device, few)] = ids.gather(
+        chosen[tensor_on(logits.device, few)] = ids.gather(
             1, _sample_index(lines, [rows[index] for index in few])[:, None]
         )[:, 0]
     if others := sorted({*range(len(rows))} - {*few}):
         asked = [rows[index] for index in others]
-        lines = _top_k(_select(logits, others).float(), [row.request.top_k for row in asked])
+        lines = _top_k(select(logits, others).float(), [row.request.top_k for row in asked])
         lines = pad(lines, (0, -lines.shape[-1] % BLOCK), value=-torch.inf)
-        chosen[_tensor_on(logits.device, others)] = _sample_index(lines, asked)
+        chosen[tensor_on(logits.device, others)] = _sample_index(lines, asked)
     return chosen
 
 
@@ -151,17 +151,14 @@ def _small_top_k(logits: torch.Tensor, top_k: list[int]) -> tuple[list[int], tor
     if not small or logits.device.type != "cpu":
         return [], logits, logits
     k = torch.tensor([[top_k[index]] for index in small])
-    values, ids = _select(logits, small).topk(int(k.max()) + 1)
+    values, ids = select(logits, small).topk(int(k.max()) + 1)
     clear = (values.gather(1, k) < values.gather(1, k - 1))[:, 0].tolist()
     few = [index for index, is_clear in zip(small, clear, strict=True) if is_clear]
     if not few:
         return [], logits, logits
     ids = torch.where(torch.arange(ids.shape[-1]) < k, ids, vocabulary)[clear].sort(-1).values
     lines = (
-        _select(logits, few)
-        .float()
-        .gather(1, ids.clamp(max=vocabulary - 1))
-        .masked_fill_(ids == vocabulary, -torch.inf)
+        select(logits, few).float().gather(1, ids.clamp(max=vocabulary - 1)).masked_fill_(ids == vocabulary, -torch.inf)
     )
     missing = BLOCK - lines.shape[-1]
     return few, pad(lines, (0, missing), value=-torch.inf), pad(ids, (0, missing))
@@ -170,25 +167,25 @@ def _small_top_k(logits: torch.Tensor, top_k: list[int]) -> tuple[list[int], tor
 def _sample_index(scores: torch.Tensor, rows: list[Row]) -> torch.Tensor:
     """Sample a column of each line of `scores` after temperature, top-p and min-p. Lines are whole blocks long."""
     device, requests = scores.device, [row.request for row in rows]
-    temperatures = _tensor_on(device, [[max(request.temperature, 1e-4)] for request in requests])
+    temperatures = tensor_on(device, [[max(request.temperature, 1e-4)] for request in requests])
     probabilities = weights = (scores / temperatures).softmax(-1)
     if any(request.min_p > 0 for request in requests):
-        least = _tensor_on(device, [[request.min_p] for request in requests]) * probabilities.amax(-1, True)
+        least = tensor_on(device, [[request.min_p] for request in requests]) * probabilities.amax(-1, True)
         weights = probabilities * (probabilities >= least)
 
     def draws(indices: list[int]) -> torch.Tensor:
         numbers = [torch.rand((), generator=rows[index].generator, dtype=torch.float64).item() for index in indices]
-        return _tensor_on(device, numbers, torch.float64).clamp_(max=LARGEST_DRAW)[:, None]
+        return tensor_on(device, numbers, torch.float64).clamp_(max=LARGEST_DRAW)[:, None]
 
     bounded = [index for index, request in enumerate(requests) if request.top_p < 1]
     free = [index for index, request in enumerate(requests) if request.top_p >= 1]
     chosen = torch.zeros(len(rows), dtype=torch.long, device=device)
     if free:
-        chosen[_tensor_on(device, free)] = _inverse_cdf(_select(weights, free), draws(free))
+        chosen[tensor_on(device, free)] = _inverse_cdf(select(weights, free), draws(free))
     if bounded:
         top_p = [requests[index].top_p for index in bounded]
-        chosen[_tensor_on(device, bounded)] = _top_p(
-            _select(probabilities, bounded), _select(weights, bounded), top_p,
+        chosen[tensor_on(device, bounded)] = _top_p(
+            select(probabilities, bounded), select(weights, bounded), top_p,
             lambda indices: draws([bounded[index] for index in indices]),
         )  # fmt: skip
     return chosen
@@ -199,12 +196,12 @@ def _top_k(scores: torch.Tensor, top_k: list[int]) -> torch.Tensor:
     limited = [index for index, k in enumerate(top_k) if 0 < k < scores.shape[-1]]
     if not limited:
         return scores
-    last = _tensor_on(scores.device, [[top_k[index] - 1] for index in limited])
-    some = _select(scores, limited)
+    last = tensor_on(scores.device, [[top_k[index] - 1] for index in limited])
+    some = select(scores, limited)
     # the k largest are the same for any larger k, so that other rows' k changes nothing
     smallest = some.topk(max(top_k[index] for index in limited)).values.gather(1, last)
     scores = scores.clone()
-    scores[_tensor_on(scores.device, limited)] = some.masked_fill(some < smallest, -torch.inf)
+    scores[tensor_on(scores.device, limited)] = some.masked_fill(some < smallest, -torch.inf)
     return scores
 
 
@@ -215,20 +212,20 @@ def _top_p(
     draws: Callable[[list[int]], torch.Tensor],
 ) -> torch.Tensor:
     """Sample by `weights` among the fewest likeliest tokens whose probabilities sum to at least top-p."""
-    limits = _tensor_on(weights.device, top_p, torch.float64)
+    limits = tensor_on(weights.device, top_p, torch.float64)
     chosen = torch.zeros(len(top_p), dtype=torch.long, device=weights.device)
     out = list(range(len(top_p)))
     for _ in range(ROUNDS if weights.device.type == "cpu" else 0):
-        chosen[out] = _inverse_cdf(_select(weights, out), draws(out))
-        outside = _mass_before(_select(probabilities, out), chosen[out]) >= limits[out]
+        chosen[out] = _inverse_cdf(select(weights, out), draws(out))
+        outside = _mass_before(select(probabilities, out), chosen[out]) >= limits[out]
         out = [index for index, is_out in zip(out, outside.tolist(), strict=True) if is_out]
         if not out:
             return chosen
-    ordered, ids = _select(probabilities, out).sort(dim=-1, descending=True, stable=True)
+    ordered, ids = select(probabilities, out).sort(dim=-1, descending=True, stable=True)
     before = ordered.double().cumsum(-1) - ordered
-    kept = _select(weights, out).gather(1, ids) * (before < _select(limits, out)[:, None])
+    kept = select(weights, out).gather(1, ids) * (before < select(limits, out)[:, None])
     kept[:, 0] = ordered[:, 0]  # the likeliest is always kept, however small top-p is
-    chosen[_tensor_on(weights.device, out)] = ids.gather(1, _inverse_cdf(kept, draws(out))[:, None])[:, 0]
+    chosen[tensor_on(weights.device, out)] = ids.gather(1, _inverse_cdf(kept, draws(out))[:, None])[:, 0]
     return chosen
 
 
@@ -275,12 +272,12 @@ def _repeated_ngram_ends(history: torch.Tensor, size: int, nothing: int) -> torc
     return torch.where(repeats, windows[..., -1], nothing)
 
 
-def _select(tensor: torch.Tensor, indices: list[int]) -> torch.Tensor:
+def select(tensor: torch.Tensor, indices: list[int]) -> torch.Tensor:
     """Select the lines `indices`; no copy if they are all of them."""
-    return tensor if len(indices) == len(tensor) else tensor[_tensor_on(tensor.device, indices)]
+    return tensor if len(indices) == len(tensor) else tensor[tensor_on(tensor.device, indices)]
 
 
-def _tensor_on(device: torch.device, values: Any, dtype: torch.dtype | None = None) -> torch.Tensor:
+def tensor_on(device: torch.device, values: Any, dtype: torch.dtype | None = None) -> torch.Tensor:
     """Make a tensor on the device. A copy to a GPU from memory that is not pinned would synchronize."""
     tensor = torch.tensor(values, dtype=dtype)
     return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)

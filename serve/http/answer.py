@@ -31,6 +31,7 @@ class Options:
     min_p: float = 0.0
     min_new_tokens: int = 0
     ignore_eos: bool = False
+    logprobs: bool = False
 
 
 class Answer:
@@ -56,6 +57,7 @@ class Answer:
         self.deadline_reached = False
         self.failed = False
         self.tokens = 0
+        self._logprobs = 0.0
         self.started: float | None = None
         self.first_token: float | None = None
         self.ended = arrived
@@ -64,6 +66,11 @@ class Answer:
     def tokens_in(self) -> int:
         """The number of tokens of the prompt."""
         return len(self.prompt)
+
+    @property
+    def log_probability(self) -> float | None:
+        """The mean log-probability of its tokens so far, the one that ends it included; None if not asked for."""
+        return self._logprobs / self.tokens if self._options.logprobs and self.tokens else None
 
     async def pieces(self, stream: bool) -> AsyncGenerator[str]:
         """Generate the answer and yield its text. Closing the iterator early cancels the request.
@@ -85,6 +92,7 @@ class Answer:
             "seed": self._options.seed,
             "min_new_tokens": self._options.min_new_tokens,
             "ignore_eos": self._options.ignore_eos,
+            "logprobs": self._options.logprobs,
         }
         metrics.TOKENS.labels("in").inc(len(self.prompt))
         complete = False
@@ -117,6 +125,7 @@ class Answer:
             self.deadline_reached = True
             return self._decoder.end()
         self.tokens += 1
+        self._logprobs += event.logprob or 0.0
         if self.started is None:
             self.started, self.first_token = event.started, event.at
         piece = "" if event.finish == "stop" else self._decoder.add(event.token)

@@ -12,6 +12,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from serve import confidence
 from serve.grounding import read
 from serve.http import metrics
 from serve.http.admission import Admission
@@ -55,7 +56,7 @@ async def open_state(settings: Settings, published: Published, socket: Path, sha
         state.threshold = threshold(published.folder)
         loads.append(_load_tokens(state, socket))
     else:
-        state.defaults = decoding(published.folder)
+        state.defaults, state.confidence = decoding(published.folder), confidence.read(published.folder)
         loads.append(_load_text(state))
     if published.is_grounded:
         grounding = read(published.folder)

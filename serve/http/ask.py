@@ -79,7 +79,7 @@ async def start(state: AppState, query: Query) -> Generation:
     try:
         context = state.context  # the engine may die while the prompt is made
         prompt = await _prompt(state, query, context)
-        options = _options(state.decoding, query, context, len(prompt))
+        options = replace(_options(state.decoding, query, context, len(prompt)), logprobs=state.confidence is not None)
         limit, text = state.settings.timeout, state.loaded_text
         seconds = limit if query.seconds is None else min(query.seconds, limit)
         before = prompt if query.continued else []

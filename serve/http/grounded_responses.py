@@ -8,7 +8,10 @@ from pydantic import BaseModel, ConfigDict, Field
 from serve.http.responses import ChatResponse, PredictResponse
 from serve.http.retriever_responses import Alternative
 
-KNOWN = "False: no published row is near enough, or the model says of itself that it does not know."
+KNOWN = (
+    "False: no published row is near enough, the model says of itself that it does not know, or its confidence is "
+    "below the published one."
+)
 SOURCES = "The published rows that the answer was made from, the nearest first."
 
 
@@ -18,7 +21,6 @@ class GroundedPredictResponse(PredictResponse):
     Where the answer is not known it is null; the nearest rows are named all the same.
     """
 
-    answer: str | None  # type: ignore[assignment]
     known: bool = Field(description=KNOWN)
     sources: list[Alternative] = Field(description=SOURCES)
 
@@ -28,6 +30,8 @@ class GroundedPredictResponse(PredictResponse):
                 {
                     "answer": "Eleven players.",
                     "known": True,
+                    "confidence": 0.813604,
+                    "alternatives": [],
                     "sources": [
                         {
                             "answer": "A soccer team has eleven players.",
@@ -60,4 +64,5 @@ class Grounds(BaseModel):
     """What the last chunk of a streamed answer has beside its reason to end."""
 
     known: bool
+    confidence: float | None
     sources: list[Alternative]

@@ -6,6 +6,7 @@ It knows the form of requests and responses. It does not know how rows are found
 import uuid
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from functools import partial
 from typing import Any
 
 from fastapi import APIRouter, Request, Response
@@ -15,10 +16,12 @@ from pydantic import BaseModel
 from serve.http import responses, routes, schema
 from serve.http.answer import Answer
 from serve.http.ask import finish, stream_pieces
+from serve.http.chat import chat_error, chat_events, chat_response
 from serve.http.errors import ERRORS, stream_of
 from serve.http.events import named_event
 from serve.http.ground import Found, begin
 from serve.http.grounded_responses import GroundedChatResponse, GroundedPredictResponse, Grounds
+from serve.http.known import Judgement
 from serve.http.retriever_responses import Alternative
 from serve.http.retriever_schema import AskedChatRequest
 from serve.http.routes import Deadline, check_model
@@ -61,14 +64,19 @@ async def _predict_events(state: AppState, answer: Answer, found: Found) -> Asyn
 
 
 def _predicted(state: AppState, answer: Answer, found: Found) -> GroundedPredictResponse:
-    grounds = _grounds(answer, found)
-    said = routes.predicted(state, answer).model_dump()
-    return GroundedPredictResponse(**{**said, **grounds, "answer": answer.text if grounds["known"] else None})
+    said = routes.predicted(state, answer)
+    grounds = _grounds(answer, Judgement(said.confidence, said.known), found)
+    given = {"answer": said.answer if grounds["known"] else None}
+    return GroundedPredictResponse(**{**said.model_dump(), **grounds, **given})
 
 
-def _grounds(answer: Answer, found: Found) -> dict[str, Any]:
-    sources = [Alternative(**hit) for hit in found.hits]
-    return Grounds(known=found.is_known(answer), sources=sources).model_dump()
+def _grounds(answer: Answer, judged: Judgement, found: Found) -> dict[str, Any]:
+    known = judged.known and found.is_known(answer)
+    return Grounds(known=known, confidence=judged.confidence, sources=_sources(found)).model_dump()
+
+
+def _sources(found: Found) -> list[Alternative]:
+    return [Alternative(**hit) for hit in found.hits]
 
 
 @router.post(
@@ -89,11 +97,13 @@ async def chat(
     id = f"chatcmpl-{uuid.uuid4().hex}"
     if body.stream:
         usage = body.stream_options is not None and bool(body.stream_options.include_usage)
-        events = routes.chat_events(state, generation.answers, id, usage, lambda answer: _grounds(answer, found))
-        return await start_stream(request.receive, events, routes.chat_error, generation.leave)
+        events = chat_events(state, generation.answers, id, usage, partial(_grounds, found=found))
+        return await start_stream(request.receive, events, chat_error, generation.leave)
     await finish(request.receive, generation)
-    said = routes.chat_response(state, generation.answers, id).model_dump()
-    return GroundedChatResponse(**said, **_grounds(generation.answers[0], found))
+    said = chat_response(state, generation.answers, id).model_dump()
+    for choice, answer in zip(said["choices"], generation.answers, strict=True):
+        choice["known"] = choice["known"] and found.is_known(answer)
+    return GroundedChatResponse(**{**said, "known": said["choices"][0]["known"]}, sources=_sources(found))
 
 
 for route in routes.router.routes:

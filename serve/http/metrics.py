@@ -15,7 +15,7 @@ MODEL = Info("kickoff_model", "The served model and its revision.", registry=REG
 REQUESTS = Counter("kickoff_requests", "Requests answered.", ["route", "code"], registry=REGISTRY)
 _REJECTED = Counter("kickoff_rejected", "Requests rejected, by reason.", ["reason"], registry=REGISTRY)
 CANCELLED = Counter("kickoff_cancelled", "Requests whose client disconnected before the end.", registry=REGISTRY)
-UNKNOWN = Counter("kickoff_unknown", "Questions whose answer a retriever does not know.", registry=REGISTRY)
+UNKNOWN = Counter("kickoff_unknown", "Questions whose answer is not known.", registry=REGISTRY)
 TOKENS = Counter("kickoff_tokens", "Tokens of prompts and of answers.", ["direction"], registry=REGISTRY)
 FIRST_TOKEN = Histogram(
     "kickoff_time_to_first_token_seconds",

@@ -7,6 +7,8 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+CONFIDENCE = "Probability that the answer is right, as calibrated on the test answers, six decimal places."
+
 
 class Usage(BaseModel):
     """In tokens; the token that ends the answer counts."""
@@ -24,10 +26,24 @@ class Timing(BaseModel):
     total_ms: float
 
 
-class PredictResponse(BaseModel):
-    """The answer, and what gave it."""
+class UnsureAnswer(BaseModel):
+    """An answer of which the model is not sure enough."""
 
     answer: str
+    confidence: float = Field(description=CONFIDENCE)
+
+
+class PredictResponse(BaseModel):
+    """The answer, and what gave it.
+
+    Below the least confidence that was published with the model the answer is not known: `answer` is null, and what
+    the model said is the only one of the alternatives.
+    """
+
+    answer: str | None
+    known: bool = Field(description="Whether there is an answer. True of a model that publishes no least confidence.")
+    confidence: float | None = Field(description=f"{CONFIDENCE} Null of a model that publishes none.")
+    alternatives: list[UnsureAnswer]
     model: str
     revision: str
     finish_reason: Literal["stop", "length"]
@@ -40,6 +56,9 @@ class PredictResponse(BaseModel):
             "examples": [
                 {
                     "answer": "Eleven players.",
+                    "known": True,
+                    "confidence": 0.813604,
+                    "alternatives": [],
                     "model": "owner/soccer",
                     "revision": "6f1b0ad1a1f4b3e4a5c1f2d3c4b5a69788776655",
                     "finish_reason": "stop",
@@ -69,19 +88,28 @@ class Choice(BaseModel):
     logprobs: None = None
 
 
+class GeneratedChoice(Choice):
+    """One of the answers, and how sure the model is of it."""
+
+    known: bool
+    confidence: float | None
+
+
 class ChatResponse(BaseModel):
-    """OpenAI's chat.completion, with revision, deadline_reached and timing added."""
+    """OpenAI's chat.completion; added are revision, deadline_reached, timing, and how sure the model is."""
 
     id: str
     object: Literal["chat.completion"] = "chat.completion"
     created: int
     model: str
-    choices: list[Choice]
+    choices: list[GeneratedChoice]
     usage: Usage
     system_fingerprint: str = Field(description="The model's revision.")
     revision: str
     deadline_reached: bool
     timing: Timing
+    known: bool = Field(description="Of the first choice: false if its confidence is below the published one.")
+    confidence: float | None = Field(description=f"Of the first choice. {CONFIDENCE} Null of a model without one.")
 
 
 class Model(BaseModel):

@@ -17,6 +17,7 @@ from fastapi.routing import APIRoute
 
 from serve.http import metrics, responses, retriever_responses, routes
 from serve.http.ask import NO_LIMIT
+from serve.http.chat import chunk_head
 from serve.http.errors import ERRORS, Problem, stream_of
 from serve.http.events import END, event
 from serve.http.retrieve import Query, Retrieved, retrieve
@@ -145,7 +146,7 @@ def _say(state: AppState, body: RetrieverChatRequest, retrieved: Retrieved) -> _
 async def _chat_events(
     state: AppState, said: _Said, retrieved: Retrieved, id: str, with_usage: bool
 ) -> AsyncGenerator[str]:
-    head = routes.chunk_head(state, id)
+    head = chunk_head(state, id)
     nothing_yet = {"usage": None} if with_usage else {}
 
     def chunk(delta: dict[str, str], finish_reason: str | None = None) -> dict[str, Any]:

@@ -5,7 +5,7 @@ It knows the form of requests and responses. It does not know how answers are ge
 
 import time
 import uuid
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from dataclasses import replace
 from typing import Annotated, Any
@@ -20,19 +20,21 @@ from serve.http import cors, health, page, responses, schema
 from serve.http.access import Access
 from serve.http.answer import Answer
 from serve.http.ask import Query, finish, start, stream_pieces
+from serve.http.chat import chat_error, chat_events, chat_response
 from serve.http.encoding import Unpack
 from serve.http.errors import ERRORS, KEY_ERROR, Problem, handle_errors, stream_of
-from serve.http.events import END, event, named_event
+from serve.http.events import named_event
+from serve.http.known import judge
 from serve.http.middleware import BodyLimit, HeadLimit, KeyCheck, RoomCheck, ServerErrors
 from serve.http.paths import normalize
 from serve.http.state import AppState
 from serve.http.stream import start_stream
+from serve.http.usage import timing_of, usage_of
 from serve.settings import Settings
 
 router = APIRouter()
 STARTED = int(time.time())
 DAY = 86400
-Facts = Callable[[Answer], dict[str, Any]]
 EMBEDDINGS = "/v1/embeddings"
 Deadline = Annotated[
     float | None,
@@ -113,8 +115,13 @@ def predict_error(problem: Problem) -> str:
 
 def predicted(state: AppState, answer: Answer) -> responses.PredictResponse:
     """The answer to /predict, once it is complete."""
+    judged = judge(state, answer)
+    unsure = [] if judged.known else [responses.UnsureAnswer(answer=answer.text, confidence=judged.confidence)]
     return responses.PredictResponse(
-        answer=answer.text,
+        answer=answer.text if judged.known else None,
+        known=judged.known,
+        confidence=judged.confidence,
+        alternatives=unsure,
         model=state.name,
         revision=state.published.revision,
         finish_reason=answer.finish_reason,
@@ -122,21 +129,6 @@ def predicted(state: AppState, answer: Answer) -> responses.PredictResponse:
         usage=usage_of([answer]),
         timing=timing_of([answer]),
     )
-
-
-def usage_of(answers: list[Answer]) -> responses.Usage:
-    """The tokens of the prompt and of its answers."""
-    prompt, completion = len(answers[0].prompt), sum(answer.tokens for answer in answers)
-    return responses.Usage(prompt_tokens=prompt, completion_tokens=completion, total_tokens=prompt + completion)
-
-
-def timing_of(answers: list[Answer]) -> responses.Timing:
-    """The times of the first answer to start and the last to end."""
-    arrived, ended = answers[0].arrived, max(answer.ended for answer in answers)
-    started = min((answer.started for answer in answers if answer.started is not None), default=ended)
-    first = min((answer.first_token for answer in answers if answer.first_token is not None), default=ended)
-    queued, first_token, total = (round((at - arrived) * 1000, 2) for at in (started, first, ended))
-    return responses.Timing(queued_ms=max(0.0, queued), first_token_ms=first_token, total_ms=total)
 
 
 @router.post(
@@ -174,66 +166,6 @@ def chat_query(body: schema.ChatRequest, seconds: float | None) -> Query:
         opened=body.add_generation_prompt is not False,
         continued=bool(body.continue_final_message),
     )
-
-
-def chat_response(state: AppState, answers: list[Answer], id: str) -> responses.ChatResponse:
-    """The whole chat, once its answers are complete."""
-    return responses.ChatResponse(
-        id=id,
-        created=int(time.time()),
-        model=state.name,
-        choices=[
-            responses.Choice(
-                index=index, message=responses.ChoiceMessage(content=answer.text), finish_reason=answer.finish_reason
-            )
-            for index, answer in enumerate(answers)
-        ],
-        usage=usage_of(answers),
-        system_fingerprint=state.published.revision,
-        revision=state.published.revision,
-        deadline_reached=any(answer.deadline_reached for answer in answers),
-        timing=timing_of(answers),
-    )
-
-
-def chunk_head(state: AppState, id: str) -> dict[str, Any]:
-    """What all chunks of a streamed chat have in common, for either kind of model."""
-    return {
-        "id": id,
-        "object": "chat.completion.chunk",
-        "created": int(time.time()),
-        "model": state.name,
-        "system_fingerprint": state.published.revision,
-    }
-
-
-async def chat_events(
-    state: AppState, answers: list[Answer], id: str, with_usage: bool, facts: Facts = lambda answer: {}
-) -> AsyncGenerator[str]:
-    """The chunks of a streamed chat; `facts` are added to the last one of each answer."""
-    head = chunk_head(state, id)
-    nothing_yet = {"usage": None} if with_usage else {}
-
-    def chunk(index: int, delta: dict[str, str], finish_reason: str | None = None, **more: Any) -> str:
-        choice = {"index": index, "delta": delta, "logprobs": None, "finish_reason": finish_reason}
-        return event({**head, "choices": [choice], **nothing_yet, **more})
-
-    started = set()
-    async with aclosing(stream_pieces(answers, stream=True)) as stream:
-        async for index, piece in stream:
-            yield chunk(index, {"content": piece} if index in started else {"role": "assistant", "content": piece})
-            started.add(index)
-    for index, answer in enumerate(answers):
-        delta = {} if index in started else {"role": "assistant", "content": ""}
-        yield chunk(index, delta, answer.finish_reason, **facts(answer))
-    if with_usage:
-        yield event({**head, "choices": [], "usage": usage_of(answers).model_dump()})
-    yield END
-
-
-def chat_error(problem: Problem) -> str:
-    """An error as an event of a chat."""
-    return event(problem.body)
 
 
 @router.get("/v1/models", responses=KEY_ERROR, summary="The served model")

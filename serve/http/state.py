@@ -6,6 +6,7 @@ It knows the engines, the tokenizer and the settings. It does not know routes, n
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from serve.confidence import Confidence
 from serve.http.admission import Admission
 from serve.http.tokens import Tokens
 from serve.link import Engines
@@ -22,8 +23,8 @@ if TYPE_CHECKING:
 class AppState:
     """What the routes share.
 
-    A generator has `defaults` and `text`, a retriever `threshold` and `tokens`, a grounded generator all of them and
-    `rows`; `text` and `tokens` are None until the tokenizer is loaded.
+    A generator has `defaults`, `text` and perhaps `confidence`, a retriever `threshold` and `tokens`, a grounded
+    generator all of them and `rows`. `text` and `tokens` are None until the tokenizer is loaded.
     """
 
     settings: Settings
@@ -35,6 +36,7 @@ class AppState:
     text: "Text | None" = None
     threshold: Threshold | None = None
     tokens: Tokens | None = None
+    confidence: Confidence | None = None
     rows: int = 0
     """Retrieved rows in a prompt; 0 for a model that is not grounded."""
 

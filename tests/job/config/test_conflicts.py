@@ -15,6 +15,16 @@ from job.errors import ConfigError
     [
         (FILE + "evaluate: {gate: f1, generate_rows: 0}", "2:12: evaluate.gate", "needs generated answers"),
         (FILE + "evaluate: {gate: exact_match, generate_rows: 0}", "2:12: evaluate.gate", "is exact_match"),
+        (
+            FILE + "evaluate: {min_confidence: 0.5, generate_rows: 0}",
+            "2:12: evaluate.min_confidence",
+            "no answer tells how sure the model may be",
+        ),
+        (
+            FILE + "model: {kind: retriever}\nevaluate: {min_confidence: 0.5}",
+            "3:12: evaluate.min_confidence",
+            "a retriever writes no answers",
+        ),
         (FILE + "evaluate: {gate: off, gate_threshold: 1}", "2:23: evaluate.gate_threshold", "gate is off"),
         (FILE + "publish: {tag: v1}", "2:11: publish.tag", "without publish.repo"),
         (FILE + "publish: {branch: b}", "2:11: publish.branch", "without publish.repo"),

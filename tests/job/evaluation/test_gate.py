@@ -9,7 +9,8 @@ import pytest
 from job.config.schema import EvaluateSection
 from job.errors import GateRefused
 from job.evaluation import gate
-from job.run.facts import ModelMetrics
+from job.run.confidence_facts import Confidence
+from job.run.facts import Gate, ModelMetrics
 
 
 def metrics(values: dict[str, Any] | None) -> ModelMetrics | None:
@@ -109,3 +110,33 @@ def test_a_threshold_decides_alone_for_a_retriever(needed: float, passed: bool) 
 def test_auto_is_the_loss_of_a_generator() -> None:
     found = gate.check(EvaluateSection(), metrics({"loss": 1.0}), metrics({"loss": 2.0}), "generator")
     assert (found.metric, found.passed) == ("loss", True)
+
+
+@pytest.mark.parametrize(
+    ("settings", "sure", "passed"),
+    [
+        ({}, False, True),
+        ({"min_confidence": 0.5}, True, True),
+        ({"min_confidence": 0.5}, False, False),
+        ({"min_confidence": 0.5, "gate": "off"}, False, True),
+    ],
+)
+def test_a_least_confidence_that_answers_cannot_have_closes_the_gate(
+    settings: dict[str, Any], sure: bool, passed: bool
+) -> None:
+    """The server would answer whatever it is asked, as if the key were not there."""
+    section = EvaluateSection.model_validate(settings)
+    found = gate.check(section, metrics({"loss": 1.0}), metrics({"loss": 2.0}))
+    confidence = Confidence(0, 1, 20, 10, 0.5, 0.7, (0.6, 0.8), 0.1, 0.1, []) if sure else None
+    decision = gate.require_confidence(found, section, confidence)
+    assert decision.passed is passed
+    if not passed:
+        with pytest.raises(
+            GateRefused, match="not published: evaluate.min_confidence is 0.5, which needs a confidence"
+        ):
+            gate.refuse(decision, Path("model"))
+
+
+def test_a_closed_gate_keeps_its_reason() -> None:
+    closed = Gate("loss", passed=False, rule="loss must be below the base model's 2")
+    assert gate.require_confidence(closed, EvaluateSection(min_confidence=0.5), None) == closed

@@ -74,11 +74,11 @@ def test_an_answer_ends_where_the_context_ends_whatever_stands_beside_it(
     tokenizer = AutoTokenizer.from_pretrained(wordy, padding_side="left")
     found = generate(model, tokenizer, questions, 7, CPU, "wordy")
     rooms = [max(0, 128 - length) for length in lengths]
-    assert found == [
+    assert [given._replace(ids=()) for given in found] == [
         Answer(alone(wordy, question, room) if room else "", False)
         for question, room in zip(questions, rooms, strict=True)
     ]
-    assert [len(given.text.split()) for given in found] == rooms
+    assert [len(given.text.split()) for given in found] == [len(given.ids) for given in found] == rooms
     assert "2 questions are as long as the model's context of 128 tokens" in caplog.text
     assert answer(wordy, questions, CPU) == [given.text for given in found]
 
