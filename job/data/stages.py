@@ -15,6 +15,7 @@ from collections.abc import Callable
 from functools import partial
 
 import datasets
+import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from job.config.schema import Config, DatasetSection
@@ -22,6 +23,7 @@ from job.data import encode, ledger, load, split, unused_columns
 from job.data.clean import clean, rules
 from job.data.dedupe import dedupe
 from job.data.dedupe.repeats import Repeats
+from job.data.split import Indices
 from job.errors import DataError
 from job.run import durable
 from job.run.facts import Answers, DataFacts, Source
@@ -29,6 +31,7 @@ from job.run.folder import RunFolder
 from job.run.row_facts import Rejection
 
 log = logging.getLogger(__name__)
+_GROUPS = "groups.npy"
 EncodeRows = Callable[..., tuple[datasets.Dataset, list[Rejection]]]
 """`encode.encode`, or `pairs.encode` with its prompts: (rows, tokenizer, max_length, counts, check)."""
 Stage = Callable[[datasets.Dataset], tuple[datasets.Dataset, list[Rejection]]]
@@ -91,7 +94,9 @@ def _prepare(
         train, test, repeats = _dedupe(config, data, rejected, sources)
     with folder.phase("split", "choosing which rows to train on and which to test on"):
         families = repeats.families[len(test) if test is not None else 0 :]
-        parts = split.split(config.split, config.seed, train, test, families).remove_columns(["id", "group"])
+        parts = split.split(config.split, config.seed, train, test, families)
+        groups = split.number_groups(train, families)[np.isin(_ids(train), _ids(parts["train"]))]
+        parts = parts.remove_columns(["id", "group"])
         if tokenizer is not None and check_parts is not None:
             check_parts(parts)
     with folder.phase("audit", "counting what happened to every row"):
@@ -99,7 +104,7 @@ def _prepare(
         facts = ledger.count_rows(config, sources, counts, repeats, parts, tokenizer, mended)
         _log_facts(facts)
         if tokenizer is not None and len(parts["train"]):
-            _save(parts, folder)
+            _save(parts, groups, folder)
             parts = load_encoded(folder)
     folder.write(facts)
     return parts
@@ -200,10 +205,22 @@ def _unused_columns(section: DatasetSection, sources: list[Source]) -> list[str]
     return [name for source in sources for name in source.unused if name not in ignored]
 
 
-def _save(parts: datasets.DatasetDict, folder: RunFolder) -> None:
+def _ids(rows: datasets.Dataset) -> Indices:
+    ids: Indices = rows.select_columns("id").with_format("numpy")["id"][:]
+    return ids
+
+
+def load_groups(folder: RunFolder) -> Indices | None:
+    """Load the number of each training row's group, by which rows were split; None if it was not saved."""
+    path = folder / "encoded" / _GROUPS
+    return np.load(path) if path.exists() else None
+
+
+def _save(parts: datasets.DatasetDict, groups: Indices, folder: RunFolder) -> None:
     # datasets cannot read back a part without rows
     kept = datasets.DatasetDict({name: part for name, part in parts.items() if len(part)})
     kept.save_to_disk(folder / "encoded.partial")
+    np.save(folder / "encoded.partial" / _GROUPS, groups)
     durable.replace(folder / "encoded.partial", folder / "encoded")
 
 

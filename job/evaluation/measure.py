@@ -19,6 +19,7 @@ from job.retrieval import retriever
 from job.retrieval.threshold import halves
 from job.run.facts import Answer, Answers, Measured, Metrics, ModelMetrics, UnknownQuestions
 from job.run.folder import RunFolder
+from job.run.generation import decoding_settings
 from job.run.machine import Machine
 
 log = logging.getLogger(__name__)
@@ -106,7 +107,12 @@ def _settings(config: Config, folder: RunFolder) -> dict[str, Any]:
     """Return all settings that the metrics depend on, besides the models and the rows."""
     settings = config.evaluate.model_dump(mode="json")
     if config.model.kind == "generator":
-        return {**settings, "max_new_tokens": config.model.max_new_tokens}
+        decoding = decoding_settings(folder.pinned_config().model)
+        return {
+            **settings,
+            "max_new_tokens": config.model.max_new_tokens,
+            **({"decoding": decoding} if decoding else {}),
+        }
     section = config.retriever.model_dump(mode="json", exclude={"unknown"})
     # they are published: a hash, since neither the questions nor the path of their file are for everybody
     asked = json.dumps(_unknown(config, folder))

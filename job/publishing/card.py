@@ -51,7 +51,7 @@ def card(run: Path, config: Config) -> str:
         measured=metric_rows(metrics),
         metadata=str(ModelCard(f"---\n{_metadata(config, metrics, sources, base).to_yaml()}\n---")).strip(),
         samples=samples,
-        train=config.train.model_dump(),
+        train=config.train.model_dump(exclude={"search_minutes"}),
         model=config.model.model_dump(),
         retriever=config.retriever.model_dump(exclude={"unknown"}),
         seed=config.seed,

@@ -24,6 +24,7 @@ from job.run.facts import (
     TrainingFacts,
     UnknownQuestions,
 )
+from job.run.search_facts import SearchFacts
 
 VERSION = 1
 """Version of the files' layout. Raise it when an older file could be misread or not read at all."""
@@ -32,6 +33,7 @@ FILES: Mapping[type, str] = {
     DataFacts: "data.json",
     BaseFacts: "base/base.json",
     UnknownQuestions: "unknown.json",
+    SearchFacts: "search.json",
     TrainingFacts: "training.json",
     Measured: "measured.json",
     Metrics: "metrics.json",
