@@ -31,7 +31,8 @@ from job.run.folder import RunFolder
 from job.run.row_facts import Rejection
 
 log = logging.getLogger(__name__)
-_GROUPS = "groups.npy"
+GROUPS = "groups.npy"
+"""File of the encoded rows: the number of each training row's group."""
 EncodeRows = Callable[..., tuple[datasets.Dataset, list[Rejection]]]
 """`encode.encode`, or `pairs.encode` with its prompts: (rows, tokenizer, max_length, counts, check)."""
 Stage = Callable[[datasets.Dataset], tuple[datasets.Dataset, list[Rejection]]]
@@ -212,7 +213,7 @@ def _ids(rows: datasets.Dataset) -> Indices:
 
 def load_groups(folder: RunFolder) -> Indices | None:
     """Load the number of each training row's group, by which rows were split; None if it was not saved."""
-    path = folder / "encoded" / _GROUPS
+    path = folder / "encoded" / GROUPS
     return np.load(path) if path.exists() else None
 
 
@@ -220,7 +221,7 @@ def _save(parts: datasets.DatasetDict, groups: Indices, folder: RunFolder) -> No
     # datasets cannot read back a part without rows
     kept = datasets.DatasetDict({name: part for name, part in parts.items() if len(part)})
     kept.save_to_disk(folder / "encoded.partial")
-    np.save(folder / "encoded.partial" / _GROUPS, groups)
+    np.save(folder / "encoded.partial" / GROUPS, groups)
     durable.replace(folder / "encoded.partial", folder / "encoded")
 
 

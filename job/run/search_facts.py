@@ -54,6 +54,8 @@ class SearchFacts:
     """Seconds to train a row once, as measured before the first trial."""
     start_seconds: float
     """Seconds of a trial besides its steps, as measured before the first trial."""
+    asked: list[str] = field(default_factory=list)
+    """The config keys that are searched for."""
     trials: list[Trial] = field(default_factory=list)
     decodings: list[DecodingTrial] = field(default_factory=list)
     finished: bool = False

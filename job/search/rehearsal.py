@@ -31,5 +31,6 @@ def measure(bench: Bench) -> SearchFacts:
         held_back=len(bench.parts["test"]),
         row_seconds=row,
         start_seconds=loading + rehearsal.seconds_per_token * held / 3,  # the forward pass is a third of a step
+        asked=config.auto_keys(),
     )
     return bench.machine.gather(facts)[0]

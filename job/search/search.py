@@ -76,12 +76,12 @@ class Search:
 
     def find(self) -> None:
         """Make all trials, and record what was found."""
-        self._say(words.start(self.facts, self.asked))
+        self._say(words.start(self.facts))
         rate = self.rate if self.rate is not None else self._find_rate()
         epochs = self.epochs if self.epochs is not None else self._find_epochs(rate)
         settings = self._find_decoding(rate, epochs) if "model.decoding" in self.asked else None
         self._record(replace(self.facts, finished=True, learning_rate=rate, epochs=epochs, decoding=settings))
-        self._say(words.end(self.facts, self.asked))
+        self._say(words.end(self.facts))
 
     def _find_rate(self) -> float:
         rates = plan.candidate_rates(self.folder.require(BaseFacts).parameters, self.limits.kind)

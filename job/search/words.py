@@ -6,37 +6,42 @@ from job.run.search_facts import SearchFacts, Trial
 from job.search.plan import MOST_EPOCHS
 
 _NAMES = {"train.learning_rate": "learning rate", "train.epochs": "epochs", "model.decoding": "decoding"}
-_METRICS = {"f1": "F1", "mrr_at_10": "mean reciprocal rank"}
+METRICS = {"f1": "F1", "mrr_at_10": "mean reciprocal rank"}
+"""{`SearchFacts.metric`: its name}."""
 
 
-def start(facts: SearchFacts, asked: Sequence[str]) -> str:
+def start(facts: SearchFacts) -> str:
     """Say what is searched for, how long, and on what."""
-    found = f", going on after {len(facts.trials)} trials" if facts.trials else ""
+    before = f", going on after {len(facts.trials)} trials" if facts.trials else ""
+    asked = " and ".join(_NAMES[key] for key in facts.asked)
     return (
-        f"for {' and '.join(_NAMES[key] for key in asked)}, up to {facts.minutes:g} minutes{found}; trials train on "
-        f"{facts.rows} of the training rows and are measured on the other {facts.held_back}; no test row is used"
+        f"for {asked}, up to {facts.minutes:g} minutes{before}; trials train "
+        f"on {facts.rows} of the training rows and are measured on the other {facts.held_back}; no test row is used"
     )
 
 
-def end(facts: SearchFacts, asked: Sequence[str]) -> str:
-    """Say what was found."""
+def end(facts: SearchFacts) -> str:
+    """Say what was found, and what limits it."""
+    notes = "".join(f"; {note}" for note in facts.notes)
+    trials = f"{len(facts.trials)} {'trial' if len(facts.trials) == 1 else 'trials'}"
+    return f"found {found(facts)} after {trials} in {facts.seconds / 60:.1f} minutes{notes}"
+
+
+def found(facts: SearchFacts) -> str:
+    """Name what a finished search was asked for."""
     values = {
         "train.learning_rate": f"learning rate {facts.learning_rate:g}",
         "train.epochs": f"{facts.epochs} {'epoch' if facts.epochs == 1 else 'epochs'}",
         "model.decoding": f"{decoding(facts.decoding or {})} decoding",
     }
-    notes = "".join(f"; {note}" for note in facts.notes)
-    return (
-        f"found {', '.join(values[key] for key in asked)} after {len(facts.trials)} trials in "
-        f"{facts.seconds / 60:.1f} minutes{notes}"
-    )
+    return ", ".join(values[key] for key in facts.asked)
 
 
 def describe(trial: Trial, metric: str) -> str:
     """Describe a trial on one line."""
     length = f"{trial.epochs} {'epoch' if trial.epochs == 1 else 'epochs'} of {trial.rows} rows"
     loss = "diverged" if trial.loss is None else f"loss {trial.loss:.4g}"
-    score = "" if trial.score is None else f", {_METRICS[metric]} {trial.score:.3f}"
+    score = "" if trial.score is None else f", {METRICS[metric]} {trial.score:.3f}"
     return f"learning rate {trial.learning_rate:g}, {length}: {loss}{score} ({trial.seconds:.0f} s)"
 
 
