@@ -88,7 +88,7 @@ def _search(folder: RunFolder, machine: Machine) -> None:
             search.search(config, folder, machine)
         if machine.rank == 0:
             folder.pin()
-    if machine.rank == 0:
+    if machine.rank == 0 and config.model.kind == "generator":
         folder.set_generation(folder.pinned_config().model)
     machine.wait()
 

@@ -99,7 +99,8 @@ def first_rung(rates: Sequence[float], limits: Limits, pace: Pace, epochs: int |
         epochs: of the run; None if they are searched for afterwards.
 
     Returns:
-        A training for each rate; none if the budget is too small for two.
+        A training for each rate, the middle rate first, in case the time ends before the last; none if the budget is
+        too small for two.
     """
     budget = limits.budget * (_SHARE_OF_RATES if epochs is None else 1)
     most = limits.rows * (_LONGEST_FIRST if epochs is None else epochs)
@@ -111,26 +112,34 @@ def first_rung(rates: Sequence[float], limits: Limits, pace: Pace, epochs: int |
         visits = (budget - sum(rungs) * (pace.start + pace.score)) / (pace.row * factors)
         if visits >= limits.fewest_rows:
             first = most if epochs is None else max(limits.fewest_rows, most // KEPT ** (len(rungs) - 1))
-            return [Setting(rate, *_length(min(visits, first), limits)) for rate in tried]
+            middle = sorted(range(count), key=lambda place: abs(2 * place + 1 - count))
+            return [Setting(tried[place], *_length(min(visits, first), limits)) for place in middle]
     return []
 
 
-def next_rung(rung: Sequence[Trial], limits: Limits, epochs: int | None) -> list[Setting]:
-    """Plan the next trainings: the best third of the rates, three times as long.
+def next_rung(rung: Sequence[Trial], limits: Limits, pace: Pace, left: float, epochs: int | None) -> list[Setting]:
+    """Plan the next trainings: the best third of the rates, three times as long, or as long as the time allows.
 
     Args:
         rung: the finished trainings of all rates that were left.
         limits: of the search.
+        pace: how long trials take.
+        left: seconds of the budget.
         epochs: of the run, which no trial exceeds; None if they are searched for afterwards.
 
     Returns:
-        The trainings; none if one rate is left.
+        The trainings; none if one rate is left, or no time for longer trainings.
     """
-    if len(rung) <= KEPT - 1:
-        return []
     best = ranked(rung, limits.kind)[: math.ceil(len(rung) / KEPT)]
+    if len(rung) <= KEPT - 1 or not best:
+        return []
+    before = rung[0].rows * rung[0].epochs
+    share = left * (_SHARE_OF_RATES if epochs is None else 1) / len(best)
+    affordable = (share - pace.start - pace.score) / pace.row
     longest = limits.rows * (MOST_EPOCHS if epochs is None else epochs)
-    length = _length(min(KEPT * rung[0].rows * rung[0].epochs, longest), limits)
+    length = _length(min(KEPT * before, affordable, longest), limits)
+    if affordable < before or math.prod(length) <= before:
+        return []
     return [Setting(trial.learning_rate, *length) for trial in best]
 
 

@@ -88,21 +88,34 @@ class Search:
         settings = plan.first_rung(rates, self.limits, plan.pace(self.facts, []), self.epochs)
         if not settings:
             raise self._too_small()
+        if len(settings) < len(rates):
+            self._note(words.fewer_rates(sorted(each.learning_rate for each in settings)))
         done: list[Trial] = []
         while settings:
             # the longer ones get a score, so that lengths go on from there
             scored = self.limits.kind == "retriever" or (self.epochs is None and bool(done))
-            done = [self._try(each, scored) for each in settings]
-            settings = plan.next_rung(done, self.limits, self.epochs)
+            done = self._try_all(settings, scored)
+            settings = plan.next_rung(done, self.limits, plan.pace(self.facts, self.made), self._left(), self.epochs)
         best = plan.ranked(done, self.limits.kind)
         if not best:
             raise Diverged(
                 f"train.learning_rate: found auto, and no rate of {', '.join(f'{rate:g}' for rate in rates)} trains "
                 f"{self.bench.config.model.base}; set train.precision=fp32, or a lower rate, and choose another output"
             )
-        if best[0].learning_rate in (rates[0], rates[-1]):
-            self._note(words.edge(best[0].learning_rate, lowest=best[0].learning_rate == rates[0]))
+        tried = sorted({each.learning_rate for each in self.made})
+        if best[0].learning_rate in (tried[0], tried[-1]):
+            self._note(words.edge(best[0].learning_rate, lowest=best[0].learning_rate == tried[0]))
         return best[0].learning_rate
+
+    def _try_all(self, settings: list[Setting], scored: bool) -> list[Trial]:
+        """Make the trials of a rung, as far as the time allows: they may take longer than planned."""
+        done = []
+        for number, each in enumerate(settings):
+            if number and plan.pace(self.facts, self.made).seconds(each) > self._left():
+                self._note(words.out_of_time([each.learning_rate for each in settings[number:]]))
+                break
+            done.append(self._try(each, scored))
+        return done
 
     def _find_epochs(self, rate: float) -> int:
         rows = plan.rows_of_lengths(self.limits, plan.pace(self.facts, self.made), self.limits.budget - self._left())

@@ -55,6 +55,18 @@ def edge(rate: float, lowest: bool) -> str:
     return f"the {'lowest' if lowest else 'highest'} learning rate that was tried, {rate:g}, was the best one"
 
 
+def fewer_rates(rates: Sequence[float]) -> str:
+    """Say which rates the budget allowed."""
+    return f"the minutes allowed only the learning rates {' and '.join(f'{rate:g}' for rate in rates)}"
+
+
+def out_of_time(rates: Sequence[float]) -> str:
+    """Say which rates were not tried."""
+    return (
+        f"the minutes ended before {', '.join(f'{rate:g}' for rate in sorted(rates))} could be tried as long as others"
+    )
+
+
 def limits_of_lengths(rows: int, most: int, tried: Sequence[Trial], best: Trial | None) -> list[str]:
     """Say what the budget kept the search for the number of epochs from seeing."""
     if best is None:

@@ -24,7 +24,7 @@ def test_near_twins_stay_on_one_side() -> None:
     parts = held_back.divide(rows(100), groups, 42, "train.epochs")
     sides = {name: {int(groups[int(each.split()[1])]) for each in part["question"]} for name, part in parts.items()}
     assert not sides["train"] & sides["test"]
-    assert len(parts["test"]) == 20
+    assert 18 <= len(parts["test"]) <= 20
 
 
 def test_of_many_rows_no_more_than_it_needs() -> None:

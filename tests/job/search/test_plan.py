@@ -27,7 +27,7 @@ def lengths(score: Callable[[int], float], budget: float = 1e6) -> list[int]:
     ("parameters", "kind", "lowest", "highest"),
     [
         (135_000_000, "generator", 1e-5, 3e-3),
-        (7_000_000_000, "generator", 1e-6, 3e-4),
+        (7_000_000_000, "generator", 3e-6, 1e-3),
         (22_700_000, "retriever", 1e-6, 3e-4),
     ],
 )
@@ -41,7 +41,8 @@ def test_rates_are_around_what_suits_the_size(parameters: int, kind: str, lowest
 def test_the_first_rung_fits_into_half_of_the_budget() -> None:
     rates = plan.candidate_rates(135_000_000, "generator")
     rung = plan.first_rung(rates, LIMITS, PACE, None)
-    assert [each.learning_rate for each in rung] == rates
+    assert sorted(each.learning_rate for each in rung) == rates
+    assert {each.learning_rate for each in rung[:2]} == {1e-4, 3e-4}, "the middle ones first"
     assert {each.epochs for each in rung} == {1}
     assert 64 <= rung[0].rows < 270
     visits = rung[0].rows
@@ -56,7 +57,7 @@ def test_with_less_time_fewer_rates_and_with_none_no_trial() -> None:
         counts.append(len(rung))
         if 0 < len(rung) < 6:
             drop = (6 - len(rung)) // 2
-            assert [each.learning_rate for each in rung] == rates[drop:-drop], "the middle ones"
+            assert sorted(each.learning_rate for each in rung) == rates[drop:-drop], "the middle ones"
     assert counts == sorted(counts, reverse=True)
     assert counts[0] == 6
     assert counts[-1] == 0
@@ -66,19 +67,25 @@ def test_with_plenty_of_time_the_last_rung_has_the_epochs_of_the_run() -> None:
     rung = plan.first_rung([1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3], Limits(1e6, 270, 16, "generator"), PACE, 9)
     assert {(each.epochs, each.rows) for each in rung} == {(3, 270)}
     done = [Trial(*each, loss=abs(each.learning_rate - 1e-4)) for each in rung]
-    after = plan.next_rung(done, LIMITS, 9)
+    after = plan.next_rung(done, LIMITS, PACE, 1e6, 9)
     assert [(each.learning_rate, each.epochs) for each in after] == [(1e-4, 9), (3e-5, 9)]
-    assert plan.next_rung([Trial(*each, loss=1.0) for each in after], LIMITS, 9) == []
+    assert plan.next_rung([Trial(*each, loss=1.0) for each in after], LIMITS, PACE, 1e6, 9) == []
+
+
+def test_a_rung_is_as_long_as_the_time_allows() -> None:
+    done = [Trial(rate, 1, 90, loss=rate) for rate in (1e-5, 3e-5, 1e-4, 3e-4, 1e-3, 3e-3)]
+    rungs = [plan.next_rung(done, LIMITS, PACE, left, None) for left in (1000, 200, 160, 90)]
+    assert [[each[1:] for each in rung] for rung in rungs] == [[(1, 270)] * 2, [(1, 233)] * 2, [(1, 177)] * 2, []]
 
 
 def test_a_rate_that_diverged_goes_no_further() -> None:
     done = [Trial(rate, 1, 270, loss=None) for rate in (1e-5, 3e-5, 1e-4, 3e-4, 1e-3)] + [Trial(3e-3, 1, 270, loss=9.0)]
-    assert [each.learning_rate for each in plan.next_rung(done, LIMITS, None)] == [3e-3]
-    assert plan.next_rung(done[:5], LIMITS, None) == []
+    assert [each.learning_rate for each in plan.next_rung(done, LIMITS, PACE, 1e6, None)] == [3e-3]
+    assert plan.next_rung(done[:5], LIMITS, PACE, 1e6, None) == []
 
 
 def test_lengths_double_while_it_helps_and_then_go_between() -> None:
-    assert lengths(lambda epochs: -abs(epochs - 6)) == [1, 2, 4, 8, 6, 7, 5][:5]
+    assert lengths(lambda epochs: -abs(epochs - 6)) == [1, 2, 4, 8, 6]
     assert lengths(lambda epochs: -epochs) == [1, 2]
     assert lengths(lambda epochs: float(epochs)) == [1, 2, 4, 8, 16, 32, 64]
     assert lengths(lambda epochs: 1.0) == [1, 2], "of equal ones the shortest"
