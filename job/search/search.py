@@ -92,8 +92,9 @@ class Search:
             self._note(words.fewer_rates(sorted(each.learning_rate for each in settings)))
         done: list[Trial] = []
         while settings:
-            # the longer ones get a score, so that lengths go on from there
-            scored = self.limits.kind == "retriever" or (self.epochs is None and bool(done))
+            # the last ones get a score, so that lengths go on from there without training the best one again
+            whole = len(settings) < plan.KEPT and settings[0].rows == self.limits.rows
+            scored = self.limits.kind == "retriever" or (self.epochs is None and whole)
             done = self._try_all(settings, scored)
             settings = plan.next_rung(done, self.limits, plan.pace(self.facts, self.made), self._left(), self.epochs)
         best = plan.ranked(done, self.limits.kind)
@@ -173,10 +174,9 @@ class Search:
         """Discard the models of all trials but the best, which decoding needs."""
         if self.bench.machine.rank > 0:
             return
-        for each in self.made:
-            setting = Setting(each.learning_rate, each.epochs, each.rows)
-            if each != best:
-                self.bench.discard(setting)
+        settings = {Setting(each.learning_rate, each.epochs, each.rows) for each in self.made}
+        for setting in settings - ({Setting(best.learning_rate, best.epochs, best.rows)} if best else set()):
+            self.bench.discard(setting)
 
     def _left(self) -> float:
         """Count the seconds that are left for trainings."""
