@@ -164,15 +164,23 @@ def fewest_seconds(limits: Limits, pace: Pace, asked: Sequence[str], epochs: int
     return max(seconds, smallest + pace.row * limits.fewest_rows * (epochs - 1) if "model.decoding" in asked else 0.0)
 
 
-def rows_of_lengths(limits: Limits, pace: Pace, spent: float) -> int:
+def rows_of_lengths(limits: Limits, pace: Pace, left: float, made: Sequence[Trial]) -> int:
     """Choose how many rows the trainings of different length take.
 
-    All, if one epoch and two fit into what is left of the budget; else so many that one, two and four epochs fit.
+    All, if one epoch and two fit into what is left of the budget, or if a training of all rows is there already; else
+    so many that one, two and four epochs fit.
+
+    Args:
+        limits: of the search.
+        pace: how long trials take.
+        left: seconds of the budget.
+        made: the trainings of the best rate.
 
     Returns:
         The rows; 0 if there is no time for any such training.
     """
-    left = limits.budget - spent
+    if any(trial.rows == limits.rows and trial.score is not None for trial in made):
+        return limits.rows
     if 3 * pace.row * limits.rows + 2 * (pace.start + pace.score) <= left:
         return limits.rows
     rows = int((left - 3 * (pace.start + pace.score)) / (7 * pace.row))

@@ -119,9 +119,9 @@ class Search:
         return done
 
     def _find_epochs(self, rate: float) -> int:
-        rows = plan.rows_of_lengths(self.limits, plan.pace(self.facts, self.made), self.limits.budget - self._left())
-        alike = [trial for trial in self.made if (trial.learning_rate, trial.rows) == (rate, rows)]
-        tried = [trial for trial in alike if trial.score is not None or trial.loss is None]
+        made = [trial for trial in self.made if trial.learning_rate == rate]
+        rows = plan.rows_of_lengths(self.limits, plan.pace(self.facts, self.made), self._left(), made)
+        tried = [trial for trial in made if trial.rows == rows and (trial.score is not None or trial.loss is None)]
         while rows:
             epochs = plan.next_length(tried, rate, rows, self._left(), plan.pace(self.facts, self.made))
             if epochs is None:

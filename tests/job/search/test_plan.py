@@ -98,11 +98,12 @@ def test_lengths_end_with_the_budget() -> None:
 
 
 def test_lengths_take_fewer_rows_where_the_budget_is_small() -> None:
-    assert plan.rows_of_lengths(LIMITS, PACE, spent=0) == 270
-    some = plan.rows_of_lengths(LIMITS, PACE, spent=450)
+    assert plan.rows_of_lengths(LIMITS, PACE, 600, []) == 270
+    some = plan.rows_of_lengths(LIMITS, PACE, 150, [])
     assert 64 <= some < 270
     assert 3 * PACE.start + 7 * PACE.row * some <= 150
-    assert plan.rows_of_lengths(LIMITS, PACE, spent=590) == 0
+    assert plan.rows_of_lengths(LIMITS, PACE, 10, []) == 0
+    assert plan.rows_of_lengths(LIMITS, PACE, 10, [Trial(1e-4, 1, 270, loss=1.0, score=0.5)]) == 270
 
 
 def test_the_order_of_a_retriever_is_by_rank() -> None:
