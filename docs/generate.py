@@ -12,7 +12,7 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin
 from pydantic.fields import FieldInfo
 from typer.main import get_command
 
-from job.config.schema import Config, SourceSection
+from job.config.schema import Config, DecodingSection, SourceSection
 from serve.__main__ import KEY, app
 
 PAGES = Path(__file__).parent
@@ -39,8 +39,8 @@ meant; the exit code is then 2.
 
 - Numbers are YAML 1.2, so `1e-4` is a number. A duplicate or unknown key is an error.
 - Override keys on the command line as `section.key=value`: `python -m job run mine.yaml train.epochs=2`.
-- `run.yaml` in the run folder has every default filled in and the commits of base and data that were used. It runs
-  again to the same model.
+- `run.yaml` in the run folder has every default filled in, the commits of base and data that were used, and what a
+  search found for `auto`. It runs again to the same model.
 - `python -m job schema` prints the JSON Schema ([for your editor](quickstart.md#all-commands)).
 """
 TABLE = "| key | type | default | what it is |\n|---|---|---|---|"
@@ -100,7 +100,14 @@ def _type(annotation: Any) -> str:
         return " or ".join(_type(part) for part in arguments if part is not NoneType)
     if origin in (list, tuple):
         return f"list of {_type(arguments[0])}s"
-    names = {str: "text", int: "whole number", float: "number", bool: "true or false", SourceSection: "source"}
+    names = {
+        str: "text",
+        int: "whole number",
+        float: "number",
+        bool: "true or false",
+        SourceSection: "source",
+        DecodingSection: "settings",
+    }
     return names[annotation]
 
 

@@ -12,15 +12,16 @@ import datasets
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from job import prepare
-from job.config.schema import Config
+from job.config.schema import Config, TrainSection
 from job.data.local_files import existing_paths, local_data
 from job.data.prompt import render
-from job.data.stages import load_encoded
+from job.data.stages import load_encoded, load_groups
 from job.hub import client
 from job.publishing import publish
 from job.report import report
 from job.run import disk, durable, machine
 from job.run.folder import RunFolder
+from job.search import held_back
 from job.training import train
 from job.training.train import Rehearsal
 
@@ -51,14 +52,35 @@ def check(config: Config) -> str:
         folder.open(local_data(config.dataset))
         prepare.prepare(trial, folder)
         rows = load_encoded(folder)
-        steps = train.count_steps(config.train, len(rows["train"]), hardware.processes)
+        section = _stand_in(config)
+        if config.auto_keys():
+            held_back.divide(rows["train"], load_groups(folder), config.seed, config.auto_keys()[0])
+        steps = train.count_steps(section, len(rows["train"]), hardware.processes)
         log_rows(rows, AutoTokenizer.from_pretrained(folder / "base"))
         for line in disk.require_free(disk.estimate(config, folder.path)):
             log.info(f"disk: {line}")
-        rehearsal = train.rehearse(config.train, rows["train"], folder / "base", hardware, train.objective(config))
+        rehearsal = train.rehearse(section, rows["train"], folder / "base", hardware, train.objective(config))
         report.report(folder.path, config)
         durable.write(run / "check.html", (folder / "report.html").read_text(encoding="utf-8"))
-        return f"{forecast(rows, steps, config.train.epochs, rehearsal)}; the data is shown in {run / 'check.html'}"
+        expected = forecast(rows, steps, section.epochs, rehearsal) + search_forecast(config)
+        return f"{expected}; the data is shown in {run / 'check.html'}"
+
+
+def search_forecast(config: Config) -> str:
+    """Say what the keys that are auto add to the forecast; nothing if none is."""
+    asked = config.auto_keys()
+    if not asked:
+        return ""
+    counted = "; steps and minutes are those of one epoch" if "train.epochs" in asked else ""
+    minutes = config.train.search_minutes
+    return f"{counted}; before the training, the search for {' and '.join(asked)} takes up to {minutes:g} minutes"
+
+
+def _stand_in(config: Config) -> TrainSection:
+    """Give the section train with numbers to rehearse with: one epoch, and any rate, where they are auto."""
+    values, numbers = config.train.model_dump(), {"epochs": 1, "learning_rate": 1e-5}
+    found = {key: number for key, number in numbers.items() if values[key] == "auto"}
+    return TrainSection.model_validate({**values, **found})
 
 
 def log_rows(rows: datasets.DatasetDict, tokenizer: PreTrainedTokenizerBase, count: int = 3) -> None:

@@ -20,10 +20,13 @@ from job.data.credentials import redact_value
 from job.data.made_rows import MADE_FROM
 from job.data.prompt import prompt_length
 from job.data.rows import BATCH
+from job.data.stages import GROUPS
 from job.errors import ConfigError, DataError
 from job.report.rendering import kept_weights
 from job.run import fact_files
 from job.run.facts import Answers, DataFacts, Metrics, RunRequest, Source, TrainingFacts
+from job.run.search_facts import SearchFacts
+from job.search.held_back import divide
 
 _REJECTING_STAGES = ("load", "clean", "encode", "dedupe")
 """The stages that can reject a row, in their order."""
@@ -163,7 +166,7 @@ def _kept_lines(run: Path, data: DataFacts, kept: _Kept, is_retriever: bool) -> 
     if row.get(MADE_FROM) is not None:
         lines = [f"made      from {row[MADE_FROM]}, its question in other words", *lines[1:5]]
     if kept.part == "train":
-        return [*lines, *_made_lines(run, row["where"]), *_training_lines(run)]
+        return [*lines, *_made_lines(run, row["where"]), *_search_lines(run, kept), *_training_lines(run)]
     return [*lines, *_test_lines(run, row["where"])]
 
 
@@ -175,6 +178,22 @@ def _made_lines(run: Path, where: str) -> list[str]:
     sources = rows.with_format("arrow")[MADE_FROM][:]
     made = rows.select(np.flatnonzero(pc.fill_null(pc.equal(sources, where), False)))
     return [f"made      {row['where']}: {_quote(row['question'])}" for row in made]
+
+
+def _search_lines(run: Path, kept: _Kept) -> list[str]:
+    """Say what the search for settings, if there was one, did with a training row."""
+    facts, request = fact_files.read(run, SearchFacts), fact_files.read(run, RunRequest)
+    groups = run / "encoded" / GROUPS
+    if facts is None or request is None or not groups.exists():
+        return []
+    rows = datasets.load_from_disk(run / "encoded")["train"]
+    parts = divide(rows, np.load(groups), int(request.config["seed"]), "train.epochs")
+    measured = kept.row["where"] in parts["test"]["where"][:]
+    return [
+        "search    held back: it measured the trials, and was trained on afterwards"
+        if measured
+        else "search    one of the rows that the trials trained on"
+    ]
 
 
 def _training_lines(run: Path) -> list[str]:

@@ -20,9 +20,10 @@ from job.model.ground import SETTINGS
 from job.report import report
 from job.retrieval import ground_base
 from job.retrieval.grounding import Grounding
-from job.run.facts import DataFacts, GroundFacts, TrainingFacts, UnknownQuestions
+from job.run.facts import DataFacts, TrainingFacts
 from job.run.folder import RunFolder
 from job.run.machine import Machine, detect
+from job.run.retriever_facts import GroundFacts, UnknownQuestions
 from job.training import origin
 
 log = logging.getLogger(__name__)

@@ -21,7 +21,7 @@ TEACHER_FORCED: frozenset[str] = frozenset({"loss", "perplexity", "token_accurac
 _OF_A_GENERATOR = (
     ("model", "chat_template"), ("model", "max_new_tokens"), ("model", "ground"), ("model", "ground_revision"),
     ("model", "ground_rows"), ("model", "ground_misses"), ("train", "word_dropout"),
-    ("evaluate", "min_confidence"),
+    ("evaluate", "min_confidence"), ("model", "decoding"),
 )  # fmt: skip
 """Keys without effect beside a retriever; run.yaml writes out their defaults."""
 
@@ -61,6 +61,7 @@ def find_conflicts(config: "Config") -> Iterator[tuple[KeyPath, str]]:
         yield ("split", "fold"), f"is {config.split.fold}, and split.folds is {config.split.folds or 'not set'}"
     yield from _check_kind(config)
     yield from _check_keep(config)
+    yield from _check_search(config)
     if config.model.kind == "generator" and evaluate.gate in GENERATED and evaluate.generate_rows == 0:
         yield (
             ("evaluate", "gate"),
@@ -122,6 +123,33 @@ def _check_keep(config: "Config") -> Iterator[tuple[KeyPath, str]]:
             ("train", "patience"),
             f"is {config.train.patience}, and train.keep is last: a training that ends early would keep weights with "
             "a higher test loss than earlier ones; set train.keep to best, or remove train.patience",
+        )
+
+
+def _check_search(config: "Config") -> Iterator[tuple[KeyPath, str]]:
+    """Keys that a search cannot work with, and its budget where nothing is searched for."""
+    asked, train = config.auto_keys(), config.train
+    if not asked and train.search_minutes != type(train).model_fields["search_minutes"].default:
+        yield (
+            ("train", "search_minutes"),
+            "is set, and nothing is searched for; set train.epochs, train.learning_rate or model.decoding to auto, or "
+            "remove it",
+        )
+    if asked and config.model.ground is not None:
+        section, _, key = asked[0].partition(".")
+        yield (section, key), "is auto with model.ground, and a search retrieves no rows; set a value"
+    tuned = [key for key in asked if key.startswith("train.")]
+    if tuned and train.warmup_steps:
+        yield (
+            ("train", "warmup_steps"),
+            f"is {train.warmup_steps}, and {tuned[0]} is auto: the search's trainings are shorter than the run's, and "
+            "most of their steps would be the warm-up; remove it, or set a number instead of auto",
+        )
+    if train.epochs == "auto" and train.patience is not None:
+        yield (
+            ("train", "patience"),
+            f"is {train.patience}, and train.epochs is auto, so two rules would decide when the training ends; remove "
+            "one of the two",
         )
 
 

@@ -9,6 +9,13 @@ from job.config.section import Section
 Kind = Literal["generator", "retriever"]
 
 
+class DecodingSection(Section):
+    """Settings of greedy decoding, as generation_config.json and the server name them."""
+
+    repetition_penalty: Annotated[float, Field(gt=0)] = Field(1.0, description="Above 1: used tokens are less likely.")
+    no_repeat_ngram_size: Annotated[int, Field(ge=0)] = Field(0, description="No so many tokens come again; 0: off.")
+
+
 class ModelSection(Section):
     """The model to start from."""
 
@@ -29,6 +36,11 @@ class ModelSection(Section):
     max_length: Annotated[int, Field(ge=8)] = Field(512, description="Longest row in tokens; longer ones are rejected.")
     max_new_tokens: Annotated[int, Field(ge=1)] = Field(
         128, description="Longest answer in tokens, published in generation_config.json."
+    )
+    decoding: DecodingSection | Literal["greedy", "auto"] = Field(
+        "greedy",
+        description="How answers are decoded, published in generation_config.json: greedy; {repetition_penalty: 1.1, "
+        "no_repeat_ngram_size: 3} with one or both; auto: found by a search.",
     )
     ground: str | None = Field(
         None, description="Hub id or local folder of a published retriever, whose nearest rows the prompt carries."

@@ -111,10 +111,13 @@ def _expected(path: KeyPath, item: ErrorDetails) -> str:
         return "a section with keys, such as " + ", ".join(list(section.model_fields)[:3])
     if path == ("evaluate", "gate"):
         return "one of " + ", ".join((*get_args(Metric), "auto", "off"))
+    if path == ("model", "decoding"):
+        return "greedy, auto, or settings such as {repetition_penalty: 1.1, no_repeat_ngram_size: 3}"
     words = item["msg"].removeprefix("Input should be ").replace("String should have", "text with")
     for term, plain in (("a valid tuple", "a list"), ("a valid string", "text"), ("a valid integer", "a whole number")):
         words = words.replace(term, plain)
-    return words.replace("a valid ", "a ").replace("a boolean", "true or false")
+    or_auto = ", or auto" if path in (("train", "epochs"), ("train", "learning_rate")) else ""
+    return words.replace("a valid ", "a ").replace("a boolean", "true or false") + or_auto
 
 
 def _sections() -> list[str]:

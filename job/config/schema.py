@@ -8,9 +8,12 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
+from job.config.model import DecodingSection as DecodingSection
 from job.config.model import Kind as Kind
 from job.config.model import ModelSection as ModelSection
 from job.config.section import Section as Section
+from job.config.train_section import AskedTrainSection
+from job.config.train_section import TrainSection as TrainSection
 
 Metric = Literal[
     "loss", "perplexity", "token_accuracy", "f1", "exact_match", "ended", "recall_at_1", "recall_at_5", "mrr_at_10"
@@ -141,53 +144,6 @@ class SplitSection(Section):
     fold: Annotated[int, Field(ge=1)] = Field(1, description="The part that is tested, from 1 to folds.")
 
 
-class TrainSection(Section):
-    """How the model is trained."""
-
-    epochs: Annotated[int, Field(ge=1)] = Field(5, description="Passes over the training rows.")
-    paraphrases: Annotated[int, Field(ge=0)] = Field(
-        0, description="Most rows to make from each training row, with its question in other words (English)."
-    )
-    word_dropout: Annotated[float, Field(ge=0, lt=1)] = Field(
-        0.0,
-        description="Share of a question's words left out at random in each step, so that a generator does not copy "
-        "them into its answer.",
-    )
-    batch_size: Annotated[int, Field(ge=1)] = Field(8, description="Rows per process and forward pass.")
-    gradient_accumulation_steps: Annotated[int, Field(ge=1)] = Field(
-        1, description="Forward passes per optimizer step."
-    )
-    learning_rate: Annotated[float, Field(gt=0)] = Field(3e-5, description="Peak learning rate of AdamW.")
-    lr_scheduler: Literal["linear", "cosine", "constant"] = Field("linear", description="Learning rate schedule.")
-    warmup_steps: Annotated[int, Field(ge=0)] = Field(0, description="Optimizer steps up to the peak learning rate.")
-    weight_decay: Annotated[float, Field(ge=0)] = Field(0.01, description="AdamW weight decay (matrices only).")
-    max_grad_norm: Annotated[float, Field(gt=0)] = Field(1.0, description="Gradients are clipped to this norm.")
-    precision: Literal["auto", "bf16", "fp16", "fp32"] = Field(
-        "auto", description="auto: bf16 where the hardware supports it, else fp16 on a GPU, else fp32."
-    )
-    device: Literal["auto", "gpu", "cpu"] = Field(
-        "auto", description="auto: a GPU if there is one; gpu: refuse to run without one."
-    )
-    keep: Literal["best", "last"] = Field(
-        "best", description="Weights that become the model: best: those with the lowest test loss; last."
-    )
-    test_steps: Annotated[int, Field(ge=1)] | None = Field(
-        None, description="Steps between measurements of the test loss, besides that after each epoch."
-    )
-    patience: Annotated[int, Field(ge=1)] | None = Field(
-        None, description="Measurements in a row without a lower test loss that end the training early."
-    )
-    logging_steps: Annotated[int, Field(ge=1)] = Field(10, description="Steps between points of the loss curve.")
-    save_steps: Annotated[int, Field(ge=1)] = Field(500, description="Steps between checkpoints.")
-    save_minutes: Annotated[float, Field(gt=0)] = Field(
-        10.0, description="Longest time between checkpoints, in minutes; save_steps may come first."
-    )
-    save_total_limit: Annotated[int, Field(ge=1)] = Field(2, description="Checkpoints kept.")
-    wandb_project: str | None = Field(
-        None, description="Also log to this Weights & Biases project (pip install wandb)."
-    )
-
-
 class RetrieverSection(Section):
     """What is particular to a retriever."""
 
@@ -272,9 +228,22 @@ class Config(Section):
     dedupe: DedupeSection = Field(DedupeSection(), description="Which repeated rows are dropped.")
     split: SplitSection = Field(SplitSection(), description="How the test rows are chosen.")
     model: ModelSection = Field(ModelSection(), description="The model to start from.")
-    train: TrainSection = Field(TrainSection(), description="Fine-tuning.")
+    train: AskedTrainSection = Field(AskedTrainSection(), description="Fine-tuning.")
     retriever: RetrieverSection = Field(RetrieverSection(), description="What is particular to a retriever.")
     evaluate: EvaluateSection = Field(EvaluateSection(), description="Measuring, and the gate before publishing.")
     publish: PublishSection = Field(PublishSection(), description="Where the model goes.")
     output: str = Field("runs/kickoff", description="Run folder: checkpoints, model, report.")
     seed: Annotated[int, Field(ge=0)] = Field(42, description="Seed of the split, the row order and dropout.")
+
+    def auto_keys(self) -> list[str]:
+        """List the keys that are left to a search, such as train.epochs."""
+        values = {
+            "train.learning_rate": self.train.learning_rate,
+            "train.epochs": self.train.epochs,
+            "model.decoding": self.model.decoding,
+        }
+        return [key for key, value in values.items() if value == "auto"]
+
+    def settled_train(self) -> TrainSection:
+        """Give the section train with a number for every key; none may be auto any more."""
+        return TrainSection.model_validate(self.train.model_dump())

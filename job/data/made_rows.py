@@ -67,6 +67,12 @@ def add(parts: datasets.DatasetDict, made: datasets.Dataset) -> datasets.Dataset
     return datasets.DatasetDict(train=datasets.concatenate_datasets([train, made]), test=parts["test"])
 
 
+def find_originals(train: datasets.Dataset, made: datasets.Dataset) -> np.ndarray[Any, np.dtype[np.int64]]:
+    """Find the training row, by number, that each made row was made from."""
+    numbers = {where: number for number, where in enumerate(train["where"][:])}
+    return np.array([numbers[where] for where in made[MADE_FROM][:]], dtype=np.int64)
+
+
 def originals(rows: datasets.Dataset) -> datasets.Dataset:
     """Leave out the made rows."""
     if MADE_FROM not in rows.column_names:

@@ -43,7 +43,7 @@ def split(
     """
     if test is not None:
         return datasets.DatasetDict(train=rows, test=test)
-    groups = _number_groups(rows, families)
+    groups = number_groups(rows, families)
     sizes = np.bincount(groups)
     if len(sizes) < 2:
         return datasets.DatasetDict(train=rows, test=rows.select([]))
@@ -60,6 +60,23 @@ def split(
     # evaluation generates answers for the first test rows, so these must not be the file's first
     test_order = np.random.default_rng(seed).permutation(tested)
     return datasets.DatasetDict(train=rows.select(trained), test=rows.select(test_order))
+
+
+def hold_back(share: float, seed: int, groups: Indices) -> npt.NDArray[np.bool_]:
+    """Choose a share of the rows, whole groups of them.
+
+    Args:
+        share: of the rows, about.
+        seed: of the order in which groups are drawn.
+        groups: the number of each row's group, from zero or with gaps; two groups at least.
+
+    Returns:
+        True for each row that is held back.
+    """
+    numbers = np.unique(groups, return_inverse=True)[1]
+    sizes = np.bincount(numbers)
+    shuffled = np.random.default_rng(seed).permutation(len(sizes)).tolist()
+    return np.isin(numbers, _take_share(share, sizes, shuffled))
 
 
 def _take_share(test_size: float, sizes: Indices, groups: list[int]) -> list[int]:
@@ -87,8 +104,8 @@ def _take_fold(section: SplitSection, sizes: Indices, groups: list[int]) -> list
     return folds[section.fold - 1]
 
 
-def _number_groups(rows: datasets.Dataset, families: Indices) -> Indices:
-    """The group number of each row, from zero: rows of one family or of one value of split.group."""
+def number_groups(rows: datasets.Dataset, families: Indices) -> Indices:
+    """Return the group number of each row, from zero: rows of one family or of one value of split.group."""
     _, firsts, numbers = np.unique(families, return_index=True, return_inverse=True)
     merged = merge_families(firsts[numbers], _pairs_of_one_value(rows)) if len(rows) else firsts
     return np.unique(merged, return_inverse=True)[1]

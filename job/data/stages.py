@@ -15,6 +15,7 @@ from collections.abc import Callable
 from functools import partial
 
 import datasets
+import numpy as np
 from transformers import PreTrainedTokenizerBase
 
 from job.config.schema import Config, DatasetSection
@@ -22,6 +23,7 @@ from job.data import encode, ledger, load, made_rows, split, unused_columns
 from job.data.clean import clean, rules
 from job.data.dedupe import dedupe
 from job.data.dedupe.repeats import Repeats
+from job.data.split import Indices
 from job.errors import DataError
 from job.run import durable
 from job.run.facts import Answers, DataFacts, Source
@@ -29,6 +31,8 @@ from job.run.folder import RunFolder
 from job.run.row_facts import Rejection
 
 log = logging.getLogger(__name__)
+GROUPS = "groups.npy"
+"""File of the encoded rows: the number of each training row's group."""
 EncodeRows = Callable[..., tuple[datasets.Dataset, list[Rejection]]]
 """`encode.encode`, or `pairs.encode` with its prompts: (rows, tokenizer, max_length, counts, check)."""
 ChooseForms = Callable[[datasets.DatasetDict], datasets.DatasetDict]
@@ -95,9 +99,14 @@ def _prepare(
         train, test, repeats = _dedupe(config, data, rejected, sources)
     with folder.phase("split", "choosing which rows to train on and which to test on"):
         families = repeats.families[len(test) if test is not None else 0 :]
-        parts = split.split(config.split, config.seed, train, test, families).remove_columns(["id", "group"])
+        parts = split.split(config.split, config.seed, train, test, families)
+        groups = split.number_groups(train, families)[np.isin(_ids(train), _ids(parts["train"]))]
+        parts = parts.remove_columns(["id", "group"])
         made = _make_rows(config, folder, parts, tokenizer, encode_rows)
-        to_train = parts if made is None else made_rows.add(parts, made)
+        to_train = parts
+        if made is not None:
+            groups = np.concatenate([groups, groups[made_rows.find_originals(parts["train"], made)]])
+            to_train = made_rows.add(parts, made)
         if tokenizer is not None and choose is not None:
             to_train = choose(to_train)
             parts = datasets.DatasetDict(train=made_rows.originals(to_train["train"]), test=to_train["test"])
@@ -108,7 +117,7 @@ def _prepare(
         facts = ledger.count_rows(config, sources, counts, repeats, parts, tokenizer, mended, made)
         _log_facts(facts)
         if tokenizer is not None and len(parts["train"]):
-            _save(to_train, folder)
+            _save(to_train, groups, folder)
             to_train = load_encoded(folder)
     folder.write(facts)
     return to_train
@@ -223,10 +232,22 @@ def _unused_columns(section: DatasetSection, sources: list[Source]) -> list[str]
     return [name for source in sources for name in source.unused if name not in ignored]
 
 
-def _save(parts: datasets.DatasetDict, folder: RunFolder) -> None:
+def _ids(rows: datasets.Dataset) -> Indices:
+    ids: Indices = rows.select_columns("id").with_format("numpy")["id"][:]
+    return ids
+
+
+def load_groups(folder: RunFolder) -> Indices | None:
+    """Load the number of each training row's group, by which rows were split; None if it was not saved."""
+    path = folder / "encoded" / GROUPS
+    return np.load(path) if path.exists() else None
+
+
+def _save(parts: datasets.DatasetDict, groups: Indices, folder: RunFolder) -> None:
     # datasets cannot read back a part without rows
     kept = datasets.DatasetDict({name: part for name, part in parts.items() if len(part)})
     kept.save_to_disk(folder / "encoded.partial")
+    np.save(folder / "encoded.partial" / GROUPS, groups)
     durable.replace(folder / "encoded.partial", folder / "encoded")
 
 

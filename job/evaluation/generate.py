@@ -69,6 +69,8 @@ def generate(
     prompts = prompt_ids(list(questions), tokenizer, documents)
     stops = _stops(model)
     limits = _answer_limits(model, [len(prompt) for prompt in prompts])
+    # padding would count as a token that was used, and it is often the token that ends an answer
+    padded = model.generation_config.repetition_penalty in (None, 1.0)
     answers = dict.fromkeys(range(len(prompts)), Answer("", False))
 
     def answer(rows: list[int]) -> list[Answer]:
@@ -78,7 +80,7 @@ def generate(
         progress.update(len(rows) * machine.processes)
         return [_decode(ids, stops, tokenizer) for ids in output[:, batch["input_ids"].shape[1] :].tolist()]
 
-    batches = _batches(prompts, limits, batch_size)
+    batches = _batches(prompts, limits, batch_size, padded)
     with Progress(f"answers of the {title} model", sum(map(len, batches)), "question") as progress:
         generated = machine.distribute(batches, lambda rows: in_halves(rows, answer, "evaluate", machine.free_cache))
     answers |= zip(chain.from_iterable(batches), chain.from_iterable(generated), strict=True)
@@ -101,12 +103,15 @@ def _answer_limits(model: PreTrainedModel, lengths: list[int]) -> list[int]:
     return [bound - length if longest is None else min(int(longest), bound - length) for length in lengths]
 
 
-def _batches(prompts: list[list[int]], limits: list[int], size: int) -> list[list[int]]:
-    """Group prompts of similar length and the same limit: the length of an answer then depends on no other row."""
+def _batches(prompts: list[list[int]], limits: list[int], size: int, padded: bool) -> list[list[int]]:
+    """Group prompts of similar length and the same limit: the length of an answer then depends on no other row.
+
+    Without padding they are of equal length.
+    """
     groups = defaultdict(list)
     for row in sorted(range(len(prompts)), key=lambda row: len(prompts[row])):
         if limits[row] > 0:
-            groups[limits[row]].append(row)
+            groups[limits[row], 0 if padded else len(prompts[row])].append(row)
     return [rows[start : start + size] for rows in groups.values() for start in range(0, len(rows), size)]
 
 

@@ -18,9 +18,11 @@ from job.data.stages import load_encoded
 from job.evaluation import confidence, evaluate, gate, retrieval
 from job.retrieval import neighbours, retriever
 from job.retrieval.threshold import halves
-from job.run.facts import Answer, Answers, Measured, Metrics, ModelMetrics, UnknownQuestions
+from job.run.facts import Answer, Answers, Measured, Metrics, ModelMetrics
 from job.run.folder import RunFolder
+from job.run.generation import decoding_settings
 from job.run.machine import Machine
+from job.run.retriever_facts import UnknownQuestions
 
 log = logging.getLogger(__name__)
 
@@ -114,8 +116,13 @@ def _settings(config: Config, folder: RunFolder) -> dict[str, Any]:
     # they are published: a hash, since neither the questions nor the path of their file are for everybody
     asked = hashlib.sha256(json.dumps(_unknown(config, folder)).encode()).hexdigest()
     if config.model.kind == "generator":
-        unknown = {"unknown_sha256": asked} if config.model.ground is not None else {}
-        return {**settings, "max_new_tokens": config.model.max_new_tokens, **unknown}
+        decoding = decoding_settings(folder.pinned_config().model)
+        return {
+            **settings,
+            "max_new_tokens": config.model.max_new_tokens,
+            **({"decoding": decoding} if decoding else {}),
+            **({"unknown_sha256": asked} if config.model.ground is not None else {}),
+        }
     section = config.retriever.model_dump(mode="json", exclude={"unknown"})
     return {**settings, "retriever": section, "unknown_sha256": asked}
 

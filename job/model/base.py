@@ -27,7 +27,7 @@ from job.config.schema import ModelSection
 from job.errors import ConfigError, DataError
 from job.model import files, ids, probe, source, template, weights
 from job.model.template import Template
-from job.run import checkpoint, durable, out_of_memory
+from job.run import checkpoint, durable, generation, out_of_memory
 from job.run.fact_files import Damaged, dump, load
 from job.run.facts import BaseFacts
 from job.run.messages import one_line
@@ -249,12 +249,12 @@ def _validate(
         )
     chosen = template.install(section, tokenizer)
     ids.require_known(base, model, tokenizer, template.render_samples(tokenizer))
-    _complete(tokenizer, model, section.max_new_tokens)
+    _complete(tokenizer, model, section)
     probe.require_generation(base, model, special, context)
     return chosen, context
 
 
-def _complete(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel, max_new_tokens: int) -> None:
+def _complete(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel, section: ModelSection) -> None:
     """Set the padding token, the stop tokens and the generation config that the published repository must hold."""
     if tokenizer.pad_token_id is None:
         tokenizer.pad_token = tokenizer.eos_token  # safe: padding is masked by length, never by id
@@ -269,8 +269,9 @@ def _complete(tokenizer: PreTrainedTokenizerBase, model: PreTrainedModel, max_ne
         bos_token_id=tokenizer.bos_token_id,
         eos_token_id=ends if len(ends) > 1 else ends[0],
         pad_token_id=tokenizer.pad_token_id,
-        max_new_tokens=max_new_tokens,
+        max_new_tokens=section.max_new_tokens,
         do_sample=False,
+        **generation.decoding_settings(section),
     )
 
 

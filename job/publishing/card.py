@@ -19,6 +19,8 @@ from job.publishing import markdown, paths
 from job.report.rendering import METRICS, Sample, environment, kept_weights, metric_rows, side_by_side, value_of
 from job.run import fact_files
 from job.run.facts import Answers, BaseFacts, DataFacts, Metrics, Source, TrainingFacts
+from job.run.search_facts import SearchFacts
+from job.search import words
 
 Record = TypeVar("Record")
 PACKAGES = ("torch", "transformers", "datasets", "tokenizers", "huggingface_hub")
@@ -35,6 +37,7 @@ def card(run: Path, config: Config) -> str:
     """
     data, training = _require_facts(run, DataFacts), _require_facts(run, TrainingFacts)
     metrics, base = _require_facts(run, Metrics), _require_facts(run, BaseFacts)
+    search = fact_files.read(run, SearchFacts)
     sources = [replace(source, source=_source(source)) for source in data.sources]
     samples = side_by_side(_require_facts(run, Answers))[:SAMPLES] if config.publish.samples else []
     templates = environment()
@@ -45,13 +48,15 @@ def card(run: Path, config: Config) -> str:
         data=data,
         training=training,
         kept=kept_weights(training),
+        search=search,
+        found=words.found(search) if search is not None else "",
         metrics=metrics,
         base=replace(base, base=_base(base)),
         sources=sources,
         measured=metric_rows(metrics),
         metadata=str(ModelCard(f"---\n{_metadata(config, metrics, sources, base).to_yaml()}\n---")).strip(),
         samples=samples,
-        train=config.train.model_dump(),
+        train=config.train.model_dump(exclude={"search_minutes"}),
         model=config.model.model_dump(),
         retriever=config.retriever.model_dump(exclude={"unknown"}),
         ground=_ground(config),

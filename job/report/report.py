@@ -3,13 +3,11 @@
 It reads the facts that the stages have written to the run folder. It does not know the stages.
 """
 
-import base64
-import io
 from pathlib import Path
-from typing import Any
 
 from job.config.read import dump
 from job.config.schema import Config, Kind
+from job.report import pictures
 from job.report.data import view
 from job.report.rendering import (
     METRICS,
@@ -21,8 +19,10 @@ from job.report.rendering import (
     side_by_side,
     value_of,
 )
+from job.report.search import SearchView, view_search
 from job.run import durable, fact_files
 from job.run.facts import Answers, BaseFacts, DataFacts, Metrics, Published, TrainingFacts
+from job.run.search_facts import SearchFacts
 
 
 def report(run: Path, config: Config) -> None:
@@ -57,11 +57,17 @@ def report(run: Path, config: Config) -> None:
             config=dump(config),
             title=config.publish.repo or run.name,
             samples=side_by_side(answers)[:20] if answers is not None else [],
-            loss_picture=_data_uri(loss),
+            loss_picture=pictures.data_uri(loss),
             view=view(data),
+            search=_search(run),
         )
     )
     durable.write(run / "report.html", html)
+
+
+def _search(run: Path) -> SearchView | None:
+    facts = fact_files.read(run, SearchFacts)
+    return view_search(facts) if facts is not None and facts.finished else None
 
 
 def brief(metrics: Metrics) -> str:
@@ -104,7 +110,7 @@ def summary(metrics: Metrics, answers: Answers, count: int = 5) -> str:
 
 
 def _loss_picture(training: TrainingFacts, kind: Kind) -> bytes:
-    figure, axes = _axes(7, 3.5)
+    figure, axes = pictures.axes(7, 3.5)
     for key, label, style in (("train_loss", "training", "-"), ("test_loss", "test", "o-")):
         points = [(point["step"], point[key]) for point in training.history if point.get(key) is not None]
         if points:
@@ -114,23 +120,4 @@ def _loss_picture(training: TrainingFacts, kind: Kind) -> bytes:
     axes.set(xlabel="step", ylabel=f"loss (nats per {'token' if kind == 'generator' else 'question'})")
     if axes.lines:
         axes.legend()
-    return _png(figure)
-
-
-def _axes(width: float, height: float) -> tuple[Any, Any]:
-    from matplotlib.figure import Figure  # without pyplot, which keeps state and wants a display
-
-    figure = Figure(figsize=(width, height), layout="constrained")
-    axes = figure.subplots()
-    axes.grid(alpha=0.3)
-    return figure, axes
-
-
-def _png(figure: Any) -> bytes:
-    stream = io.BytesIO()
-    figure.savefig(stream, format="png", dpi=120, metadata={"Software": None})
-    return stream.getvalue()
-
-
-def _data_uri(picture: bytes) -> str:
-    return "data:image/png;base64," + base64.b64encode(picture).decode()
+    return pictures.png(figure)

@@ -18,9 +18,9 @@ from job.retrieval import index as indexes
 from job.retrieval.index import Index
 from job.retrieval.retriever import Retriever
 from job.run import durable
-from job.run.facts import GroundFacts
 from job.run.machine import Machine
 from job.run.messages import one_line
+from job.run.retriever_facts import GroundFacts
 
 VERSION = 1
 NEEDED = (*indexes.FILES, "modules.json", "config.json", "tokenizer.json")

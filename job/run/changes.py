@@ -22,12 +22,15 @@ _HARMLESS = {
     "train.precision",  # a checkpoint can be resumed in any precision
     "train.logging_steps",
     "train.wandb_project",
+    "train.search_minutes",  # the run folder starts a search over, as long as nothing is trained
     "retriever.unknown",
     "retriever.max_wrong",
     "retriever.threshold",
     "retriever.unknown_answer",
     "model.max_new_tokens",  # the run folder updates generation_config.json, and the metrics are measured again
 }
+_FOUND = ("train.learning_rate", "train.epochs", "model.decoding")
+"""Keys that may be auto; then what the search found means the same."""
 _BATCH = ("train.batch_size", "train.gradient_accumulation_steps")
 Files = Mapping[str, Mapping[str, str]]
 """For each config key that names local files: {path: SHA-256}, in reading order."""
@@ -74,12 +77,49 @@ def find_conflicts(
             key.endswith((".revision", ".ground_revision"))
             and _same_revision(new.get(key), old.get(key), resolved.get(key))
         )
+        and not (key in _FOUND and old.get(key) == "auto" and new.get(key) == resolved.get(key))
+        and not (key == "model.decoding" and new.get(key) != "auto")  # as model.max_new_tokens
     ]
 
 
 def alters_preparation(key: str) -> bool:
     """Return whether data or base must be prepared again if this key changes."""
     return not key.startswith("train.") or key == "train.paraphrases"
+
+
+def searches_anew(before: dict[str, Any], after: dict[str, Any], pinned: dict[str, Any]) -> bool:
+    """Return whether a search must start over though no weights change: another budget, or other answers to measure.
+
+    Args:
+        before: The config that was requested first.
+        after: The config of this call.
+        pinned: `before` with what a search found.
+    """
+    searches = "auto" in (after["train"]["epochs"], after["train"]["learning_rate"], after["model"]["decoding"])
+    minutes = [config["train"].get("search_minutes") for config in (before, after)]
+    return (searches and minutes[0] != minutes[1]) or generation(after) not in (generation(before), generation(pinned))
+
+
+def generation(config: dict[str, Any]) -> list[Any]:
+    """Return what the answers depend on besides the weights."""
+    return [config["model"].get(key) for key in ("max_new_tokens", "decoding")]
+
+
+def keep_requested(before: dict[str, Any], after: dict[str, Any], pinned: dict[str, Any]) -> dict[str, Any]:
+    """Replace commits in `after` by the requested branch or tag, and found values by `auto`, where both mean the same.
+
+    Args:
+        before: The config that was requested first.
+        after: The config of this call.
+        pinned: `before` with its revisions resolved and with what a search found.
+    """
+    config = dict(keep_requested_revisions(before, after, pinned))
+    for key in _FOUND:
+        section, _, name = key.partition(".")
+        asked, now, found = (part[section].get(name) for part in (before, after, pinned))
+        if asked == "auto" and now == found:
+            config[section] = {**config[section], name: asked}
+    return config
 
 
 def keep_requested_revisions(before: Any, after: Any, pinned: Any) -> Any:

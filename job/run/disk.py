@@ -76,6 +76,8 @@ def estimate(config: Config, prepared: Path) -> list[Need]:
     checkpoint = weights * _WEIGHT_BYTES * (_COPIES + _BEST_COPIES[config.train.keep])
     # a new checkpoint is complete before the oldest is removed; the saved model has the dtype of the base
     training = base + data + checkpoint * (config.train.save_total_limit + 1) + _SMALL_FILES
+    if config.model.decoding == "auto":  # the search keeps the models of two trials
+        training += 2 * base
     published = base + _SMALL_FILES
     output = Path(config.output)
     present, trained = size(output), (output / "model").exists()

@@ -13,18 +13,9 @@ from pydantic import TypeAdapter, ValidationError
 
 from job.errors import ConfigError
 from job.run import durable
-from job.run.facts import (
-    Answers,
-    BaseFacts,
-    DataFacts,
-    GroundFacts,
-    Measured,
-    Metrics,
-    Published,
-    RunRequest,
-    TrainingFacts,
-    UnknownQuestions,
-)
+from job.run.facts import Answers, BaseFacts, DataFacts, Measured, Metrics, Published, RunRequest, TrainingFacts
+from job.run.retriever_facts import GroundFacts, UnknownQuestions
+from job.run.search_facts import SearchFacts
 
 VERSION = 1
 """Version of the files' layout. Raise it when an older file could be misread or not read at all."""
@@ -34,6 +25,7 @@ FILES: Mapping[type, str] = {
     BaseFacts: "base/base.json",
     GroundFacts: "ground.json",
     UnknownQuestions: "unknown.json",
+    SearchFacts: "search.json",
     TrainingFacts: "training.json",
     Measured: "measured.json",
     Metrics: "metrics.json",

@@ -5,6 +5,7 @@
     data.json, rejected.jsonl, encoded/     the prepared data
     base/           the base model, in published form       checkpoints/, tensorboard/             while training
     model/          the tuned model, then the complete published repository     training.json
+    search.json     what a search for settings has tried and found      search/     while it searches
     lock.json       the process that works in the folder    ground.json   the retriever that base/ is grounded in
     measured.json   what an interrupted evaluation had measured     check.html  of `check`: the report of the data
     metrics.json    both models' metrics and the gate       answers.json        report.html        published.json
@@ -24,12 +25,14 @@ from typing import Any, TypeVar
 from pydantic import ValidationError
 
 from job.config import read as configs
-from job.config.schema import Config
+from job.config.schema import Config, ModelSection
 from job.errors import ConfigError, DataError
-from job.run import changes, disk, durable, fact_files, lock
+from job.run import changes, disk, durable, fact_files, generation, lock
 from job.run.changes import Change, Files
-from job.run.facts import BaseFacts, DataFacts, GroundFacts, Resolved, RunRequest, TrainingFacts
+from job.run.facts import BaseFacts, DataFacts, Resolved, RunRequest, TrainingFacts
 from job.run.pins import carry_commits, pin, unpin
+from job.run.retriever_facts import GroundFacts
+from job.run.search_facts import SearchFacts
 
 _OF_BASE = ("model.base", "model.gguf_file", "model.revision")
 _REMOVE = "remove it, and it is created again"
@@ -82,10 +85,8 @@ class RunFolder:
         self.pin()
 
     def pinned_config(self) -> Config:
-        """Return the config with the revisions that are resolved so far."""
-        resolved = self._resolved().config
-        config = self.config if resolved is None else carry_commits(self.config, Config.model_validate(resolved))
-        return pin(config, self.read(BaseFacts), self.read(DataFacts), self.read(GroundFacts))
+        """Return the config with the revisions that are resolved and the settings that are found so far."""
+        return self._pin(self.config, self._resolved())
 
     def pin(self) -> None:
         """Write the revisions that are resolved so far to run.yaml and asked.json."""
@@ -96,6 +97,11 @@ class RunFolder:
         resolved = Resolved(config.model_dump(mode="json"), weights)
         self.write(replace(self.require(RunRequest), resolved=resolved))
         durable.write(self / "run.yaml", configs.dump(config))
+
+    def _pin(self, config: Config, resolved: Resolved) -> Config:
+        if resolved.config is not None:
+            config = carry_commits(config, Config.model_validate(resolved.config))
+        return pin(config, self.read(BaseFacts), self.read(DataFacts), self.read(GroundFacts), self.read(SearchFacts))
 
     def preparation_config(self) -> Config:
         """Return the config to prepare base and data with: pinned if trained work depends on the same revisions."""
@@ -233,10 +239,7 @@ class RunFolder:
             The config to record as requested.
         """
         old = Config.model_validate(before.config)
-        commits = before.resolved.config
-        pinned = old if commits is None else carry_commits(old, Config.model_validate(commits))
-        data, ground = self.read(DataFacts), self.read(GroundFacts)
-        resolved = pin(pinned, self.read(BaseFacts), data, ground).model_dump(mode="json")
+        data, resolved = self.read(DataFacts), self._pin(old, before.resolved).model_dump(mode="json")
         same = changes.same_files(before.files, files)
         conflicts = changes.find_conflicts(before.config, config, resolved, same, self.is_trained())
         prepared = data.sources if data is not None else []
@@ -249,24 +252,23 @@ class RunFolder:
                 self.discard("data.json", "encoded")
             if any(key.startswith(("model.", "retriever.")) for key in keys):
                 self.discard("base", "ground.json")
-        if old.model.max_new_tokens != self.config.model.max_new_tokens:
-            self._set_max_new_tokens(self.config.model.max_new_tokens)
-        return dict(changes.keep_requested_revisions(before.config, config, resolved))
+            if conflicts or changed or changes.searches_anew(before.config, config, resolved):
+                self.discard("search", "search.json")
+        if changes.generation(before.config) != changes.generation(config):
+            self.set_generation(self.pinned_config().model)
+        return changes.keep_requested(before.config, config, resolved)
 
-    def _set_max_new_tokens(self, tokens: int) -> None:
-        """Set the longest answer in both models' generation config; older metrics are then out of date."""
-        base = self.read(BaseFacts)
+    def set_generation(self, section: ModelSection) -> None:
+        """Set longest answer and decoding in both models' generation config; older metrics are then out of date."""
+        base, tokens = self.read(BaseFacts), section.max_new_tokens
         if base is not None and base.context is not None and tokens >= base.context:
             raise ConfigError(
-                f"model.max_new_tokens: found {tokens}, and {self.config.model.base} reads at most {base.context} "
+                f"model.max_new_tokens: found {tokens}, and {section.base} reads at most {base.context} "
                 "tokens, question and answer together; lower it"
             )
-        for name in ("base/generation_config.json", "model/generation_config.json"):
-            path = self / name
-            if path.exists():
-                with _add_remedy(_RESTORE):
-                    settings = fact_files.read_json(path)
-                durable.write(path, durable.as_json({**settings, "max_new_tokens": tokens}))
+        for name in ("base", "model"):
+            with _add_remedy(_RESTORE):
+                generation.write_settings(section, self / name)
 
     def _refuse(self, conflicts: list[Change], changed: list[str]) -> None:
         if conflicts:

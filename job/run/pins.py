@@ -1,29 +1,45 @@
-"""Pins: replaces each branch and tag in the config by the commit that was used, so that a rerun gives the same result.
+"""Pins: replaces what the config leaves open by what was used, so that a rerun gives the same result.
 
-The module reads the facts of base and data. It does not ask the Hub.
+A branch or tag becomes its commit, and `auto` what the search found. The module reads the facts of base, data and
+search. It does not ask the Hub.
 """
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
 from job.config.schema import Config, DatasetSection, SourceSection
-from job.run.facts import BaseFacts, DataFacts, GroundFacts, Source
+from job.run.facts import BaseFacts, DataFacts, Source
+from job.run.retriever_facts import GroundFacts
+from job.run.search_facts import SearchFacts
 
 Section = TypeVar("Section", DatasetSection, SourceSection)
+AUTO = ("train.learning_rate", "train.epochs", "model.decoding")
+"""The keys that a search may find."""
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
-def pin(config: Config, base: BaseFacts | None, data: DataFacts | None, ground: GroundFacts | None = None) -> Config:
-    """Set the revisions that the facts name; what is not resolved yet stays as it is.
+def pin(
+    config: Config,
+    base: BaseFacts | None,
+    data: DataFacts | None,
+    ground: GroundFacts | None = None,
+    search: SearchFacts | None = None,
+) -> Config:
+    """Set the revisions and the found settings that the facts name; what is not resolved yet stays as it is.
 
     Args:
         config: The config as requested.
         base: Facts of the base model; None if it is not fetched yet.
         data: Facts of the data; None if they are not prepared yet.
         ground: Facts of the retriever of a grounded generator; None if it is not fetched yet.
+        search: Facts of the search; None if there was none.
     """
+    if search is not None and search.finished:
+        decoding = None if search.decoding is None else dict(search.decoding) or "greedy"
+        found = {"train.learning_rate": search.learning_rate, "train.epochs": search.epochs}
+        config = _settle(config, {**found, "model.decoding": decoding})
     model, dataset = config.model, config.dataset
     # if the base is a folder, its facts may name the model on the Hub that it was made from
     if base and base.revision is not None and base.base == model.base and not Path(model.base).is_dir():
@@ -37,7 +53,7 @@ def pin(config: Config, base: BaseFacts | None, data: DataFacts | None, ground: 
 
 
 def carry_commits(config: Config, before: Config) -> Config:
-    """Take the commits of an earlier, pinned config wherever both configs name the same model or data set."""
+    """Take the commits of an earlier, pinned config wherever both name the same model or data set, and found values."""
     model, dataset = config.model, _carry_commit(config.dataset, before.dataset)
     if model.base == before.model.base and _is_commit(before.model.revision):
         model = model.model_copy(update={"revision": before.model.revision})
@@ -46,7 +62,25 @@ def carry_commits(config: Config, before: Config) -> Config:
     if len(dataset.sources) == len(before.dataset.sources):
         pairs = zip(dataset.sources, before.dataset.sources, strict=True)
         dataset = dataset.model_copy(update={"sources": tuple(_carry_commit(*pair) for pair in pairs)})
-    return config.model_copy(update={"model": model, "dataset": dataset})
+    config = config.model_copy(update={"model": model, "dataset": dataset})
+    sections = (before.train, before.train, before.model)
+    found = {key: getattr(section, key.partition(".")[2]) for key, section in zip(AUTO, sections, strict=True)}
+    return _settle(config, {key: value for key, value in found.items() if value != "auto"})
+
+
+def _settle(config: Config, found: Mapping[str, Any]) -> Config:
+    """Put what was found in place of `auto`; the search's budget means nothing without one."""
+    asked = [key for key in config.auto_keys() if found.get(key) is not None]
+    if not asked:
+        return config
+    values = config.model_dump()
+    for key in asked:
+        section, _, name = key.partition(".")
+        values[section][name] = found[key]
+    if not set(config.auto_keys()) - set(asked):
+        values["train"]["search_minutes"] = type(config.train).model_fields["search_minutes"].default
+    sections = {name: type(getattr(config, name)).model_validate(values[name]) for name in ("train", "model")}
+    return config.model_copy(update=sections)
 
 
 def unpin(pinned: Any, config: Any) -> Any:

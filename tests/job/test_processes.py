@@ -52,6 +52,16 @@ def worker(launcher: psutil.Process, rank: int) -> psutil.Process:
     return next(child for child in launcher.children(recursive=True) if child.environ().get("RANK") == str(rank))
 
 
+def test_two_processes_search_together(still: Path, tmp_path: Path) -> None:
+    config = write_config(tmp_path, still, TRAIN.format(epochs="auto", size=4))
+    code, output = run(2, config, "train.learning_rate=auto", "train.search_minutes=0.2", "evaluate.gate=off")
+    assert code == Exit.DONE, output
+    found = read(tmp_path, "search.json")
+    assert found["finished"]
+    assert output.count("search: found learning rate") == 1
+    assert read(tmp_path, "training.json")["steps"] == found["epochs"] * 5
+
+
 def test_two_processes_with_half_the_batch_are_one(still: Path, tmp_path: Path) -> None:
     folders = []
     for processes, size in ((1, 16), (2, 8)):

@@ -48,6 +48,21 @@ def test_an_unknown_key_is_located_with_a_suggestion(tmp_path: Path, text: str, 
     assert errors(tmp_path, FILE + text) == [line]
 
 
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("train: {epochs: often}", "train.epochs: found 'often', expected a whole number, or auto"),
+        ("train: {epochs: 0}", "train.epochs: found 0, expected greater than or equal to 1, or auto"),
+        ("train: {learning_rate: Auto}", "train.learning_rate: found 'Auto', expected a number, or auto"),
+        ("model: {decoding: beams}", "model.decoding: found 'beams', expected greedy, auto, or settings such as {"),
+        ("model: {decoding: {beams: 2}}", "model.decoding: found 2, expected greedy, auto, or settings such as {"),
+    ],
+)
+def test_what_may_be_auto(tmp_path: Path, text: str, words: str) -> None:
+    (line,) = errors(tmp_path, FILE + text)
+    assert words in line
+
+
 @pytest.mark.parametrize("section", SECTIONS)
 def test_every_section_refuses_unknown_keys(tmp_path: Path, section: str) -> None:
     first = "" if section == "dataset" else FILE

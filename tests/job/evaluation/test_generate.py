@@ -1,6 +1,7 @@
 """Answers: those of plain transformers, and never past the context."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,15 @@ def alone(folder: Path, question: str, room: int | None = None) -> str:
 def test_batched_answers_are_those_of_plain_transformers(fetched: Path) -> None:
     questions = [row["question"] for row in ROWS[5:14]]
     assert answer(fetched, questions, CPU) == [alone(fetched, question) for question in questions]
+
+
+def test_a_repetition_penalty_does_not_count_padding(published: Path, tmp_path: Path) -> None:
+    """The padding token ends answers, too; if padding counted as used, a shorter question's answer would go on."""
+    folder = shutil.copytree(published, tmp_path / "penalty")
+    settings = json.loads((folder / "generation_config.json").read_text())
+    (folder / "generation_config.json").write_text(json.dumps({**settings, "repetition_penalty": 3.0}))
+    questions = [ROWS[0]["question"], ROWS[0]["question"] * 3, ROWS[3]["question"]]
+    assert answer(folder, questions, CPU) == [alone(folder, question) for question in questions]
 
 
 @pytest.fixture

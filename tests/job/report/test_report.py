@@ -11,7 +11,7 @@ from configs import MakeConfig
 
 from job import pipeline
 from job.config.schema import Config
-from job.report import report
+from job.report import pictures, report
 from job.run import fact_files
 from job.run.facts import Answers, Metrics
 
@@ -198,8 +198,8 @@ def test_the_step_whose_weights_the_model_has(
     tmp_path: Path, data: dict[str, Any], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     drawn: list[Any] = []
-    png = report._png
-    monkeypatch.setattr(report, "_png", lambda figure: drawn.append(figure) or png(figure))
+    png = pictures.png
+    monkeypatch.setattr(pictures, "png", lambda figure: drawn.append(figure) or png(figure))
     kept = {"kept_step": 120, "kept_epoch": 3, "kept_loss": 0.98, "stopped_early": True}
     (tmp_path / "training.json").write_text(json.dumps({**TRAINING, **kept}))
     html = rendered(tmp_path, data)

@@ -27,12 +27,15 @@ HARMLESS: list[dict[str, Any]] = [
     {"train": {"batch_size": 4, "gradient_accumulation_steps": 2}},
     {"train": {"batch_size": 1, "gradient_accumulation_steps": 8}},
     {"model": {"max_new_tokens": 20}},
+    {"model": {"decoding": {"repetition_penalty": 1.1}}},
     {"publish": {"repo": "ada/soccer", "tag": "v1", "license": "mit"}},
     {"evaluate": {"generate_rows": 3, "batch_size": 2, "gate": "off"}},
     {"model": {"revision": "main"}},
 ]
 DECIDING: list[tuple[dict[str, Any], str]] = [
     ({"train": {"epochs": 3}}, "train.epochs was 2 and is 3"),
+    ({"train": {"epochs": "auto"}}, "train.epochs was 2 and is 'auto'"),
+    ({"model": {"decoding": "auto"}}, "model.decoding was 'greedy' and is 'auto'"),
     ({"train": {"lr_scheduler": "cosine"}}, "train.lr_scheduler was 'linear' and is 'cosine'"),
     ({"train": {"keep": "last"}}, "train.keep was 'best' and is 'last'"),
     ({"train": {"test_steps": 3}}, "train.test_steps was None and is 3"),

@@ -24,8 +24,8 @@ from job.run.facts import (
     RunRequest,
     Source,
     TrainingFacts,
-    UnknownQuestions,
 )
+from job.run.retriever_facts import UnknownQuestions
 from job.run.row_facts import Closest, Cluster, Conflict, Doubtful, GivenAnswer, KeptRow, Rendered, Repeat, Row
 
 ROW = Row("a.json row 1", "Who?", {"not": ["text", 1.5, None]}, "the answer is an object, not text")

@@ -13,7 +13,7 @@ from job import pipeline
 from job.config.schema import Config, RetrieverSection
 from job.errors import ConfigError, DataError, Interrupted
 from job.model.encoder import load_encoder
-from job.run.facts import UnknownQuestions
+from job.run.retriever_facts import UnknownQuestions
 from job.training.step import Learner
 
 HARMLESS: list[dict[str, Any]] = [
