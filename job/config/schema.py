@@ -9,7 +9,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from job.config.section import Section as Section
-from job.config.train_section import AskedTrainSection
+from job.config.train_section import AskedTrainSection as AskedTrainSection
 from job.config.train_section import TrainSection as TrainSection
 
 Metric = Literal[
