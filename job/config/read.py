@@ -96,7 +96,10 @@ def _field_path(item: ErrorDetails) -> KeyPath:
 def _problem(item: ErrorDetails, document: Document) -> str:
     path = _field_path(item)
     start = f"{document.nearest(path)}: {dotted_key(path)}:"
-    if item["type"] in ("extra_forbidden", "invalid_key"):  # invalid: a key that is no text, such as `1:`
+    if item["type"] in ("extra_forbidden", "invalid_key") and path != (
+        "model",
+        "decoding",
+    ):  # invalid: a key that is no text, such as `1:`
         return f"{start} unknown key{_did_you_mean(path)}"
     if item["type"] == "missing":
         return f"{start} missing; expected a section `{path[-1]}:`"

@@ -12,7 +12,7 @@ from job.config.model import DecodingSection as DecodingSection
 from job.config.model import Kind as Kind
 from job.config.model import ModelSection as ModelSection
 from job.config.section import Section as Section
-from job.config.train_section import AskedTrainSection
+from job.config.train_section import AskedTrainSection as AskedTrainSection
 from job.config.train_section import TrainSection as TrainSection
 
 Metric = Literal[

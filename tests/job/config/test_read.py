@@ -86,7 +86,7 @@ def test_all_errors_at_once(tmp_path: Path) -> None:
         "train.epoch",
         "train.epochs",
     ]
-    assert "config.yaml:4:3: train.epochs: found '5', expected a whole number" in lines
+    assert "config.yaml:4:3: train.epochs: found '5', expected a whole number, or auto" in lines
     assert "command line: found 'nonsense', expected section.key=value, such as train.epochs=3" in lines
     assert any("publish.repo: found 'nobody', expected owner/name" in line for line in lines)
 
@@ -181,7 +181,7 @@ def test_written_config_reads_back_equal(
         dataset=DatasetSection(file="a.json"),
         publish=PublishSection(license=license),
         clean=schema.CleanSection(unwanted_words=tuple(words)),
-        train=schema.TrainSection(learning_rate=rate),
+        train=schema.AskedTrainSection(learning_rate=rate),
         output=output,
     )
     assert read(tmp_path, configs.dump(run)) == run
@@ -206,6 +206,6 @@ def test_schema_lists_every_section_and_forbids_unknown_keys() -> None:
     assert set(schema["properties"]) == {*SECTIONS, "retriever", "output", "seed"}
     assert schema["required"] == ["dataset"]
     assert all(part["additionalProperties"] is False for part in (schema, *schema["$defs"].values()))
-    assert len(schema["$defs"]) == len(SECTIONS) + 2, "a section each, that of a retriever, and a source"
+    assert len(schema["$defs"]) == len(SECTIONS) + 3, "a section each, that of a retriever, a source, and decoding"
     fields = (field for part in schema["$defs"].values() for field in part["properties"].values())
     assert all(field["description"] for field in fields)
