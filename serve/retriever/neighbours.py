@@ -111,7 +111,7 @@ def _check(index: Any, rows: Rows, first: Array) -> None:
         raise ValueError(f"{NEIGHBOURS} does not compare cosines, or lacks centroids; {AGAIN}")
     if (index.sq.qtype, index.code_size, index.sq.trained.size()) != (faiss.ScalarQuantizer.QT_8bit, width, 2 * width):
         raise ValueError(f"{NEIGHBOURS} has {index.code_size} bytes a vector, expected {width} of QT_8bit; {AGAIN}")
-    expected = np.concatenate([first, np.arange(questions) + len(rows.table)])
+    expected = np.concatenate([np.sort(first), np.arange(questions) + len(rows.table)])
     if index.ntotal != len(expected):
         raise ValueError(
             f"{NEIGHBOURS} has {index.ntotal} vectors, expected {len(expected)}: one for each of the {len(first)} "
