@@ -17,9 +17,7 @@ class AskedTrainSection(Section):
         0, description="Most rows to make from each training row, with its question in other words (English)."
     )
     word_dropout: Annotated[float, Field(ge=0, lt=1)] = Field(
-        0.0,
-        description="Share of a question's words left out at random in each step, so that a generator does not copy "
-        "them into its answer.",
+        0.0, description="Share of a question's words left out at random in each step; else a generator copies them."
     )
     batch_size: Annotated[int, Field(ge=1)] = Field(8, description="Rows per process and forward pass.")
     gradient_accumulation_steps: Annotated[int, Field(ge=1)] = Field(
