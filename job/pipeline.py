@@ -22,7 +22,7 @@ from job.report.rendering import kept_weights
 from job.run.facts import Answers, Metrics
 from job.run.folder import RunFolder
 from job.run.machine import Machine, detect
-from job.search import search
+from job.search import settle
 from job.training import train
 
 log = logging.getLogger(__name__)
@@ -45,7 +45,7 @@ def run(config: Config) -> str:
             folder.pin()
         machine.wait()
         if not folder.is_trained():
-            _search(folder, machine)
+            settle.settle(folder, machine)
             with folder.phase("train", "training the model on the training rows", machine.rank):
                 rows = stages.load_encoded(folder)
                 section = folder.pinned_config().settled_train()
@@ -77,20 +77,6 @@ def publish_only(config: Config) -> str:
         if measure.is_outdated(config, folder, machine):
             _measure(config, folder, machine)
         return _deliver(folder, machine)
-
-
-def _search(folder: RunFolder, machine: Machine) -> None:
-    """Find the settings that are `auto` and not found yet; run.yaml then has them, and the base decodes by them."""
-    config = folder.pinned_config()
-    machine.wait()  # process 0 must not pin before all have read
-    if config.auto_keys():
-        with folder.phase("search", "trying settings on a part of the training rows", machine.rank):
-            search.search(config, folder, machine)
-        if machine.rank == 0:
-            folder.pin()
-    if machine.rank == 0 and config.model.kind == "generator":
-        folder.set_generation(folder.pinned_config().model)
-    machine.wait()
 
 
 def _measure(config: Config, folder: RunFolder, machine: Machine) -> None:

@@ -35,7 +35,7 @@ def find_conflicts(config: "Config") -> Iterator[tuple[KeyPath, str]]:
     Yields:
         The path of a key, and what is wrong with it and what to do, to follow the key's name.
     """
-    dataset, evaluate, publish = config.dataset, config.evaluate, config.publish
+    dataset, publish = config.dataset, config.publish
     if not dataset.sources or dataset.file is not None or dataset.name is not None:
         yield from _check_source(("dataset",), dataset, ", or `sources:` for several")
     for number, source in enumerate(dataset.sources):
@@ -62,6 +62,14 @@ def find_conflicts(config: "Config") -> Iterator[tuple[KeyPath, str]]:
     yield from _check_kind(config)
     yield from _check_keep(config)
     yield from _check_search(config)
+    yield from _check_evaluate(config)
+    for key in ("branch", "tag"):
+        if getattr(publish, key) and not publish.repo:
+            yield ("publish", key), "is set without publish.repo; name the repository or remove it"
+
+
+def _check_evaluate(config: "Config") -> Iterator[tuple[KeyPath, str]]:
+    evaluate = config.evaluate
     if config.model.kind == "generator" and evaluate.gate in GENERATED and evaluate.generate_rows == 0:
         yield (
             ("evaluate", "gate"),
@@ -75,9 +83,6 @@ def find_conflicts(config: "Config") -> Iterator[tuple[KeyPath, str]]:
         )
     if evaluate.gate == "off" and evaluate.gate_threshold is not None:
         yield ("evaluate", "gate_threshold"), "is set, and evaluate.gate is off; name a metric or remove it"
-    for key in ("branch", "tag"):
-        if getattr(publish, key) and not publish.repo:
-            yield ("publish", key), "is set without publish.repo; name the repository or remove it"
 
 
 def _check_lengths(clean: "CleanSection") -> Iterator[tuple[KeyPath, str]]:

@@ -25,6 +25,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, P
 
 from job.config.schema import EvaluateSection
 from job.data.prompt import prompt_ids
+from job.evaluation import generate as generation
 from job.evaluation import grounded, intervals
 from job.evaluation.answers import add_metrics, draw_rows, score
 from job.evaluation.generate import generate
@@ -85,11 +86,7 @@ def evaluate(
     prompts = prompt_ids(questions, tokenizer, documents)
     written = [given.ids for given in generated]
     probabilities = mean_probabilities(loss, prompts, written, pad_id, section.batch_size, machine)
-    rows = selected.select_columns(["where", "question", "answer"])
-    answers = [
-        replace(score(row, given.text, given.ended), probability=probability)
-        for row, given, probability in zip(rows, generated, probabilities, strict=True)
-    ]
+    answers = _scored(selected, generated, probabilities)
     metrics = replace(add_metrics(metrics, answers), answer_seconds=seconds)
     if grounding is None or found is None:
         return metrics, answers
@@ -99,6 +96,17 @@ def evaluate(
     ]
     wrong = _answered(model, tokenizer, unknown, section.batch_size, machine, grounding)
     return grounded.add_metrics(metrics, answers, found, wrong), answers
+
+
+def _scored(
+    rows: datasets.Dataset, generated: list[generation.Answer], probabilities: list[float | None]
+) -> list[Answer]:
+    """Compare what was generated with the expected answers."""
+    expected = rows.select_columns(["where", "question", "answer"])
+    return [
+        replace(score(row, given.text, given.ended), probability=probability)
+        for row, given, probability in zip(expected, generated, probabilities, strict=True)
+    ]
 
 
 def answer(folder: Path, questions: list[str], machine: Machine) -> list[str]:

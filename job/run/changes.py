@@ -12,6 +12,9 @@ from typing import Any
 
 from job.run.facts import Source
 
+Values = dict[str, Any]
+"""A config as JSON, or its keys with dots."""
+
 _RESULT_SECTIONS = ("dataset", "clean", "dedupe", "split", "model", "train", "retriever", "seed")
 """Sections that determine the weights. The sections evaluate and publish are applied anew on each call."""
 _HARMLESS = {
@@ -48,9 +51,7 @@ class Change:
         return f"{self.key} was {self.before!r} and is {self.now!r}"
 
 
-def find_conflicts(
-    before: dict[str, Any], after: dict[str, Any], pinned: dict[str, Any], same_files: set[str], finished: bool
-) -> list[Change]:
+def find_conflicts(before: Values, after: Values, pinned: Values, same_files: set[str], finished: bool) -> list[Change]:
     """Find the changes that would lead to other weights.
 
     Args:
@@ -87,7 +88,7 @@ def alters_preparation(key: str) -> bool:
     return not key.startswith("train.") or key == "train.paraphrases"
 
 
-def searches_anew(before: dict[str, Any], after: dict[str, Any], pinned: dict[str, Any]) -> bool:
+def searches_anew(before: Values, after: Values, pinned: Values) -> bool:
     """Return whether a search must start over though no weights change: another budget, or other answers to measure.
 
     Args:
@@ -100,12 +101,12 @@ def searches_anew(before: dict[str, Any], after: dict[str, Any], pinned: dict[st
     return (searches and minutes[0] != minutes[1]) or generation(after) not in (generation(before), generation(pinned))
 
 
-def generation(config: dict[str, Any]) -> list[Any]:
+def generation(config: Values) -> list[Any]:
     """Return what the answers depend on besides the weights."""
     return [config["model"].get(key) for key in ("max_new_tokens", "decoding")]
 
 
-def keep_requested(before: dict[str, Any], after: dict[str, Any], pinned: dict[str, Any]) -> dict[str, Any]:
+def keep_requested(before: Values, after: Values, pinned: Values) -> Values:
     """Replace commits in `after` by the requested branch or tag, and found values by `auto`, where both mean the same.
 
     Args:
@@ -174,7 +175,7 @@ def _contents(files: Mapping[str, str]) -> list[tuple[list[str], str]]:
     return [([suffix.lower() for suffix in Path(path).suffixes], digest) for path, digest in files.items()]
 
 
-def _flatten(config: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+def _flatten(config: Values) -> Iterator[tuple[str, Any]]:
     for section in _RESULT_SECTIONS:
         values = config[section]
         if not isinstance(values, dict):
@@ -187,7 +188,7 @@ def _flatten(config: dict[str, Any]) -> Iterator[tuple[str, Any]]:
             yield from ((f"{section}.sources.{number}.{key}", value) for key, value in source.items())
 
 
-def _rows_per_step(flat: dict[str, Any]) -> int:
+def _rows_per_step(flat: Values) -> int:
     """Rows of one optimizer step in one process."""
     return int(flat[_BATCH[0]]) * int(flat[_BATCH[1]])
 

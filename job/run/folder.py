@@ -78,8 +78,7 @@ class RunFolder:
         self._phases()
         config = self.config.model_dump(mode="json")
         before = self._previous_request()
-        if before is not None:
-            config = self._reconcile(before, config, files)
+        config = config if before is None else self._reconcile(before, config, files)
         resolved = before.resolved if before is not None and self.has_trained_work() else Resolved()
         self.write(RunRequest(config, {key: dict(named) for key, named in files.items()}, resolved, fact_files.VERSION))
         self.pin()
@@ -94,8 +93,7 @@ class RunFolder:
         base = self.read(BaseFacts)
         fetched = base.weights if base is not None else None
         weights = fetched if fetched is not None else self._resolved().base_weights
-        resolved = Resolved(config.model_dump(mode="json"), weights)
-        self.write(replace(self.require(RunRequest), resolved=resolved))
+        self.write(replace(self.require(RunRequest), resolved=Resolved(config.model_dump(mode="json"), weights)))
         durable.write(self / "run.yaml", configs.dump(config))
 
     def _pin(self, config: Config, resolved: Resolved) -> Config:

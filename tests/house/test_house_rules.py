@@ -27,7 +27,7 @@ UNTYPED = {
     "model/weights.py": 1,  # transformers' loading info
     "publishing/paths.py": 1,  # what pydantic makes of the config
     "publishing/preflight.py": 1,  # the Hub's answer
-    "run/changes.py": 5,  # what pydantic makes of the config
+    "run/changes.py": 1,  # what pydantic makes of the config
     "run/checkpoint.py": 6,  # state dicts of torch
     "run/fact_files.py": 1,  # JSON
     "run/facts.py": 5,  # what pydantic makes of the config
