@@ -47,11 +47,7 @@ def run(config: Config) -> str:
         if not folder.is_trained():
             settle.settle(folder, machine)
             with folder.phase("train", "training the model on the training rows", machine.rank):
-                rows = stages.load_encoded(folder)
-                section = folder.pinned_config().settled_train()
-                facts = train.train(
-                    section, config.seed, rows, folder / "base", folder.path, machine, train.objective(config)
-                )
+                facts = train.train_run(folder.pinned_config(), stages.load_encoded(folder), folder.path, machine)
             if machine.rank == 0:
                 log.info(f"train: the model has {kept_weights(facts)}")
         if machine.rank == 0:

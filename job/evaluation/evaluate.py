@@ -83,17 +83,13 @@ def evaluate(
     documents = None if found is None else found.documents
     generated = generate(model, tokenizer, questions, section.batch_size, machine, title, documents)
     seconds = round(time.monotonic() - started, 3)
-    prompts = prompt_ids(questions, tokenizer, documents)
-    written = [given.ids for given in generated]
+    prompts, written = prompt_ids(questions, tokenizer, documents), [given.ids for given in generated]
     probabilities = mean_probabilities(loss, prompts, written, pad_id, section.batch_size, machine)
     answers = _scored(selected, generated, probabilities)
     metrics = replace(add_metrics(metrics, answers), answer_seconds=seconds)
     if grounding is None or found is None:
         return metrics, answers
-    answers = [
-        replace(answer, confidence=round(confidence, 4))
-        for answer, confidence in zip(answers, found.confidences, strict=True)
-    ]
+    answers = grounded.add_confidences(answers, found)
     wrong = _answered(model, tokenizer, unknown, section.batch_size, machine, grounding)
     return grounded.add_metrics(metrics, answers, found, wrong), answers
 

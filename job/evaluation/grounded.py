@@ -27,6 +27,14 @@ def answered(texts: Sequence[str], found: Found) -> list[bool]:
     ]
 
 
+def add_confidences(answers: Sequence[Answer], found: Found) -> list[Answer]:
+    """Return the answers with the retriever's confidence in the best row of each."""
+    return [
+        replace(answer, confidence=round(confidence, 4))
+        for answer, confidence in zip(answers, found.confidences, strict=True)
+    ]
+
+
 def add_metrics(
     measured: ModelMetrics, answers: Sequence[Answer], found: Found, unknown: Sequence[bool]
 ) -> ModelMetrics:

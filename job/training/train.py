@@ -37,6 +37,12 @@ def objective(config: Config) -> Load:
     return NextToken if config.model.kind == "generator" else partial(Contrastive, retriever=config.retriever)
 
 
+def train_run(config: Config, rows: datasets.DatasetDict, run: Path, machine: Machine) -> TrainingFacts:
+    """Train the model of a run folder, whose config has a value for every key; as `train`."""
+    section = config.settled_train()
+    return train(section, config.seed, rows, run / "base", run, machine, objective(config))
+
+
 def train(
     section: TrainSection,
     seed: int,

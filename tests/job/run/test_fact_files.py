@@ -25,8 +25,9 @@ from job.run.facts import (
     Source,
     TrainingFacts,
 )
-from job.run.retriever_facts import UnknownQuestions
+from job.run.retriever_facts import GroundFacts, UnknownQuestions
 from job.run.row_facts import Closest, Cluster, Conflict, Doubtful, GivenAnswer, KeptRow, Rendered, Repeat, Row
+from job.run.search_facts import DecodingTrial, SearchFacts, Trial
 
 ROW = Row("a.json row 1", "Who?", {"not": ["text", 1.5, None]}, "the answer is an object, not text")
 PLACES = [KeptRow(f"a.json row {number}", f"Question {number}?") for number in (1, 2)]
@@ -57,6 +58,14 @@ RECORDS = [
     ),
     BaseFacts("ada/tiny", "cd" * 20, None, 1000, 128, "Kickoff's", None, "ef" * 32),
     UnknownQuestions(["How do I boil an egg?"]),
+    GroundFacts("ada/finder", "cd" * 20, "ef" * 32),
+    SearchFacts(
+        *(10.0, "f1", 24, 6, 0.25, 1.5),
+        asked=["train.epochs"],
+        trials=[Trial(1e-4, 2, 24, 1.5, 0.25, 9.0, 6.0, 2.0), Trial(1e-2, 1, 24)],
+        decodings=[DecodingTrial({"repetition_penalty": 1.1}, 0.5), DecodingTrial({}, 0.25)],
+        **{"finished": True, "learning_rate": 1e-4, "epochs": 2, "decoding": {}, "notes": ["The time is short"]},
+    ),
     TrainingFacts(
         *([{"step": 1, "train_loss": 2.0, "grad_norm": None}, {"step": 2, "test_loss": None}], 2, 0, 8, 4, 99, 40, 1.5),
         **{"tokens_per_second": 66.0, "precision": "bf16", "device": "cpu", "processes": 2},

@@ -188,7 +188,7 @@ def test_every_kind_halves_the_forward_pass(
     learner = Learner(SECTION, 1, rows["train"], fetched, Path(), CPU, 10)
     batch = learner.rows.batch
     monkeypatch.setattr(
-        learner.rows, "batch", lambda part, device: failing(kind)() if len(part) > 2 else batch(part, device)
+        learner.rows, "batch", lambda part, *more: failing(kind)() if len(part) > 2 else batch(part, *more)
     )
     assert learner.step([0, 1, 2, 3]).taken
     assert learner.micro_size == 2
