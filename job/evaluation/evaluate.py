@@ -69,8 +69,7 @@ def evaluate(
         OutOfMemory: The model, or a single row, does not fit into memory.
     """
     model, tokenizer = _load(folder, machine)
-    pad_id = int(tokenizer.pad_token_id)
-    measured = Rows(test, pad_id)
+    measured = Rows(test, int(tokenizer.pad_token_id))
     loss = _choose_loss(model, measured, machine)
     metrics = _teacher_forced(section, loss, measured, machine)
     selected = test.select(draw_rows(len(test), section.generate_rows, seed))
@@ -84,7 +83,7 @@ def evaluate(
     generated = generate(model, tokenizer, questions, section.batch_size, machine, title, documents)
     seconds = round(time.monotonic() - started, 3)
     prompts, written = prompt_ids(questions, tokenizer, documents), [given.ids for given in generated]
-    probabilities = mean_probabilities(loss, prompts, written, pad_id, section.batch_size, machine)
+    probabilities = mean_probabilities(loss, prompts, written, tokenizer.pad_token_id, section.batch_size, machine)
     answers = _scored(selected, generated, probabilities)
     metrics = replace(add_metrics(metrics, answers), answer_seconds=seconds)
     if grounding is None or found is None:
