@@ -97,7 +97,8 @@ def _read(path: Path) -> Any:
         raise ValueError(f"{NEIGHBOURS} cannot be read ({reason}); {AGAIN}") from None
     if not isinstance(index, faiss.IndexIVFScalarQuantizer):
         raise ValueError(f"{NEIGHBOURS} is a {type(index).__name__}, expected an IndexIVFScalarQuantizer; {AGAIN}")
-    if isinstance(lists := faiss.downcast_InvertedLists(index.invlists), faiss.OnDiskInvertedLists):
+    lists = faiss.downcast_InvertedLists(index.invlists) if index.invlists is not None else None
+    if isinstance(lists, faiss.OnDiskInvertedLists):
         lists.prefetch_nthread = 0  # it would start 32 threads for each search, which takes 2 ms
     return index
 
