@@ -32,7 +32,7 @@ EXACT_ROWS = 1_000_000
 SAMPLE = 40
 """Vectors for each list that its centroid is computed from; faiss warns below 39."""
 ROUNDS = 10
-"""Of k-means. More change the recall by less than the choice of the sample."""
+"""Of k-means."""
 CHUNK = 2**16
 """Vectors that are added at once."""
 log = logging.getLogger(__name__)

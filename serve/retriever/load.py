@@ -73,7 +73,7 @@ def load(
 
 
 def _neighbours(folder: Path, published: rows.Rows) -> "Neighbours | None":
-    """Open the published index of near vectors, if there is one; a GPU compares with all vectors faster."""
+    """Open the published index of near vectors, if there is one; on a GPU it is not used."""
     if not (folder / NEIGHBOURS).exists():
         return None
     from serve.retriever.neighbours import Neighbours  # here, since faiss brings an OpenMP and a BLAS of its own

@@ -25,8 +25,8 @@ SPARE = 60
 GROWTH = 4
 """By how much more is searched while it is not enough."""
 MARGIN = 5e-3
-"""An answer this close to the last wanted one may be better than it: ten times the usual error of a score whose vector
-has one byte a number. While the last vector found is as close, further ones are searched."""
+"""An answer this close to the last wanted one may be better than it, since a score whose
+vector has one byte a number is rounded. While the last vector found is as close, further ones are searched."""
 SAMPLES = 8
 LEAST = 0.99
 """Smallest cosine of a published vector with the one that the index finds for it."""
@@ -97,7 +97,7 @@ def _read(path: Path) -> Any:
         raise ValueError(f"{NEIGHBOURS} cannot be read ({reason}); {AGAIN}") from None
     if not isinstance(index, faiss.IndexIVFScalarQuantizer):
         raise ValueError(f"{NEIGHBOURS} is a {type(index).__name__}, expected an IndexIVFScalarQuantizer; {AGAIN}")
-    lists = None if index.invlists is None else faiss.downcast_InvertedLists(index.invlists)
+    lists = faiss.downcast_InvertedLists(index.invlists) if index.invlists is not None else None
     if isinstance(lists, faiss.OnDiskInvertedLists):
         lists.prefetch_nthread = 0  # it would start 32 threads for each search, which takes 2 ms
     return index
