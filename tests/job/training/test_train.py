@@ -88,10 +88,10 @@ def test_out_of_memory_halves_the_batch_and_keeps_the_step(
     training.model.eval()
     batch = training.rows.batch
 
-    def small_memory(batch_rows: list[int], device: torch.device) -> Any:
+    def small_memory(batch_rows: list[int], *more: Any) -> Any:
         if len(batch_rows) > 5:
             raise torch.OutOfMemoryError("CUDA out of memory")
-        return batch(batch_rows, device)
+        return batch(batch_rows, *more)
 
     monkeypatch.setattr(training.rows, "batch", small_memory)
     found = training.step(list(range(16)))
@@ -104,7 +104,7 @@ def test_out_of_memory_with_one_row_ends_the_run(
 ) -> None:
     training = Learner(SECTION, 1, rows["train"], fetched, Path(), CPU, 10)
 
-    def no_memory(batch_rows: list[int], device: torch.device) -> Any:
+    def no_memory(*_: Any) -> Any:
         raise torch.OutOfMemoryError("CUDA out of memory")
 
     monkeypatch.setattr(training.rows, "batch", no_memory)

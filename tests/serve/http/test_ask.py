@@ -59,7 +59,7 @@ def test_an_answer_that_continues_a_message_keeps_its_blank(
             asked = await ask.start(state, wanted(said, continued=continued))
             made = asyncio.create_task(anext(ask.stream_pieces(asked.answers, stream=False)))
             id = json.loads(await reader.readline())["submit"]["id"]
-            tokens = [[id, ids[0], None, 0.0], [id, ids[1], "length", 0.0]]
+            tokens = [[id, ids[0], None, 0.0, None], [id, ids[1], "length", 0.0, None]]
             writer.write(json.dumps({"tokens": tokens}).encode() + b"\n")
             return (await made)[1]
 

@@ -161,7 +161,7 @@ def test_a_token_at_the_deadline_does_not_extend_the_answer(published: Path, tmp
 
         reading = asyncio.create_task(read())
         id = json.loads(await reader.readline())["submit"]["id"]
-        writer.write(json.dumps({"tokens": [[id, 5, None, 0.0]]}).encode() + b"\n")
+        writer.write(json.dumps({"tokens": [[id, 5, None, 0.0, None]]}).encode() + b"\n")
         time.sleep(0.2)  # the loop stands still; the token and the deadline are both there when it goes on
         await asyncio.wait_for(reading, SECONDS / 4)
         assert json.loads(await reader.readline()) == {"cancel": id}

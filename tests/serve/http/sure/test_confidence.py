@@ -22,12 +22,20 @@ from job.data.encode import encode
 from job.evaluation.evaluate import evaluate
 
 KNOWN, UNKNOWN = ROWS[1]["question"], "How many legs has a spider?"
-LEAST = 0.86
+ASKED = [*ROWS[:16], {"question": UNKNOWN, "answer": "Eight."}]
 
 
 @pytest.fixture(scope="module")
-def folder(published: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return with_confidence(published, tmp_path_factory.mktemp("sure") / "model", LEAST)
+def least(published: Path, tmp_path_factory: pytest.TempPathFactory) -> float:
+    """Halfway between what it knows and what not; how sure the tiny model is differs from machine to machine."""
+    found = measured(with_confidence(published, tmp_path_factory.mktemp("sure") / "model", None), ASKED)
+    assert found[KNOWN] > found[UNKNOWN] + 0.01
+    return (found[KNOWN] + found[UNKNOWN]) / 2
+
+
+@pytest.fixture(scope="module")
+def folder(published: Path, least: float, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return with_confidence(published, tmp_path_factory.mktemp("sure") / "model", least)
 
 
 @pytest.fixture(scope="module")
@@ -52,7 +60,7 @@ def measured(folder: Path, rows: list[dict[str, str]]) -> dict[str, float]:
 
 
 def test_the_confidence_is_that_of_the_job(sure: Served, folder: Path, pool: ThreadPoolExecutor) -> None:
-    rows = ROWS[:16]
+    rows = ASKED
     expected = measured(folder, rows)
     given = list(pool.map(lambda row: ask(sure, row["question"]), rows))
     found = {row["question"]: one["confidence"] for row, one in zip(rows, given, strict=True)}
@@ -70,19 +78,19 @@ def test_the_confidence_in_the_machines_best_type_is_that_of_the_job_in_it(folde
     )
 
 
-def test_above_the_least_confidence_there_is_an_answer(sure: Served) -> None:
+def test_above_the_least_confidence_there_is_an_answer(sure: Served, least: float) -> None:
     given = ask(sure, KNOWN)
     assert given["answer"] == ROWS[1]["answer"]
-    assert given["known"] is True and given["confidence"] >= LEAST and given["alternatives"] == []
+    assert given["known"] is True and given["confidence"] >= least and given["alternatives"] == []
     deltas, done = ask_streamed(sure, KNOWN)
     assert "".join(deltas) == done["answer"] == given["answer"]
     assert without_timing(done) == without_timing(given)
 
 
-def test_below_it_the_answer_is_null_and_the_text_an_alternative(sure: Served) -> None:
+def test_below_it_the_answer_is_null_and_the_text_an_alternative(sure: Served, least: float) -> None:
     before = sure.metric("kickoff_unknown_total")
     given = ask(sure, UNKNOWN)
-    assert given["answer"] is None and given["known"] is False and given["confidence"] < LEAST
+    assert given["answer"] is None and given["known"] is False and given["confidence"] < least
     ((text, confidence),) = [(one["answer"], one["confidence"]) for one in given["alternatives"]]
     assert text and confidence == given["confidence"]
     deltas, done = ask_streamed(sure, UNKNOWN)
