@@ -48,7 +48,7 @@ async def measure(folder: Path, known: list[str], unknown: list[str]) -> dict[st
     port = free_port()
     command = [sys.executable, "-m", "serve", str(folder), "--port", str(port)]
     async with Server(command, port, "/health/ready", LOGS / "confidence.log"):
-        of_known, of_unknown = (np.array(await ask(port, questions)) for questions in (known, unknown))
+        of_known, of_unknown = np.array(await ask(port, known)), np.array(await ask(port, unknown))
     higher = np.sign(of_known[:, None] - of_unknown[None]) / 2 + 0.5
     return {
         "known": {"questions": len(known), "quantiles": np.quantile(of_known, QUANTILES).round(3).tolist()},
