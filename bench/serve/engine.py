@@ -2,7 +2,8 @@
 
 `python -m bench.serve.engine kickoff-engine|transformers-cb-engine MODEL SECONDS CLIENTS...` keeps N requests running:
 for each that ends, another is submitted. The prompts are the servers', already tokenized; the window is load.py's.
-`--device cuda:0` runs on a GPU; `--sampled` samples with temperature 1 and top-p 0.9 (Kickoff's engine only).
+`--device cuda:0` runs on a GPU. Kickoff's engine only: `--sampled` samples with temperature 1 and top-p 0.9, and
+`--logprobs` asks for each token's log-probability, as for a confidence.
 
 It knows both engines' interfaces. It does not know HTTP.
 """
@@ -41,7 +42,7 @@ class Running(Protocol):
 class Kickoff:
     """The engine, loaded as serve.worker does."""
 
-    def __init__(self, model: Path, device: str, sampled: bool) -> None:
+    def __init__(self, model: Path, device: str, asked: dict[str, Any]) -> None:
         from serve.engine.engine import Engine
         from serve.engine.memory import free_memory
         from serve.engine.model import load
@@ -53,13 +54,13 @@ class Kickoff:
         self.engine = Engine(loaded, max_rows=32, cache_bytes=free_memory(device) // 2)
         warm_up(self.engine, hang_seconds=30)
         self.made: dict[str, int] = {}
-        self.sampling: dict[str, Any] = {"temperature": 1.0, "top_p": 0.9} if sampled else {}
+        self.asked = asked
 
     def submit(self, id: str, prompt: list[int]) -> None:
         from serve.engine.request import Request
 
         self.made[id] = 0
-        self.engine.submit(Request(id, prompt, NEW_TOKENS, **self.sampling))
+        self.engine.submit(Request(id, prompt, NEW_TOKENS, **self.asked))
 
     def step(self) -> list[int]:
         tokens = self.engine.step()
@@ -71,12 +72,12 @@ class Kickoff:
 class Transformers:
     """transformers' continuous batching with the settings that `transformers serve` gets in systems.py."""
 
-    def __init__(self, model: Path, device: str, sampled: bool) -> None:
+    def __init__(self, model: Path, device: str, asked: dict[str, Any]) -> None:
         import torch
         from transformers import AutoModelForCausalLM, ContinuousBatchingConfig
 
-        if sampled:
-            raise ValueError("--sampled is for kickoff's engine only")
+        if asked:
+            raise ValueError("--sampled and --logprobs are for kickoff's engine only")
         dtype = best_dtype() if device == "cpu" else "bfloat16"
         loaded: Any = AutoModelForCausalLM.from_pretrained(model, dtype=getattr(torch, dtype))
         loaded.to(device)
@@ -98,7 +99,7 @@ class Transformers:
         return [len(result.generated_tokens)] if result is not None and result.is_finished() else []
 
 
-KINDS: dict[str, Callable[[Path, str, bool], Running]] = {
+KINDS: dict[str, Callable[[Path, str, dict[str, Any]], Running]] = {
     "kickoff-engine": Kickoff,
     "transformers-cb-engine": Transformers,
 }
@@ -161,9 +162,12 @@ def main() -> None:
     parser.add_argument("clients", type=int, nargs="+")
     parser.add_argument("--device", default="cpu")
     parser.add_argument("--sampled", action="store_true")
+    parser.add_argument("--logprobs", action="store_true")
     arguments = parser.parse_args()
+    asked: dict[str, Any] = {"temperature": 1.0, "top_p": 0.9} if arguments.sampled else {}
+    asked |= {"logprobs": True} if arguments.logprobs else {}
     with _quiet():
-        engine = KINDS[arguments.kind](arguments.model, arguments.device, arguments.sampled)
+        engine = KINDS[arguments.kind](arguments.model, arguments.device, asked)
         prompts = _prompts(arguments.model)
         cells = [measure(engine, prompts, number, arguments.seconds) for number in arguments.clients]
     print(json.dumps({"dtype": engine.dtype, "device": arguments.device, "cells": cells}), flush=True)

@@ -112,6 +112,30 @@ def test_an_answer_that_did_not_end_by_itself_says_so(page: Page, facts: dict[st
     expect(page.locator(".facts b")).to_have_text(words)
 
 
+def test_how_sure_the_model_is_stands_with_the_facts(page: Page) -> None:
+    sure = {"known": True, "confidence": 0.813604, "alternatives": []}
+    replying(page, content_type="text/event-stream", body=sse("done", {**DONE, **sure}))
+    ask(page, QUESTION)
+    expect(page.locator(".facts")).to_contain_text("confidence 0.81 first token 21 ms total 1.3 s 3 tokens")
+    assert answered(page) == DONE["answer"]
+
+
+def test_an_answer_that_is_not_known_gives_way_to_saying_so_and_stays_below(fed: Page) -> None:
+    text = "Five, <b>or so</b>"
+    feed(fed, sse("delta", {"text": text}))
+    expect(fed.locator(".answer")).to_have_text(text)
+    unsure = {
+        "answer": None,
+        "known": False,
+        "confidence": 0.21,
+        "alternatives": [{"answer": text, "confidence": 0.21}],
+    }
+    feed(fed, sse("done", {**DONE, **unsure}))
+    expect(fed.locator(".answer")).to_have_text("The answer is not known.")
+    expect(fed.locator(".facts > b")).to_have_text("not known")
+    expect(fed.locator(".facts li")).to_have_text(f"{text} confidence 0.21")
+
+
 def test_a_token_limit_is_seen(page: Page) -> None:
     fill(page, Max_new_tokens="1")
     ask(page, QUESTION)
