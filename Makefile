@@ -41,7 +41,7 @@ CONTAINER = name=kickoff-$$$$; trap 'docker rm -f $$name > /dev/null 2>&1' EXIT;
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z0-9-]+:.*## / { printf "%-16s%s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
-demo: .venv/done $(BASE)/done $(ENCODER)/done ## A generator and a retriever of the soccer example, from data to answers, without GPU and Hub (about 6 minutes)
+demo: .venv/done $(BASE)/done $(ENCODER)/done ## A generator and a retriever of the soccer example, from data to answers, without GPU and Hub (about 10 minutes)
 	@rm -rf runs/soccer-offline runs/soccer-published runs/soccer-retriever runs/soccer-retriever-published
 	@$(BIN)/python -m job run examples/soccer/offline.yaml
 	@$(BIN)/python -m job run examples/soccer/retriever.yaml
